@@ -12,7 +12,7 @@ from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
-from sgfast.replaying.evidence import NOT_JUDGED, Observed, Traffic, evidence_of
+from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import count
 from sgfast.system.names import without_credentials
@@ -173,7 +173,7 @@ class DiffResult:
         not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
-        traffic = Traffic(
+        traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.doubts,
             self.left_out,
         )  # fmt: skip

@@ -36,7 +36,7 @@ from sgfast.replaying.results import count
 from sgfast.suggesting import observe
 from sgfast.suggesting.document import quoted, short
 from sgfast.suggesting.instances import opened
-from sgfast.suggesting.observing import Evidence, Kind, Observer, all_answered
+from sgfast.suggesting.observing import Kind, Observer, TrafficTotals, all_answered
 from sgfast.suggesting.rules import Limits, suggest_rules
 from sgfast.system.names import printable
 
@@ -156,7 +156,7 @@ def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind
     return found
 
 
-def _lines(policy: Policy, kinds: Mapping[Kind, Evidence], allowed: set[Kind]) -> _Lines:
+def _lines(policy: Policy, kinds: Mapping[Kind, TrafficTotals], allowed: set[Kind]) -> _Lines:
     """Return lines that together cover all the kinds. The policy allows all packets of a line, or it denies all
     connections of the line that were seen.
     """
@@ -226,7 +226,7 @@ def _seen_connections(policy: Policy, kind: Kind) -> Seen:
 # Lines about groups ---------------------------------------------------------------------------------------------------
 
 
-def _about_groups(policy: Policy, kinds: Mapping[Kind, Evidence]) -> list[_Line]:
+def _about_groups(policy: Policy, kinds: Mapping[Kind, TrafficTotals]) -> list[_Line]:
     """Return lines about groups as far as possible. A few kinds may be in no line."""
     lines: dict[Direction, list[_Line]] = {"inbound": [], "outbound": []}
     for suggested in suggest_rules(policy, kinds, Limits(any_above=FEW_ADDRESSES)).rules:

@@ -29,11 +29,11 @@ SOME_ONE_WAY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Facts that an engine counted about its packets. Those of a replay's parts can be added."""
+    """Facts that an engine counted about its packets. Facts of a replay's parts can be added."""
 
     #: Connections and denied attempts of which packets of both ends were seen.
     two_way: int = 0
-    #: Those that were answered, as the initiator's packets show, although no packet of the other end was seen.
+    #: Answered connections of which only packets of the initiator were seen; these packets show the answer.
     one_way: int = 0
     #: Packets whose headers or addresses the capture cut off.
     truncated: int = 0
@@ -63,7 +63,7 @@ def observed_by(plane: AccountingPlane) -> Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class TrafficFacts:
     """Facts about the packets of a replay or a comparison, from which its evidence follows."""
 
     packets: int
@@ -81,7 +81,7 @@ class Traffic:
     left_out: PacketsLeftOut | None
 
 
-def evidence_of(traffic: Traffic) -> Evidence:
+def evidence_of(traffic: TrafficFacts) -> Evidence:
     """Return the evidence of captured traffic, with the reasons of SPEC 10.27."""
     if not traffic.packets:
         return Evidence((_no_packets(traffic.left_out),))
@@ -99,7 +99,7 @@ def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
     return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "tcpdump -i any -s 0 -w CAPTURE.pcap")
 
 
-def _scope(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     listed = sorted(observed.networks.items(), key=lambda each: -each[1])[:LISTED_NETWORKS]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "sgfast replay POLICY CAPTURE with the policy of these networks, or with --vpc or --decap"
@@ -111,7 +111,7 @@ def _scope(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
         yield EvidenceReason("out-of-scope", "partly", outside, share, sentence, command, tuple(listed))
 
 
-def _truncated(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     cut, share = observed.truncated, _share(observed.truncated, traffic.packets)
     if share >= SOME:
         sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
@@ -120,7 +120,7 @@ def _truncated(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]
         )
 
 
-def _directions(traffic: Traffic, observed: Observed) -> Iterator[EvidenceReason]:
+def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     one_way, two_way = observed.one_way, observed.two_way
     share = _share(one_way, one_way + two_way)
     command = "tcpdump without \"dst\" or \"src\" in its filter, on an interface that both directions pass"

@@ -18,7 +18,7 @@ from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
-from sgfast.replaying.evidence import NOT_JUDGED, Observed, Traffic, evidence_of
+from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.listed_kinds import (
     Broken,
@@ -300,7 +300,7 @@ class ReplayResult(Shown):
         """How far the captured traffic can carry an answer (SPEC 10.27)."""
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
-        traffic = Traffic(
+        traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
             self.doubts, self.left_out,
         )  # fmt: skip

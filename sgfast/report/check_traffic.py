@@ -10,7 +10,7 @@ from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import human_seconds, instant, left_out_words, plural
 from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.suggesting import Evidence
+from sgfast.suggesting import TrafficTotals
 
 
 def window_text(result: ReplayResult) -> str:
@@ -43,5 +43,5 @@ def used_rows(
 
 def used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, least_limit: int = 1) -> Folded:
     """Return the connections that used the finding's rule, folded. Arguments are as in ``Rollup.fold``."""
-    kinds = {kind: Evidence(connections) for kind, connections in finding.used.items()}
+    kinds = {kind: TrafficTotals(connections) for kind, connections in finding.used.items()}
     return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, least_limit=least_limit)

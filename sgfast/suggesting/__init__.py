@@ -33,17 +33,17 @@ from sgfast.suggesting.instances import (
     starter,
 )
 from sgfast.suggesting.observing import (
-    Evidence,
     Kind,
     KindFilter,
     Observer,
     PrivateHosts,
+    TrafficTotals,
     all_answered,
     allowed_ones,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 
-__all__ = ["Evidence", "Kind", "LeftOut", "Limits", "Suggestion", "load_instances", "suggest"]
+__all__ = ["Kind", "LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
 
 Progress = Callable[[int, int], None]
 
@@ -57,9 +57,9 @@ class LeftOut:
     """Connections for which no rule is suggested."""
 
     reason: str
-    evidence: Evidence
+    evidence: TrafficTotals
     #: The parts that ``evidence`` adds up; empty if there was no room to count them separately.
-    kinds: dict[Kind, Evidence] = field(default_factory=dict)
+    kinds: dict[Kind, TrafficTotals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,9 @@ def suggest(
     wanted = seen.wanted
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
-        left_out.append(LeftOut("too many kinds of connections", Evidence(connections=seen.uncounted)))
-    too_few: dict[Kind, Evidence] = {}
-    following: dict[Kind, Evidence] = {}
+        left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=seen.uncounted)))
+    too_few: dict[Kind, TrafficTotals] = {}
+    following: dict[Kind, TrafficTotals] = {}
     for _ in range(MOST_ROUNDS):
         suggested = suggest_rules(target, wanted, limits)
         too_few |= {kind: evidence for kind, evidence in wanted.items() if kind in suggested.too_few}
@@ -194,8 +194,8 @@ def suggest(
         # connection from opening (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
         wanted = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
         for kind, evidence in claimed.items():
-            if (excess := _excess(evidence, wanted.get(kind, Evidence()))).connections:
-                following.setdefault(kind, Evidence()).add(excess)
+            if (excess := _excess(evidence, wanted.get(kind, TrafficTotals()))).connections:
+                following.setdefault(kind, TrafficTotals()).add(excess)
     if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
         check = replace(check, matches=False)
         warnings.append(
@@ -233,7 +233,7 @@ def observe(
     return observer, result
 
 
-def _in_order(kinds: dict[Kind, Evidence]) -> dict[Kind, Evidence]:
+def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:
     """Sort kinds by the time when they were first seen."""
     return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
                                                         item[0].protocol, item[0].port or 0)))  # fmt: skip
@@ -254,17 +254,17 @@ def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
     return quotas
 
 
-def _left_out_for(reason: str, kinds: dict[Kind, Evidence]) -> LeftOut:
-    total = Evidence()
+def _left_out_for(reason: str, kinds: dict[Kind, TrafficTotals]) -> LeftOut:
+    total = TrafficTotals()
     for evidence in kinds.values():
         total.add(evidence)
     return LeftOut(reason, total, kinds)
 
 
-def _excess(evidence: Evidence, other: Evidence) -> Evidence:
+def _excess(evidence: TrafficTotals, other: TrafficTotals) -> TrafficTotals:
     """Return the part of ``evidence`` beyond ``other``, which is empty unless ``evidence`` has more connections."""
     if evidence.connections <= other.connections:
-        return Evidence()
+        return TrafficTotals()
     return replace(
         evidence, connections=evidence.connections - other.connections,
         packets=max(0, evidence.packets - other.packets), bytes=max(0, evidence.bytes - other.bytes),
@@ -272,7 +272,7 @@ def _excess(evidence: Evidence, other: Evidence) -> Evidence:
     )  # fmt: skip
 
 
-def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: list[LeftOut]) -> list[str]:
+def _comments(result: ReplayResult, claimed: dict[Kind, TrafficTotals], left_out: list[LeftOut]) -> list[str]:
     allowed = sum(evidence.connections for evidence in claimed.values())
     comments = [
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
@@ -284,7 +284,7 @@ def _comments(result: ReplayResult, claimed: dict[Kind, Evidence], left_out: lis
     return comments
 
 
-def _check(claimed: dict[Kind, Evidence], repeated: Observer) -> Check:
+def _check(claimed: dict[Kind, TrafficTotals], repeated: Observer) -> Check:
     """Compare the claimed and the allowed connections kind by kind."""
     found = {kind: evidence.connections for kind, evidence in repeated.wanted.items()}
     wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
@@ -298,10 +298,11 @@ def _check(claimed: dict[Kind, Evidence], repeated: Observer) -> Check:
     )
 
 
-def _denied_before(seen: Observer, claimed: dict[Kind, Evidence], repeated: Observer) -> int:
+def _denied_before(seen: Observer, claimed: dict[Kind, TrafficTotals], repeated: Observer) -> int:
     """Count the connections that the given policy denies and the suggested policy allows."""
     added = {
-        kind: _excess(evidence, claimed.get(kind, Evidence())).connections for kind, evidence in repeated.wanted.items()
+        kind: _excess(totals, claimed.get(kind, TrafficTotals())).connections
+        for kind, totals in repeated.wanted.items()
     }
     return sum(
         min(evidence.connections, added.get(kind, 0))

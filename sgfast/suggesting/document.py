@@ -22,7 +22,7 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.protocols import protocol_name
-from sgfast.suggesting.observing import Evidence
+from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import SuggestedRule
 
 
@@ -66,7 +66,7 @@ def _marks(vpc: Vpc) -> str:
     return "".join(f", {key}: [{', '.join(map(str, values))}]" for key, values in marks if values)
 
 
-def in_words(evidence: Evidence) -> list[str]:
+def in_words(evidence: TrafficTotals) -> list[str]:
     """Format evidence as a line of numbers and, if there are examples, a line of examples."""
     number = evidence.connections
     lines = [
@@ -78,7 +78,7 @@ def in_words(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _times(evidence: Evidence) -> str:
+def _times(evidence: TrafficTotals) -> str:
     if evidence.first_ns is None or evidence.last_ns is None:
         return ""
     first, last = (

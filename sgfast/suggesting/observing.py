@@ -63,7 +63,7 @@ class Kind(NamedTuple):
 
 
 @dataclass(slots=True)
-class Evidence:
+class TrafficTotals:
     """Observed traffic. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
 
     connections: int = 0
@@ -74,7 +74,7 @@ class Evidence:
     #: Descriptions of a few of the connections.
     examples: list[str] = field(default_factory=list)
 
-    def add(self, other: Evidence) -> None:
+    def add(self, other: TrafficTotals) -> None:
         self.connections += other.connections
         self.packets += other.packets
         self.bytes += other.bytes
@@ -146,9 +146,9 @@ class Observer:
     """A ``FlowSink`` that adds up the connections to be allowed and those to be left out."""
 
     def __init__(self, why_not: KindFilter, settings: Settings) -> None:
-        self.wanted: dict[Kind, Evidence] = {}
+        self.wanted: dict[Kind, TrafficTotals] = {}
         #: The connections left out, by reason and kind.
-        self.left_out: dict[str, dict[Kind, Evidence]] = {}
+        self.left_out: dict[str, dict[Kind, TrafficTotals]] = {}
         #: The number of connections of kinds beyond ``MOST_KINDS``.
         self.uncounted = 0
         self._why_not = why_not
@@ -183,12 +183,12 @@ class Observer:
         np.minimum.at(first_ns, group_of, flows["first_ns"])
         np.maximum.at(last_ns, group_of, flows["last_ns"])
         for n in np.argsort(firsts, kind="stable").tolist():
-            evidence = Evidence(
+            evidence = TrafficTotals(
                 int(counts[n]), int(sums[0, n]), int(sums[1, n]), int(first_ns[n]), int(last_ns[n])
             )
             self._take(keys[firsts[n]], evidence)
 
-    def _take(self, row: Any, evidence: Evidence) -> None:
+    def _take(self, row: Any, evidence: TrafficTotals) -> None:
         kind = kind_of(row, self._names)._replace(is_free=bool(row["is_free"]))
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
         why = why or _cannot_be_named(kind, self._first_port)

@@ -39,7 +39,7 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import is_multicast, peer_key
 from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
-from sgfast.suggesting.observing import Evidence, Kind
+from sgfast.suggesting.observing import Kind, TrafficTotals
 
 #: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
 _FEW_GROUPS = 10
@@ -99,7 +99,7 @@ class _Draft:
     family: Literal[4, 6]
     protocol: int
     peer: Term
-    ports: dict[int | None, Evidence] = field(default_factory=dict)
+    ports: dict[int | None, TrafficTotals] = field(default_factory=dict)
 
     @property
     def part(self) -> _Part:
@@ -110,7 +110,7 @@ class _Draft:
 class SuggestedRule:
     rule: Rule
     group: str
-    evidence: Evidence
+    evidence: TrafficTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def needs_of(kind: Kind) -> list[Need]:
     return found
 
 
-def suggest_rules(policy: Policy, kinds: Mapping[Kind, Evidence], limits: Limits) -> Suggested:
+def suggest_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits) -> Suggested:
     """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored."""
     remaining = dict(kinds)
     too_few: set[Kind] = set()
@@ -182,11 +182,11 @@ class Drafter:
                     low, high = self._spans.get(key, span)
                     self._spans[key] = min(low, span[0]), max(high, span[1])
 
-    def draft(self, kinds: Mapping[Kind, Evidence]) -> list[_Draft]:
-        needs: dict[Need, Evidence] = {}
+    def draft(self, kinds: Mapping[Kind, TrafficTotals]) -> list[_Draft]:
+        needs: dict[Need, TrafficTotals] = {}
         for kind, evidence in kinds.items():
             for need in needs_of(kind):
-                needs.setdefault(need, Evidence()).add(evidence)
+                needs.setdefault(need, TrafficTotals()).add(evidence)
         by_service: defaultdict[NeededService, set[str]] = defaultdict(set)
         for need in needs:
             by_service[need.service].add(need.instance)
@@ -223,7 +223,7 @@ class Drafter:
         return sorted({groups[0] for groups in found if len(groups) == 1}, key=self._place.__getitem__)
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
-        return [_Draft(*part, peer, {port: Evidence() for port in ports}) for peer, ports in self.terms(needs)]
+        return [_Draft(*part, peer, {port: TrafficTotals() for port in ports}) for peer, ports in self.terms(needs)]
 
     def terms(self, needs: list[Need], within: Network | None = None) -> list[tuple[Term, set[int | None]]]:
         """Return the peers, with the ports of each, for needs that differ only in port and peer.
@@ -387,7 +387,7 @@ class _Matcher:
         return groups_of(self._policy, peer, ip_network(need.peer))
 
 
-def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, Evidence]) -> list[_Draft]:
+def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, TrafficTotals]) -> list[_Draft]:
     """Remove ports that no need depends on. Add the evidence of each need to the rule that serves it."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
@@ -419,7 +419,7 @@ def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) ->
         rules = []
         for draft in sorted(by_group[group.name], key=_order):
             for ports in _port_lists(draft):
-                evidence = Evidence()
+                evidence = TrafficTotals()
                 for port in ports:
                     evidence.add(draft.ports[port])
                 rule = _rule(draft, ports, numbers.id_of(draft.direction))

@@ -36,7 +36,7 @@ BOXES = """
 8 0 1.2 input | Captures | capture preprocess
 9 0.6 1.9 core | Data plane | core
 8 2.5 2.6x2 policy | The policy document | policy loading importing
-10 0 5.1 base | For everybody | errors system notebook spelling json_types lazy version
+10 0 5.1 base | For everybody | errors evidence system notebook spelling json_types lazy version
 """
 
 

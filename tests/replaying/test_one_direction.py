@@ -1,4 +1,4 @@
-"""Captures with one direction of the traffic: nothing may look unanswered only because answers are not in them."""
+"""Captures with one direction of the traffic (SPEC 10.27): nothing may look unanswered only because no answer is there."""
 
 from __future__ import annotations
 

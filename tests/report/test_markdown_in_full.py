@@ -16,7 +16,7 @@ from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected
-from sgfast.suggesting import Check, Evidence, LeftOut, Suggestion
+from sgfast.suggesting import Check, LeftOut, Suggestion, TrafficTotals
 from sgfast.suggesting.observing import Kind
 from sgfast.suggesting.rules import SuggestedRule
 
@@ -76,9 +76,9 @@ def test_a_suggestion_in_full() -> None:
     """SPEC 10.15."""
     rule = Rule("web-1", "inbound", 4, 6, ((80, 80),))
     found = Suggestion(
-        POLICY, "", tuple(SuggestedRule(rule, "web", Evidence(n, n, 1000 * n)) for n in (3, 2, 1)),
-        (LeftOut("never answered", Evidence(7), {HTTP._replace(port=n): Evidence(n) for n in (1, 2, 4)}),
-         LeftOut("too many kinds of connections", Evidence(8))),
+        POLICY, "", tuple(SuggestedRule(rule, "web", TrafficTotals(n, n, 1000 * n)) for n in (3, 2, 1)),
+        (LeftOut("never answered", TrafficTotals(7), {HTTP._replace(port=n): TrafficTotals(n) for n in (1, 2, 4)}),
+         LeftOut("too many kinds of connections", TrafficTotals(8))),
         Check(9, 8, 1, False), {"malformed": 2}, ("a.pcap",), PacketsLeftOut(1, 2, 3, 4),
         Damage("a.pcap", 24, 7, "the file ends"), WARNINGS,
     )  # fmt: skip

@@ -13,11 +13,11 @@ from sgfast import Policy
 from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 from sgfast.suggesting import Limits
-from sgfast.suggesting.observing import Evidence, Kind
+from sgfast.suggesting.observing import Kind, TrafficTotals
 from sgfast.suggesting.rules import Drafter, Need, needs_of, suggest_rules
 
 
-def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, Evidence]]:
+def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, TrafficTotals]]:
     """One instance, asked by others that are in some of four groups, and by strangers."""
     groups = [SecurityGroup(name) for name in ("mine", "a", "b", "c", "d")]
     people = [Instance("me", "default", (ip_network("10.0.0.1"),), ("mine",))]
@@ -28,13 +28,13 @@ def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, Evidence]]:
     for person in people[1:]:
         for port in rng.sample((22, 80, 443), rng.randrange(4)):
             kinds[Kind(person.addresses[0].network_address.packed, b"\x0a\0\0\1", None, "me", 6, port)] = person.name
-    found = {kind._replace(egress=name): Evidence(1, 2, 3, 4, 5) for kind, name in kinds.items()}
+    found = {kind._replace(egress=name): TrafficTotals(1, 2, 3, 4, 5) for kind, name in kinds.items()}
     for n in range(rng.randrange(3)):
-        found[Kind(bytes((198, 51, 100, n)), b"\x0a\0\0\1", None, "me", 6, 80)] = Evidence(1, 2, 3, 4, 5)
+        found[Kind(bytes((198, 51, 100, n)), b"\x0a\0\0\1", None, "me", 6, 80)] = TrafficTotals(1, 2, 3, 4, 5)
     return Policy(security_groups=tuple(groups), instances=tuple(people)), found
 
 
-def fewest(policy: Policy, kinds: dict[Kind, Evidence]) -> int:
+def fewest(policy: Policy, kinds: dict[Kind, TrafficTotals]) -> int:
     """Inbound rules of ``me``: of all sets of peers, the smallest that has everybody."""
     groups = [group.name for group in policy.security_groups]
     members = {name: {i.name for i in policy.instances if name in i.security_groups} for name in groups}
@@ -96,7 +96,7 @@ instances:
 """)
     packed = {i.name: i.addresses[0].network_address.packed for i in policy.instances}
     kinds = {
-        Kind(packed[a], packed[b], a, b, 6, port): Evidence(1)
+        Kind(packed[a], packed[b], a, b, 6, port): TrafficTotals(1)
         for a, b, port in (("w1", "d1", 5432), ("w2", "d1", 5433), ("w1", "w2", 80), ("w2", "w1", 80))
     }
     found = suggest_rules(policy, kinds, Limits())
@@ -136,7 +136,7 @@ def test_a_group_in_another_region_is_no_peer() -> None:
         security_groups=(SecurityGroup("g"),), instances=instances,
     )  # fmt: skip
     kind = Kind(b"\x0a\0\0\1", b"\x0a\1\0\1", "near", "far", 6, 80)
-    peers = [str(each.rule.peer) for each in suggest_rules(policy, {kind: Evidence(1)}, Limits()).rules]
+    peers = [str(each.rule.peer) for each in suggest_rules(policy, {kind: TrafficTotals(1)}, Limits()).rules]
     assert peers == ["10.0.0.1/32", "10.1.0.1/32"]
 
 
@@ -153,7 +153,7 @@ instances:
 """
     target = ip_address("192.0.2.1").packed
     kinds = {
-        Kind(ip_address(source).packed, target, name, "w", 6, 80): Evidence(1)
+        Kind(ip_address(source).packed, target, name, "w", 6, 80): TrafficTotals(1)
         for source, name in (("10.0.0.9", "a"), ("10.0.0.7", "r"))
     }
 

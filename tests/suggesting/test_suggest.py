@@ -26,7 +26,7 @@ from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import opened
-from sgfast.suggesting.observing import Evidence, Kind, Observer, PrivateHosts, all_answered
+from sgfast.suggesting.observing import Kind, Observer, PrivateHosts, TrafficTotals, all_answered
 from sgfast.suggesting.rules import suggest_rules
 
 PROGRAMS = PCAPS / "programs"
@@ -266,7 +266,7 @@ def test_thousands_of_instances_with_a_group_each_take_no_longer_than_that(tmp_p
     instances = tuple(Instance(name, "default", (ip_network((10 << 24) + n),), (name,)) for n, name in enumerate(names))
     policy = Policy(security_groups=tuple(map(SecurityGroup, names)), instances=instances)
     packed = [instance.addresses[0].network_address.packed for instance in instances]
-    kinds = {Kind(packed[n], packed[0], names[n], names[0], 17, 53): Evidence(1) for n in range(1, 4000)}
+    kinds = {Kind(packed[n], packed[0], names[n], names[0], 17, 53): TrafficTotals(1) for n in range(1, 4000)}
     found = suggest_rules(policy, kinds, Limits())
     assert Counter(each.group == "i0" for each in found.rules) == {True: 3999, False: 3999}
 
@@ -395,7 +395,7 @@ def test_whatever_names_there_are_the_document_is_read_as_what_was_meant() -> No
     )  # fmt: skip
     kinds = {
         Kind(a.addresses[0].network_address.packed, b.addresses[0].network_address.packed, a.name, b.name, 6, 80):
-        Evidence(1, examples=["\n- {evil: yes}"])
+        TrafficTotals(1, examples=["\n- {evil: yes}"])
         for a in instances for b in instances if a is not b
     }  # fmt: skip
     for regions in (policy.vpcs, (Vpc("v0"), Vpc("v1"))):
@@ -426,10 +426,11 @@ def test_a_policy_that_falls_short_is_told() -> None:
     kind = Kind(b"\x0a\0\0\1", b"\x0a\0\0\2", "a", "b", 6, 80)
     other_kind = kind._replace(port=81)
     again = Observer(all_answered(False), Settings())
-    again.wanted = {kind: Evidence(2), other_kind: Evidence(4)}
-    again.left_out = {"unanswered": {kind: Evidence(1)}, "denied whatever the rules: no-rule": {kind: Evidence(9)}}
-    assert _check({kind: Evidence(3)}, again) == Check(3, 2, 5, False)
-    assert _check({kind: Evidence(2), other_kind: Evidence(4)}, again) == Check(6, 6, 1, True)
+    again.wanted = {kind: TrafficTotals(2), other_kind: TrafficTotals(4)}
+    denied = "denied whatever the rules: no-rule"
+    again.left_out = {"unanswered": {kind: TrafficTotals(1)}, denied: {kind: TrafficTotals(9)}}
+    assert _check({kind: TrafficTotals(3)}, again) == Check(3, 2, 5, False)
+    assert _check({kind: TrafficTotals(2), other_kind: TrafficTotals(4)}, again) == Check(6, 6, 1, True)
 
 
 # The command

@@ -37,7 +37,7 @@ cdef enum:         # TupleMark
     ANSWERED = 8            # has or had a REPLIED connection, and so cannot be evicted (SPEC 5.8)
     REFUSED = 16            # the other end sent an RST, or an ICMP unreachable came back
     TUPLE_DENIED = 32       # began with a denied opener
-    # The other end answered with a packet other than an RST, allowed or not, or packets of the initiator show an answer.
+    # The other end answered with a packet other than an RST, allowed or not, or the initiator's packets show an answer.
     HEARD = 128
     UNBEGUN = 64            # the first packet is still being judged; a tuple that ends now is not reported
 

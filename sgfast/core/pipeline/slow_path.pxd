@@ -230,7 +230,6 @@ cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
     cdef TallyKey key = key_of_kind(-1, 0, 0, NO_REASON, False, p.ipv6, False, False, -1)
     cdef uint8_t other[16]
     cdef int length = 8 if p.ipv6 else 3        # of the networks, in bytes
-    cdef Queued* queued
     memset(other, 0, sizeof(other))
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 0), p.ipv6)
     write_address(other, address_of(p.key.addr, p.ipv6, 1), p.ipv6)

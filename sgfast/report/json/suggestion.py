@@ -22,7 +22,7 @@ from sgfast.report.suggestion import peer_name
 from sgfast.suggesting import LeftOut, Suggestion
 
 
-class JsonEvidence(Answer):
+class JsonTotals(Answer):
     connections: Count = at("evidence.connections")
     packets: Count = at("evidence.packets")
     bytes: Count = at("evidence.bytes")
@@ -47,7 +47,7 @@ def _protocol(number: int | None) -> str | int:
     return "all" if number is None else protocol_name(number) or number
 
 
-class JsonSuggestedRule(JsonEvidence, _RuleHead):
+class JsonSuggestedRule(JsonTotals, _RuleHead):
     pass
 
 
@@ -65,7 +65,7 @@ class _LeftOutHead(Answer):
     reason: str
 
 
-class JsonLeftOutTraffic(JsonEvidence, _LeftOutHead):
+class JsonLeftOutTraffic(JsonTotals, _LeftOutHead):
     rows: Annotated[
         list[JsonObserved],
         "Rows with most connections first; empty if there was no room to count them separately.",

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
 from sgfast.report.rollup import By, Rollup, TrafficPart
-from sgfast.suggesting import Evidence, Kind
+from sgfast.suggesting import Kind, TrafficTotals
 
 
 class ObservedRollup(Rollup):
     """A roll-up with one part, "observed". Ends are named as in ``policy``."""
 
-    def __init__(self, policy: Policy, kinds: Mapping[Kind, Evidence]) -> None:
+    def __init__(self, policy: Policy, kinds: Mapping[Kind, TrafficTotals]) -> None:
         super().__init__(policy, _kinds(kinds))
 
     def _whole(self, kinds: Kinds) -> Rows:
@@ -32,7 +32,7 @@ class ObservedRollup(Rollup):
         return []
 
 
-def _kinds(found: Mapping[Kind, Evidence]) -> Kinds:
+def _kinds(found: Mapping[Kind, TrafficTotals]) -> Kinds:
     rows = np.zeros(len(found), dtype=KIND_DTYPE)
     names: dict[str, int] = {}
     for row, (kind, evidence) in zip(rows, found.items(), strict=True):
