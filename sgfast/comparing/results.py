@@ -169,7 +169,7 @@ class DiffResult:
 
     @property
     def evidence(self) -> Evidence:
-        """How far the captured traffic can carry an answer (SPEC 10.27)."""
+        """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
         not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))

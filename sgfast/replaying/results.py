@@ -297,7 +297,7 @@ class ReplayResult(Shown):
 
     @property
     def evidence(self) -> Evidence:
-        """How far the captured traffic can carry an answer (SPEC 10.27)."""
+        """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         traffic = TrafficFacts(

@@ -155,7 +155,7 @@ def test_a_capture_without_packets(capsys: Capsys, tmp_path: Path) -> None:
     target = tmp_path / "verdicts"
     outcome = sgfast(capsys, "replay", policy, capture, "--verdicts", target)
     assert outcome.status == 0 and target.read_bytes() == b""
-    assert outcome.out.startswith("No packets: nothing to judge\n  0 packets, ")
+    assert outcome.out.startswith("Cannot tell: the captures have no packets\n")
 
 
 def test_standard_input_for_either(tmp_path: Path) -> None:

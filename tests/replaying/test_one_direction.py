@@ -1,4 +1,4 @@
-"""Captures with one direction of the traffic (SPEC 10.27): nothing may look unanswered only because no answer is there."""
+"""One direction of the traffic (SPEC 10.27): nothing may look unanswered only because no answer was captured."""
 
 from __future__ import annotations
 

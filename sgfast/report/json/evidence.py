@@ -26,7 +26,7 @@ class JsonEvidenceReason(Answer):
 
 
 class JsonEvidence(Answer):
-    """How far the traffic can carry the answer."""
+    """Reasons to doubt the answer."""
 
     conclusive: Annotated[Conclusive, "no: the answer cannot be relied on; partly: a part of it cannot."]
     reasons: list[JsonEvidenceReason]
