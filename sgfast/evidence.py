@@ -20,11 +20,12 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 #: The parts of an answer that each reason makes uncertain, by the reason's code.
 CODES: dict[str, frozenset[Part]] = {
     "no-packets": frozenset(("verdicts", "answers", "counts", "absence")),
+    # Where tunnels are between addresses that no instance has, the tunnels are the cause.
+    "tunnels": frozenset(("verdicts", "answers", "absence")),
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
     "truncated": frozenset(("verdicts", "answers", "absence")),
     "one-direction": frozenset(("verdicts", "answers", "absence")),
-    "tunnels": frozenset(("verdicts", "answers", "absence")),
     "mirror-cut": frozenset(("verdicts", "answers", "absence")),
     "duplicates": frozenset(("counts",)),
     "overlap": frozenset(("verdicts", "counts")),

@@ -3,19 +3,41 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sgfast.core.base.frames cimport Frame, FrameBatch
-from sgfast.preprocess.tunnels cimport KIND_COUNT, NO_TUNNEL, NO_VNI, Kind, peel
+from sgfast.core.wire.next_header cimport ETHERTYPE_NONE, LINK_ETHERNET
+from sgfast.preprocess.tunnels cimport (
+    KIND_COUNT,
+    MPLS,
+    NO_TUNNEL,
+    NO_VNI,
+    VXLAN,
+    Kind,
+    ip_version_ethertype,
+    looks_like_ethernet,
+    peel,
+)
 from sgfast.preprocess.vpcs cimport VpcMarks
 
 cdef enum:
     # Limit for the tunnels of one packet: one by a mirror, one by the provider, one by the tenant, and one in reserve.
     # Without a limit, a frame made of headers only would cost as much as thousands of packets.
     MOST = 4
+    VXLAN_HAS_VNI = 8       # in the first byte of a VXLAN header, set in all (RFC 7348)
 
 MOST_TUNNELS = <int>MOST
 
 #: The names of tunnel kinds, in the order of ``tunnels.Kind``.
 KINDS = ("vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe")
 assert len(KINDS) == <int>KIND_COUNT
+
+
+cdef uint32_t kinds_in(names) except? 0:
+    # The bits of these kinds. Raises ValueError for an unknown name.
+    cdef uint32_t found = 0
+    for name in names:
+        if name not in KINDS:
+            raise ValueError(f"{name!r} is not a kind of tunnel: use {', '.join(KINDS)}")
+        found |= 1 << <uint32_t>KINDS.index(name)
+    return found
 
 
 cdef class Decapsulation:
@@ -33,10 +55,7 @@ cdef class Decapsulation:
 
     def __cinit__(self, names, VpcMarks marks=None):
         self.marks = marks
-        for name in names:
-            if name not in KINDS:
-                raise ValueError(f"{name!r} is not a kind of tunnel: use {', '.join(KINDS)}")
-            self.wanted |= 1 << <uint32_t>KINDS.index(name)
+        self.wanted = kinds_in(names)
 
     @property
     def counts(self):
@@ -57,6 +76,7 @@ cdef class Decapsulation:
         cdef Frame inner
         cdef Kind kind
         cdef int n
+        frame.cut_by_tunnel = False
         for n in range(MOST + 1):
             if marked:
                 vpc = self.marks.by_vlan(frame)
@@ -74,3 +94,49 @@ cdef class Decapsulation:
                 by_vni = vpc if vpc else by_vni
         if marked:
             frame.vpc = by_vni if by_vni else by_vlan if by_vlan else frame.vpc
+
+
+cdef inline bint is_plausible(const Frame* inner, Kind kind) noexcept nogil:
+    # Whether the content of a tunnel looks like a packet. The tunnel may be something else that has its port.
+    if kind == VXLAN and not (inner.data - 8)[0] & VXLAN_HAS_VNI:
+        return False
+    if inner.link_type == LINK_ETHERNET:
+        return looks_like_ethernet(inner.data, inner.captured)
+    # Below MPLS labels in UDP, four bits alone say that there is IP. Many texts have them, but no length that fits.
+    return inner.captured > 0 and ip_version_ethertype(inner.data[0]) != ETHERTYPE_NONE and not (
+        kind == MPLS and inner.cut_by_tunnel
+    )
+
+
+cdef class TunnelSample:
+    """Count packets that are in tunnels of other kinds than ``removed``, by the outermost of these tunnels.
+
+    ``looked_at``: packets that were looked at.
+    """
+
+    cdef uint32_t wanted
+    cdef uint64_t found[<int>KIND_COUNT]
+    cdef readonly uint64_t looked_at
+
+    def __cinit__(self, removed):
+        self.wanted = ~kinds_in(removed)
+
+    @property
+    def counts(self):
+        return {name: self.found[i] for i, name in enumerate(KINDS) if self.found[i]}
+
+    def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
+        """Look at ``number`` packets from ``first`` on. ValueError if there are no such packets."""
+        cdef Frame inner
+        cdef uint32_t vni
+        cdef Kind kind
+        cdef Py_ssize_t i
+        if first < 0 or number < 0 or number > batch.count - first:
+            raise ValueError("no such packets")
+        self.looked_at += <uint64_t>number
+        with nogil:
+            for i in range(first, first + number):
+                inner = batch.frames[i]
+                kind = peel(&inner, self.wanted, &vni)
+                if kind != NO_TUNNEL and is_plausible(&inner, kind):
+                    self.found[<int>kind] += 1

@@ -18,8 +18,8 @@
 # A frame stays unchanged if its tunnel headers cannot be read: cut, broken, not in the first fragment, with unknown
 # content or no content. Otherwise the inner packet replaces it, even if the inner packet is malformed or truncated
 # (SPEC 3.4). The wire length of the inner packet is what all outer headers leave for it, so outer padding does not
-# become payload. Flags, reserved fields and checksums are not checked: an error there concerns the tunnel, not the
-# inner packet.
+# become payload. An inner packet that claims more was cut by its tunnel, and has the length that it claims (SPEC 9.12).
+# Flags, reserved fields and checksums are not checked: an error there concerns the tunnel, not the inner packet.
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -82,7 +82,6 @@ cdef enum:
     GTP_PROTOCOL = 0x10             # clear for GTP'
     GTP_G_PDU = 255
 
-    ERSPAN_TRUNCATED = 0x04         # in byte 2: the mirror cut the frame
     ERSPAN_SUBHEADER = 0x01         # in byte 11: the header has eight more bytes
 
     NO_VNI = 0xFFFFFFFF             # a VNI has 24 bits
@@ -111,7 +110,7 @@ cdef struct Content:
     # The inner packet, without its bytes. When a function below succeeds, the Span points to these bytes.
     uint32_t link_type
     uint32_t vni            # for VXLAN and Geneve, else NO_VNI
-    bint cut                # the wire carried only a part of the packet: a first fragment, or a mirror that cuts
+    bint first_fragment     # of the outer packet
 
 
 cdef inline bint skip(Span* span, uint32_t length) noexcept nogil:
@@ -312,7 +311,7 @@ cdef inline Kind enter_udp(Span* span, uint32_t wanted, Content* content) noexce
         return NO_TUNNEL
     length = be16(span.data + 4)
     # In a first fragment the UDP length is that of the whole datagram.
-    if length < 8 or (length > span.wire and not content.cut):
+    if length < 8 or (length > span.wire and not content.first_fragment):
         return NO_TUNNEL
     port = be16(span.data + 2)
     shorten(span, length)
@@ -338,7 +337,6 @@ cdef inline bint enter_erspan(Span* span, uint32_t ethertype, bint has_sequence,
         return True         # type I has no header
     if span.captured < 8:
         return False
-    content.cut |= (span.data[2] & ERSPAN_TRUNCATED) != 0
     if span.data[0] >> 4 == 1:
         return skip(span, 8)
     if span.data[0] >> 4 != 2 or span.captured < 12:
@@ -404,9 +402,9 @@ cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* conte
     cdef uint8_t protocol = 0
     cdef bint is_valid
     if ipv6:
-        is_valid = enter_ipv6(span, &protocol, &content.cut)
+        is_valid = enter_ipv6(span, &protocol, &content.first_fragment)
     else:
-        is_valid = enter_ipv4(span, &protocol, &content.cut)
+        is_valid = enter_ipv4(span, &protocol, &content.first_fragment)
     if not is_valid:
         return NO_TUNNEL
     if protocol == PROTOCOL_UDP:
@@ -442,17 +440,24 @@ cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Con
     return NO_TUNNEL
 
 
-cdef inline void grow_to_claim(Frame* frame) noexcept nogil:
+cdef inline bint grow_to_claim(Frame* frame) noexcept nogil:
     # Sets the wire length of a packet that was cut before the capture, as if only the capture had cut it (SPEC 3.4).
+    # Returns whether it was cut: its IP header claims more bytes than the wire carried, or is not complete.
     cdef uint32_t at = 0
     cdef uint32_t claimed = 0
     cdef uint32_t ethertype = find_ip(frame, &at)
-    if ethertype == ETHERTYPE_IPV4 and frame.captured - at >= 4:
-        claimed = be16(frame.data + at + 2)
-    elif ethertype == ETHERTYPE_IPV6 and frame.captured - at >= 6 and be16(frame.data + at + 4):
-        claimed = 40 + <uint32_t>be16(frame.data + at + 4)
-    if claimed:
-        frame.wire = max(frame.wire, at + claimed)
+    if ethertype == ETHERTYPE_CUT:
+        return True
+    if at < frame.captured and ip_version_ethertype(frame.data[at]) != ethertype:
+        return False
+    if ethertype == ETHERTYPE_IPV4:
+        claimed = be16(frame.data + at + 2) if frame.captured - at >= 20 else 20
+    elif ethertype == ETHERTYPE_IPV6:
+        claimed = 40 + (<uint32_t>be16(frame.data + at + 4) if frame.captured - at >= 40 else 0)
+    if claimed <= frame.wire - at:
+        return False
+    frame.wire = at + claimed
+    return True
 
 
 cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nogil:
@@ -461,6 +466,7 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nog
     cdef Span span
     cdef Content content
     cdef Kind kind
+    cdef bint whole
     cdef uint32_t at = 0
     cdef uint32_t ethertype = find_ip(frame, &at)
     if ethertype == ETHERTYPE_CUT:
@@ -470,7 +476,7 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nog
     span.wire = frame.wire
     content.link_type = 0
     content.vni = NO_VNI
-    content.cut = False
+    content.first_fragment = False
     if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
         skip(&span, at)
         kind = enter_ip(&span, ethertype == ETHERTYPE_IPV6, wanted, &content)
@@ -483,6 +489,7 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nog
     frame.wire = span.wire
     frame.link_type = content.link_type
     vni[0] = content.vni
-    if content.cut:
-        grow_to_claim(frame)
+    whole = frame.captured == frame.wire
+    if grow_to_claim(frame) and whole:
+        frame.cut_by_tunnel = True
     return kind

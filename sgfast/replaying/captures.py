@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,12 +19,18 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.evidence import EvidenceReason
-from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
+from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
+from sgfast.replaying.evidence import MOSTLY, SOME_TUNNELS
 from sgfast.replaying.options import Reading
 from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
+
+#: Names of tunnels in sentences.
+_TUNNEL_NAMES = dict(
+    zip(KINDS, ("VXLAN", "Geneve", "GRE", "IP-in-IP", "6in4", "ERSPAN", "GTP-U", "MPLS", "PPPoE"), strict=True)
+)
 
 #: Captures that are merged, each with the time of its first packet if known.
 CapturePart = list[tuple[str, int | None]]
@@ -167,11 +174,15 @@ class Captures:
     def noticed(self) -> Noticed:
         looked_at, copies = self.selection.copies_seen
         too_deep = 0 if self._decapsulation is None else self._decapsulation.too_deep
-        return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
+        sample = self.selection.tunnels
+        return Noticed(
+            looked_at, copies, tuple(self._without_interfaces), too_deep,
+            sample.looked_at, tuple(sample.counts.items()), tuple(self._reading.decap),
+        )  # fmt: skip
 
     def warn(self, warnings: list[str]) -> None:
         """Add warnings about unusual packets."""
-        self.noticed.warn(warnings, self._reading, self._vpc_mapping)
+        self.noticed.warn(warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +196,19 @@ class Noticed:
     without_interfaces: tuple[str, ...] = ()
     #: The number of packets in more nested tunnels than can be removed.
     too_deep: int = 0
+    #: Packets looked at for tunnels, and those of them in tunnels that are not removed, by kind.
+    sampled: int = 0
+    in_tunnels: tuple[tuple[str, int], ...] = ()
+    #: Kinds of tunnels that are removed.
+    removed: tuple[str, ...] = ()
 
     def __add__(self, other: Noticed) -> Noticed:
         both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
+        in_tunnels = Counter(dict(self.in_tunnels)) + Counter(dict(other.in_tunnels))
         return Noticed(
-            self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep
-        )
+            self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep,
+            self.sampled + other.sampled, tuple(in_tunnels.items()), other.removed,
+        )  # fmt: skip
 
     def reasons(self) -> tuple[EvidenceReason, ...]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
@@ -199,13 +217,23 @@ class Noticed:
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
             found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))
+        found += self._tunnel_reasons()
         return tuple(found)
 
-    def warn(self, warnings: list[str], reading: Reading, vpc_mapping: VpcMapping | None) -> None:
+    def _tunnel_reasons(self) -> list[EvidenceReason]:
+        counts = Counter(dict(self.in_tunnels))
+        packets = sum(counts.values())
+        share = packets / max(self.sampled, 1)
+        if share < SOME_TUNNELS:
+            return []
+        kinds = sorted(filter(counts.get, KINDS), key=lambda kind: -counts[kind])
+        tunnels = f"{' or '.join(_TUNNEL_NAMES[kind] for kind in kinds)} tunnels"
+        sentence = f"{100 * share:.0f} % of the packets are in {tunnels}: these were judged, not the packets inside"
+        command = f"--decap {','.join((*self.removed, *kinds))}"
+        return [EvidenceReason("tunnels", "no" if share >= MOSTLY else "partly", packets, share, sentence, command)]
+
+    def warn(self, warnings: list[str]) -> None:
         warn_of_copies(warnings, self.looked_at, self.copies)
-        keeps_vnis = {"vxlan", "geneve"}.isdisjoint(reading.decap)
-        if vpc_mapping is not None and vpc_mapping.wants_vnis and keeps_vnis:
-            warnings.append("the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap")
         if self.without_interfaces:
             first, others = self.without_interfaces[0], len(self.without_interfaces) - 1
             more = f" and {count(others, 'more capture')}" if others else ""

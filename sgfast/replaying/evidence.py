@@ -25,6 +25,8 @@ MOSTLY = 0.5
 SOME = 0.01
 #: The same share of connections, of which only one direction was seen.
 SOME_ONE_WAY = 0.1
+#: The same share of packets in tunnels.
+SOME_TUNNELS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,21 @@ class Observed:
     two_way: int = 0
     #: Answered connections of which only packets of the initiator were seen; these packets show the answer.
     one_way: int = 0
-    #: Packets whose headers or addresses the capture cut off.
+    #: Packets whose headers or addresses the capture cut off, or their tunnel.
     truncated: int = 0
     #: Packets out of scope by the network of each of their addresses: /24, or /64 of IPv6.
     networks: dict[str, int] = field(default_factory=dict)
+    #: Packets in ``truncated`` that their tunnel cut.
+    cut_by_tunnel: int = 0
 
     def __add__(self, other: Observed) -> Observed:
         networks = dict(self.networks)
         for network, packets in other.networks.items():
             networks[network] = networks.get(network, 0) + packets
         return Observed(
-            self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks
-        )
+            self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks,
+            self.cut_by_tunnel + other.cut_by_tunnel,
+        )  # fmt: skip
 
 
 def observed_by(plane: AccountingPlane) -> Observed:
@@ -59,7 +64,7 @@ def observed_by(plane: AccountingPlane) -> Observed:
         if row["family"]:
             length, prefix = (16, 64) if row["family"] == 6 else (4, 24)
             networks[str(ip_network((row["peer"][:length].tobytes(), prefix)))] = int(row["packets"])
-    return Observed(counters["two_way"], counters["one_way"], truncated, networks)
+    return Observed(counters["two_way"], counters["one_way"], truncated, networks, counters["cut_by_tunnel"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,21 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
 
 
 def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
-    cut, share = observed.truncated, _share(observed.truncated, traffic.packets)
+    cut = observed.truncated - observed.cut_by_tunnel
+    share = _share(cut, traffic.packets)
     if share >= SOME:
         sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
         yield EvidenceReason(
             "truncated", _level(share), cut, share, sentence, "tcpdump -s 0 -w CAPTURE.pcap, which keeps whole packets"
         )
+    cut, share = observed.cut_by_tunnel, _share(observed.cut_by_tunnel, traffic.packets)
+    if share >= SOME:
+        sentence = f"the mirror cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
+        command = (
+            "aws ec2 modify-traffic-mirror-session --traffic-mirror-session-id ID --remove-fields packet-length, or "
+            "another mirror's option that limits the length of packets"
+        )
+        yield EvidenceReason("mirror-cut", _level(share), cut, share, sentence, command)
 
 
 def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:

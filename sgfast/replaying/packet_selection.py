@@ -6,10 +6,12 @@ times in seconds, of the window and of changes (SPEC 9.5), are still measured fr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
 from sgfast.core.base.frames import FrameBatch
+from sgfast.preprocess.decap import TunnelSample
 from sgfast.preprocess.selection import Dedup, Filter, Window
 from sgfast.replaying.options import Reading
 from sgfast.replaying.time_window import parse_window, refuse_backwards
@@ -19,6 +21,9 @@ from sgfast.replaying.time_window import parse_window, refuse_backwards
 #: because their size depends on the number of jobs.
 LOOK_EVERY = 1 << 19
 LOOKED_AT = 512
+#: Length of the runs of which the first LOOKED_AT packets are looked at for tunnels. These runs are shorter, as tunnels
+#: may begin late in a long capture.
+TUNNELS_EVERY = 1 << 17
 #: The number of copies, and their minimum share 1 / ONE_IN of the checked IP packets, from which on a warning is given.
 #: Fewer copies are retransmissions or chance.
 MANY_COPIES = 100
@@ -67,6 +72,7 @@ class PacketSelection:
         self._window: Window | None = None
         self._filter = None if reading.filter is None else Filter(reading.filter)
         self.dedup = Dedup()
+        self.tunnels = TunnelSample(reading.decap)
         self._steps: list[SelectionStep] | None = None
         self._packets = self._looked_at = self._copies = 0
 
@@ -76,18 +82,26 @@ class PacketSelection:
             self._steps = self._begin(next(iter(batch))[0])
         for step in self._steps:
             step.apply(batch)
-        if not self._reading.dedup:
-            self._look(batch)
-            self._packets += len(batch)
+        self._look(batch)
+        self._packets += len(batch)
 
     def _look(self, batch: FrameBatch) -> None:
+        for first, number in self._sampled(batch, TUNNELS_EVERY):
+            self.tunnels.look(batch, first, number)
+        if self._reading.dedup:
+            return
+        for first, number in self._sampled(batch, LOOK_EVERY):
+            packets, copies = self.dedup.look(batch, first, number)
+            self._looked_at += packets
+            self._copies += copies
+
+    def _sampled(self, batch: FrameBatch, every: int) -> Iterator[tuple[int, int]]:
+        """Yield places and numbers of those packets of the batch that are the first ones of runs of ``every``."""
         begin, end = self._packets, self._packets + len(batch)
-        for start in range(begin // LOOK_EVERY * LOOK_EVERY, end, LOOK_EVERY):
+        for start in range(begin // every * every, end, every):
             first, stop = max(start, begin), min(start + LOOKED_AT, end)
             if first < stop:
-                packets, copies = self.dedup.look(batch, first - begin, stop - first)
-                self._looked_at += packets
-                self._copies += copies
+                yield first - begin, stop - first
 
     def _begin(self, time_ns: int) -> list[SelectionStep]:
         if self.first_ns is None:

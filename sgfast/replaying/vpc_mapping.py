@@ -37,10 +37,6 @@ class VpcMapping:
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
     @property
-    def wants_vnis(self) -> bool:
-        return any(vpc.vnis for vpc in self._vpcs)
-
-    @property
     def needs_interfaces(self) -> bool:
         """Whether packets are assigned to VPCs only by their interface or file."""
         return any(vpc.interfaces for vpc in self._vpcs) and not any(vpc.vnis or vpc.vlans for vpc in self._vpcs)

@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from policy_changes import Changer
 from recordings import recorded_replays
 from traffic import SECOND, Crowd, policies
+from tunnels import geneve, vxlan
 
 from sgfast import Reading, parse_policy, replay
 from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
@@ -242,6 +243,28 @@ def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None
     changes = tmp_path / "changes.yaml"
     changes.write_text(vpcs.CHANGES)
     same_on(client, policy, captures, changes=changes, reading=Reading(decap=("vxlan", "geneve")))
+
+
+def test_who_cut_packets_and_which_are_in_tunnels_is_known_on_a_cluster(client: Any, tmp_path: Path) -> None:
+    """The evidence of a replay, as one process gives it (SPEC 10.27)."""
+    whole = ethernet(ip("198.51.100.7", WEB, tcp(4000, 80, "A", bytes(100))))
+    ends = ("192.0.2.1", "192.0.2.2")
+    frames = [ethernet(ip(*ends, vxlan(whole[:cut]))) for cut in (20, 40, 40, 60)]
+    frames += [ethernet(ip(*ends, geneve(whole)))] * 3
+    cut = [whole[:20], *[whole[:40]] * 4]
+    captures = [
+        write(tmp_path / "mirror.pcap", [(BASE + n, frame) for n, frame in enumerate(frames)]),
+        write(tmp_path / "cut.pcap", [(BASE + 9 + n, frame) for n, frame in enumerate(cut)], wires=[len(whole)] * 5),
+    ]
+    one, many = (
+        replay(POLICY, captures, reading=Reading(decap=("vxlan",)), **options)
+        for options in ({}, {"client": client, "shards": 3})
+    )
+    assert many.observed == one.observed and one.observed is not None
+    assert (one.observed.truncated, one.observed.cut_by_tunnel) == (8, 3)
+    assert many.evidence == one.evidence
+    found = {reason.code: reason.packets for reason in one.evidence.reasons}
+    assert (found["truncated"], found["mirror-cut"], found["tunnels"]) == (5, 3, 3)
 
 
 def test_a_pair_with_most_of_the_packets_is_named(

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import ip_address
 from itertools import product
 from pathlib import Path
@@ -56,7 +57,7 @@ from sgfast import FrameBatch, Reading, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
-from sgfast.preprocess.decap import KINDS, Decapsulation
+from sgfast.preprocess.decap import KINDS, Decapsulation, TunnelSample
 from sgfast.reference.link import find_ip
 from sgfast.reference.packets import number, parse_frame
 
@@ -293,10 +294,10 @@ def test_an_outer_packet_that_contradicts_itself_is_judged_itself() -> None:
 
 
 def test_a_sound_tunnel_with_a_broken_packet_gives_the_broken_packet() -> None:
-    short = ethernet(ipv4("198.51.100.7", "10.0.0.5", tcp(1, 80, "S"), total_length=2000))
+    short = ethernet(ipv4("198.51.100.7", "10.0.0.5", tcp(1, 80, "S"), total_length=15))
     assert peel(ethernet(ipv4(*OUTER, vxlan(short))))[0] == (short, len(short), LINK_ETHERNET)
     assert peel(ethernet(ipv4(*OUTER, ipip(PACKET6))))[0] == (PACKET6, len(PACKET6), LINK_IPV4)
-    assert peel(ethernet(ipv4(*OUTER, ipip(b"\x45"))))[0] == (b"\x45", 1, LINK_IPV4)
+    assert peel(ethernet(ipv4(*OUTER, ipip(b"\x65"))))[0] == (b"\x65", 1, LINK_IPV4)
 
 
 def test_lengths_inside_end_where_the_udp_length_does() -> None:
@@ -329,13 +330,29 @@ def test_only_a_first_fragment_has_a_tunnel_header() -> None:
     assert peel(later) == ((later, len(later), LINK_ETHERNET), {})
 
 
-def test_what_a_mirror_cut_counts_as_cut_by_the_capture() -> None:
-    big = ethernet(vlan(ipv4("198.51.100.7", "10.0.0.5", tcp(40000, 80, "A", bytes(1000)))))
-    for kind in (2, 3):
-        frame = ethernet(ipv4(*OUTER, erspan(big[:100], kind, truncated=True)))
-        assert peel(frame)[0] == (big[:100], len(big), LINK_ETHERNET)
-        frame = ethernet(ipv4(*OUTER, erspan(big[:100], kind)))
-        assert peel(frame)[0] == (big[:100], 100, LINK_ETHERNET)
+@pytest.mark.parametrize(
+    "wrap", [vxlan, geneve, lambda f: gre(f, 0x6558), lambda f: erspan(f, 3, truncated=True), erspan]
+)
+def test_what_a_mirror_cut_counts_as_cut_by_the_capture(wrap: Callable[[bytes], bytes]) -> None:
+    for inside in (ipv4(*OUTER, tcp(1, 80, "A", bytes(1000))), ipv6(*OUTER6, udp(1, 2, bytes(999)))):
+        big = ethernet(vlan(inside))
+        for length in (100, 58, 40):
+            claimed = len(big) if length >= 18 + 40 or inside[0] == 0x45 else 18 + 40
+            assert peel(ethernet(ipv4(*OUTER, wrap(big[:length]))))[0] == (big[:length], claimed, LINK_ETHERNET)
+        # Not even its IP header is whole.
+        assert peel(ethernet(ipv4(*OUTER, wrap(big[:20]))))[0][1] == 18 + (20 if inside[0] == 0x45 else 40)
+
+
+@pytest.mark.parametrize("name", TUNNELS)
+def test_a_tunnel_that_stays_on_is_noticed_by_what_is_inside(name: str) -> None:
+    kind, frame, *_ = TUNNELS[name]
+    batch = FrameBatch.from_frames([FRAME, frame], [0, 0], link_type=LINK_TYPES.get(name, LINK_ETHERNET))
+    for removed in ((), set(KINDS) - {kind, "mpls"}, {kind}):
+        sample = TunnelSample(removed)
+        sample.look(batch, 0, 2)
+        # A VXLAN header without its I flag may be anything.
+        is_seen = kind not in removed and "flags that mean nothing" not in name
+        assert (sample.looked_at, sample.counts) == (2, {kind: 1} if is_seen else {})
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
@@ -430,6 +447,8 @@ def ours(data: bytes, link_type: int) -> tuple[str, str] | None:
         return None
     at, version = found
     size, first = (4, 12) if version == 4 else (16, 8)
+    if len(data) < at + first + 2 * size:
+        return None     # its tunnel cut it
     ends = [data[at + first + n * size : at + first + (n + 1) * size] for n in (0, 1)]
     return str(ip_address(ends[0])), str(ip_address(ends[1]))
 

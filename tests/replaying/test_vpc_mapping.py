@@ -245,15 +245,6 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
         assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
 
 
-def test_vnis_without_decap_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy, capture = write_policy(tmp_path, APART), write_capture(tmp_path, mirrored(SYN, 1001))
-    run = sgfast(capsys, "replay", policy, capture)
-    assert run.status == 0
-    assert run.err == (
-        "sgfast: warning: the policy maps VNIs to VPCs, but tunnels are not removed: remove them with --decap\n"
-    )
-
-
 def test_with_a_vpc_named_nothing_is_mapped(tmp_path: Path) -> None:
     capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), SYN)
     for vpc, instance in (("a", "a-web"), ("c", "c-db")):

@@ -111,8 +111,9 @@ def arguments_of() -> dict[str, Arguments]:
         "CaptureReader": (Fresh(lambda: io.BytesIO(pcap_head() + pcap_record(b"some") * 9)), "name"),
         "ReplayClock": (), "FileReads": (), "FrameBatch": (3,), "BatchPool": (3,), "ChangedConnections": (plane,),
         "PairedPlanes": (plane, other, ChangedConnections(plane)), "Workers": (2,), "RecordJudge": (plane,),
-        "Decapsulation": (["gre"],), "Window": (None, None), "Filter": ("tcp",), "Dedup": (), "VpcMarks": ({}, {}),
-        "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (), "CaptureWriter": (), "FlowLogLines": (len,),
+        "Decapsulation": (["gre"],), "TunnelSample": (["gre"],), "Window": (None, None), "Filter": ("tcp",),
+        "Dedup": (), "VpcMarks": ({}, {}), "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (),
+        "CaptureWriter": (), "FlowLogLines": (len,),
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip

@@ -22,8 +22,8 @@ class Part:
     data: bytes
     wire: int
     link_type: int = -1
-    #: Whether its length on the wire is below the length in its header.
-    cut: bool = False
+    #: Whether it is in the first fragment of a datagram.
+    first_fragment: bool = False
 
 
 class NoTunnelError(Exception):
@@ -54,20 +54,23 @@ def decapsulate(data: bytes, wire: int, link_type: int, kinds: set[str]) -> tupl
         except NoTunnelError:
             break
         peeled.append(kind)
-        part = Part(inner.data, grown(inner) if inner.cut else inner.wire, inner.link_type)
+        part = Part(inner.data, grown(inner), inner.link_type)
     return part.data, part.wire, part.link_type, peeled
 
 
 def grown(part: Part) -> int:
+    """The length that a packet claims: its tunnel may have carried only the beginning."""
     found = find_ip(part.data, part.link_type)
     if isinstance(found, str):
         return part.wire
     ip, version = part.data[found[0] :], found[1]
-    at = 2 if version == 4 else 4
-    length = number(ip, at, 2) if len(ip) >= at + 2 else 0
-    if not length:
+    if ip and ip[0] >> 4 != version:
         return part.wire
-    return max(part.wire, found[0] + (40 if version == 6 else 0) + length)
+    if version == 4:
+        length = number(ip, 2, 2) if len(ip) >= 20 else 20
+    else:
+        length = 40 + (number(ip, 4, 2) if len(ip) >= 40 else 0)
+    return max(part.wire, found[0] + length)
 
 
 def outermost(part: Part, kinds: set[str]) -> tuple[str, Part]:
@@ -112,7 +115,7 @@ def ipv4(part: Part) -> tuple[int, Part]:
     need(len(part.data) >= 20 and part.data[0] >> 4 == 4)
     length, total, fragment = (part.data[0] & 15) * 4, number(part.data, 2, 2) or part.wire, number(part.data, 6, 2)
     need(length >= 20 and length <= total <= part.wire and fragment & 0x1FFF == 0)
-    return part.data[9], replace(after(first(part, total), length), cut=bool(fragment & 0x2000))
+    return part.data[9], replace(after(first(part, total), length), first_fragment=bool(fragment & 0x2000))
 
 
 def ipv6(part: Part) -> tuple[int, Part]:
@@ -129,7 +132,7 @@ def ipv6(part: Part) -> tuple[int, Part]:
             size = 8
             fragment = number(part.data, 2, 2)
             need(fragment >> 3 == 0)
-            part = replace(part, cut=part.cut or bool(fragment & 1))
+            part = replace(part, first_fragment=part.first_fragment or bool(fragment & 1))
         protocol = part.data[0]
         part = after(part, size)
     return protocol, part
@@ -138,7 +141,7 @@ def ipv6(part: Part) -> tuple[int, Part]:
 def udp(part: Part, kinds: set[str]) -> tuple[str, Part]:
     need(len(part.data) >= 8)
     port, length = number(part.data, 2, 2), number(part.data, 4, 2)
-    need(length >= 8 and (length <= part.wire or part.cut))
+    need(length >= 8 and (length <= part.wire or part.first_fragment))
     part = after(first(part, length), 8)
     kind = {4789: "vxlan", 8472: "vxlan", 6081: "geneve", 2152: "gtp-u", 6635: "mpls"}.get(port)
     need(kind in kinds)
@@ -202,8 +205,7 @@ def erspan(part: Part, ethertype: int, sequence: bool) -> Part:
     if ethertype == 0x88BE and not sequence:
         return replace(part, link_type=ETHERNET)
     need(len(part.data) >= 8)
-    version, truncated = part.data[0] >> 4, bool(part.data[2] & 4)
-    part = replace(part, cut=part.cut or truncated)
+    version = part.data[0] >> 4
     if version == 1:
         return replace(after(part, 8), link_type=ETHERNET)
     need(version == 2 and len(part.data) >= 12)

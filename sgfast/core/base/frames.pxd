@@ -1,6 +1,6 @@
 # A batch of captured frames, which a capture reader passes to the data plane. Neither of these depends on the other.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef enum:
@@ -13,7 +13,8 @@ cdef struct Frame:
     uint32_t captured       # bytes readable at `data`
     uint32_t wire           # original length in bytes according to the capture; at least `captured`
     uint32_t link_type      # LINKTYPE_ value, www.tcpdump.org/linktypes.html
-    uint32_t vpc            # 1 + the number of the packet's VPC; 0 for none
+    uint16_t vpc            # 1 + the number of the packet's VPC; 0 for none
+    uint16_t cut_by_tunnel  # whether a tunnel carried only the beginning of the packet (SPEC 9.12)
     # This plus FrameBatch.position_base is: number of the capture << POSITION_BITS | number of the packet in the
     # capture. Both numbers count from 1. If the capture's number is 0, neither number is known.
     uint64_t position

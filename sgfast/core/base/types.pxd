@@ -87,6 +87,12 @@ cdef enum:         # Step
     STEP_COUNT = 8
 
 
+cdef enum:         # Cut: who has less of a packet than there was
+    NOT_CUT_SHORT = 0
+    CUT_BY_CAPTURE = 1
+    CUT_BY_TUNNEL = 2
+
+
 # The fields that most packets need fill the first 64 bytes, one cache line.
 cdef struct Packet:
     uint64_t digest         # the key's addresses as one word: addr[0] for IPv4, a keyed hash for IPv6
@@ -115,7 +121,7 @@ cdef struct Packet:
     uint16_t fragment_end           # offset after the last byte
     uint8_t fragment_last           # this fragment is the last one
     uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other fragment
-    uint8_t cut             # READ_BROKEN only: the capture has less of the frame than was on the wire
+    uint8_t cut             # READ_BROKEN, _TRUNCATED and _FRAGMENT only: Cut
     void* entry             # the entry in slot `hint`, or an entry that no key matches
 
 

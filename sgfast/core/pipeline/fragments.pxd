@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport (
+    CUT_BY_TUNNEL,
     DENY,
     DISCONNECTED,
     NO_REASON,
@@ -11,6 +12,7 @@ from sgfast.core.base.types cimport (
     READ_FRAGMENT,
     READ_STRAY,
     READ_TRACKED,
+    TRUNCATED,
     WORD_FOLLOWS,
     Packet,
     ResultRow,
@@ -63,6 +65,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     cdef Packet like_first
     cdef PacketContext of_first
     cdef int side = p.source_high if d.row.egress.verdict == DENY else 1 - p.source_high
+    plane.counters.cut_by_tunnel += d.row.reason == TRUNCATED and d.first.cut == CUT_BY_TUNNEL
     count_rule(plane, &d.row.egress, p)
     count_rule(plane, &d.row.ingress, p)
     like_first = d.first

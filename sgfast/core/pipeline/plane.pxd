@@ -32,6 +32,7 @@ cdef struct Counters:
     uint64_t disconnected
     uint64_t fragments_denied
     uint64_t no_addresses   # packets denied because the capture cut their addresses off
+    uint64_t cut_by_tunnel  # those, and packets with the reason truncated, that their tunnel had cut
     uint64_t two_way        # connections and denied attempts of which packets of both ends were seen
     uint64_t one_way        # those whose responder answered, although only the initiator's packets were seen until then
 

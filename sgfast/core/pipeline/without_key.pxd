@@ -9,6 +9,7 @@ from sgfast.core.base.intrinsics cimport likely
 from sgfast.core.base.key cimport address_of, same_address
 from sgfast.core.base.types cimport (
     ALLOW,
+    CUT_BY_TUNNEL,
     DENY,
     EXEMPT,
     FRAGMENT,
@@ -16,6 +17,7 @@ from sgfast.core.base.types cimport (
     INVALID,
     MALFORMED,
     MOOT,
+    NOT_CUT_SHORT,
     NOT_IP,
     NO_REASON,
     NO_SLOT,
@@ -78,7 +80,8 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
         finish(plane, c, NOT_IP, NO_REASON)
         return
     if read == READ_BROKEN:
-        plane.counters.no_addresses += c.packet.cut
+        plane.counters.no_addresses += c.packet.cut != NOT_CUT_SHORT
+        plane.counters.cut_by_tunnel += c.packet.cut == CUT_BY_TUNNEL
         finish(plane, c, DENY, MALFORMED)
         return
     if read == READ_EXEMPT:
@@ -105,6 +108,8 @@ cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogi
     elif read == READ_STRAY:
         plane.counters.fragments_denied += 1
         o.reason = FRAGMENT
+    else:
+        plane.counters.cut_by_tunnel += c.packet.cut == CUT_BY_TUNNEL
     deny_early(plane, c, &o)
 
 

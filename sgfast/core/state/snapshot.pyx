@@ -77,7 +77,7 @@ assert ORIGIN_DTYPE.itemsize == sizeof(OriginRow)
 
 _COUNTERS = (
     "packets", "bytes", "fragments_denied", "opened", "inferred", "denied", "disconnected", "changes",
-    "no_addresses", "two_way", "one_way",
+    "no_addresses", "cut_by_tunnel", "two_way", "one_way",
 )
 
 

@@ -26,6 +26,7 @@ from sgfast.core.base.key cimport (
     set_ports,
 )
 from sgfast.core.base.types cimport (
+    CUT_BY_TUNNEL,
     PROTO_DCCP,
     PROTO_ICMP,
     PROTO_ICMPV6,
@@ -448,6 +449,11 @@ cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame*
     return True
 
 
+cdef inline bint may_be_cut(uint8_t outcome) noexcept nogil:
+    # Whether Packet.cut is set.
+    return outcome == READ_TRUNCATED or outcome == READ_BROKEN or outcome == READ_FRAGMENT
+
+
 cdef inline void read_any_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
     cdef uint32_t at = 14
     cdef uint32_t ethertype = 0
@@ -474,8 +480,8 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
         p.outcome = READ_BROKEN
     else:
         p.outcome = READ_NOT_IP
-    if unlikely(p.outcome == READ_BROKEN):
-        p.cut = frame.captured < frame.wire
+    if unlikely(may_be_cut(p.outcome)):
+        p.cut = CUT_BY_TUNNEL if frame.cut_by_tunnel else frame.captured < frame.wire
 
 
 cdef inline void read_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:

@@ -94,7 +94,7 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
             f"{count(quotes, 'ICMP error')} came in fragments: shards judge later fragments apart from the first one"
         )
     result.doubts, result.accepted_evidence = noticed.reasons(), tuple(run.options.accept_evidence)
-    noticed.warn(result.warnings, run.options.reading, vpc_mapping_of(run.policy, run.options))
+    noticed.warn(result.warnings)
 
 
 def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:

@@ -154,6 +154,7 @@ def _is_sound(segment: Segment, shards: int) -> bool:
     left_out, noticed = astuple(segment.left_out or PacketsLeftOut()), segment.noticed
     numbers = (
         segment.quotes_in_fragments, segment.bytes_read, noticed.looked_at, noticed.copies, noticed.too_deep,
+        noticed.sampled, *(number for _, number in noticed.in_tunnels),
         *(number for number in left_out if number is not None), *(number for _, number in segment.decapsulated or ()),
     )  # fmt: skip
     ends = np.cumsum(blocks["size"])

@@ -33,14 +33,15 @@ from sgfast.core.base.types cimport (
     STEP_REPLY,
     Packet,
 )
-from sgfast.core.wire.ip cimport TCP_FLAGS_THAT_COUNT, WireContext, set_icmp, transport_header_length
+from sgfast.core.wire.ip cimport TCP_FLAGS_THAT_COUNT, WireContext, may_be_cut, set_icmp, transport_header_length
 
 cdef enum:         # Record.flags
     RECORD_IPV6 = 1
     RECORD_SOURCE_HIGH = 2
     RECORD_PORTS = 4        # has_ports
     RECORD_ICMP = 8         # has_icmp
-    RECORD_FLAGS = 15
+    RECORD_CUT = 16         # this times Packet.cut
+    RECORD_FLAGS = 47       # the highest value
 
     # The maximum number of bytes after a record, not counting a quote.
     RECORD_MORE = 24 + 16 + 4
@@ -108,6 +109,7 @@ cdef inline uint32_t write_record(
     r.tcp_flags = p.tcp_flags
     r.flags = (
         (RECORD_PORTS if p.has_ports else 0) | (RECORD_ICMP if p.has_icmp else 0)
+        | (p.cut * RECORD_CUT if may_be_cut(p.outcome) else 0)
         | ((RECORD_IPV6 if p.ipv6 else 0) | (RECORD_SOURCE_HIGH if p.source_high else 0) if addressed else 0)
     )
     memcpy(out, &r, sizeof(Record))
@@ -140,7 +142,8 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
         return 0
     memcpy(r, data, sizeof(Record))
     if unlikely(
-        r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags & ~RECORD_FLAGS or r.now > CLOCK_END
+        r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags > RECORD_FLAGS or r.now > CLOCK_END
+        or (r.flags >= RECORD_CUT and not may_be_cut(r.outcome))
     ):
         return 0
     quotes = r.outcome == READ_ICMP_ERROR
@@ -204,7 +207,7 @@ cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept n
     if r.kind or (p.has_ports and p.has_icmp):
         return False
     if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
-        return r.flags == 0
+        return r.flags % RECORD_CUT == 0
     if has_quote(p):
         return (
             p.has_icmp and p.protocol == (PROTO_ICMPV6 if p.ipv6 else PROTO_ICMP)
@@ -243,6 +246,7 @@ cdef inline Py_ssize_t read_record(
     p.source_high = r.flags & RECORD_SOURCE_HIGH != 0
     p.has_ports = r.flags & RECORD_PORTS != 0
     p.has_icmp = r.flags & RECORD_ICMP != 0
+    p.cut = r.flags // RECORD_CUT
     p.sport = 0
     p.dport = 0
     p.key.addr[0] = r.addr
