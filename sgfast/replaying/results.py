@@ -13,7 +13,7 @@ from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence
+from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
@@ -231,6 +231,8 @@ class Expected:
     meant: int
     #: Contradicted expectations in the order of the file.
     contradicted: tuple[Contradicted, ...]
+    #: Reasons why the file says less than its author may think (SPEC 10.27).
+    doubts: tuple[EvidenceReason, ...] = ()
 
 
 @dataclass
@@ -304,7 +306,8 @@ class ReplayResult(Shown):
             self.packets, self.packets - not_ip, outside, judged, connections, self.observed, self.noticed,
             self.left_out,
         )  # fmt: skip
-        return evidence_of(traffic).accepting(self.accepted_evidence)
+        doubts = () if self.expected is None else self.expected.doubts
+        return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> ReplayTables:
