@@ -25,7 +25,11 @@ from sgfast.system.signals import raise_arrived
 @click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
 @format_option()
-@click.option("--fail-on", type=Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
+@click.option(
+    "--fail-on",
+    type=Choice(["disagreement"]),
+    help="Exit with status 1 if any record disagrees, or if the records cannot tell, such as those of another network.",
+)
 @accept_option
 @policy_options
 @sandbox_option

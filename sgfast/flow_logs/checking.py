@@ -109,7 +109,7 @@ class FlowLogCheck:
 
     @property
     def evidence(self) -> Evidence:
-        """How far the records can carry an answer (SPEC 10.27)."""
+        """Reasons to doubt an answer from these records (SPEC 10.27)."""
         outside = self.out_of_scope.total() - self.out_of_scope[EXEMPT]
         return evidence_of_records(
             self.records, self.agreeing + self.disagreeing, self.undecided.total(), outside, self.networks

@@ -98,7 +98,7 @@ class Proof(Shown):
 
     @property
     def evidence(self) -> Evidence:
-        """How far the expectations can carry an answer (SPEC 10.27)."""
+        """Reasons to doubt that the proof covers what is meant (SPEC 10.27)."""
         empty, total = len(self.of("empty")), len(self.outcomes)
         if not empty:
             return SOUND
