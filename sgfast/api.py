@@ -169,12 +169,13 @@ def reach(
     return find_rows(policy, sources, destinations, services, rules=rules)
 
 
-def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
-    """Prove for all packets that the policy allows and denies what the expectations say (SPEC 10.23).
+def test(policy: PolicySource, expectations: ExpectationsSource, *, accept_evidence: Sequence[str] = ()) -> Proof:
+    """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
 
     ``expectations``: the path or the text of an expectations file, the same as plain values, or a list such as
-    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer's ``of("fails")`` are
-    the expectations that do not hold, each with a packet that contradicts it.
+    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer is true if all of them
+    hold. Its ``of("fails")`` are those that do not, each with a packet that shows it; its ``of("empty")`` those that
+    are about no packet, which prove nothing. ``accept_evidence``: ``["about-nobody"]`` accepts these (SPEC 10.27).
 
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
     """
@@ -182,7 +183,7 @@ def test(policy: PolicySource, expectations: ExpectationsSource) -> Proof:
     from sgfast.reaching.proving import Expectations
 
     policy = load(policy)
-    return Expectations(policy, expectations_of(expectations)).prove()
+    return Expectations(policy, expectations_of(expectations)).prove(accept_evidence)
 
 
 def check(

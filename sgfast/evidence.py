@@ -17,6 +17,11 @@ Conclusive = Literal["yes", "partly", "no"]
 #: that something did not occur, such as a packet that uses a rule.
 Part = Literal["verdicts", "answers", "counts", "absence"]
 
+#: Share from which most of what an answer rests on is missing.
+MOSTLY = 0.5
+#: Most networks that a reason lists.
+LISTED_NETWORKS = 10
+
 #: The parts of an answer that each reason makes uncertain, by the reason's code.
 CODES: dict[str, frozenset[Part]] = {
     "no-packets": frozenset(("verdicts", "answers", "counts", "absence")),
@@ -24,6 +29,7 @@ CODES: dict[str, frozenset[Part]] = {
     "tunnels": frozenset(("verdicts", "answers", "absence")),
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
+    "undecided": frozenset(("verdicts", "absence")),
     "truncated": frozenset(("verdicts", "answers", "absence")),
     "one-direction": frozenset(("verdicts", "answers", "absence")),
     "mirror-cut": frozenset(("verdicts", "answers", "absence")),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sgfast.policy.model import Policy
 
 _OPTION = "sgfast_policy"
+_ACCEPT_OPTION = "sgfast_accept_evidence"
 _ENDINGS = (".expect.yaml", ".expect.yml", ".expect.json")
 #: By path: the loaded policy with the line numbers of its rules, or the error that loading raised.
 _LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines] | PolicyError]] = pytest.StashKey()
@@ -50,6 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"The policies that expectations files (*{', *'.join(_ENDINGS)}) are held against. If it is set, each "
         "expectation is a test.",
         type="paths",
+        default=[],
+    )
+    parser.addini(
+        _ACCEPT_OPTION,
+        "Codes of reasons to doubt an answer that do not count. With about-nobody, expectations that are about no "
+        "packet are skipped instead of failing.",
+        type="args",
         default=[],
     )
 
@@ -88,12 +96,17 @@ class _File(pytest.File):
     """An expectations file. It has one test for each expectation and policy."""
 
     def collect(self) -> Iterable[pytest.Item]:
-        from sgfast.errors import PolicyError
+        from sgfast.errors import ArgumentError, PolicyError
+        from sgfast.evidence import known_codes
         from sgfast.policy.expectations import parse_expectations
         from sgfast.policy.yaml_nodes import read_document
 
         policies: list[Path] = self.config.getini(_OPTION)
         files = [policy.name for policy in policies]
+        try:
+            known_codes(self.config.getini(_ACCEPT_OPTION))
+        except ArgumentError as error:
+            raise self.CollectError(f"{_ACCEPT_OPTION}: {error}") from None
         try:
             data, _ = read_document(self.path)
             expectations = parse_expectations(data, _shown(self.path, self.config)).expectations
@@ -126,20 +139,22 @@ class _Item(pytest.Item):
         policy, lines = _loaded(self._policy, self.config)
         # The expectation is proved alone, so that a wrong name in one line does not fail the others.
         alone = ExpectationsFile(self._expectation.place, (self._expectation,))
-        outcome = Expectations(policy, alone).prove().outcomes[0]
+        proof = Expectations(policy, alone).prove(self.config.getini(_ACCEPT_OPTION))
+        (outcome,) = proof.outcomes
         if outcome.counterexample is not None:
-            raise _Fails(failure_text(outcome, lines))
+            raise _Fails(f"{self._expectation.place}: {failure_text(outcome, lines)}")
         if outcome.word == "empty":
-            pytest.skip("; ".join(outcome.warnings))
+            about_nobody = "; ".join(outcome.warnings)
+            if not proof:
+                raise _Fails(about_nobody)
+            pytest.skip(about_nobody)
         for warning in outcome.warnings:
             self.warn(pytest.PytestWarning(warning))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from sgfast.errors import SgfastError
 
-        if isinstance(excinfo.value, _Fails):
-            return f"{self._expectation.place}: {excinfo.value}"
-        if isinstance(excinfo.value, SgfastError):
+        if isinstance(excinfo.value, _Fails | SgfastError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -148,4 +163,4 @@ class _Item(pytest.Item):
 
 
 class _Fails(Exception):
-    """The error of an expectation that fails. The message says why."""
+    """The error of an expectation that fails, or proves nothing. The message says why."""

@@ -127,16 +127,27 @@ class Report:
         return next((status for status in (2, 3, 1) if status in self.statuses), max(self.statuses))
 
 
+def accepted() -> list[str]:
+    """The options for reasons that the user accepts."""
+    return [part for word in given("ACCEPT_EVIDENCE").replace(",", " ").split() for part in ("--accept-evidence", word)]
+
+
 def compare(report: Report, old: str, new: str, plan: str, captures: list[str], fail_on: list[str]) -> None:
     policies = ["--plan", plan] if plan else [old, new]
     arguments = [*policies, *captures, "--format", "markdown", "--quiet", "--unresolved", given("UNRESOLVED")]
+    arguments += accepted()
     text = report.sgfast("diff", *arguments, *(["--fail-on", ",".join(fail_on)] if fail_on else []))
     if text is not None:
         report.sections.append(text)
 
 
+def connections(result: dict[str, Any]) -> str:
+    """What an expectation is about."""
+    return f"{', '.join(result['from'])} to {', '.join(result['to'])}: {', '.join(result['service'])}"
+
+
 def test(report: Report, policy: str, expectations: str) -> None:
-    arguments = [policy, expectations, "--format", "json", "--unresolved", given("UNRESOLVED")]
+    arguments = [policy, expectations, "--format", "json", "--unresolved", given("UNRESOLVED"), *accepted()]
     text = report.sgfast("test", *arguments)
     if text is None:
         return
@@ -145,7 +156,7 @@ def test(report: Report, policy: str, expectations: str) -> None:
     lines = [f"### Expectations of {code(expectations)}: {counts}", ""]
     failing = [result for result in proof["results"] if result["outcome"] == "fails"]
     for result in failing[:TOP]:
-        ends = f"{', '.join(result['from'])} to {', '.join(result['to'])}: {', '.join(result['service'])}"
+        ends = connections(result)
         wanted = "allowed" if result["verdict"] == "allow" else "denied"
         should = f"(line {result['line']}) should be {wanted}"
         lines.append(f"- **fails** {code(ends)} {should}, but {code(result['cause'])}")
@@ -155,6 +166,14 @@ def test(report: Report, policy: str, expectations: str) -> None:
         annotate("error", message, expectations, result["line"])
     if len(failing) > TOP:
         lines.append(f"- and {len(failing) - TOP} more that fail")
+    is_accepted = proof["evidence"]["conclusive"] == "yes"
+    unproved = [] if is_accepted else [result for result in proof["results"] if result["outcome"] == "empty"]
+    for result in unproved[:TOP]:
+        lines.append(f"- **about no packet** {code(connections(result))} (line {result['line']})")
+        message = f"{connections(result)} is about no packet, so nothing is proved"
+        annotate("error", message, expectations, result["line"])
+    if len(unproved) > TOP:
+        lines.append(f"- and {len(unproved) - TOP} more about no packet")
     report.sections.append("\n".join(lines) + "\n")
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Choice, OutputForm, exit_status, format_option, quiet_option, vpc_option
+from sgfast.cli.options import (
+    FILE,
+    Choice,
+    OutputForm,
+    accept_option,
+    exit_status,
+    format_option,
+    quiet_option,
+    vpc_option,
+)
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.system.signals import raise_arrived
@@ -16,7 +25,12 @@ from sgfast.system.signals import raise_arrived
 @click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
 @format_option()
-@click.option("--fail-on", type=Choice(["disagreement"]), help="Exit with status 1 if any record disagrees.")
+@click.option(
+    "--fail-on",
+    type=Choice(["disagreement"]),
+    help="Exit with status 1 if any record disagrees, or if the records cannot tell, such as those of another network.",
+)
+@accept_option
 @policy_options
 @sandbox_option
 @quiet_option
@@ -27,6 +41,7 @@ def flowlog(
     policies: PolicyOptions,
     form: OutputForm,
     fail_on: str | None,
+    accept_evidence: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Find flow log records whose ACCEPT or REJECT differs from what the policy says.
@@ -51,7 +66,7 @@ def flowlog(
     from sgfast.flow_logs import check_logs
 
     Inputs([policy], others=logs).enter_sandbox()
-    found = check_logs(policies.load(policy), logs, vpc=vpc, progress=raise_arrived)
+    found = check_logs(policies.load(policy), logs, vpc=vpc, accept_evidence=accept_evidence, progress=raise_arrived)
     raise_arrived()
     tell_of_input(form, found.policy.warnings, quiet=quiet)
     for complaint in found.complaints:
@@ -65,6 +80,5 @@ def flowlog(
     from sgfast.report.json.flow_log import JsonFlowLog
 
     print_report(form, lambda: JsonFlowLog.of(found), lambda: flow_log_document(found))
-    exit_status(
-        damaged=bool(found.broken_lines or found.damage), failed=fail_on is not None and found.disagreeing > 0
-    )
+    disagrees = found.disagreeing > 0 or not found.evidence.carries("verdicts")
+    exit_status(damaged=bool(found.broken_lines or found.damage), failed=fail_on is not None and disagrees)

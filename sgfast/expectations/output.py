@@ -13,6 +13,7 @@ from sgfast.reaching.explaining import Explained, Misfit, sentence
 from sgfast.reaching.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.system.names import printable
 
 #: The most failing expectations, holding expectations and warnings in the text before "and N more".
@@ -44,7 +45,7 @@ def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Do
         items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
         note = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
         sections.append(_listed(items, note if len(warnings) > TOP else ""))
-    return [Section(heading), *sections]
+    return [Section(headline_of(proof.evidence, heading), evidence_blocks(proof.evidence)), *sections]
 
 
 def _listed(items: Sequence[Item], note: str) -> Section:
@@ -106,12 +107,16 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
 
 
 def expectations_junit(proof: Proof) -> str:
-    """Return JUnit's XML, one test case for each expectation. An expectation about no packet counts as skipped."""
+    """Return JUnit's XML, one test case for each expectation. One that is about no packet counts as failed, or as
+    skipped if the user accepts that.
+    """
     from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-    fails, empty = proof.of("fails"), proof.of("empty")
+    fails, empty = len(proof.of("fails")), len(proof.of("empty"))
+    # Nothing else than empty expectations makes a proof uncertain.
+    failures, skipped = (fails, empty) if proof.evidence.conclusive == "yes" else (fails + empty, 0)
     counts = {
-        "tests": str(len(proof.outcomes)), "failures": str(len(fails)), "errors": "0", "skipped": str(len(empty)),
+        "tests": str(len(proof.outcomes)), "failures": str(failures), "errors": "0", "skipped": str(skipped),
         "time": "0",
     }  # fmt: skip
     suites = Element("testsuites", {"name": "sgfast test", **counts})
@@ -130,7 +135,11 @@ def expectations_junit(proof: Proof) -> str:
             failure = SubElement(case, "failure", {"message": message, "type": f"expected-{expectation.verdict}"})
             failure.text = printable(_but(expectation, message))
         elif outcome.word == "empty":
-            SubElement(case, "skipped", {"message": printable("; ".join(outcome.warnings))})
+            message = printable("; ".join(outcome.warnings))
+            if skipped:
+                SubElement(case, "skipped", {"message": message})
+            else:
+                SubElement(case, "failure", {"message": message, "type": "about-nobody"})
     indent(suites)
     # ASCII with character references can be printed in every encoding.
     text: bytes = tostring(suites, encoding="us-ascii", xml_declaration=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgfast.engine import REASONS
+from sgfast.evidence import EvidenceReason
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Policy
 from sgfast.reaching.proving import Expectations, Seen
@@ -48,7 +50,17 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     found = tuple(
         Contradicted(each, contradicted[each.place]) for each in expectations.all if each.place in contradicted
     )
-    result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found)
+    doubts = tuple(_about_nobody(expectations))
+    result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found, doubts)
+
+
+def _about_nobody(expectations: Expectations) -> Iterator[EvidenceReason]:
+    nobody, total = len(expectations.about_nobody), len(expectations.all)
+    if nobody:
+        verb, covers = ("is", "it covers") if nobody == 1 else ("are", "they cover")
+        sentence = f"{nobody:,} of {total:,} expectations {verb} about nobody in the policy, so {covers} no connection"
+        command = "sgfast test POLICY EXPECTATIONS, which names them"
+        yield EvidenceReason("about-nobody", "partly", nobody, nobody / total, sentence, command)
 
 
 def _seen_connections(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:

@@ -20,12 +20,14 @@ ACCEPT or REJECT (SPEC 10.16).
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sgfast.compiler import compile_policy
+from sgfast.evidence import Evidence, known_codes
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
+from sgfast.flow_logs.evidence import evidence_of_records, largest_networks
 from sgfast.flow_logs.judging import Judge, OpenerVerdict
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
@@ -34,11 +36,12 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
 #: Memory limits: the maximum number of remembered connections; of waiting records, and of rejected records that
-#: services hold; of services; of interfaces.
+#: services hold; of services; of interfaces; of networks.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
+MOST_NETWORKS = 1 << 16
 #: The number of packets from one peer to one service that must be rejected, with none accepted, before the rules count
 #: as the cause. Malformed packets and fragments of incomplete datagrams are rejected too.
 ENOUGH_PACKETS = 8
@@ -100,14 +103,30 @@ class FlowLogCheck:
     disagreements: list[Disagreement] = field(default_factory=list)
     first_second: int | None = None
     last_second: int | None = None
+    #: Networks with most packets between addresses that no instance has, and these packets.
+    networks: tuple[tuple[str, int], ...] = ()
+    #: Codes of reasons in spite of which the user accepts the answer.
+    accepted_evidence: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt an answer from these records (SPEC 10.27)."""
+        outside = self.out_of_scope.total() - self.out_of_scope[EXEMPT]
+        return evidence_of_records(
+            self.records, self.agreeing + self.disagreeing, self.undecided.total(), outside, self.networks
+        ).accepting(self.accepted_evidence)
 
 
 def check_logs(
-    policy: Policy, logs: Iterable[str], *, vpc: str | None = None, progress: Callable[[], None] | None = None
-) -> FlowLogCheck:
-    """Check ``logs`` (paths; ``-`` is standard input), read once and in order. Raises PolicyError and FlowLogError."""
+    policy: Policy, logs: Iterable[str], *, vpc: str | None = None, accept_evidence: Sequence[str] = (),
+    progress: Callable[[], None] | None = None,
+) -> FlowLogCheck:  # fmt: skip
+    """Check ``logs`` (paths; ``-`` is standard input), read once and in order. ``accept_evidence``: codes of reasons to
+    doubt the answer that do not count for its ``evidence``. Raises PolicyError and FlowLogError.
+    """
     paths = tuple(logs)
     checker = _Checker(policy, paths, vpc)
+    checker.result.accepted_evidence = known_codes(accept_evidence)
     for number, path in enumerate(paths):
         log = FlowLog(path)
         for record in log:
@@ -143,6 +162,9 @@ class _Checker:
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
         #: The instances that each interface may belong to, for interfaces without an instance's name or id.
         self._interfaces: dict[str, frozenset[int]] = {}
+        #: Packets of records between addresses that no instance has, by the first bytes of each address: 3 (/24), or 8
+        #: (/64) of IPv6.
+        self._networks: Counter[bytes] = Counter()
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
         #: The number of rejected records that the services hold.
@@ -230,6 +252,7 @@ class _Checker:
         outside = ""
         if sender < 0 and receiver < 0:
             outside = "neither end is an instance"
+            self._count_networks(record)
         elif sender == receiver:
             outside = "both ends are the same instance"
         elif named is not None:
@@ -249,6 +272,12 @@ class _Checker:
             return None
         (instance,) = mine
         return instance, instance == receiver
+
+    def _count_networks(self, record: Record) -> None:
+        networks, length = self._networks, 3 if len(record.src) == 4 else 8
+        for prefix in {record.src[:length], record.dst[:length]}:
+            if prefix in networks or len(networks) < MOST_NETWORKS:
+                networks[prefix] += record.packets
 
     def _narrow(self, interface: str, ends: frozenset[int]) -> frozenset[int]:
         before = self._interfaces.get(interface)
@@ -528,6 +557,7 @@ class _Checker:
         for service in self._services.values():
             self._leave_service(service)
         self._found.sort(key=lambda found: found[:2])
+        self.result.networks = largest_networks(self._networks)
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
 

@@ -14,11 +14,12 @@ from itertools import product
 from operator import or_
 from typing import Literal, NamedTuple
 
-from sgfast.algebra.addresses import addresses_of
+from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
 from sgfast.compiler import Compiler
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
+from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
@@ -84,11 +85,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Proof(Shown):
-    """Outcomes of all expectations of a file, in its order."""
+    """Outcomes of all expectations of a file, in its order. It is true if all of them hold, on conclusive evidence."""
 
     policy: Policy
     origin: str
     outcomes: tuple[Outcome, ...]
+    #: Codes of reasons in spite of which the user accepts the answer.
+    accepted_evidence: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.of("fails") and self.evidence.conclusive == "yes"
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt that the proof covers what is meant (SPEC 10.27)."""
+        empty, total = len(self.of("empty")), len(self.outcomes)
+        if not empty:
+            return SOUND
+        verb, so = _WORDS["empty"][empty != 1], "they prove nothing" if empty != 1 else "it proves nothing"
+        sentence = f"{empty:,} of {total:,} expectations {verb}, so {so}"
+        reason = EvidenceReason(
+            "about-nobody", "no" if empty == total else "partly", empty, empty / total, sentence,
+            "sgfast test POLICY EXPECTATIONS with groups that have instances, or other names in from and to",
+        )  # fmt: skip
+        return Evidence((reason,)).accepting(self.accepted_evidence)
 
     def _repr_html_(self) -> str:
         rows = [
@@ -185,13 +205,36 @@ class Expectations:
         """The expectations in the order of the file."""
         return [resolved.expectation for resolved in self._resolved]
 
-    def prove(self) -> Proof:
-        """Check each expectation against all packets that it is about.
+    @property
+    def about_nobody(self) -> list[Expectation]:
+        """Expectations of which one end is nobody, or no end is or has the address of an instance. ``prove`` also finds
+        expectations that are about no packet for other reasons, and takes longer.
+        """
+        touching = {text for text, end in self._ends.items() if self._touches_instance(end)}
+        return [
+            each.expectation
+            for each in self._resolved
+            if any(all(map(_is_nobody, ends)) for ends in (each.sources, each.destinations))
+            or touching.isdisjoint(word.text for word in (*each.expectation.sources, *each.expectation.destinations))
+        ]
+
+    def _touches_instance(self, end: NamedEnd) -> bool:
+        ranges = {family: addresses_of(end.networks, family) for family in (4, 6)}
+        owned = (network for instance in self.policy.instances for network in instance.addresses if end.owned)
+        return bool(end.instances) or any(
+            lowest(ranges[network.version], *range_of(network)) is not None for network in owned
+        )
+
+    def prove(self, accept_evidence: Sequence[str] = ()) -> Proof:
+        """Hold each expectation against all packets that it is about. ``accept_evidence``: codes of reasons to doubt
+        the answer that do not count for its ``evidence``.
 
         Raises PolicyError if that would take too long (SPEC 11.1).
         """
+        accepted = known_codes(accept_evidence)
         self._refuse(self._all_steps(), len(self._resolved))
-        return Proof(self.policy, self.origin, tuple([self._outcome(resolved) for resolved in self._resolved]))
+        outcomes = tuple([self._outcome(resolved) for resolved in self._resolved])
+        return Proof(self.policy, self.origin, outcomes, accepted)
 
     def _refuse(self, steps: int, expectations: int) -> None:
         if steps > MAX_STEPS:

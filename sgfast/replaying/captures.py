@@ -18,9 +18,9 @@ from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
-from sgfast.evidence import EvidenceReason
+from sgfast.evidence import MOSTLY, EvidenceReason
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
-from sgfast.replaying.evidence import MOSTLY, SOME_TUNNELS
+from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import Reading
 from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
 from sgfast.replaying.results import count

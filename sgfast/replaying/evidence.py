@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sgfast.engine import REASONS
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 #: Verdicts of packets that no filter judges.
 NOT_JUDGED = frozenset(("out-of-scope", "not-ip", "exempt"))
-#: Most networks that a reason lists.
-LISTED_NETWORKS = 10
-#: Shares from which a cause makes a part of the answer uncertain, and the whole answer.
-MOSTLY = 0.5
+#: Share from which a cause makes a part of the answer uncertain. From ``MOSTLY`` on, the whole answer is.
 SOME = 0.01
 #: The same share of connections, of which only one direction was seen.
 SOME_ONE_WAY = 0.1

@@ -231,6 +231,8 @@ class Expected:
     meant: int
     #: Contradicted expectations in the order of the file.
     contradicted: tuple[Contradicted, ...]
+    #: Reasons why the file says less than its author may think (SPEC 10.27).
+    doubts: tuple[EvidenceReason, ...] = ()
 
 
 @dataclass
@@ -304,7 +306,8 @@ class ReplayResult(Shown):
             self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
             self.doubts, self.left_out,
         )  # fmt: skip
-        return evidence_of(traffic).accepting(self.accepted_evidence)
+        doubts = () if self.expected is None else self.expected.doubts
+        return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> ReplayTables:

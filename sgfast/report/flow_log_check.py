@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from sgfast.flow_logs import Disagreement, FlowLogCheck
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.names import end_name, protocol_word
 from sgfast.system.names import printable
 
@@ -43,7 +44,11 @@ def flow_log_document(found: FlowLogCheck) -> Document:
     heading = (f"{plural(found.records, 'flow log record')} against ", Name(found.policy.origin))
     # Warnings are listed below the times. Without records there are no times, so the warnings need another place.
     beside = [Items(warnings, NOTES_WIDTH)] if warnings and not times else []
-    document = [Section(heading), Section("", [Items(counts), *beside], goes_on=True)]
+    doubts = evidence_blocks(found.evidence)
+    first = Section(heading, doubts)
+    if found.evidence.conclusive == "no":
+        first = Section(headline_of(found.evidence, ""), [*doubts, Paragraph(heading)])
+    document = [first, Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:
         blocks = [Paragraph(_line(disagreement)) for disagreement in found.disagreements[:TOP]]
         if found.disagreeing > TOP:

@@ -122,6 +122,19 @@ def test_one_of_several_is_told_in_the_singular() -> None:
     assert repr(POLICY.reach(source="web", destination="db", port=5432)).endswith(": 1 row>")
 
 
+def test_a_proof_is_true_only_if_all_expectations_are_proved() -> None:
+    """SPEC 14.4: `if policy.test(...)` must not pass whatever is found."""
+    holds = {"from": "internet", "to": "web", "service": "tcp/80", "verdict": "allow"}
+    fails = {**holds, "verdict": "deny"}
+    about_nobody = {"from": "192.0.2.1", "to": "192.0.2.2", "service": "all", "verdict": "deny"}
+    asked = ([holds], [holds, fails], [holds, about_nobody], [about_nobody])
+    assert [bool(POLICY.test(each)) for each in asked] == [True, False, False, False]
+    accepted = [bool(POLICY.test(each, accept_evidence=["about-nobody"])) for each in asked]
+    assert accepted == [True, False, True, True]
+    with pytest.raises(library.ArgumentError, match=r"^'nobody' is not one of "):
+        POLICY.test([holds], accept_evidence="nobody")
+
+
 def test_findings_are_asked_for_by_a_severity_or_a_code_and_other_words_are_refused() -> None:
     checked = POLICY.check()
     code = checked.findings[0].code

@@ -30,6 +30,7 @@ instances:
 HOLDS = "{from: internet, to: web, service: tcp/80, verdict: allow}"
 FAILS = "{from: internet, to: web, service: tcp/80, verdict: deny, name: shut, why: Nobody sells anything.}"
 EMPTY = "{from: nobody, to: web, service: all, verdict: deny}"
+ACCEPTED = ("--accept-evidence", "about-nobody")
 
 
 def write(folder: Path, *lines: str) -> Path:
@@ -43,10 +44,10 @@ def outcome_of(capsys: Capsys, folder: Path, *lines: str, options: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("lines", "status"), [((HOLDS,), 0), ((HOLDS, FAILS), 1), ((EMPTY,), 0), ((EMPTY, FAILS, HOLDS), 1)]
+    ("lines", "status"), [((HOLDS,), 0), ((HOLDS, FAILS), 1), ((EMPTY, HOLDS), 1), ((EMPTY, FAILS, HOLDS), 1)]
 )
 @pytest.mark.parametrize("form", ["text", "json", "junit"])
-def test_the_status_says_whether_an_expectation_fails(
+def test_the_status_says_whether_all_expectations_are_proved(
     capsys: Capsys, tmp_path: Path, lines: tuple[str, ...], status: int, form: str
 ) -> None:
     assert outcome_of(capsys, tmp_path, *lines, options=("--format", form)).status == status
@@ -62,6 +63,34 @@ def test_text_shows_the_packet_and_the_rule_with_its_line(capsys: Capsys, tmp_pa
     assert "holds  line 2: internet to web: tcp/80 is allowed" in text
     assert "expect[2].from: no instance or address is in nobody" in " ".join(text.split())
     assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 80
+
+
+def test_expectations_about_nobody_do_not_pass_as_proved(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 10.27: a group that has lost its last instance would make every expectation about it green."""
+    strangers = "{from: 198.51.100.1, to: 198.51.100.2, service: all, verdict: deny}"
+    text = outcome_of(capsys, tmp_path, EMPTY, strangers)
+    assert text.status == 1
+    assert text.out.startswith("Cannot tell: 2 of 2 expectations are about no packet, so they prove nothing")
+    assert "sgfast test POLICY EXPECTATIONS with groups that have instances" in " ".join(text.out.split())
+    for lines, conclusive, share in (
+        ((EMPTY, strangers), "no", 1), ((EMPTY, HOLDS), "partly", 0.5), ((HOLDS,), "yes", 0),
+    ):  # fmt: skip
+        evidence = evidence_of(outcome_of(capsys, tmp_path, *lines, options=("--json",)).out)
+        assert evidence["conclusive"] == conclusive
+        found = [(each["code"], each["packets"], each["share"], each["accepted"]) for each in evidence["reasons"]]
+        assert found == ([("about-nobody", len(lines) * share, share, False)] if share else [])
+
+
+def test_a_user_who_accepts_expectations_about_nobody_is_told_all_the_same(capsys: Capsys, tmp_path: Path) -> None:
+    accepted = outcome_of(capsys, tmp_path, EMPTY, HOLDS, options=ACCEPTED)
+    assert accepted.status == 0 and "it proves nothing (accepted)" in " ".join(accepted.out.split())
+    assert outcome_of(capsys, tmp_path, EMPTY, FAILS, options=ACCEPTED).status == 1
+    evidence = evidence_of(outcome_of(capsys, tmp_path, EMPTY, options=(*ACCEPTED, "--json")).out)
+    assert (evidence["conclusive"], evidence["reasons"][0]["accepted"]) == ("yes", True)
+
+
+def evidence_of(text: str) -> Any:
+    return valid("test", json.loads(text))["evidence"]
 
 
 def test_a_long_list_is_cut_and_says_so(capsys: Capsys, tmp_path: Path) -> None:
@@ -114,8 +143,11 @@ def test_junit_has_a_case_for_each_expectation(capsys: Capsys, tmp_path: Path) -
     failure = failed.find("failure")
     assert failure is not None and "is allowed by web/inbound/1" in failure.attrib["message"]
     assert failed.attrib["name"] == "shut" and "because: Nobody sells anything." in str(failure.text)
-    skipped = empty.find("skipped")
-    assert skipped is not None and "nobody" in skipped.attrib["message"]
+    unproved = empty.find("failure")
+    assert unproved is not None and "no instance or address is in nobody" in unproved.attrib["message"]
+    accepted = (*ACCEPTED, "--format", "junit")
+    *_, empty = junit(outcome_of(capsys, tmp_path, HOLDS, EMPTY, options=accepted).out).iter("testcase")
+    assert empty.find("failure") is None and empty.find("skipped") is not None
 
 
 def test_what_xml_cannot_hold_is_escaped(capsys: Capsys, tmp_path: Path) -> None:

@@ -165,6 +165,21 @@ def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop.proposed.yaml"
 
 
+def test_an_expectation_about_nobody_fails_the_job_unless_it_is_accepted(
+    repository: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository / "strange.expect.yaml").write_text(
+        "expect: [{from: 192.0.2.1, to: 192.0.2.2, service: all, verdict: deny}]"
+    )
+    given = {"old": "shop.yaml", "new": "shop.yaml", "expectations": "strange.expect.yaml"}
+    assert run(**given) == 1
+    said = "192.0.2.1 to 192.0.2.2: all is about no packet, so nothing is proved"
+    assert f"::error file=strange.expect.yaml,line=1,title=sgfast::{said}" in capsys.readouterr().out
+    report = Path(outputs(repository)["markdown"]).read_text()
+    assert "1 about no packet\n\n- **about no packet** `192.0.2.1 to 192.0.2.2: all` (line 1)\n" in report
+    assert run(**given, accept_evidence="about-nobody, no-packets") == 0
+
+
 #: Modules that Python, pip, venv or the action's script import.
 PLANTED = ("venv", "ensurepip", "pip", "sgfast", "sitecustomize", "usercustomize", "json", "click", "yaml")
 

@@ -97,3 +97,20 @@ def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_pa
     assert [kind.service.port for kind in result.broken] == [443]
     # The kinds from before the call have not changed.
     assert int(before.rows["broken"].sum()) == 2
+
+
+def test_expectations_about_nobody_do_not_pass_as_covered(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 10.27: traffic contradicts no expectation of another network's."""
+    covered = "{from: any, to: web, service: 'tcp/22,443', verdict: deny}"
+    strangers = "{from: 192.0.2.0/24, to: 198.51.100.9, service: all, verdict: allow}"
+    option = ("--fail-on", "would-break")
+    found = replayed(capsys, tmp_path, f"expect: [{covered}, {strangers}]", *option)
+    assert found["status"] == 1 and found["evidence"]["conclusive"] == "partly"
+    (reason,) = found["evidence"]["reasons"]
+    assert (reason["code"], reason["level"], reason["packets"], reason["share"]) == ("about-nobody", "partly", 1, 0.5)
+    option = (*option, "--accept-evidence", "about-nobody")
+    accepted = replayed(capsys, tmp_path, f"expect: [{covered}, {strangers}]", *option)
+    assert accepted["status"] == 0 and accepted["evidence"]["conclusive"] == "yes"
+    # An instance is a member of each of these ends.
+    sound = f"expect: [{covered}, {{from: 192.0.2.0/24, to: {SERVER}/16, service: all, verdict: allow}}]"
+    assert replayed(capsys, tmp_path, sound.replace(f"{SERVER}/16", "10.0.0.0/16"))["evidence"]["conclusive"] == "yes"

@@ -26,6 +26,7 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "sgfast.pytest_plugin"
+ACCEPTED = "sgfast_accept_evidence=about-nobody"
 POLICY = """\
 version: 1
 security_groups:
@@ -142,7 +143,7 @@ def test_what_is_wrong_with_an_argument_is_said_in_one_line(policy: Any) -> None
 
 def test_each_expectation_is_a_test(project: pytest.Pytester) -> None:
     result = run(project, "--junitxml=junit.xml", "-rA")
-    result.assert_outcomes(passed=2, failed=2, skipped=1, warnings=1)
+    result.assert_outcomes(passed=2, failed=3, warnings=1)
     result.stdout.fnmatch_lines([
         "shop.expect.yaml:3: expect[[]1[]]: web to db: tcp/22 should be allowed because: Admins jump., "
         "but tcp/22 from 10.0.0.5 (web-1) to 10.0.1.9 (db-1) is denied: no inbound rule of db-1 matches; *",
@@ -160,6 +161,17 @@ def test_each_expectation_is_a_test(project: pytest.Pytester) -> None:
     }  # fmt: skip
     failure = cases["web to db: tcp/22 allow"].find("failure")
     assert failure is not None and "policies/today.yaml:9: db/inbound/1" in (failure.text or "")
+
+
+def test_an_expectation_about_nobody_fails_unless_the_settings_accept_it(project: pytest.Pytester) -> None:
+    """SPEC 10.27, 15.3: nobody looks at skipped tests."""
+    result = run(project, "-k", "empty")
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["shop.expect.yaml:4: expect[[]2[]].from: no instance or address is in empty*"])
+    run(project, "-k", "empty", "-o", ACCEPTED).assert_outcomes(skipped=1, deselected=4)
+    wrong = run(project, "-o", "sgfast_accept_evidence=about-nobdy")
+    wrong.assert_outcomes(errors=1)
+    wrong.stdout.fnmatch_lines(["sgfast_accept_evidence: 'about-nobdy' is not one of *about-nobody*"])
 
 
 def test_several_policies_are_each_held_against_the_file_and_names_choose(project: pytest.Pytester) -> None:

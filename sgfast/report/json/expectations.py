@@ -10,6 +10,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
 from sgfast.reaching.explaining import sentence
 from sgfast.reaching.proving import Outcome, Proof
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.explain import JsonExplain, explain_answer
 from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
 
@@ -40,6 +41,7 @@ class JsonTest(Answer, published="test"):
     expectations: Annotated[File, "The expectations file."] = at("origin")
     holds: Annotated[Count, "Expectations that hold for all packets."] = at(lambda proof: len(proof.of("holds")))
     fails: Annotated[Count, "Expectations that some packet contradicts."] = at(lambda proof: len(proof.of("fails")))
+    evidence: EvidenceField
     empty: Annotated[Count, "Expectations that are about no packet."] = at(lambda proof: len(proof.of("empty")))
     results: Annotated[list[JsonOutcome], "The expectations in the order of the file."]
     warnings: list[str]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Action, Direction
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import Count, JsonProtocol, Number, Port, Printable, TextOrNull
 
 #: An address of 4 or 16 bytes.
@@ -39,6 +40,7 @@ class JsonRecord(Answer):
 
 class JsonFlowLog(Answer, published="flowlog"):
     logs: list[Printable]
+    evidence: EvidenceField
     records: Count
     agreeing: Count
     disagreeing: Count
