@@ -392,7 +392,9 @@ class Rollup:
             "cannot-tell" if self.answers_unknown else "one-way": {
                 "": np.where(perhaps, 0, unanswered), PERHAPS: np.where(perhaps, unanswered, 0)
             },
-            "one-way" if self.answers_unknown else "cannot-tell": {"": np.zeros(len(rows), dtype=np.int64)},
+            "one-way" if self.answers_unknown else "cannot-tell": dict.fromkeys(
+                ("", PERHAPS), np.zeros(len(rows), dtype=np.int64)
+            ),
         }  # fmt: skip
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
