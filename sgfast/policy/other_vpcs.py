@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
+from sgfast.policy.ranges import covers
 
 #: The most owners of one address that are named.
 _LISTED_OWNERS = 3
@@ -21,9 +22,16 @@ def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
 
 
 def owners_elsewhere(policy: Policy, vpc: str, address: Address) -> list[Instance]:
-    """The owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC."""
+    """The owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC. An instance with all
+    addresses is a router, and does not count.
+    """
+    if not covers(policy.owned_ranges[address.version], int(address), int(address)):
+        return []
     found = (owner_in(policy, each.name, address) for each in policy.vpcs if not policy.connected(each.name, vpc))
-    return [owner for owner in found if owner is not None]
+    return [
+        owner for owner in found
+        if owner is not None and any(each.prefixlen and address in each for each in owner.addresses)
+    ]  # fmt: skip
 
 
 def owners_text(owners: list[Instance]) -> str:
@@ -39,5 +47,5 @@ def elsewhere_text(vpc: str, address: Address, owners: list[Instance]) -> str:
     """Reason why none of these instances counts for an address. It has neither a capital letter nor a full stop."""
     return (
         f"no instance that VPC {vpc} sees has {address}: it is {owners_text(owners)}; it is judged as an address that "
-        f"no instance owns (write {owners[0].name} to ask about the instance)"
+        f"no instance owns, and nobody can tell whether it is one (write {owners[0].name} to ask about the instance)"
     )

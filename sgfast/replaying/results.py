@@ -302,7 +302,7 @@ class ReplayResult(Shown):
         connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
         traffic = Traffic(
             self.packets, self.packets - not_ip, outside, judged, connections, self.observed, self.noticed,
-            self.left_out,
+            self.left_out, self.policy, self.vpc,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 
