@@ -13,6 +13,7 @@ from sgfast.reaching.explaining import Explained, Misfit, sentence
 from sgfast.reaching.proving import Outcome, Proof
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
+from sgfast.report.evidence import evidence_blocks
 from sgfast.system.names import printable
 
 #: Maximum number of expectations that fail, of those that hold and of warnings in the text before "and N more".
@@ -24,18 +25,23 @@ _IS = {"allow": "is allowed", "deny": "is denied"}
 
 def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
     """Return the report. ``lines`` gives the lines of rules in the policy, as far as they are known."""
-    holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
+    uncertain, fails, empty = _uncertain(proof), proof.of("fails"), proof.of("empty")
+    holds = [outcome for outcome in proof.of("holds") if outcome not in uncertain]
     about = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
     heading = (
         f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
         f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
-        f"all packets{about}"
+        f"all packets{about}{f', nobody can tell about {grouped(len(uncertain))}' if uncertain else ''}"
     )
     of_failures = [[_failure_item(outcome, lines)] for outcome in fails[:TOP]]
     left = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
     sections = [
         _listed(items, left if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
     ]
+    if uncertain:
+        items = [Item("unsure ", _called(outcome.expectation, _WANTED), "yellow") for outcome in uncertain[:TOP]]
+        left = f"and {grouped(len(uncertain) - TOP)} more of which nobody can tell (--json has all)"
+        sections.append(_listed(items, left if len(uncertain) > TOP else ""))
     if holds:
         items = [Item("holds ", _called(outcome.expectation, _IS)) for outcome in holds[:TOP]]
         left = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
@@ -44,7 +50,11 @@ def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Do
         items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
         left = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
         sections.append(_listed(items, left if len(warnings) > TOP else ""))
-    return [Section(heading), *sections]
+    return [Section(heading, evidence_blocks(proof.evidence)), *sections]
+
+
+def _uncertain(proof: Proof) -> list[Outcome]:
+    return [] if proof.evidence.carries("verdicts") else proof.uncertain
 
 
 def _listed(items: Sequence[Item], left: str) -> Section:
@@ -73,7 +83,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
     """The rules that decided, or the nearest misses and why they miss."""
     for side in (found.egress, found.ingress):
-        if side is None or not side.reached or side.verdict != found.verdict:
+        if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):
             continue
         if side.winner is not None:
             yield side.winner.rule, ()
@@ -110,9 +120,10 @@ def expectations_junit(proof: Proof) -> str:
     from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
     fails, empty = proof.of("fails"), proof.of("empty")
+    uncertain = _uncertain(proof)
     counts = {
-        "tests": str(len(proof.outcomes)), "failures": str(len(fails)), "errors": "0", "skipped": str(len(empty)),
-        "time": "0",
+        "tests": str(len(proof.outcomes)), "failures": str(len(fails) + len(uncertain)), "errors": "0",
+        "skipped": str(len(empty)), "time": "0",
     }  # fmt: skip
     suites = Element("testsuites", {"name": "sgfast test", **counts})
     suite = SubElement(suites, "testsuite", {"name": printable(proof.policy.origin), **counts})
@@ -129,6 +140,9 @@ def expectations_junit(proof: Proof) -> str:
             message = printable(sentence(outcome.counterexample))
             failure = SubElement(case, "failure", {"message": message, "type": f"expected-{expectation.verdict}"})
             failure.text = printable(_but(expectation, message))
+        elif outcome in uncertain:
+            message = printable("; ".join(outcome.warnings))
+            SubElement(case, "failure", {"message": message, "type": "cannot-tell"}).text = message
         elif outcome.word == "empty":
             SubElement(case, "skipped", {"message": printable("; ".join(outcome.warnings))})
     indent(suites)

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 
 from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
+from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assumed_instances import with_assumed
@@ -104,6 +105,7 @@ class Explained(Shown):
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
+    #: ``cannot-tell``: the packet is allowed, unless an instance of a VPC that is not peered has the address of an end.
     verdict: str
     reason: str | None
     #: An explanation beyond the reason; may be empty.
@@ -116,6 +118,8 @@ class Explained(Shown):
     choices: tuple[str, ...]
     #: Instances that are only assumed: ``policy`` has them, the one that was given does not.
     assumed: tuple[Instance, ...] = ()
+    #: Whether an end may be an instance of a VPC that is not peered (SPEC 12.1).
+    evidence: Evidence = SOUND
 
     @property
     def allowed(self) -> bool:
@@ -148,6 +152,7 @@ def explain(
     icmp_code: int | None = None,
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
+    accept_evidence: Sequence[str] = (),
 ) -> Explained:
     """Explain the verdict for a packet that would open a connection.
 
@@ -155,11 +160,12 @@ def explain(
     destination port, for protocols with ports; ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
     the packet is a ping. ``vpc`` is as for ``Engine``; None: the VPC of the source's instance, or else that of the
     destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance a machine in these groups:
-    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
+    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13). ``accept_evidence``: ``other-vpc``
+    takes an address for that of a machine outside, although an instance of another VPC has it (SPEC 12.1).
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
-    policy = load(policy)
+    policy, accepted = load(policy), known_codes(accept_evidence)
     ends = [_instance_or_address(policy, text) for text in (source, destination)] if as_if_in else []
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
@@ -188,12 +194,12 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
-    return explain_opener(engine, src, dst, service, sport, choices, assumed)
+    return explain_opener(engine, src, dst, service, sport, choices, assumed, accepted)
 
 
 def explain_opener(
     engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
-    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
+    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[str] = (),
 ) -> Explained:  # fmt: skip
     """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise."""
     policy, vpc = engine.policy, engine.vpc
@@ -206,11 +212,18 @@ def explain_opener(
     )  # fmt: skip
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
-    warnings = []
+    warnings, reasons = [], []
     for end in (src, dst):
         if owners := _elsewhere(policy, vpc, end):
             text = elsewhere_text(vpc, end.address, owners)
             warnings.append(f"{text[0].upper()}{text[1:]}.")
+            if verdict.verdict == "allow":
+                command = f"write {owners[0].name}, or --accept-evidence other-vpc if {end.address} is outside"
+                reasons.append(EvidenceReason("other-vpc", "no", 1, 1.0, text, command))
+    evidence = Evidence.of(reasons).accepting(accepted)
+    word, reason = verdict.verdict, verdict.reason
+    if evidence.conclusive == "no":
+        word, reason = "cannot-tell", None
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, there) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
@@ -218,8 +231,8 @@ def explain_opener(
                 sides[n] = side
                 warnings += _members_by_address(policy, there, (side.winner, *side.also_match))
     return Explained(
-        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
-        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed,
+        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, word, reason,
+        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed, evidence,
     )  # fmt: skip
 
 
@@ -275,11 +288,16 @@ def _called(explained: Explained, end: End) -> str:
 
 def _decision(explained: Explained) -> str:
     sides = [side for side in (explained.egress, explained.ingress) if side is not None]
-    if explained.verdict not in ("allow", "deny") or explained.note:
+    if explained.verdict not in ("allow", "deny", "cannot-tell") or explained.note:
         return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
-    if explained.verdict == "allow":
+    if explained.verdict in ("allow", "cannot-tell"):
         rules = [side.winner.rule.id for side in sides if side.winner is not None]
-        return f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+        allowed = f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+        if explained.allowed:
+            return allowed
+        for end in (explained.source, explained.destination):
+            if owners := _elsewhere(explained.policy, explained.vpc, end):
+                return f"{allowed}, but denied if {end.address} is {owners[0].name}: nobody can tell which"
     side = next(side for side in sides if side.verdict == "deny")
     if side.winner is not None:
         return f"denied by {side.winner.rule.id}"

@@ -19,6 +19,7 @@ from sgfast.algebra.services import KEYS
 from sgfast.compiler import Compiler
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
+from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
@@ -65,6 +66,11 @@ class Outcome:
         return "holds" if self.is_about_something else "empty"
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether packets that should be allowed are denied if an instance of another VPC has their address."""
+        return self.word == "holds" and self.expectation.verdict == "allow" and bool(self.elsewhere)
+
+    @property
     def warnings(self) -> list[str]:
         """Reasons why the expectation says less, or something else, than its author may think."""
         return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
@@ -89,6 +95,25 @@ class Proof(Shown):
     policy: Policy
     origin: str
     outcomes: tuple[Outcome, ...]
+    #: Codes of reasons in spite of which the user accepts the answer.
+    accepted_evidence: tuple[str, ...] = ()
+
+    @property
+    def uncertain(self) -> list[Outcome]:
+        return [each for each in self.outcomes if each.is_uncertain]
+
+    @property
+    def evidence(self) -> Evidence:
+        """Whether expectations that hold are about addresses of instances of VPCs that are not peered (SPEC 12.1)."""
+        uncertain = self.uncertain
+        reasons = [
+            EvidenceReason(
+                "other-vpc", "partly", len(uncertain), len(uncertain) / len(self.outcomes), each.elsewhere[0],
+                "write the instance's name into EXPECTATIONS, or --accept-evidence other-vpc",
+            )
+            for each in uncertain[:1]
+        ]  # fmt: skip
+        return Evidence.of(reasons).accepting(self.accepted_evidence)
 
     def _repr_html_(self) -> str:
         rows = [
@@ -253,7 +278,7 @@ class Expectations:
             vpc = opener.source.instance.vpc
         engine = Engine(self.policy, vpc=vpc, compiler=self._compilers.setdefault(vpc, Compiler(vpc)))
         explained = explain_opener(engine, opener.source, opener.destination, opener.service)
-        if explained.verdict != _OPPOSITE[wanted]:
+        if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained
 

@@ -104,7 +104,7 @@ instances:
 """
 NOTE = (
     "no instance that VPC prod sees has 10.2.0.20: it is dev-1's in VPC dev, which is not peered; it is judged as an "
-    "address that no instance owns (write dev-1 to ask about the instance)"
+    "address that no instance owns, and nobody can tell whether it is one (write dev-1 to ask about the instance)"
 )
 
 
@@ -119,12 +119,15 @@ def test_explain_test_and_reach_agree_on_vpcs_that_are_not_peered() -> None:
             line = f"{{from: {source}, to: {destination}, service: tcp/22, verdict: VERDICT}}"
             said = {word: outcome(PEERLESS, line.replace("VERDICT", word)) for word in ("allow", "deny")}
             rows = policy.reach(source=source, destination=destination, protocol="tcp/22")
-            assert (said["allow"].word == "holds", said["deny"].word == "fails") == (told.allowed, told.allowed), line
-            assert bool(rows.rows) == told.allowed
+            unsure = told.verdict == "cannot-tell"
+            assert (said["allow"].word == "holds", said["deny"].word == "fails") == (told.verdict != "deny",) * 2, line
+            assert (said["allow"].is_uncertain, rows.evidence.conclusive == "partly") == (unsure, unsure), line
+            assert bool(rows.rows) == (told.verdict != "deny") and told.allowed == (told.verdict == "allow")
             isolated = (source, destination) == (one, other) and "dev-1" in (one, other)
             assert (told.reason == "vpc-isolated", several.reason == "vpc-isolated") == (isolated, isolated)
             is_elsewhere = "dev-1" in (one, other) and not isolated
             of_test = said["allow"].warnings, said["deny"].warnings
+            assert not unsure or is_elsewhere
             for warnings in (told.choices, several.choices, rows.warnings, *of_test):
                 assert any("which is not peered" in warning for warning in warnings) == is_elsewhere, line
             if not isolated:

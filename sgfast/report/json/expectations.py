@@ -10,6 +10,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
 from sgfast.reaching.explaining import sentence
 from sgfast.reaching.proving import Outcome, Proof
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.explain import JsonExplain, explain_answer
 from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
 
@@ -42,6 +43,7 @@ class JsonTest(Answer, published="test"):
     fails: Annotated[Count, "Expectations that some packet contradicts."] = at(lambda proof: len(proof.of("fails")))
     empty: Annotated[Count, "Expectations that are about no packet."] = at(lambda proof: len(proof.of("empty")))
     results: Annotated[list[JsonOutcome], "In the order of the file."]
+    evidence: EvidenceField
     warnings: list[str]
 
 
