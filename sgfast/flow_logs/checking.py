@@ -22,14 +22,16 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Literal
 
-from sgfast.compiler import compile_policy
+from sgfast.errors import AmbiguousAddress
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
 from sgfast.flow_logs.judging import Judge, OpenerVerdict
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
+from sgfast.policy.other_vpcs import owners_anywhere
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
@@ -57,6 +59,7 @@ OLDER = "accepted near the beginning of the log: may be of an older connection"
 EXPIRED = "rejected TCP without flags: may be of an expired connection (log the field tcp-flags)"
 SOLICITATION = "ICMPv6 that an instance sent: may be a router solicitation"
 OTHER_VPC = "an instance in a VPC without a peering has the peer's address: in its own VPC it may be anybody's"
+SEVERAL_VPCS = "instances of several VPCs have its addresses: neither the other end nor the interface tells (--vpc)"
 ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
@@ -133,14 +136,16 @@ class _Checker:
     def __init__(self, policy: Policy, logs: tuple[str, ...], vpc: str | None = None) -> None:
         self.result = FlowLogCheck(policy, logs)
         self._policy = policy
-        self._compiled = compile_policy(policy, vpc_name(policy, vpc))
-        self._judge = Judge(policy, self._compiled)
-        instances = self._compiled.instances
+        self._vpc = vpc_name(policy, vpc)
+        self._judge = Judge(policy, self._vpc)
+        instances = self._judge.instances
         #: Instances by the names that a log may have for their interfaces: the instance's id or name.
         self._numbers = {instance.id: n for n, instance in enumerate(instances) if instance.id}
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
         #: The instances that an interface may belong to, for interfaces not named after one.
         self._interfaces: dict[str, frozenset[int]] = {}
+        #: The VPCs that interfaces may be in, if two VPCs own an address.
+        self._interface_vpcs: dict[str, frozenset[str]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
         #: The number of rejected records that the services hold.
@@ -210,6 +215,8 @@ class _Checker:
             if record.accepted:
                 self._note_accepted(item)
             self._undecided(OTHER_VPC)
+        elif not record.accepted and as_opener.allowed and self._is_elsewhere(instance, peer):
+            self._undecided(OTHER_VPC)
         elif record.accepted:
             self._take_accepted(item)
         else:
@@ -221,7 +228,11 @@ class _Checker:
         """The number of the record's instance, and whether the record is inbound to it; None if it was counted as
         something else.
         """
-        owner = self._compiled.classifier.owner_of
+        vpc = self._vpc if not self._judge.needs_vpc else self._vpc_of(record)
+        if vpc is None and self._judge.needs_vpc:
+            self.result.undecided[SEVERAL_VPCS] += 1
+            return None
+        owner = self._judge.compiled(vpc).classifier.owner_of
         sender, receiver = owner(record.src), owner(record.dst)
         named = self._numbers.get(record.interface)
         if record.direction is not None and named is None:
@@ -248,6 +259,36 @@ class _Checker:
             return None
         (instance,) = mine
         return instance, instance == receiver
+
+    def _vpc_of(self, record: Record) -> str | None:
+        """The VPC in which the record's addresses are looked up: that of its interface's instance, or of an end that
+        only one VPC has, or whose peer only one VPC has. None: several VPCs have both.
+        """
+        named = self._numbers.get(record.interface)
+        if named is not None:
+            return self._judge.instances[named].vpc
+        ends = [[*self._vpcs_with(end)] for end in (record.src, record.dst)]
+        both = [
+            [vpc for vpc in here if not there or any(self._policy.connected(vpc, other) for other in there)]
+            for here, there in (ends, ends[::-1])
+        ]
+        found = frozenset(vpc for vpcs in (both if any(both) else ends) for vpc in vpcs)
+        known = self._interface_vpcs.get(record.interface, found) & found
+        is_known = record.interface in self._interface_vpcs or len(self._interface_vpcs) < MOST_INTERFACES
+        if found and record.interface and is_known:
+            self._interface_vpcs[record.interface] = known
+        if len(both[0]) <= 1 and len(both[1]) <= 1 and any(both) == any(ends):
+            return (both[0] or both[1] or [self._policy.vpcs[0].name])[0]
+        return next(iter(known)) if len(known) == 1 else None
+
+    def _vpcs_with(self, address: bytes) -> list[str]:
+        """The VPCs in which an instance owns the address."""
+        return [owner.vpc for owner in owners_anywhere(self._policy, ip_address(address))]
+
+    def _is_elsewhere(self, instance: int, peer: bytes) -> bool:
+        """Whether only instances of VPCs own the peer's address that the instance's VPC does not see."""
+        vpc = self._judge.instances[instance].vpc if self._judge.needs_vpc else self._vpc
+        return self._judge.compiled(vpc).classifier.owner_of(peer) < 0 and bool(self._vpcs_with(peer))
 
     def _narrow(self, interface: str, ends: frozenset[int]) -> frozenset[int]:
         before = self._interfaces.get(interface)
@@ -502,7 +543,7 @@ class _Checker:
         if len(self._found) >= 2 * LISTED:
             self._found = sorted(self._found, key=lambda found: found[:2])[:LISTED]
         self._found.append((number, record.line, Disagreement(
-            name, record, self._compiled.instances[item.instance].name, "inbound" if item.inbound else "outbound", role,
+            name, record, self._judge.instances[item.instance].name, "inbound" if item.inbound else "outbound", role,
             "allow" if judged.allowed else "deny", judged.reason, judged.rule,
         )))  # fmt: skip
 
@@ -526,6 +567,12 @@ class _Checker:
                 self._settle(item)
         for service in self._services.values():
             self._leave_service(service)
+        result = self.result
+        if result.undecided[SEVERAL_VPCS] and not result.agreeing + result.disagreeing:
+            raise AmbiguousAddress(
+                f"{self._policy.origin}: instances of several VPCs have the addresses of the records: name the VPC "
+                "that the logs are of (--vpc)"
+            )
         self._found.sort(key=lambda found: found[:2])
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result

@@ -25,9 +25,14 @@ def owners_elsewhere(policy: Policy, vpc: str, address: Address) -> list[Instanc
     """The owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC. An instance with all
     addresses is a router, and does not count.
     """
+    return [owner for owner in owners_anywhere(policy, address) if not policy.connected(owner.vpc, vpc)]
+
+
+def owners_anywhere(policy: Policy, address: Address) -> list[Instance]:
+    """The owners of an address, one for each VPC that has one, without routers."""
     if not covers(policy.owned_ranges[address.version], int(address), int(address)):
         return []
-    found = (owner_in(policy, each.name, address) for each in policy.vpcs if not policy.connected(each.name, vpc))
+    found = (owner_in(policy, each.name, address) for each in policy.vpcs)
     return [
         owner for owner in found
         if owner is not None and any(each.prefixlen and address in each for each in owner.addresses)

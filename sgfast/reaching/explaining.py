@@ -8,10 +8,11 @@ not have allowed the packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
+from sgfast.compiler import Compiler
 from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
 from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
@@ -170,7 +171,7 @@ def explain(
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
-    engine = Engine(policy, vpc=vpc_name(policy, vpc) or _home(policy, *named))
+    engine = engine_about(policy, vpc_name(policy, vpc) or _home(policy, *named), named)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
@@ -194,15 +195,40 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
-    return explain_opener(engine, src, dst, service, sport, choices, assumed, accepted)
+    return explain_opener(policy, engine, src, dst, service, sport, choices, assumed, accepted)
+
+
+def engine_about(
+    policy: Policy, vpc: str | None, ends: Sequence[Address | Instance], compiler: Compiler | None = None
+) -> Engine:
+    """Return an engine for packets between two ends. If peers of the VPC own one address, it knows only instances that
+    have an address of the ends, and of an end that is an instance, only those of its VPC. Raises AmbiguousAddress if
+    even then two own an address.
+    """
+    try:
+        return Engine(policy, vpc=vpc, compiler=compiler)
+    except AmbiguousAddress:
+        near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
+        return Engine(having(policy, instances=near), vpc=vpc)
+
+
+def _has_addresses_of(instance: Instance, end: Address | Instance) -> bool:
+    if isinstance(end, Instance):
+        return instance.vpc == end.vpc and any(
+            one.version == other.version and one.overlaps(other)
+            for one in instance.addresses for other in end.addresses
+        )  # fmt: skip
+    return any(end in network for network in instance.addresses)
 
 
 def explain_opener(
-    engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
+    policy: Policy, engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
     choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[str] = (),
 ) -> Explained:  # fmt: skip
-    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise."""
-    policy, vpc = engine.policy, engine.vpc
+    """Explain one packet as ``explain`` does. The engine must be fresh, because a connection could decide otherwise.
+    It may know fewer instances than the policy.
+    """
+    vpc = engine.vpc
     protocol, port, icmp_type, icmp_code = service
     assert vpc is not None
     judging, to = _judging(engine, src, dst)
@@ -341,19 +367,32 @@ def _home(policy: Policy, source: Address | Instance, destination: Address | Ins
     if isinstance(source, Instance):
         return source.vpc
     if isinstance(destination, Instance):
-        seen = policy.connected_vpcs[destination.vpc]  # its own addresses hide those of its peers
-        return next((vpc for vpc in seen if owner_in(policy, vpc, source)), destination.vpc)
-    for address in (source, *([] if is_multicast(destination) else [destination])):
-        owners = [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address))]
-        if len(owners) > 1:
-            raise AmbiguousAddress(
-                f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
-                f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
-                "instance"
-            )
+        owners = _owners(policy, source, policy.connected_vpcs[destination.vpc])
+        if owners and owners[0].vpc == destination.vpc:
+            return destination.vpc  # its own addresses hide those of its peers
+        _refuse_several(policy, source, owners)
+        return owners[0].vpc if owners else destination.vpc
+    senders = _owners(policy, source, policy.vpc_by_name)
+    receivers = [] if is_multicast(destination) else _owners(policy, destination, policy.vpc_by_name)
+    for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
+        near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
+        _refuse_several(policy, address, near or owners)
         if owners:
-            return owners[0].vpc
+            return (near or owners)[0].vpc
     return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
+
+
+def _owners(policy: Policy, address: Address, vpcs: Iterable[str]) -> list[Instance]:
+    return [owner for vpc in vpcs if (owner := owner_in(policy, vpc, address)) is not None]
+
+
+def _refuse_several(policy: Policy, address: Address, owners: Sequence[Instance]) -> None:
+    if len(owners) > 1:
+        raise AmbiguousAddress(
+            f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
+            f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
+            "instance"
+        )
 
 
 def _ends(
@@ -379,7 +418,7 @@ def _ends(
     for each in named:
         if isinstance(each, Instance):
             # If the VPC in question does not see the instance, its address is looked up in its own VPC.
-            sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
+            sees = engine if _is_visible(engine, each) else engine_about(engine.policy, each.vpc, [each])
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
             ends.append(End(each, _owner(engine, each)))

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 from sgfast.algebra.addresses import addresses_of
 from sgfast.algebra.services import KEYS
 from sgfast.compiler import Compiler
-from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
@@ -29,7 +28,7 @@ from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching.contradiction import Opener, first_contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.explaining import Explained, explain_opener, sentence
+from sgfast.reaching.explaining import Explained, engine_about, explain_opener, sentence
 from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
@@ -276,8 +275,9 @@ class Expectations:
         if vpc is None:
             assert opener.source.instance is not None
             vpc = opener.source.instance.vpc
-        engine = Engine(self.policy, vpc=vpc, compiler=self._compilers.setdefault(vpc, Compiler(vpc)))
-        explained = explain_opener(engine, opener.source, opener.destination, opener.service)
+        ends = [end.instance or end.address for end in (opener.source, opener.destination)]
+        engine = engine_about(self.policy, vpc, ends, self._compilers.setdefault(vpc, Compiler(vpc)))
+        explained = explain_opener(self.policy, engine, opener.source, opener.destination, opener.service)
         if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained

@@ -89,7 +89,7 @@ class Question:
         """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
         not peered (SPEC 12.1).
         """
-        self.accounts = [PolicyAccount(policy) for policy in policies]
+        self.accounts = [PolicyAccount(policy, destinations) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
         infrastructure = {policy.settings.infrastructure for policy in policies}
         self.everything = {family: openers(family, infrastructure) for family in (4, 6)}

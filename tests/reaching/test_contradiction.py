@@ -210,8 +210,9 @@ def test_what_opens_nothing_and_what_no_filter_judges_is_no_opener() -> None:
 
 def test_two_peers_that_own_one_address_are_an_error() -> None:
     policy = parse_policy(VPCS.replace("[[a, b]]", "[[a, b], [b, c]]"))
-    with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
-        asked(policy, "internet", "in-b", "all", "deny")
+    for destination in ("any", "10.0.0.5"):
+        with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
+            asked(policy, "in-b", destination, "all", "deny")
 
 
 @pytest.mark.parametrize("bound", ["MAX_VIEWED", "MAX_MASK_BYTES", "MAX_CELLS", "MAX_PAINTED", "MAX_PAIRS"])
