@@ -8,7 +8,7 @@ not have allowed the packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
@@ -367,13 +367,13 @@ def _home(policy: Policy, source: Address | Instance, destination: Address | Ins
     if isinstance(source, Instance):
         return source.vpc
     if isinstance(destination, Instance):
-        owners = _owners(policy, source, policy.connected_vpcs[destination.vpc])
-        if owners and owners[0].vpc == destination.vpc:
+        owners = [each for each in _owners(policy, source) if policy.connected(each.vpc, destination.vpc)]
+        if any(owner.vpc == destination.vpc for owner in owners):
             return destination.vpc  # its own addresses hide those of its peers
         _refuse_several(policy, source, owners)
         return owners[0].vpc if owners else destination.vpc
-    senders = _owners(policy, source, policy.vpc_by_name)
-    receivers = [] if is_multicast(destination) else _owners(policy, destination, policy.vpc_by_name)
+    senders = _owners(policy, source)
+    receivers = [] if is_multicast(destination) else _owners(policy, destination)
     for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
         near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
         _refuse_several(policy, address, near or owners)
@@ -382,8 +382,8 @@ def _home(policy: Policy, source: Address | Instance, destination: Address | Ins
     return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
 
 
-def _owners(policy: Policy, address: Address, vpcs: Iterable[str]) -> list[Instance]:
-    return [owner for vpc in vpcs if (owner := owner_in(policy, vpc, address)) is not None]
+def _owners(policy: Policy, address: Address) -> list[Instance]:
+    return [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address)) is not None]
 
 
 def _refuse_several(policy: Policy, address: Address, owners: Sequence[Instance]) -> None:
