@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Literal
 
@@ -35,11 +36,13 @@ from sgfast.policy.other_vpcs import owners_anywhere
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
-#: Memory limits: remembered connections; waiting records, and records that services hold; services; interfaces.
+#: Memory limits: remembered connections; waiting records, and records that services hold; services; interfaces;
+#: addresses whose VPCs are known.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
+MOST_ADDRESSES = 1 << 16
 #: The number of packets of one peer to one service that must be rejected, and none accepted, before it is the rules'
 #: doing: a malformed packet is rejected too, and so are fragments of a datagram that is incomplete.
 ENOUGH_PACKETS = 8
@@ -144,6 +147,8 @@ class _Checker:
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
         #: The instances that an interface may belong to, for interfaces not named after one.
         self._interfaces: dict[str, frozenset[int]] = {}
+        #: The VPCs in which an instance owns an address.
+        self._vpcs_with = lru_cache(MOST_ADDRESSES)(partial(_vpcs_with, policy))
         #: The VPCs that interfaces may be in, if two VPCs own an address.
         self._interface_vpcs: dict[str, frozenset[str]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
@@ -267,7 +272,7 @@ class _Checker:
         named = self._numbers.get(record.interface)
         if named is not None:
             return self._judge.instances[named].vpc
-        ends = [[*self._vpcs_with(end)] for end in (record.src, record.dst)]
+        ends = [self._vpcs_with(end) for end in (record.src, record.dst)]
         both = [
             [vpc for vpc in here if not there or any(self._policy.connected(vpc, other) for other in there)]
             for here, there in (ends, ends[::-1])
@@ -280,10 +285,6 @@ class _Checker:
         if len(both[0]) <= 1 and len(both[1]) <= 1 and any(both) == any(ends):
             return (both[0] or both[1] or [self._policy.vpcs[0].name])[0]
         return next(iter(known)) if len(known) == 1 else None
-
-    def _vpcs_with(self, address: bytes) -> list[str]:
-        """The VPCs in which an instance owns the address."""
-        return [owner.vpc for owner in owners_anywhere(self._policy, ip_address(address))]
 
     def _is_elsewhere(self, instance: int, peer: bytes) -> bool:
         """Whether only instances of VPCs own the peer's address that the instance's VPC does not see."""
@@ -568,7 +569,8 @@ class _Checker:
         for service in self._services.values():
             self._leave_service(service)
         result = self.result
-        if result.undecided[SEVERAL_VPCS] and not result.agreeing + result.disagreeing:
+        several = result.undecided[SEVERAL_VPCS]
+        if several and several == result.undecided.total() + result.agreeing + result.disagreeing:
             raise AmbiguousAddress(
                 f"{self._policy.origin}: instances of several VPCs have the addresses of the records: name the VPC "
                 "that the logs are of (--vpc)"
@@ -576,6 +578,10 @@ class _Checker:
         self._found.sort(key=lambda found: found[:2])
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
+
+
+def _vpcs_with(policy: Policy, address: bytes) -> list[str]:
+    return [owner.vpc for owner in owners_anywhere(policy, ip_address(address))]
 
 
 def _is_syn(record: Record) -> bool:
