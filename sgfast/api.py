@@ -46,7 +46,10 @@ Progress = Callable[[int, int], None]
 Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
 
-_VERDICTS = {"allow": "allowed", "deny": "denied"}
+_VERDICTS = {
+    "allow": "allowed", "deny": "denied",
+    "cannot-tell": "allowed, but an instance of a VPC that is not peered may have the address",
+}  # fmt: skip
 
 
 # Why one packet is allowed or denied ---------------------------------------------------------------------------------
@@ -61,6 +64,7 @@ def explain(
     sport: int | None = None,
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
+    accept_evidence: Sequence[str] = (),
 ) -> Explained:
     """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
 
@@ -71,7 +75,8 @@ def explain(
     ``sport``: the source port, which only matters for DHCP. ``vpc``: the VPC in which addresses are looked up;
     None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
     policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
-    has. ``sport``, ``vpc`` and ``as_if_in`` are only for questions about one packet.
+    has. ``accept_evidence``: ``other-vpc`` takes an address for that of a machine outside, although an instance of
+    another VPC has it. These four are for one packet.
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for an unknown service.
@@ -87,12 +92,12 @@ def explain(
     if packet is not None and ends[0] is not None and ends[1] is not None:
         return explaining.explain(
             policy, ends[0], ends[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
-            icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in,
+            icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in, accept_evidence=accept_evidence,
         )  # fmt: skip
-    if sport is not None or vpc is not None or as_if_in:
+    if sport is not None or vpc is not None or as_if_in or accept_evidence:
         raise ArgumentError(
-            "sport, vpc and as_if_in are for one packet: name one instance or address at each end, and one service, "
-            "such as tcp/443"
+            "sport, vpc, as_if_in and accept_evidence are for one packet: name one instance or address at each end, "
+            "and one service, such as tcp/443"
         )
     return _standing_for(policy, *words, service)
 

@@ -116,14 +116,16 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
     return sorted(chain.from_iterable(policy.places_by_vpc.get(seen, ()) for seen in policy.connected_vpcs[vpc]))
 
 
-def owned_prefixes(policy: Policy, vpc: str | None) -> Owned:
+def owned_prefixes(policy: Policy, vpc: str | None, *, asked: Callable[[str, Network], bool] | None = None) -> Owned:
     """Return the owned prefixes that a capture in a VPC may show (SPEC 7.1).
 
-    Raises AmbiguousAddress if two visible VPCs own the same address.
+    ``asked``: whether it matters that an instance, by its name, owns a prefix. Of two owners, the only one that matters
+    keeps it, and any if none does. Without it, both matter. Raises AmbiguousAddress if two visible VPCs own the same
+    address.
     """
     visible = visible_instances(policy, vpc)
     if len({policy.instances[n].vpc for n in visible}) > 1:
-        return _owned_in_several_vpcs(policy, vpc, visible)
+        return _owned_in_several_vpcs(policy, vpc, visible, asked)
     owned: Owned = {4: [], 6: []}
     for n in visible:
         for network in policy.instances[n].addresses:
@@ -131,7 +133,9 @@ def owned_prefixes(policy: Policy, vpc: str | None) -> Owned:
     return owned
 
 
-def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) -> Owned:
+def _owned_in_several_vpcs(
+    policy: Policy, vpc: str | None, visible: list[int], asked: Callable[[str, Network], bool] | None
+) -> Owned:
     instances = policy.instances
     found: Owned = {4: [], 6: []}
     owned: Owned = {4: [], 6: []}
@@ -152,7 +156,10 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
                 around.pop()
             for _, other_network, m in around:
                 other = instances[m]
-                if other.vpc != here.vpc and vpc not in (other.vpc, here.vpc):
+                if other.vpc == here.vpc or vpc in (other.vpc, here.vpc):
+                    continue
+                matter = [asked is None or asked(each.name, network) for each in (here, other)]
+                if all(matter):
                     advice = (
                         "name the VPC the capture was taken in (--vpc)" if vpc is None
                         else f"from VPC {vpc!r} these two peers cannot be distinguished"
@@ -161,8 +168,11 @@ def _owned_in_several_vpcs(policy: Policy, vpc: str | None, visible: list[int]) 
                         f"{policy.origin}: {network} of instance {here.name!r} (VPC {here.vpc!r}) and {other_network} "
                         f"of instance {other.name!r} (VPC {other.vpc!r}) overlap: {advice}"
                     )
-            around.append((last, network, n))
-            found[family].append((network, n))
+                if matter[1]:
+                    break
+            else:
+                around.append((last, network, n))
+                found[family].append((network, n))
     return found
 
 

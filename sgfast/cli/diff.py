@@ -15,11 +15,14 @@ from sgfast.cli.options import (
     exit_status,
     format_option,
     jobs_option,
+    mapped,
     midstream_option,
     mode_option,
     quiet_option,
+    refuse_vpc_and_vnis,
     replay_options,
     top_option,
+    vni_option,
 )
 from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
@@ -59,6 +62,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     help="Take OLD and NEW from the output of `terraform show -json PLAN`: the state before the plan and after it.",
 )
 @replay_options
+@vni_option
 @mode_option
 @midstream_option
 @format_option("markdown")
@@ -83,6 +87,7 @@ def diff(
     files: tuple[str, ...],
     plan: str | None,
     options: ReplayOptions,
+    vnis: tuple[str, ...],
     policies: PolicyOptions,
     form: OutputForm,
     by: By,
@@ -114,8 +119,9 @@ def diff(
     if plan is None and len(files) < 2:
         raise click.UsageError(f"Missing argument '{('OLD', 'NEW')[len(files)]}'.")
     captures = files if plan is not None else files[2:]
-    if not captures and (options.vpc is not None or not options.reading.is_plain):
+    if not captures and (options.vpc is not None or vnis or not options.reading.is_plain):
         raise click.UsageError("options for reading captures (--vpc, --start, --filter, --decap, ...) need a CAPTURE")
+    refuse_vpc_and_vnis(options.vpc, vnis)
     if not captures and set(fail_on) & set(NEW_VERDICTS):
         raise click.UsageError(f"--fail-on {' and '.join(NEW_VERDICTS)} need a CAPTURE")
     if options.changes is not None:
@@ -143,6 +149,7 @@ def diff(
             old, new = load_plan(plan, policies.unresolved)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
+        old, new = mapped(old, vnis), mapped(new, vnis)
         found = by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
         result = None
         if captures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Choice, OutputForm, as_if_in_option, exit_status, format_option
+from sgfast.cli.options import FILE, Choice, OutputForm, accept_option, as_if_in_option, exit_status, format_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
 
@@ -39,8 +39,13 @@ from sgfast.cli.printing import print_report, warn
     "sender's instance, or else of the receiver's.",
 )
 @as_if_in_option
+@accept_option
 @format_option()
-@click.option("--fail-on", type=Choice(["denied"]), help="Exit with status 1 if the packet is denied.")
+@click.option(
+    "--fail-on",
+    type=Choice(["denied"]),
+    help="Exit with status 1 if the packet is denied, or if nobody can tell.",
+)
 @policy_options
 @sandbox_option
 def explain(
@@ -54,6 +59,7 @@ def explain(
     icmp_code: int | None,
     vpc: str | None,
     as_if_in: tuple[str, ...],
+    accept_evidence: tuple[str, ...],
     policies: PolicyOptions,
     form: OutputForm,
     fail_on: str | None,
@@ -86,10 +92,10 @@ def explain(
     try:
         explained = explain_packet(
             loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,
-            vpc=vpc, as_if_in=as_if_in,
+            vpc=vpc, as_if_in=as_if_in, accept_evidence=accept_evidence,
         )  # fmt: skip
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     print_report(form, lambda: explain_answer(explained, lines), lambda: explain_document(explained, lines))
-    exit_status(damaged=False, failed=fail_on == "denied" and explained.verdict == "deny")
+    exit_status(damaged=False, failed=fail_on == "denied" and explained.verdict in ("deny", "cannot-tell"))

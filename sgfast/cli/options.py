@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
 
 from sgfast.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from sgfast.policy.model import Policy
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
@@ -73,6 +76,34 @@ vpc_option = click.option(
     "VPC to which the policy maps each packet by VNI, VLAN, interface or file; without such a mapping, all VPCs at "
     "once.",
 )
+vni_option = click.option(
+    "--vni",
+    "vnis",
+    metavar="VNI=VPC",
+    multiple=True,
+    help="Packets of VXLAN and Geneve tunnels with this network identifier belong to this VPC, as vni in the policy "
+    "says. Repeatable.",
+)
+
+
+def refuse_vpc_and_vnis(vpc: str | None, vnis: tuple[str, ...]) -> None:
+    if vpc is not None and vnis:
+        raise click.UsageError("--vpc and --vni cannot be combined: with --vpc, all packets belong to one VPC")
+
+
+def mapped(policy: Policy, vnis: tuple[str, ...]) -> Policy:
+    """Return the policy with what ``--vni`` maps."""
+    if not vnis:
+        return policy
+    from sgfast.errors import ArgumentError
+    from sgfast.replaying.vpc_mapping import with_vnis
+
+    try:
+        return with_vnis(policy, vnis)
+    except ArgumentError as error:
+        raise click.UsageError(f"--vni: {error}") from None
+
+
 as_if_in_option = click.option(
     "--as-if-in",
     metavar="GROUP[=ADDRESS]",

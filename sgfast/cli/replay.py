@@ -22,11 +22,14 @@ from sgfast.cli.options import (
     exit_status,
     format_option,
     jobs_option,
+    mapped,
     midstream_option,
     mode_option,
     quiet_option,
+    refuse_vpc_and_vnis,
     replay_options,
     top_option,
+    vni_option,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_terminal, list_lengths, print_report, tell_of_input, warn
@@ -80,6 +83,7 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("policy", type=FILE)
 @click.argument("captures", type=FILE, metavar="CAPTURE...", nargs=-1, required=True)
 @replay_options
+@vni_option
 @mode_option
 @midstream_option
 @click.option("--changes", type=FILE, metavar="FILE", help="Change the policy during the replay, as FILE says.")
@@ -161,6 +165,7 @@ def replay(
     policy: str,
     captures: tuple[str, ...],
     options: ReplayOptions,
+    vnis: tuple[str, ...],
     snapshot_file: str | None,
     dask: str | None,
     paths: dict[str, str],
@@ -211,6 +216,7 @@ def replay(
         _refuse_on_cluster(dask, captures, options, snapshot_file)
     elif options.shards is not None:
         raise click.UsageError("--shards needs --dask: without it, one process judges everything (see --jobs)")
+    refuse_vpc_and_vnis(options.vpc, vnis)
     if options.resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
 
@@ -235,7 +241,7 @@ def replay(
         client = stack.enter_context(_client_at(dask)) if dask is not None else None
         options = replace(options, client=client, snapshot=outputs.snapshot)
         lines: Lines = {}
-        loaded = policies.load(policy, lines)
+        loaded = mapped(policies.load(policy, lines), vnis)
         expected = _looked_up(loaded, expectations) if expectations is not None else None
         with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)

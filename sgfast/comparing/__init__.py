@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -41,7 +42,7 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
-from sgfast.replaying.evidence import observed_by
+from sgfast.replaying.evidence import Elsewhere, elsewhere_of, observed_by
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
@@ -150,7 +151,10 @@ def _fill(
     """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
     counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
-    result.observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
+    # Under each policy, other instances are out of sight. Those of NEW count, too, if it takes a peering away.
+    unseen = [reduce(add, (elsewhere_of(pair.engines[which]) for pair in pairs), Elsewhere()) for which in range(2)]
+    observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
+    result.observed = replace(observed, elsewhere=max(unseen, key=lambda each: each.connections))
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}

@@ -175,7 +175,7 @@ class DiffResult:
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.doubts,
-            self.left_out,
+            self.left_out, self.old, self.vpc,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

@@ -25,18 +25,24 @@ _IS = {"allow": "is allowed", "deny": "is denied"}
 
 def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
     """Return the report. ``lines``: the line numbers of the policy's rules, as far as they are known."""
-    holds, fails, empty = proof.of("holds"), proof.of("fails"), proof.of("empty")
+    uncertain, fails, empty = _uncertain(proof), proof.of("fails"), proof.of("empty")
+    holds = [outcome for outcome in proof.of("holds") if outcome not in uncertain]
     empty_words = f", {grouped(len(empty))} {'is' if len(empty) == 1 else 'are'} about no packet" if empty else ""
+    unknown_words = f", nobody can tell about {grouped(len(uncertain))}" if uncertain else ""
     heading = (
         f"{grouped(len(fails))} of {plural(len(proof.outcomes), 'expectation')} "
         f"{'fails' if len(fails) == 1 else 'fail'}, {grouped(len(holds))} {'holds' if len(holds) == 1 else 'hold'} for "
-        f"all packets{empty_words}"
+        f"all packets{empty_words}{unknown_words}"
     )
     of_failures = [[_failure_item(outcome, lines)] for outcome in fails[:TOP]]
     note = f"and {grouped(len(fails) - TOP)} more that fail (--json has all)"
     sections = [
         _listed(items, note if n == TOP and len(fails) > TOP else "") for n, items in enumerate(of_failures, 1)
     ]
+    if uncertain:
+        items = [Item("unsure ", _title(outcome.expectation, _WANTED), "yellow") for outcome in uncertain[:TOP]]
+        note = f"and {grouped(len(uncertain) - TOP)} more of which nobody can tell (--json has all)"
+        sections.append(_listed(items, note if len(uncertain) > TOP else ""))
     if holds:
         items = [Item("holds ", _title(outcome.expectation, _IS)) for outcome in holds[:TOP]]
         note = f"and {grouped(len(holds) - TOP)} more that hold (--json has all)"
@@ -46,6 +52,11 @@ def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Do
         note = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
         sections.append(_listed(items, note if len(warnings) > TOP else ""))
     return [Section(headline_of(proof.evidence, heading), evidence_blocks(proof.evidence)), *sections]
+
+
+def _uncertain(proof: Proof) -> list[Outcome]:
+    """Return the outcomes that hold only if an address is not that of an instance of another VPC."""
+    return [outcome for outcome in proof.uncertain if not proof.accepts("other-vpc")]
 
 
 def _listed(items: Sequence[Item], note: str) -> Section:
@@ -74,7 +85,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
 def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
     """Yield the rules that decided, or the nearest rules and the reasons why they do not match."""
     for side in (found.egress, found.ingress):
-        if side is None or not side.reached or side.verdict != found.verdict:
+        if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):
             continue
         if side.winner is not None:
             yield side.winner.rule, ()
@@ -112,9 +123,9 @@ def expectations_junit(proof: Proof) -> str:
     """
     from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-    fails, empty = len(proof.of("fails")), len(proof.of("empty"))
-    # Nothing else than empty expectations makes a proof uncertain.
-    failures, skipped = (fails, empty) if proof.evidence.conclusive == "yes" else (fails + empty, 0)
+    uncertain = _uncertain(proof)
+    fails, empty = len(proof.of("fails")) + len(uncertain), len(proof.of("empty"))
+    failures, skipped = (fails, empty) if proof.accepts("about-nobody") else (fails + empty, 0)
     counts = {
         "tests": str(len(proof.outcomes)), "failures": str(failures), "errors": "0", "skipped": str(skipped),
         "time": "0",
@@ -134,6 +145,9 @@ def expectations_junit(proof: Proof) -> str:
             message = printable(sentence(outcome.counterexample))
             failure = SubElement(case, "failure", {"message": message, "type": f"expected-{expectation.verdict}"})
             failure.text = printable(_but(expectation, message))
+        elif outcome in uncertain:
+            message = printable("; ".join(outcome.warnings))
+            SubElement(case, "failure", {"message": message, "type": "cannot-tell"}).text = message
         elif outcome.word == "empty":
             message = printable("; ".join(outcome.warnings))
             if skipped:

@@ -22,9 +22,11 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from ipaddress import ip_address
 from typing import Literal
 
-from sgfast.compiler import compile_policy
+from sgfast.errors import AmbiguousAddress
 from sgfast.evidence import Evidence, known_codes
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
 from sgfast.flow_logs.evidence import evidence_of_records, largest_networks
@@ -32,16 +34,18 @@ from sgfast.flow_logs.judging import Judge, OpenerVerdict
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
+from sgfast.policy.other_vpcs import owners_anywhere
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
 #: Memory limits: the maximum number of remembered connections; of waiting records, and of rejected records that
-#: services hold; of services; of interfaces; of networks.
+#: services hold; of services; of interfaces; of networks; of addresses whose VPCs are known.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
 MOST_INTERFACES = 1 << 16
 MOST_NETWORKS = 1 << 16
+MOST_ADDRESSES = 1 << 16
 #: The number of packets from one peer to one service that must be rejected, with none accepted, before the rules count
 #: as the cause. Malformed packets and fragments of incomplete datagrams are rejected too.
 ENOUGH_PACKETS = 8
@@ -61,6 +65,7 @@ OLDER = "accepted near the beginning of the log: may be of an older connection"
 EXPIRED = "rejected TCP without flags: may be of an expired connection (log the field tcp-flags)"
 SOLICITATION = "ICMPv6 that an instance sent: may be a router solicitation"
 OTHER_VPC = "an instance in a VPC without a peering has the peer's address: in its own VPC it may be anybody's"
+SEVERAL_VPCS = "instances of several VPCs have its addresses: neither the other end nor the interface tells (--vpc)"
 ICMP_ERROR = "ICMP that no rule allows: may be an error about a connection"
 
 
@@ -154,9 +159,9 @@ class _Checker:
     def __init__(self, policy: Policy, logs: tuple[str, ...], vpc: str | None = None) -> None:
         self.result = FlowLogCheck(policy, logs)
         self._policy = policy
-        self._compiled = compile_policy(policy, vpc_name(policy, vpc))
-        self._judge = Judge(policy, self._compiled)
-        instances = self._compiled.instances
+        self._vpc = vpc_name(policy, vpc)
+        self._judge = Judge(policy, self._vpc)
+        instances = self._judge.instances
         #: Instance numbers by the names that a log may use for their interfaces: the instance's id or name.
         self._numbers = {instance.id: n for n, instance in enumerate(instances) if instance.id}
         self._numbers |= {instance.name: n for n, instance in enumerate(instances)}
@@ -165,6 +170,10 @@ class _Checker:
         #: Packets of records between addresses that no instance has, by the first bytes of each address: 3 (/24), or 8
         #: (/64) of IPv6.
         self._networks: Counter[bytes] = Counter()
+        #: The VPCs in which an instance owns an address.
+        self._vpcs_with = lru_cache(MOST_ADDRESSES)(partial(_vpcs_with, policy))
+        #: The VPCs that interfaces may be in, if two VPCs own an address.
+        self._interface_vpcs: dict[str, frozenset[str]] = {}
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
         #: The number of rejected records that the services hold.
@@ -234,6 +243,8 @@ class _Checker:
             if record.accepted:
                 self._note_accepted(item)
             self._undecided(OTHER_VPC)
+        elif not record.accepted and as_opener.allowed and self._is_elsewhere(instance, peer):
+            self._undecided(OTHER_VPC)
         elif record.accepted:
             self._take_accepted(item)
         else:
@@ -244,7 +255,11 @@ class _Checker:
     def _whose(self, record: Record) -> tuple[int, bool] | None:
         """Return the number of the record's instance, and whether the record is inbound to it. Returns None after
         counting the record as out of scope or undecided."""
-        owner = self._compiled.classifier.owner_of
+        vpc = self._vpc if not self._judge.needs_vpc else self._vpc_of(record)
+        if vpc is None and self._judge.needs_vpc:
+            self.result.undecided[SEVERAL_VPCS] += 1
+            return None
+        owner = self._judge.compiled(vpc).classifier.owner_of
         sender, receiver = owner(record.src), owner(record.dst)
         named = self._numbers.get(record.interface)
         if record.direction is not None and named is None:
@@ -278,6 +293,32 @@ class _Checker:
         for prefix in {record.src[:length], record.dst[:length]}:
             if prefix in networks or len(networks) < MOST_NETWORKS:
                 networks[prefix] += record.packets
+
+    def _vpc_of(self, record: Record) -> str | None:
+        """The VPC in which the record's addresses are looked up: that of its interface's instance, or of an end that
+        only one VPC has, or whose peer only one VPC has. None: several VPCs have both.
+        """
+        named = self._numbers.get(record.interface)
+        if named is not None:
+            return self._judge.instances[named].vpc
+        ends = [self._vpcs_with(end) for end in (record.src, record.dst)]
+        both = [
+            [vpc for vpc in here if not there or any(self._policy.connected(vpc, other) for other in there)]
+            for here, there in (ends, ends[::-1])
+        ]
+        found = frozenset(vpc for vpcs in (both if any(both) else ends) for vpc in vpcs)
+        known = self._interface_vpcs.get(record.interface, found) & found
+        is_known = record.interface in self._interface_vpcs or len(self._interface_vpcs) < MOST_INTERFACES
+        if found and record.interface and is_known:
+            self._interface_vpcs[record.interface] = known
+        if len(both[0]) <= 1 and len(both[1]) <= 1 and any(both) == any(ends):
+            return (both[0] or both[1] or [self._policy.vpcs[0].name])[0]
+        return next(iter(known)) if len(known) == 1 else None
+
+    def _is_elsewhere(self, instance: int, peer: bytes) -> bool:
+        """Whether only instances of VPCs own the peer's address that the instance's VPC does not see."""
+        vpc = self._judge.instances[instance].vpc if self._judge.needs_vpc else self._vpc
+        return self._judge.compiled(vpc).classifier.owner_of(peer) < 0 and bool(self._vpcs_with(peer))
 
     def _narrow(self, interface: str, ends: frozenset[int]) -> frozenset[int]:
         before = self._interfaces.get(interface)
@@ -532,7 +573,7 @@ class _Checker:
         if len(self._found) >= 2 * LISTED:
             self._found = sorted(self._found, key=lambda found: found[:2])[:LISTED]
         self._found.append((number, record.line, Disagreement(
-            name, record, self._compiled.instances[item.instance].name, "inbound" if item.inbound else "outbound", role,
+            name, record, self._judge.instances[item.instance].name, "inbound" if item.inbound else "outbound", role,
             "allow" if judged.allowed else "deny", judged.reason, judged.rule,
         )))  # fmt: skip
 
@@ -556,10 +597,21 @@ class _Checker:
                 self._settle(item)
         for service in self._services.values():
             self._leave_service(service)
+        result = self.result
+        several = result.undecided[SEVERAL_VPCS]
+        if several and several == result.undecided.total() + result.agreeing + result.disagreeing:
+            raise AmbiguousAddress(
+                f"{self._policy.origin}: instances of several VPCs have the addresses of the records: name the VPC "
+                "that the logs are of (--vpc)"
+            )
         self._found.sort(key=lambda found: found[:2])
         self.result.networks = largest_networks(self._networks)
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
+
+
+def _vpcs_with(policy: Policy, address: bytes) -> list[str]:
+    return [owner.vpc for owner in owners_anywhere(policy, ip_address(address))]
 
 
 def _is_syn(record: Record) -> bool:

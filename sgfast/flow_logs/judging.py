@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from sgfast.compiler import CompiledPolicy
+from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.errors import AmbiguousAddress
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 
 #: Memory limit: the maximum number of cached verdicts.
@@ -26,20 +27,40 @@ class OpenerVerdict(NamedTuple):
 class Judge:
     """Evaluate the rules for openers, with a cache of verdicts."""
 
-    def __init__(self, policy: Policy, compiled: CompiledPolicy) -> None:
+    def __init__(self, policy: Policy, vpc: str | None) -> None:
+        """``vpc``: the VPC in which addresses are looked up; None: all VPCs, or if two own an address, that of the
+        instance that a record is about. Raises AmbiguousAddress if two peers of the VPC own an address.
+        """
         self._policy = policy
-        self._compiled = compiled
+        self._vpc = vpc
+        self._compiled: dict[str | None, CompiledPolicy] = {}
+        #: Whether the instance's VPC must be known before its addresses are looked up.
+        self.needs_vpc = False
+        try:
+            self.compiled(vpc)
+        except AmbiguousAddress:
+            if vpc is not None:
+                raise
+            self.needs_vpc = True
+        #: Instances by number, which is the same in every VPC.
+        self.instances = policy.instances
         self._verdicts: dict[tuple[object, ...], OpenerVerdict] = {}
         #: Whether each instance's filter is stateful (SPEC 4.13).
         self.is_stateful = [
             all(policy.group_by_name[name].stateful for name in instance.security_groups)
-            for instance in compiled.instances
+            for instance in self.instances
         ]
         #: ICMP keys, by whether the filter is stateful, and by IP version.
         self._icmp_keys = {
             (stateful, family): _icmp_keys(policy, family, _ICMP_NO_OPENERS[family] if stateful else set())
             for stateful in (False, True) for family in (4, 6)
         }  # fmt: skip
+
+    def compiled(self, vpc: str | None) -> CompiledPolicy:
+        """The policy as ``vpc`` sees it, or as all do."""
+        if vpc not in self._compiled:
+            self._compiled[vpc] = compile_policy(self._policy, vpc)
+        return self._compiled[vpc]
 
     def opener(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> OpenerVerdict:
         """Judge an opener that enters or leaves the instance. ``port`` is the opener's destination port."""
@@ -52,10 +73,10 @@ class Judge:
         return found
 
     def _judge_anew(self, instance: int, inbound: bool, peer: bytes, protocol: int, port: int) -> OpenerVerdict:
-        classifier = self._compiled.classifier
+        here = self.instances[instance]
+        classifier = self.compiled(here.vpc if self.needs_vpc else self._vpc).classifier
         other = classifier.owner_of(peer)
-        here = self._compiled.instances[instance]
-        if other >= 0 and not self._policy.connected(here.vpc, self._compiled.instances[other].vpc):
+        if other >= 0 and not self._policy.connected(here.vpc, self.instances[other].vpc):
             return OpenerVerdict(False, "vpc-isolated", None)
         family = 4 if len(peer) == 4 else 6
         if protocol != (ICMP if family == 4 else ICMPV6):
@@ -67,7 +88,7 @@ class Judge:
     def _verdict_of_rule(self, number: int) -> OpenerVerdict:
         if number < 0:
             return OpenerVerdict(False, "no-rule", None)
-        rule = self._compiled.rules[number]
+        rule = next(iter(self._compiled.values())).rules[number]
         return OpenerVerdict(rule.action == "allow", "rule" if rule.action == "allow" else "deny-rule", rule.id)
 
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from sgfast.policy.ranges import Ranges as Ports
-from sgfast.policy.ranges import normal_form
+from sgfast.policy.ranges import normal_form, union
 
 Network = IPv4Network | IPv6Network
 Direction = Literal["inbound", "outbound"]
@@ -330,6 +330,19 @@ class Policy:
                 by_length = found.setdefault((instance.vpc, network.version), {})
                 by_length.setdefault(network.prefixlen, {})[network.network_address.packed] = instance.name
         return found
+
+    @cached_property
+    def owned_ranges(self) -> dict[int, Ports]:
+        """Addresses that instances of any VPC own, by IP version. An instance with all addresses is a router, and does
+        not count.
+        """
+        networks = [network for instance in self.instances for network in instance.addresses if network.prefixlen]
+        return {
+            version: union(
+                (int(each.network_address), int(each.broadcast_address)) for each in networks if each.version == version
+            )
+            for version in (4, 6)
+        }
 
     @cached_property
     def group_of_rule(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
+from sgfast.policy.ranges import covers
 
 #: The limit for the owners of an address that a text names.
 _LISTED_OWNERS = 3
@@ -21,9 +22,21 @@ def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
 
 
 def owners_elsewhere(policy: Policy, vpc: str, address: Address) -> list[Instance]:
-    """Return the owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC."""
-    found = (owner_in(policy, each.name, address) for each in policy.vpcs if not policy.connected(each.name, vpc))
-    return [owner for owner in found if owner is not None]
+    """Return the owners of an address in all VPCs that are not peered with ``vpc``, one for each VPC. An instance with
+    all addresses is a router, and does not count.
+    """
+    return [owner for owner in owners_anywhere(policy, address) if not policy.connected(owner.vpc, vpc)]
+
+
+def owners_anywhere(policy: Policy, address: Address) -> list[Instance]:
+    """Return the owners of an address, one for each VPC that has one, without routers."""
+    if not covers(policy.owned_ranges[address.version], int(address), int(address)):
+        return []
+    found = (owner_in(policy, each.name, address) for each in policy.vpcs)
+    return [
+        owner for owner in found
+        if owner is not None and any(each.prefixlen and address in each for each in owner.addresses)
+    ]  # fmt: skip
 
 
 def owners_text(owners: list[Instance]) -> str:
@@ -39,5 +52,5 @@ def elsewhere_text(vpc: str, address: Address, owners: list[Instance]) -> str:
     """Explain why none of these owners counts for an address: a clause without a capital letter and a full stop."""
     return (
         f"no instance that VPC {vpc} sees has {address}: it is {owners_text(owners)}; it is judged as an address that "
-        f"no instance owns (write {owners[0].name} to ask about the instance)"
+        f"no instance owns, and nobody can tell whether it is one (write {owners[0].name} to ask about the instance)"
     )

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
+from sgfast.compiler import Compiler
 from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
+from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assumed_instances import with_assumed
@@ -105,6 +107,7 @@ class Explained(Shown):
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
+    #: ``cannot-tell``: the packet is allowed, unless an instance of a VPC that is not peered has the address of an end.
     verdict: str
     reason: str | None
     #: An explanation beyond the reason; may be empty.
@@ -117,6 +120,8 @@ class Explained(Shown):
     choices: tuple[str, ...]
     #: The assumed machines. ``policy`` contains them; the policy passed by the caller does not.
     assumed: tuple[Instance, ...] = ()
+    #: Whether an end may be an instance of a VPC that is not peered (SPEC 12.1).
+    evidence: Evidence = SOUND
 
     @property
     def allowed(self) -> bool:
@@ -149,6 +154,7 @@ def explain(
     icmp_code: int | None = None,
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
+    accept_evidence: Sequence[str] = (),
 ) -> Explained:
     """Explain the verdict for a packet that would open a connection.
 
@@ -156,16 +162,17 @@ def explain(
     destination port, for protocols with ports. ``sport``, the source port, only matters for DHCP. Without ``icmp_type``
     the packet is a ping. ``vpc`` is as for ``Engine``; None: the VPC of the source's instance, or else that of the
     destination's (SPEC 12.1). ``as_if_in`` makes an end without an instance an assumed machine in these groups:
-    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13).
+    ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end has no instance (SPEC 10.13). ``accept_evidence``: ``other-vpc``
+    takes an address for that of a machine outside, although an instance of another VPC has it (SPEC 12.1).
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
-    policy = load(policy)
+    policy, accepted = load(policy), known_codes(accept_evidence)
     ends = [_instance_or_address(policy, text) for text in (source, destination)] if as_if_in else []
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
-    engine = Engine(policy, vpc=vpc_name(policy, vpc) or _home(policy, *named))
+    engine = engine_about(policy, vpc_name(policy, vpc) or _home(policy, *named), named)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
@@ -189,16 +196,40 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
-    return explain_opener(engine, src, dst, service, sport, choices, assumed)
+    return explain_opener(policy, engine, src, dst, service, sport, choices, assumed, accepted)
+
+
+def engine_about(
+    policy: Policy, vpc: str | None, ends: Sequence[Address | Instance], compiler: Compiler | None = None
+) -> Engine:
+    """Return an engine for packets between two ends. If peers of the VPC own one address, it knows only instances that
+    have an address of the ends, and of an end that is an instance, only those of its VPC. Raises AmbiguousAddress if
+    even then two own an address.
+    """
+    try:
+        return Engine(policy, vpc=vpc, compiler=compiler)
+    except AmbiguousAddress:
+        near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
+        return Engine(having(policy, instances=near), vpc=vpc)
+
+
+def _has_addresses_of(instance: Instance, end: Address | Instance) -> bool:
+    if isinstance(end, Instance):
+        return instance.vpc == end.vpc and any(
+            one.version == other.version and one.overlaps(other)
+            for one in instance.addresses for other in end.addresses
+        )  # fmt: skip
+    return any(end in network for network in instance.addresses)
 
 
 def explain_opener(
-    engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
-    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (),
+    policy: Policy, engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
+    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[str] = (),
 ) -> Explained:  # fmt: skip
     """Explain one packet as ``explain`` does. The engine must have no connections, because one could decide otherwise.
+    It may know fewer instances than the policy.
     """
-    policy, vpc = engine.policy, engine.vpc
+    vpc = engine.vpc
     protocol, port, icmp_type, icmp_code = service
     assert vpc is not None
     judging, to = _judging(engine, src, dst)
@@ -208,11 +239,18 @@ def explain_opener(
     )  # fmt: skip
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
     sides: list[SideExplained | None] = [None, None]
-    warnings = []
+    warnings, reasons = [], []
     for end in (src, dst):
         if owners := _elsewhere(policy, vpc, end):
             text = elsewhere_text(vpc, end.address, owners)
             warnings.append(f"{text[0].upper()}{text[1:]}.")
+            if verdict.verdict == "allow":
+                command = f"write {owners[0].name}, or --accept-evidence other-vpc if {end.address} is outside"
+                reasons.append(EvidenceReason("other-vpc", "no", 1, 1.0, text, command))
+    evidence = Evidence.of(reasons).accepting(accepted)
+    word, reason = verdict.verdict, verdict.reason
+    if evidence.conclusive == "no":
+        word, reason = "cannot-tell", None
     if verdict.verdict in ("allow", "deny"):
         for n, (direction, here, other_end) in enumerate((("outbound", src, dst), ("inbound", dst, src))):
             if here.instance is not None:
@@ -220,8 +258,8 @@ def explain_opener(
                 sides[n] = side
                 warnings += _members_by_address(policy, other_end, (side.winner, *side.also_match))
     return Explained(
-        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, verdict.verdict, verdict.reason,
-        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed,
+        policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, word, reason,
+        _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed, evidence,
     )  # fmt: skip
 
 
@@ -279,11 +317,16 @@ def _called(explained: Explained, end: End) -> str:
 
 def _decision(explained: Explained) -> str:
     sides = [side for side in (explained.egress, explained.ingress) if side is not None]
-    if explained.verdict not in ("allow", "deny") or explained.note:
+    if explained.verdict not in ("allow", "deny", "cannot-tell") or explained.note:
         return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
-    if explained.verdict == "allow":
+    if explained.verdict in ("allow", "cannot-tell"):
         rules = [side.winner.rule.id for side in sides if side.winner is not None]
-        return f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+        allowed = f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
+        if explained.allowed:
+            return allowed
+        for end in (explained.source, explained.destination):
+            if owners := _elsewhere(explained.policy, explained.vpc, end):
+                return f"{allowed}, but denied if {end.address} is {owners[0].name}: nobody can tell which"
     side = next(side for side in sides if side.verdict == "deny")
     if side.winner is not None:
         return f"denied by {side.winner.rule.id}"
@@ -327,19 +370,32 @@ def _home(policy: Policy, source: Address | Instance, destination: Address | Ins
     if isinstance(source, Instance):
         return source.vpc
     if isinstance(destination, Instance):
-        seen = policy.connected_vpcs[destination.vpc]  # own addresses take precedence over those of peered VPCs
-        return next((vpc for vpc in seen if owner_in(policy, vpc, source)), destination.vpc)
-    for address in (source, *([] if is_multicast(destination) else [destination])):
-        owners = [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address))]
-        if len(owners) > 1:
-            raise AmbiguousAddress(
-                f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
-                f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
-                "instance"
-            )
+        owners = [each for each in _owners(policy, source) if policy.connected(each.vpc, destination.vpc)]
+        if any(owner.vpc == destination.vpc for owner in owners):
+            return destination.vpc  # its own addresses hide those of its peers
+        _refuse_several(policy, source, owners)
+        return owners[0].vpc if owners else destination.vpc
+    senders = _owners(policy, source)
+    receivers = [] if is_multicast(destination) else _owners(policy, destination)
+    for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
+        near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
+        _refuse_several(policy, address, near or owners)
         if owners:
-            return owners[0].vpc
+            return (near or owners)[0].vpc
     return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
+
+
+def _owners(policy: Policy, address: Address) -> list[Instance]:
+    return [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address)) is not None]
+
+
+def _refuse_several(policy: Policy, address: Address, owners: Sequence[Instance]) -> None:
+    if len(owners) > 1:
+        raise AmbiguousAddress(
+            f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
+            f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
+            "instance"
+        )
 
 
 def _ends(
@@ -364,8 +420,8 @@ def _ends(
     ends = []
     for each in named:
         if isinstance(each, Instance):
-            # If the engine's VPC does not see the instance, its address is looked up in its own VPC.
-            sees = engine if _is_visible(engine, each) else Engine(engine.policy, vpc=each.vpc)
+            # If the VPC in question does not see the instance, its address is looked up in its own VPC.
+            sees = engine if _is_visible(engine, each) else engine_about(engine.policy, each.vpc, [each])
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
             ends.append(End(each, _owner(engine, each)))

@@ -20,14 +20,17 @@ from sgfast.algebra.addresses import (
     NOBODY,
     NamedNetworks,
     Span,
+    addresses_of,
     contexts_of,
     owned_prefixes,
     pieces,
+    range_of,
     span_of,
     with_multicast,
 )
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Network, Policy
+from sgfast.policy.ranges import lowest
 from sgfast.reaching.ends import NamedEnd
 
 #: The contexts of addresses that no instance owns, and of addresses that senders in the VPC do not have.
@@ -48,8 +51,12 @@ class PolicyAccount:
     is a number for the addresses of one owner with one membership.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, destinations: NamedEnd) -> None:
+        """``destinations``: of all questions. Two owners of one address matter only if it is among them (SPEC 7.1)."""
         self.policy = policy
+        self._asked_instances = destinations.instances
+        networks = destinations.networks if destinations.owned else ()
+        self._asked = {family: addresses_of(networks, family) for family in (4, 6)}
         found = contexts_of(policy)
         self.contexts = list(found)
         self.instances = list(found.values())
@@ -109,12 +116,17 @@ class PolicyAccount:
         if vpc not in self._owned:
             found: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
-                for version, prefixes in owned_prefixes(self.policy, vpc).items():
+                for version, prefixes in owned_prefixes(self.policy, vpc, asked=self._matters).items():
                     found[version] = {
                         span_of(network): (self._holding_of(network, n), False) for network, n in prefixes
                     }
             self._owned[vpc] = found
         return self._owned[vpc][family]
+
+    def _matters(self, instance: str, network: Network) -> bool:
+        """Whether it matters that the instance owns the network."""
+        asked = self._asked[network.version]
+        return instance in self._asked_instances or lowest(asked, *range_of(network)) is not None
 
     def in_no_group(self, holding: int) -> int:
         """Return the holding of the same owner for addresses that are in no group."""

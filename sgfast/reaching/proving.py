@@ -7,7 +7,7 @@ packet that contradicts it. Also find the expectation that is about an observed 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 from itertools import product
@@ -17,9 +17,8 @@ from typing import Literal, NamedTuple
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
 from sgfast.compiler import Compiler
-from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
-from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
+from sgfast.evidence import Evidence, EvidenceReason, known_codes
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
@@ -29,7 +28,7 @@ from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching.contradiction import Opener, first_contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.explaining import Explained, explain_opener, sentence
+from sgfast.reaching.explaining import Explained, engine_about, explain_opener, sentence
 from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
@@ -66,6 +65,11 @@ class Outcome:
         return "holds" if self.is_about_something else "empty"
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether packets that should be allowed are denied if an instance of another VPC has their address."""
+        return self.word == "holds" and self.expectation.verdict == "allow" and bool(self.elsewhere)
+
+    @property
     def warnings(self) -> list[str]:
         """Reasons why the expectation may prove less, or something else, than its author intended."""
         return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
@@ -97,18 +101,35 @@ class Proof(Shown):
         return not self.of("fails") and self.evidence.conclusive == "yes"
 
     @property
+    def uncertain(self) -> list[Outcome]:
+        """Outcomes that hold only if an address is not that of an instance of another VPC (SPEC 12.1)."""
+        return [each for each in self.outcomes if each.is_uncertain]
+
+    @property
     def evidence(self) -> Evidence:
         """Reasons to doubt that the proof covers what is meant (SPEC 10.27)."""
+        return Evidence.of([*self._about_nobody(), *self._elsewhere()]).accepting(self.accepted_evidence)
+
+    def accepts(self, code: str) -> bool:
+        return code in self.accepted_evidence
+
+    def _about_nobody(self) -> Iterator[EvidenceReason]:
         empty, total = len(self.of("empty")), len(self.outcomes)
-        if not empty:
-            return SOUND
-        verb, so = _WORDS["empty"][empty != 1], "they prove nothing" if empty != 1 else "it proves nothing"
-        sentence = f"{empty:,} of {total:,} expectations {verb}, so {so}"
-        reason = EvidenceReason(
-            "about-nobody", "no" if empty == total else "partly", empty, empty / total, sentence,
-            "sgfast test POLICY EXPECTATIONS with groups that have instances, or other names in from and to",
-        )  # fmt: skip
-        return Evidence((reason,)).accepting(self.accepted_evidence)
+        if empty:
+            verb, so = _WORDS["empty"][empty != 1], "they prove nothing" if empty != 1 else "it proves nothing"
+            sentence = f"{empty:,} of {total:,} expectations {verb}, so {so}"
+            yield EvidenceReason(
+                "about-nobody", "no" if empty == total else "partly", empty, empty / total, sentence,
+                "sgfast test POLICY EXPECTATIONS with groups that have instances, or other names in from and to",
+            )  # fmt: skip
+
+    def _elsewhere(self) -> Iterator[EvidenceReason]:
+        uncertain = self.uncertain
+        if uncertain:
+            yield EvidenceReason(
+                "other-vpc", "partly", len(uncertain), len(uncertain) / len(self.outcomes), uncertain[0].elsewhere[0],
+                "write the instance's name into EXPECTATIONS, or --accept-evidence other-vpc",
+            )  # fmt: skip
 
     def _repr_html_(self) -> str:
         rows = [
@@ -295,9 +316,10 @@ class Expectations:
         if vpc is None:
             assert opener.source.instance is not None
             vpc = opener.source.instance.vpc
-        engine = Engine(self.policy, vpc=vpc, compiler=self._compilers.setdefault(vpc, Compiler(vpc)))
-        explained = explain_opener(engine, opener.source, opener.destination, opener.service)
-        if explained.verdict != _OPPOSITE[wanted]:
+        ends = [end.instance or end.address for end in (opener.source, opener.destination)]
+        engine = engine_about(self.policy, vpc, ends, self._compilers.setdefault(vpc, Compiler(vpc)))
+        explained = explain_opener(self.policy, engine, opener.source, opener.destination, opener.service)
+        if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained
 

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgfast.algebra.addresses import ADDRESS, NamedNetworks, addresses_of, contexts_of
+from sgfast.algebra.addresses import ADDRESS, NamedNetworks, contexts_of
 from sgfast.policy.model import Policy
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere
 from sgfast.policy.ranges import Ranges, intersection, lowest
@@ -86,9 +86,10 @@ class Question:
         self, policies: Sequence[Policy], sources: NamedEnd, destinations: NamedEnd, services: ServiceSet,
         notes: list[str] | None = None,
     ) -> None:  # fmt: skip
-        """``notes`` receives sentences about addresses that the ends name and that belong to instances of VPCs that are
-        not peered (SPEC 12.1)."""
-        self.accounts = [PolicyAccount(policy) for policy in policies]
+        """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
+        not peered (SPEC 12.1).
+        """
+        self.accounts = [PolicyAccount(policy, destinations) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
         infrastructure = {policy.settings.infrastructure for policy in policies}
         self.everything = {family: openers(family, infrastructure) for family in (4, 6)}
@@ -102,7 +103,6 @@ class Question:
         self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
         self._notes = notes
         self._kept = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
-        self._all_owned: dict[int, Ranges] = {}
 
     def scenes(self) -> Iterator[Scene]:
         """Yield the scenes, first those of IPv4. Raises TooMuch if they would take too long."""
@@ -142,20 +142,13 @@ class Question:
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:
-                    first = lowest(self._owned(family), piece.first, piece.last)
+                    first = lowest(policy.owned_ranges[family], piece.first, piece.last)
                     if first is not None and len(self._notes) < MAX_NOTES:
                         address = ADDRESS[family](first)
                         owners = owners_elsewhere(policy, vpc, address)
                         note = owners and elsewhere_text(vpc, address, owners)
                         if note and note not in self._notes:
                             self._notes.append(note)
-
-    def _owned(self, family: int) -> Ranges:
-        """Return the addresses that instances of any VPC own."""
-        if family not in self._all_owned:
-            instances = self.accounts[-1].policy.instances
-            self._all_owned[family] = addresses_of((n for each in instances for n in each.addresses), family)
-        return self._all_owned[family]
 
     def _vpcs(self, family: int) -> list[str]:
         """Return the VPCs to search. Raises TooMuch if they see too many addresses."""

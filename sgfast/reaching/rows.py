@@ -16,6 +16,7 @@ import numpy as np
 
 from sgfast.algebra.plane import alike
 from sgfast.algebra.services import Mask
+from sgfast.evidence import SOUND, Evidence, EvidenceReason
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
@@ -239,6 +240,8 @@ class Reach(Shown):
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+    #: Whether somebody may be an instance of a VPC that is not peered (SPEC 12.1).
+    evidence: Evidence = SOUND
 
     def __repr__(self) -> str:
         rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"
@@ -279,7 +282,12 @@ def reach(
     rows = in_both_families(row for maker in makers.values() for row in maker.rows())
     rows, warnings = with_rules(question, sorted(rows, key=rank))
     warnings = (*notes, *stateless_warnings(policy), *warnings)
-    return Reach(policy, sources, destinations, services, tuple(rows), warnings)
+    # Where nobody may open anything, it is no matter who has the address.
+    reasons = [
+        EvidenceReason("other-vpc", "partly", len(rows), 1.0, note, "write the instance's name instead of its address")
+        for note in notes[: bool(rows)]
+    ]
+    return Reach(policy, sources, destinations, services, tuple(rows), warnings, Evidence.of(reasons))
 
 
 def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:

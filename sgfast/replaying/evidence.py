@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sgfast.engine import REASONS
+from sgfast.algebra.addresses import ADDRESS, range_of
+from sgfast.engine import REASONS, Engine, is_multicast
 from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason
+from sgfast.policy.model import Policy
+from sgfast.policy.other_vpcs import owners_elsewhere
+from sgfast.policy.ranges import covers, lowest
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
@@ -27,6 +31,20 @@ SOME_TUNNELS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Connections and denied attempts with addresses that only instances of other, unpeered VPCs own."""
+
+    connections: int = 0
+    #: The lowest such address as a number, after its IP version; the VPC that it was looked up in, its owner, and the
+    #: owner's VPC.
+    lowest: tuple[int, int, str, str, str] | None = None
+
+    def __add__(self, other: Elsewhere) -> Elsewhere:
+        known = [each for each in (self.lowest, other.lowest) if each is not None]
+        return Elsewhere(self.connections + other.connections, min(known, default=None))
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Facts that an engine counted about its packets. Facts of a replay's parts can be added."""
 
@@ -40,6 +58,7 @@ class Observed:
     networks: dict[str, int] = field(default_factory=dict)
     #: Packets in ``truncated`` that their tunnel cut.
     cut_by_tunnel: int = 0
+    elsewhere: Elsewhere = Elsewhere()
 
     def __add__(self, other: Observed) -> Observed:
         networks = dict(self.networks)
@@ -48,6 +67,7 @@ class Observed:
         return Observed(
             self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks,
             self.cut_by_tunnel + other.cut_by_tunnel,
+            self.elsewhere + other.elsewhere,
         )  # fmt: skip
 
 
@@ -62,6 +82,30 @@ def observed_by(plane: AccountingPlane) -> Observed:
             length, prefix = (16, 64) if row["family"] == 6 else (4, 24)
             networks[str(ip_network((row["peer"][:length].tobytes(), prefix)))] = int(row["packets"])
     return Observed(counters["two_way"], counters["one_way"], truncated, networks, counters["cut_by_tunnel"])
+
+
+def elsewhere_of(engine: Engine) -> Elsewhere:
+    """Return what an engine counted about addresses that only VPCs own that it does not see."""
+    policy, vpc = engine.policy, engine.vpc
+    total, found = 0, None
+    if vpc is None or len(policy.connected_vpcs[vpc]) == len(policy.vpcs):
+        return Elsewhere()
+    tallies = engine.dataplane.tallies
+    rows = np.concatenate([tallies[name][0] for name in ("began", "denials")])
+    rows = rows[engine.compiled.classifier.owners_of(rows["peer"], rows["family"]) < 0]
+    for version, length in ((4, 4), (6, 16)):
+        chosen, owned = rows[(rows["family"] == version) & (rows["connections"] > 0)], policy.owned_ranges[version]
+        peers, places = np.unique(np.ascontiguousarray(chosen["peer"]).view("S16").ravel(), return_inverse=True)
+        counts = np.bincount(places, chosen["connections"])
+        for peer, connections in zip(peers.tolist(), counts.tolist(), strict=True):
+            packed = peer.ljust(16, b"\0")[:length]
+            number = int.from_bytes(packed)
+            if covers(owned, number, number) and not is_multicast(address := ip_address(packed)):
+                total += int(connections)
+                if found is None:
+                    owner = owners_elsewhere(policy, vpc, address)[0]
+                    found = version, number, vpc, owner.name, owner.vpc
+    return Elsewhere(total, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +125,9 @@ class TrafficFacts:
     #: Reasons that reading the captures gave.
     doubts: Sequence[EvidenceReason]
     left_out: PacketsLeftOut | None
+    policy: Policy
+    #: The VPC in which all addresses are looked up. None: all VPCs, or that of each packet's mark.
+    vpc: str | None
 
 
 def evidence_of(traffic: TrafficFacts) -> Evidence:
@@ -89,7 +136,10 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
     directions = _directions(traffic, observed) if traffic.judged else ()
-    return Evidence.of([*_scope(traffic, observed), *_truncated(traffic, observed), *directions, *traffic.doubts])
+    return Evidence.of([
+        *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
+        *_elsewhere(traffic, observed.elsewhere), *traffic.doubts,
+    ])  # fmt: skip
 
 
 def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
@@ -105,12 +155,30 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
     listed = sorted(observed.networks.items(), key=lambda each: -each[1])[:LISTED_NETWORKS]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "sgfast replay POLICY CAPTURE with the policy of these networks, or with --vpc or --decap"
+    known = ""
+    if (found := _known_elsewhere(traffic, [network for network, _ in listed])) is not None:
+        network, vpc = found
+        known = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
+        command = f"sgfast replay POLICY CAPTURE --vpc {vpc}"
     if not traffic.judged:
-        sentence = "no packet touches an instance's address: is this the right policy, and the right --vpc?"
+        question = known or ": is this the right policy, and the right --vpc?"
+        sentence = f"no packet touches an instance's address{question}"
         yield EvidenceReason("no-instance", "no", outside, share, sentence, command, tuple(listed))
     elif share >= MOSTLY:
-        sentence = f"{100 * share:.0f} % of the IP packets are between addresses that no instance has"
+        sentence = f"{100 * share:.0f} % of the IP packets are between addresses that no instance has{known}"
         yield EvidenceReason("out-of-scope", "partly", outside, share, sentence, command, tuple(listed))
+
+
+def _known_elsewhere(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str] | None:
+    """Return the first network that has an instance of a VPC that is not seen, and the VPC."""
+    for network in map(ip_network, networks if traffic.vpc is not None else ()):
+        if lowest(traffic.policy.owned_ranges[network.version], *range_of(network)) is None:
+            continue
+        for instance in traffic.policy.instances:
+            has_some = any(each.prefixlen and each.overlaps(network) for each in instance.addresses)
+            if has_some and not traffic.policy.connected(instance.vpc, str(traffic.vpc)):
+                return str(network), instance.vpc
+    return None
 
 
 def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
@@ -144,6 +212,19 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
             "captures"
         )
         yield EvidenceReason("one-direction", _level(share), one_way, share, sentence, command)
+
+
+def _elsewhere(traffic: TrafficFacts, found: Elsewhere) -> Iterator[EvidenceReason]:
+    if found.lowest is not None:
+        version, number, seen, owner, vpc = found.lowest
+        address, noun = ADDRESS[version](number), "connection has" if found.connections == 1 else "connections have"
+        sentence = (
+            f"{address} is instance {owner} of VPC {vpc}, which is not peered with {seen}, so nobody can tell whether "
+            f"{owner} or another machine was there ({found.connections:,} {noun} such addresses)"
+        )
+        command = f"sgfast replay POLICY CAPTURE --vpc {vpc}, or a peering of {seen} and {vpc} in the policy"
+        share = min(_share(found.connections, traffic.connections), 1.0)
+        yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
 
 
 def _share(part: int, whole: int) -> float:

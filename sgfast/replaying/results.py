@@ -304,7 +304,7 @@ class ReplayResult(Shown):
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
-            self.doubts, self.left_out,
+            self.doubts, self.left_out, self.policy, self.vpc,
         )  # fmt: skip
         doubts = () if self.expected is None else self.expected.doubts
         return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from sgfast.algebra.addresses import owned_prefixes
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
+from sgfast.errors import AmbiguousAddress, ArgumentError, CaptureError, PolicyError
+from sgfast.policy.loaded_policy import having
+from sgfast.policy.lookup import similar, vpc_name
 from sgfast.policy.model import Policy
 from sgfast.preprocess.vpcs import VpcMarks
 from sgfast.replaying.options import ReplayOptions
@@ -16,6 +20,8 @@ from sgfast.system.names import printable
 
 #: The maximum number of engines. Each takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000
+#: A VNI has 24 bits.
+MOST_VNI = (1 << 24) - 1
 
 
 class VpcMapping:
@@ -55,6 +61,28 @@ class VpcMapping:
                 "change one of them"
             )
         return found[0] + 1 if found else 0
+
+
+def with_vnis(policy: Policy, texts: Sequence[str]) -> Policy:
+    """Return the policy with VNIs mapped to VPCs by texts such as ``7001=prod``, besides those that it maps itself.
+
+    Raises ArgumentError for a text that maps no VNI to a VPC, and for a VNI that is mapped to two VPCs.
+    """
+    vnis = {vpc.name: [*vpc.vnis] for vpc in policy.vpcs}
+    owner = {vni: vpc.name for vpc in policy.vpcs for vni in vpc.vnis}
+    for text in texts:
+        number, _, word = text.partition("=")
+        if not (number.isascii() and number.isdigit() and len(number) <= 8 and int(number) <= MOST_VNI and word):
+            raise ArgumentError(f"{text[:80]!r} is not VNI=VPC with a VNI from 0 to {MOST_VNI}, such as 7001=prod")
+        vni, name = int(number), vpc_name(policy, word)
+        if name not in vnis:
+            known = ", ".join(vnis)
+            raise ArgumentError(f"unknown VPC {word[:80]!r}: the policy has {known}{similar(policy, 'VPC', word)}")
+        if owner.setdefault(vni, name) != name:
+            raise ArgumentError(f"VNI {vni} is mapped to two VPCs, {owner[vni]} and {name}")
+        if vni not in vnis[name]:
+            vnis[name].append(vni)
+    return having(policy, vpcs=tuple(replace(vpc, vnis=tuple(vnis[vpc.name])) for vpc in policy.vpcs))
 
 
 def seen_from(policy: Policy, vpc: int) -> str | None:

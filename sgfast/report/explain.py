@@ -8,13 +8,14 @@ from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
+from sgfast.report.evidence import CANNOT_TELL
 from sgfast.system.names import printable
 
 #: Maximum number of nearest rules, and of rules that match but lose, before "and N more".
 TOP = 10
 
 _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
-_VERDICTS = {"allow": "allowed", "deny": "denied"}
+_VERDICTS = {"allow": "allowed", "deny": "denied", "cannot-tell": CANNOT_TELL.lower()}
 
 
 def explain_document(explained: Explained, lines: Lines) -> Document:
@@ -32,7 +33,8 @@ def explain_document(explained: Explained, lines: Lines) -> Document:
         if side is not None:
             document.append(_side_section(side, direction, lines))
         elif verdict in _VERDICTS:
-            words = f"{direction} {end.address}: no instance's address, so no filter"
+            unless = "" if verdict != "cannot-tell" else ", unless an instance of another VPC is meant"
+            words = f"{direction} {end.address}: no instance's address, so no filter{unless}"
             document.append(Section("", [Paragraph(words)]))
     return document
 

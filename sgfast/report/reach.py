@@ -8,6 +8,7 @@ from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Reach, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, TableBlock
+from sgfast.report.evidence import evidence_blocks
 from sgfast.system.names import printable
 
 #: Maximum number of names in a cell before "and N more". JSON has all of them.
@@ -17,19 +18,20 @@ LISTED_PARTS = 8
 def reach_document(found: Reach, top: int) -> Document:
     """Return the report. ``top``: the most rows."""
     question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
-    warnings = [Item("Warning:", printable(warning)) for warning in found.warnings]
+    doubts, told = evidence_blocks(found.evidence), [each.sentence for each in found.evidence.reasons]
+    warnings = [Item("Warning:", printable(warning)) for warning in found.warnings if warning not in told]
     ending: list[Block] = [Items(warnings, len("Warning:"))] if warnings else []
     if not found.rows:
         return [Section(f"Nobody may open a connection {question}", ending)]
     heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
     table = TableBlock(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
     if len(found.rows) <= top:
-        return [Section(heading), Section("", [table, *ending], goes_on=True)]
+        return [Section(heading, doubts), Section("", [table, *ending], goes_on=True)]
     more = (
         f"and {plural(len(found.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and --port ask "
         "for less, --json has all"
     )
-    return [Section(heading), Section("", [table], goes_on=True), Section("", [Paragraph(more), *ending])]
+    return [Section(heading, doubts), Section("", [table], goes_on=True), Section("", [Paragraph(more), *ending])]
 
 
 def reach_cells(row: Row) -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, check, log_
 from frames import ethernet, icmp, ip
 
 from sgfast.flow_logs import FlowLog, Record, check_logs, checking, judging
+from sgfast.flow_logs.checking import OTHER_VPC, SEVERAL_VPCS
 from sgfast.flow_logs.conversations import UNKNOWN_ORDER
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
@@ -239,8 +240,13 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
         record(CLIENT, WEB, 50001, 22, interface="jump-1"),
         record(CLIENT, WEB, 50002, 22, interface="eni-x"),
     ]))  # fmt: skip
-    outcome = sgfast(capsys, "flowlog", policy, log)
-    assert outcome.status == 2 and "overlap: name the VPC" in outcome.one_line()
+    # The interfaces' names tell which VPC it is, for all records but the last one.
+    unnamed = valid("flowlog", json.loads(sgfast(capsys, "flowlog", policy, log, "--json").out))
+    assert (unnamed["agreeing"], unnamed["disagreeing"], unnamed["undecided"]) == (2, 0, {SEVERAL_VPCS: 1})
+    last = tmp_path / "last.log"
+    last.write_text(record(CLIENT, WEB, 50002, 22, interface="eni-x"))
+    outcome = sgfast(capsys, "flowlog", policy, last)
+    assert outcome.status == 2 and "name the VPC that the logs are of (--vpc)" in outcome.one_line()
     told = {}
     for vpc in ("one", "two"):
         found = valid("flowlog", json.loads(sgfast(capsys, "flowlog", policy, log, "--vpc", vpc, "--json").out))
@@ -250,6 +256,34 @@ def test_vpcs_that_use_the_same_addresses_are_told_apart_by_vpc(
     assert told == {"one": (1, [(3, "web-1", "deny")]), "two": (2, [])}
     outcome = sgfast(capsys, "flowlog", policy, log, "--vpc", "three")
     assert outcome.status == 2 and "unknown VPC 'three'" in outcome.one_line()
+
+
+def test_the_vpc_of_a_record_is_found_from_its_peer_or_from_other_records_of_its_interface(tmp_path: Path) -> None:
+    more = [f"{{name: {name}, vpc: {vpc}, addresses: [{address}], security_groups: [web]}}"
+            for name, vpc, address in (("near", "one", "10.0.0.6"), ("far", "two", "10.0.0.7"))]  # fmt: skip
+    policy = TWINS + "".join(f"  - {each}\n" for each in more)
+    lines = [
+        record("10.0.0.6", WEB, 50000, 22, interface="eni-1", action="REJECT"),
+        record(CLIENT, WEB, 50000, 22, interface="eni-1", action="REJECT"),
+        record("10.0.0.7", WEB, 50001, 22, interface="eni-2"),
+        record(CLIENT, WEB, 50001, 22, interface="eni-2"),
+        record(CLIENT, WEB, 50002, 22, interface="eni-3"),
+    ]
+    checked = check(tmp_path, *lines, policy=policy)
+    unknown = "both ends are instances, and it is unknown whose interface this is"
+    assert (checked.agreeing, checked.disagreeing) == (2, 0)
+    assert checked.undecided == {unknown: 2, SEVERAL_VPCS: 1}
+
+
+def test_a_rejected_peer_that_is_an_instance_of_another_vpc_is_no_disagreement(tmp_path: Path) -> None:
+    """By the rules of VPC one the peer is let in as somebody outside. If it is far, no packet of it arrives."""
+    policy = parse_policy(TWINS.replace("two, addresses: [10.0.0.5]", "two, addresses: [10.9.9.9]"))
+    log = tmp_path / "some.log"
+    for peer, undecided in (("10.9.9.9", 1), (CLIENT, 0)):
+        rows = [record(peer, WEB, 50000 + n, 443, action="REJECT", interface="web-1") for n in range(9)]
+        log.write_text("\n".join(rows))
+        checked = check_logs(policy, [str(log)], vpc="one")
+        assert (checked.undecided[OTHER_VPC], checked.disagreeing) == (9 * undecided, 9 * (1 - undecided))
 
 
 def test_little_memory_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

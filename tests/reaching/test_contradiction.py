@@ -167,7 +167,7 @@ def test_only_an_instance_that_is_named_is_isolated_and_its_address_may_be_anoth
     assert first_contradiction(policy, *named, named_service("tcp/22"), "allow", notes) is None
     assert notes == [
         "no instance that VPC a sees has 10.9.0.9: it is in-c's in VPC c, which is not peered; it is judged as an "
-        "address that no instance owns (write in-c to ask about the instance)"
+        "address that no instance owns, and nobody can tell whether it is one (write in-c to ask about the instance)"
     ]
     # Everybody is asked about, and nobody in particular.
     assert asked(policy, "any", "in-a", "tcp/22", "allow") is None
@@ -210,8 +210,9 @@ def test_what_opens_nothing_and_what_no_filter_judges_is_no_opener() -> None:
 
 def test_two_peers_that_own_one_address_are_an_error() -> None:
     policy = parse_policy(VPCS.replace("[[a, b]]", "[[a, b], [b, c]]"))
-    with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
-        asked(policy, "internet", "in-b", "all", "deny")
+    for destination in ("any", "10.0.0.5"):
+        with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
+            asked(policy, "in-b", destination, "all", "deny")
 
 
 @pytest.mark.parametrize("bound", ["MAX_VIEWED", "MAX_MASK_BYTES", "MAX_CELLS", "MAX_PAINTED", "MAX_PAIRS"])

@@ -165,7 +165,13 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
             src, dst, protocol, sport=CLIENT_PORT, dport=fields.get("port", 0), icmp_type=fields.get("icmp_type", 0),
             icmp_code=fields.get("icmp_code", 0),
         )  # fmt: skip
-        assert (explained.verdict, explained.reason) == (verdict.verdict, verdict.reason)
+        # Nobody can tell of a packet that is allowed if an instance has the address that VPC does not see.
+        unseen = any(
+            not is_multicast_or_broadcast(ip_address(text)) and of_all._owner(ip_address(text)) is not None
+            and reference._owner(ip_address(text)) is None for text in (src, dst)
+        )  # fmt: skip
+        told = ("cannot-tell", None) if unseen and verdict.verdict == "allow" else (verdict.verdict, verdict.reason)
+        assert (explained.verdict, explained.reason) == told
         source, destination = ip_address(src), ip_address(dst)
         sender = reference._owner(source)
         receiver = None if is_multicast_or_broadcast(destination) else reference._owner(destination)
@@ -316,12 +322,16 @@ def test_an_instance_of_a_vpc_that_is_not_peered_is_isolated_if_it_is_named(vpc:
 def test_an_address_of_a_vpc_that_is_not_peered_is_external_and_the_answer_names_its_instance(vpc: str | None) -> None:
     policy = policy_of(TWO_VPCS)
     found = explain(policy, "a", "10.0.1.1", "tcp", port=80, vpc=vpc)
-    assert (found.verdict, found.vpc, found.destination.instance, found.ingress) == ("allow", "red", None, None)
+    assert (found.verdict, found.vpc, found.destination.instance, found.ingress) == ("cannot-tell", "red", None, None)
+    assert not found.allowed and found.evidence.conclusive == "no"
+    meant = explain(policy, "a", "10.0.1.1", "tcp", port=80, vpc=vpc, accept_evidence=("other-vpc",))
+    assert meant.allowed and meant.choices == found.choices
     assert found.choices[-1] == (
         "No instance that VPC red sees has 10.0.1.1: it is b's in VPC blue, which is not peered; it is judged as an "
-        "address that no instance owns (write b to ask about the instance)."
+        "address that no instance owns, and nobody can tell whether it is one (write b to ask about the instance)."
     )
     assert "to 10.0.1.1 (no instance in VPC red; b's in VPC blue, which is not peered) is allowed" in repr(found)
+    assert "but denied if 10.0.1.1 is b: nobody can tell which" in repr(found)
     back = explain(policy, "10.0.1.1", "a", "tcp", port=80, vpc=vpc)
     assert (back.source.instance, back.reason) == (None, "no-rule") and "it is b's" in back.choices[-1]
     # red sees the groups of itself and of its peers, and no others.
@@ -333,7 +343,7 @@ def test_two_peers_of_the_vpc_that_is_named_are_isolated_though_addresses_name_t
     policy = policy_of(TWO_VPCS.replace("[[red, far]]", "[[far, red], [far, blue]]"))
     found = explain(policy, "10.0.0.1", "10.0.1.1", "tcp", port=80, vpc="far")
     assert (found.reason, found.vpc) == ("vpc-isolated", "far")
-    assert explain(policy, "10.0.0.1", "10.0.1.1", "tcp", port=80).verdict == "allow"
+    assert explain(policy, "10.0.0.1", "10.0.1.1", "tcp", port=80).verdict == "cannot-tell"
 
 
 def test_the_command_tells_of_vpcs_that_are_not_peered(capsys: Capsys, tmp_path: Path) -> None:
@@ -343,7 +353,12 @@ def test_the_command_tells_of_vpcs_that_are_not_peered(capsys: Capsys, tmp_path:
     named = sgfast(capsys, *arguments, "b", "--fail-on", "denied")
     assert named.status == 1 and "denied (vpc-isolated)" in named.out and named.err == ""
     found = valid("explain", json.loads(sgfast(capsys, *arguments, "10.0.1.1", "--json").out))
-    assert found["verdict"] == "allow" and "it is b's in VPC blue, which is not peered" in found["choices"][-1]
+    assert found["verdict"] == "cannot-tell" and "it is b's in VPC blue, which is not peered" in found["choices"][-1]
+    assert [reason["code"] for reason in found["evidence"]["reasons"]] == ["other-vpc"]
+    unsure = sgfast(capsys, *arguments, "10.0.1.1", "--fail-on", "denied")
+    assert unsure.status == 1 and ": cannot tell\n" in unsure.out
+    accepted = "--accept-evidence", "other-vpc", "--fail-on", "denied"
+    assert sgfast(capsys, *arguments, "10.0.1.1", *accepted).status == 0
     text = " ".join(sgfast(capsys, *arguments, "10.0.1.1").out.split())
     assert "No instance that VPC red sees has 10.0.1.1: it is b's in VPC blue" in text
 

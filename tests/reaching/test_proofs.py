@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from sgfast import Engine, parse_policy
-from sgfast.errors import PolicyError
+from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.expectations.output import failure_text
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
@@ -104,7 +104,7 @@ instances:
 """
 NOTE = (
     "no instance that VPC prod sees has 10.2.0.20: it is dev-1's in VPC dev, which is not peered; it is judged as an "
-    "address that no instance owns (write dev-1 to ask about the instance)"
+    "address that no instance owns, and nobody can tell whether it is one (write dev-1 to ask about the instance)"
 )
 
 
@@ -119,12 +119,15 @@ def test_explain_test_and_reach_agree_on_vpcs_that_are_not_peered() -> None:
             line = f"{{from: {source}, to: {destination}, service: tcp/22, verdict: VERDICT}}"
             said = {word: outcome(PEERLESS, line.replace("VERDICT", word)) for word in ("allow", "deny")}
             rows = policy.reach(source=source, destination=destination, protocol="tcp/22")
-            assert (said["allow"].word == "holds", said["deny"].word == "fails") == (told.allowed, told.allowed), line
-            assert bool(rows.rows) == told.allowed
+            unsure = told.verdict == "cannot-tell"
+            assert (said["allow"].word == "holds", said["deny"].word == "fails") == (told.verdict != "deny",) * 2, line
+            assert (said["allow"].is_uncertain, rows.evidence.conclusive == "partly") == (unsure, unsure), line
+            assert bool(rows.rows) == (told.verdict != "deny") and told.allowed == (told.verdict == "allow")
             isolated = (source, destination) == (one, other) and "dev-1" in (one, other)
             assert (told.reason == "vpc-isolated", several.reason == "vpc-isolated") == (isolated, isolated)
             is_elsewhere = "dev-1" in (one, other) and not isolated
             of_test = said["allow"].warnings, said["deny"].warnings
+            assert not unsure or is_elsewhere
             for warnings in (told.choices, several.choices, rows.warnings, *of_test):
                 assert any("which is not peered" in warning for warning in warnings) == is_elsewhere, line
             if not isolated:
@@ -145,6 +148,47 @@ def test_an_address_that_only_a_vpc_without_peering_has_is_external_and_its_inst
     assert found is not None and found.destination.instance is None and found.vpc == "prod"
     assert "dev-1's in VPC dev" in failure_text(failed, {}) or written in ("10.2.0.0/16", "lab")
     assert any("it is dev-1's" in warning for warning in failed.warnings)
+
+
+#: Two peers of hub have an address in common.
+TWINS = """
+version: 1
+vpcs: [{name: hub}, {name: a}, {name: b}]
+peerings: [[hub, a], [hub, b]]
+security_groups:
+  - {name: web, rules: [{direction: outbound, protocol: all}, {direction: inbound, protocol: tcp, ports: 443}]}
+  - {name: db, rules: [{direction: inbound, protocol: tcp, ports: 5432, source: web}]}
+instances:
+  - {name: web-1, vpc: hub, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: db-1, vpc: a, addresses: [10.1.0.9], security_groups: [db]}
+  - {name: twin-a, vpc: a, addresses: [10.1.0.5], security_groups: [db]}
+  - {name: twin-b, vpc: b, addresses: [10.1.0.5], security_groups: [web]}
+"""
+
+
+def test_peers_with_one_address_are_an_error_only_if_a_packet_may_go_to_it_and_neither_is_named() -> None:
+    """SPEC 7.1, 12.1: what is asked decides, in explain, reach and test alike."""
+    policy = parse_policy(TWINS)
+    for destination, allowed in (
+        ("db-1", "tcp/5432"), ("10.1.0.9", "tcp/5432"), ("twin-a", "tcp/5432"), ("twin-b", "tcp/443"),
+        ("198.51.100.7", "all"),
+    ):  # fmt: skip
+        for service in ("tcp/5432", "tcp/443"):
+            told = policy.explain("web-1", destination, service)
+            assert told.allowed == (allowed in (service, "all")), (destination, service)
+            line = f"{{from: web-1, to: {destination}, service: {service}, verdict: allow}}"
+            assert (outcome(TWINS, line).word == "holds") == told.allowed
+        assert [row.services for row in policy.reach(source="web-1", destination=destination).rows] == [allowed]
+    for destination in ("10.1.0.5", "10.1.0.0/24", "any"):
+        with pytest.raises(AmbiguousAddress, match="from VPC 'hub' these two peers cannot be distinguished"):
+            policy.reach(source="web-1", destination=destination)
+    with pytest.raises(AmbiguousAddress, match="from VPC 'hub' these two peers"):
+        policy.explain("web-1", "10.1.0.5", "tcp/443")
+    # The peer tells which VPC it is, or nothing does.
+    assert policy.explain("10.1.0.5", "10.1.0.9", "tcp/5432").source.instance == policy.instances[2]
+    for there in ("198.51.100.7", "web-1"):
+        with pytest.raises(AmbiguousAddress, match=r"10.1.0.5 is an address of instance 'twin-a' .* \(--vpc\)"):
+            policy.explain("10.1.0.5", there, "tcp/443")
 
 
 def test_everybody_is_nobody_in_particular_and_names_no_instance_of_another_vpc() -> None:

@@ -10,6 +10,7 @@ from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import Explained, NearMiss, SideExplained
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
 
 
@@ -80,7 +81,10 @@ class JsonExplain(Answer, published="explain"):
     sport: Annotated[Port | None, "The source port, if the question had one; no rule matches by it."]
     icmp_type: Byte | None
     icmp_code: Byte | None
-    verdict: Literal["allow", "deny", "out-of-scope", "local", "exempt"]
+    verdict: Annotated[
+        Literal["allow", "deny", "out-of-scope", "local", "exempt", "cannot-tell"],
+        "cannot-tell: the packet is allowed, unless an instance of a VPC that is not peered has the address of an end.",
+    ]
     reason: Literal["rule", "no-rule", "deny-rule", "invalid", "vpc-isolated", "infrastructure"] | None
     note: Annotated[TextOrNull, "More details on the reason, as a sentence."]
     choices: Annotated[
@@ -88,6 +92,7 @@ class JsonExplain(Answer, published="explain"):
         "Which addresses were taken where there was a choice, what was assumed, by which instance an end is in a "
         "group, and which instances of VPCs that are not peered have an end's address.",
     ]
+    evidence: EvidenceField
     egress: JsonSide | None
     ingress: JsonSide | None
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from sgfast.json_types import Answer, Keywords, at
 from sgfast.reaching.names import PartKind
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import File, Text, TextOrNull
 
 _ALL_EXCEPT = "all except "
@@ -58,4 +59,5 @@ class JsonReach(Answer, published="reach"):
         list[JsonReachRow],
         "Together, the rows are exactly the connections that may be opened. A combination may be in several rows.",
     ]
+    evidence: EvidenceField
     warnings: list[str]
