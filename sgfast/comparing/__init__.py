@@ -151,6 +151,7 @@ def _fill(
     """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
     counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]
     result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
+    result.connections = counters[0]["opened"] + counters[0]["denied"] + counters[0]["inferred"]
     # Under each policy, other instances are out of sight. Those of NEW count, too, if it takes a peering away.
     unseen = [reduce(add, (elsewhere_of(pair.engines[which]) for pair in pairs), Elsewhere()) for which in range(2)]
     observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))

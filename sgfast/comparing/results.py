@@ -161,6 +161,8 @@ class DiffResult:
     observed: Observed | None = None
     #: Reasons to doubt the answer that reading the captures gave.
     doubts: tuple[EvidenceReason, ...] = ()
+    #: Connections and denied attempts under OLD.
+    connections: int = 0
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
@@ -174,8 +176,8 @@ class DiffResult:
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
         traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, self.old.is_stateful, self.observed, self.doubts,
-            self.left_out, self.old, self.vpc,
+            self.packets, self.packets - not_ip, outside, judged, self.connections, self.old.is_stateful,
+            self.observed, self.doubts, self.left_out, self.old, self.vpc,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

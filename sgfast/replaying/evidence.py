@@ -118,6 +118,8 @@ class TrafficFacts:
     out_of_scope: int
     #: Packets that a filter judged.
     judged: int
+    #: Connections and denied attempts.
+    connections: int
     #: Whether all filters are stateful. Nobody follows what stateless ones allow.
     is_stateful: bool
     #: None: the reference engine counts no such facts.

@@ -302,9 +302,10 @@ class ReplayResult(Shown):
         """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
+        connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
         traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, self.policy.is_stateful, self.observed,
-            self.doubts, self.left_out, self.policy, self.vpc,
+            self.packets, self.packets - not_ip, outside, judged, connections, self.policy.is_stateful,
+            self.observed, self.doubts, self.left_out, self.policy, self.vpc,
         )  # fmt: skip
         doubts = () if self.expected is None else self.expected.doubts
         return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)
