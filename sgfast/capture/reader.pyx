@@ -205,7 +205,8 @@ cdef class CaptureReader:
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply.
     ``Frame.vpc`` is taken from ``interfaces`` if they know the packet's pcapng interface; otherwise it is ``vpc``. Its
     value is the number of the VPC plus 1, or 0 for no VPC.
-    ``number`` may be set before the first batch, so that frames know the capture that they are from.
+    ``number`` may be set before the first batch, so that frames know the capture that they are from. ``sample`` may be
+    set to a ``CaptureSample``, which looks at each batch.
     """
 
     def __cinit__(
@@ -451,7 +452,10 @@ cdef class CaptureReader:
             raise RuntimeError("the capture reader is already reading")
         self.busy = True
         try:
-            return self._next_batch()
+            batch = self._next_batch()
+            if self.sample is not None and batch is not None:
+                self.sample.look(batch)
+            return batch
         finally:
             self.busy = False
 

@@ -139,7 +139,7 @@ def run_diff(
     _fill(result, comparison.pairs, comparison.times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
-    result.noticed = frames.noticed
+    result.noticed = frames.noticed_by_comparing
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

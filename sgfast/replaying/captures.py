@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -18,7 +18,9 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.evidence import EvidenceReason
+from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import MOST_TUNNELS, Decapsulation
+from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
 from sgfast.replaying.options import Reading
 from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
 from sgfast.replaying.results import count
@@ -95,6 +97,10 @@ class Captures:
             self._vpc_of = {path: vpc_mapping.of_file(path) for part in self._parts for path, _ in part}
         #: Captures that do not record interfaces although the policy needs them.
         self._without_interfaces: list[str] = []
+        #: Number of captures to compare with each other, and their samples with path and part.
+        self.compared = sum(map(len, self._parts))
+        self._samples: list[tuple[str, int, CaptureSample]] = []
+        self._part = 0
         marks = None if vpc_mapping is None else vpc_mapping.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
         # Headers that were read beforehand would not fit merged frames, which are copies, nor decapsulated ones.
@@ -113,6 +119,7 @@ class Captures:
             until = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
+                self._part = number
                 with self._opened(part, until if is_last else None) as reader:
                     while (batch := reader.next_batch()) is not None:
                         if self._decapsulation is not None:
@@ -145,6 +152,9 @@ class Captures:
         reader = self.open_one(path, until, vpc, interfaces)
         self.files.append(without_credentials(path))
         reader.number = len(self.files)
+        if self.compared > 1:
+            reader.sample = sample = sample_of(self.compared)
+            self._samples.append((self.files[-1], self._part, sample))
         if vpc_mapping is not None and vpc_mapping.needs_interfaces and not vpc and reader.format != "pcapng":
             self._without_interfaces.append(without_credentials(path))
         return reader
@@ -163,10 +173,19 @@ class Captures:
         return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
 
     @property
+    def sampled(self) -> tuple[Sampled, ...]:
+        return tuple(Sampled.of(*each) for each in self._samples if each[-1].packets)
+
+    @property
     def noticed(self) -> Noticed:
         looked_at, copies = self.selection.copies_seen
         too_deep = 0 if self._decapsulation is None else self._decapsulation.too_deep
         return Noticed(looked_at, copies, tuple(self._without_interfaces), too_deep)
+
+    @property
+    def noticed_by_comparing(self) -> Noticed:
+        """Everything noticed, with what captures have in common. Complete when all of them are read."""
+        return replace(self.noticed, pairs=pairs_of(self.sampled, dedup=self._reading.dedup))
 
     def warn(self, warnings: list[str]) -> None:
         """Add warnings about unusual packets."""
@@ -184,6 +203,8 @@ class Noticed:
     without_interfaces: tuple[str, ...] = ()
     #: Packets in more tunnels than are removed.
     too_deep: int = 0
+    #: Empty until all captures can be compared with each other; not added.
+    pairs: CapturePairs = field(default_factory=CapturePairs)
 
     def __add__(self, other: Noticed) -> Noticed:
         both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
@@ -193,8 +214,8 @@ class Noticed:
 
     def reasons(self) -> list[EvidenceReason]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
-        found = []
-        if are_copies(self.looked_at, self.copies):
+        found = reasons_of(self.pairs)
+        if are_copies(self.looked_at, self.copies) and not self.pairs.common:
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
             found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))

@@ -105,7 +105,7 @@ def run_replay(
     result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
-    result.noticed = read.noticed
+    result.noticed = read.noticed_by_comparing
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

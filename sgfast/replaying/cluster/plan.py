@@ -111,6 +111,8 @@ class Run:
     seed: int
     #: The time of the first packet of all, from which times in ``options.reading`` count; None: there is no packet.
     first_ns: int | None
+    #: Number of captures.
+    captures: int = 1
 
     @property
     def is_mapped(self) -> bool:
