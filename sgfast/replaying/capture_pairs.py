@@ -152,16 +152,20 @@ def pairs_of(samples: Iterable[Sampled], *, dedup: bool) -> CapturePairs:
 
 def _overlaps(captures: Sequence[Sampled]) -> Iterator[CapturePair]:
     total = sum(each.packets for each in captures)
+    parts: dict[int, Sampled] = {}
+    for each in captures:
+        had = parts.get(each.part, each)
+        latest = max(had, each, key=lambda either: either.latest_ns)
+        parts[each.part] = replace(latest, first_ns=min(had.first_ns, each.first_ns))
     before: Sampled | None = None
-    for part in sorted({each.part for each in captures}):
-        own = [each for each in captures if each.part == part]
-        first, latest = min(own, key=lambda each: each.first_ns), max(own, key=lambda each: each.latest_ns)
+    for part in sorted(parts.values(), key=lambda either: either.first_ns):
         if before is not None:
-            over_ns = min(before.latest_ns, latest.latest_ns) - max(before.first_ns, first.first_ns)
+            over_ns = min(before.latest_ns, part.latest_ns) - part.first_ns
             if over_ns >= TOLERANCE_NS:
-                yield CapturePair(before.path, first.path, over_ns, sum(each.packets for each in own), total)
-        if before is None or latest.latest_ns > before.latest_ns:
-            before = replace(latest, first_ns=first.first_ns)
+                first, second = sorted((before, part), key=lambda either: either.part)
+                yield CapturePair(first.path, second.path, over_ns, second.packets, total)
+        if before is None or part.latest_ns > before.latest_ns:
+            before = part
 
 
 def _median(apart: Rows, fewest: int) -> int | None:
