@@ -53,6 +53,7 @@ cdef class CaptureReader:
     cdef readonly Py_ssize_t packets
     cdef readonly Py_ssize_t found_ahead
     cdef public uint32_t number     # this capture's number among all captures read, from 1, for Frame.position; 0: none
+    cdef public object sample       # looks at each batch, or None
     cdef StreamBuffer buffer
     cdef FrameBatch batch           # the batch that is filled next; None with a pool
     cdef BatchPool pool             # source of batches that last, or None

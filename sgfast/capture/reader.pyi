@@ -1,15 +1,19 @@
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.streams import BinaryStream, Damage
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 
+class BatchObserver(Protocol):
+    def look(self, batch: FrameBatch) -> None: ...
+
 class CaptureReader:
     number: int
+    sample: BatchObserver | None
     def __init__(
         self,
         stream: BinaryStream,

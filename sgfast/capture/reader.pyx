@@ -206,7 +206,7 @@ cdef class CaptureReader:
     ``is_part``: the stream is only a part of a capture, so rule 5 does not apply. ``Frame.vpc`` is taken from
     ``interfaces`` if they include the packet's pcapng interface; otherwise it is ``vpc``. Its value is the number of
     the VPC plus 1, or 0 for no VPC. ``number``: the capture's number, by which a frame names its capture; set it before
-    the first batch.
+    the first batch. ``sample``: a ``CaptureSample`` that looks at each batch, or None; set it likewise.
     """
 
     def __cinit__(
@@ -452,7 +452,10 @@ cdef class CaptureReader:
             raise RuntimeError("the capture reader is already reading")
         self.busy = True
         try:
-            return self._next_batch()
+            batch = self._next_batch()
+            if self.sample is not None and batch is not None:
+                self.sample.look(batch)
+            return batch
         finally:
             self.busy = False
 

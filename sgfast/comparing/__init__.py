@@ -140,7 +140,7 @@ def run_diff(
     _fill(result, comparison.pairs, comparison.times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
-    result.doubts = frames.noticed.reasons()
+    result.doubts = frames.noticed_by_comparing.reasons()
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

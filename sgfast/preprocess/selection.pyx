@@ -8,14 +8,12 @@ import os
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from sgfast.core.base.frames cimport Frame, FrameBatch
-from sgfast.core.base.intrinsics cimport be16, fold, load64
 from sgfast.core.base.types cimport PROTO_SCTP, PROTO_TCP, PROTO_UDP, READ_BROKEN, READ_NOT_IP, Packet
 from sgfast.core.wire.ip cimport WireContext, read_frame
-from sgfast.core.wire.link cimport find_ip
-from sgfast.core.wire.next_header cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from sgfast.preprocess.ip_digest cimport digest, find_ip_packet
 
 # Time window ---------------------------------------------------------------------------------------------------------
 
@@ -262,32 +260,6 @@ cdef struct Kept:
     uint64_t before         # number of the previous kept packet in its bucket, 0: none
 
 
-cdef uint64_t digest(
-    const uint64_t* secret, const uint8_t* ip, uint32_t length, bint ipv6, uint32_t vpc
-) noexcept nogil:
-    # Returns a digest of an IP packet's first `length` bytes (at least 20), except the fields that routers change: TTL
-    # and header checksum, or the hop limit. The digest is keyed, so that nobody can forge a copy of another packet.
-    cdef uint64_t first = load64(ip)
-    cdef uint64_t second = load64(ip + 8)
-    cdef uint64_t rest[2]
-    cdef uint64_t h
-    cdef uint32_t at = 16
-    if ipv6:
-        first &= 0x00FFFFFFFFFFFFFFULL
-    else:
-        second &= 0xFFFFFFFF0000FF00ULL
-    h = fold(first ^ secret[0], second ^ secret[1])
-    while length - at >= 16:
-        h = fold(load64(ip + at) ^ secret[2], load64(ip + at + 8) ^ h)
-        at += 16
-    if at < length:
-        rest[0] = 0
-        rest[1] = 0
-        memcpy(rest, ip + at, length - at)
-        h = fold(rest[0] ^ secret[2], rest[1] ^ h)
-    return fold(h ^ length ^ <uint64_t>vpc << 32, secret[3])
-
-
 cdef class Dedup:
     """Leave out IP packets that repeat a recent packet byte for byte, from the IP header to the end of the capture.
 
@@ -321,30 +293,15 @@ cdef class Dedup:
 
     cdef int is_copy(self, const Frame* frame) noexcept nogil:
         # Returns 1 for a copy, 0 for any other IP packet, which is remembered, or NEVER for a packet that is not IP.
-        cdef uint32_t at = 0
-        cdef uint32_t ethertype = find_ip(frame, &at)
-        cdef const uint8_t* ip = frame.data + at
-        cdef uint32_t length, claimed
+        cdef bint ipv6 = False
+        cdef uint32_t length = 0
+        cdef const uint8_t* ip = find_ip_packet(frame, &ipv6, &length)
         cdef uint64_t h, n
         cdef Kept* kept
         cdef uint64_t* newest
-        if ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6:
+        if ip == NULL:
             return NEVER
-        length = frame.captured - at
-        # Bytes beyond the claimed length are Ethernet padding, which not every copy has. For a claim of 0 see SPEC 3.4.
-        if ethertype == ETHERTYPE_IPV4:
-            if length < 20 or ip[0] >> 4 != 4:
-                return NEVER
-            claimed = be16(ip + 2)
-            if claimed >= 20:
-                length = min(length, claimed)
-        else:
-            if length < 40 or ip[0] >> 4 != 6:
-                return NEVER
-            claimed = be16(ip + 4)
-            if claimed != 0:
-                length = min(length, 40 + claimed)
-        h = digest(self.secret, ip, length, ethertype == ETHERTYPE_IPV6, frame.vpc)
+        h = digest(self.secret, ip, length, ipv6, frame.vpc)
         newest = &self.newest[h & (BUCKETS - 1)]
         n = newest[0]
         while n != 0 and self.number - n < REMEMBERED:

@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -19,7 +19,9 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.evidence import MOSTLY, EvidenceReason
+from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
+from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
 from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import Reading
 from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
@@ -103,6 +105,10 @@ class Captures:
             self._vpc_of = {path: vpc_mapping.of_file(path) for part in self._parts for path, _ in part}
         #: Captures that do not record interfaces although the policy needs them.
         self._without_interfaces: list[str] = []
+        #: Number of captures to compare with each other, and their samples with path and part.
+        self.compared = sum(map(len, self._parts))
+        self._samples: list[tuple[str, int, CaptureSample]] = []
+        self._part = 0
         marks = None if vpc_mapping is None else vpc_mapping.marks
         self._decapsulation = Decapsulation(reading.decap, marks) if reading.decap or marks is not None else None
         # Headers read in advance would match neither merged frames, which are copies, nor decapsulated ones.
@@ -121,6 +127,7 @@ class Captures:
             until = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
+                self._part = number
                 with self._opened(part, until if is_last else None) as reader:
                     while (batch := reader.next_batch()) is not None:
                         if self._decapsulation is not None:
@@ -153,6 +160,9 @@ class Captures:
         reader = self.open_one(path, until, vpc, interfaces)
         self.files.append(without_credentials(path))
         reader.number = len(self.files)
+        if self.compared > 1:
+            reader.sample = sample = sample_of(self.compared)
+            self._samples.append((self.files[-1], self._part, sample))
         if vpc_mapping is not None and vpc_mapping.needs_interfaces and not vpc and reader.format != "pcapng":
             self._without_interfaces.append(without_credentials(path))
         return reader
@@ -171,6 +181,10 @@ class Captures:
         return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
 
     @property
+    def sampled(self) -> tuple[Sampled, ...]:
+        return tuple(Sampled.of(*each) for each in self._samples if each[-1].packets)
+
+    @property
     def noticed(self) -> Noticed:
         looked_at, copies = self.selection.copies_seen
         too_deep = 0 if self._decapsulation is None else self._decapsulation.too_deep
@@ -179,6 +193,11 @@ class Captures:
             looked_at, copies, tuple(self._without_interfaces), too_deep,
             sample.looked_at, tuple(sample.counts.items()), tuple(self._reading.decap),
         )  # fmt: skip
+
+    @property
+    def noticed_by_comparing(self) -> Noticed:
+        """Everything noticed, with what captures have in common. Complete when all of them are read."""
+        return replace(self.noticed, pairs=pairs_of(self.sampled, dedup=self._reading.dedup))
 
     def warn(self, warnings: list[str]) -> None:
         """Add warnings about unusual packets."""
@@ -201,6 +220,8 @@ class Noticed:
     in_tunnels: tuple[tuple[str, int], ...] = ()
     #: Kinds of tunnels that are removed.
     removed: tuple[str, ...] = ()
+    #: Empty until all captures can be compared with each other; not added.
+    pairs: CapturePairs = field(default_factory=CapturePairs)
 
     def __add__(self, other: Noticed) -> Noticed:
         both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
@@ -212,8 +233,8 @@ class Noticed:
 
     def reasons(self) -> tuple[EvidenceReason, ...]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
-        found = []
-        if are_copies(self.looked_at, self.copies):
+        found = reasons_of(self.pairs)
+        if are_copies(self.looked_at, self.copies) and not self.pairs.common:
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
             found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))

@@ -106,7 +106,7 @@ def run_replay(
     result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
-    result.doubts = noticed.reasons()
+    result.doubts = replace(noticed, pairs=read.noticed_by_comparing.pairs).reasons()
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

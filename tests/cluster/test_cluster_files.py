@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import POLICY, SAME, captures_in, told
+from clusters import POLICY, SAME, captures_in, told, write
+from command import SHOP
 from effort import some
+from traffic import SECOND
 
 from sgfast import Reading, replay
+from sgfast.capture import open_capture
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
 from sgfast.replaying.cluster.plan import Input, Run, Start, Unit
@@ -32,6 +35,9 @@ HAZARDS = (
     -1, 0, 1, 255, 1 << 31, 1 << 32, 10**9, 1 << 62, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 63), 1e308, True, None, "",
     "x\ny", "/etc/hostname", [], {}, [[1, 2]], "AAAA",
 )  # fmt: skip
+
+#: Codes of evidence about captures that do not go together.
+PAIRS = ("overlap", "duplicates", "clocks")
 
 
 class Inline:
@@ -326,6 +332,48 @@ def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> 
             assert_right(found, one)
             read_again += 1
     assert errors and read_again
+
+
+def shop_twice(folder: Path, ahead_ns: int) -> list[Path]:
+    with open_capture(SHOP[1]) as reader:
+        frames = [(time_ns, data) for batch in iter(reader.next_batch, None) for time_ns, data, *_ in batch]
+    return [write(folder / f"{n}.pcap", [(time_ns + n * ahead_ns, data) for time_ns, data in frames]) for n in (0, 1)]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("ahead_ns", [0, 5 * SECOND, 90 * SECOND])
+def test_captures_that_do_not_go_together_are_told_of_as_by_one_process(
+    inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_ns: int, merge: bool
+) -> None:
+    captures, reading = shop_twice(tmp_path, ahead_ns), Reading(merge=merge)
+    wanted = {each for each in replay(SHOP[0], captures, reading=reading).evidence.reasons if each.code in PAIRS}
+    assert {each.code for each in wanted} >= {"duplicates", *(["clocks"] if ahead_ns else [])}
+    for nbytes in (1 << 30, 10_000):
+        monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", nbytes)
+        for _ in range(2):
+            found = replay(SHOP[0], captures, reading=reading, client=inline, resume=tmp_path / f"run{nbytes}")
+            told_of = {each for each in found.evidence.reasons if each.code in PAIRS}
+            # Copies that a merged stream has side by side are looked for in parts of it.
+            assert told_of == wanted or {each.code for each in told_of} == {"duplicates"} == {
+                each.code for each in wanted
+            }
+
+
+def test_forged_samples_of_captures_give_a_result(inline: Any, tmp_path: Path) -> None:
+    captures, folder = shop_twice(tmp_path, 90 * SECOND), tmp_path / "run"
+    one = replay(SHOP[0], captures, client=inline, resume=folder, shards=1)
+    file = min(folder.glob("*.records.json"))
+    kept, rng = file.read_bytes(), np.random.default_rng(8)
+    content = json.loads(kept)["content"]
+    [sample] = content["samples"]
+    rows = base64.b64encode(rng.bytes(24 * 2048)).decode()
+    forged = [(("ip", 0), rows), (("handshakes", 0), rows), (("ip", 0), rows[:-8]), (("ip", 1), -1), (("packets",), 0)]
+    for place, new in [*forged, *((place, new) for place in leaves(sample) for new in HAZARDS)]:
+        file.write_bytes(kept)
+        change(file, lambda content, place=place, new=new: replaced(content, ("samples", 0, *place), new))
+        found = replay(SHOP[0], captures, client=inline, resume=folder)
+        assert_right(found, one)
+        assert all(0 <= each.share <= 1 for each in found.evidence.reasons)
 
 
 # --- Credentials

@@ -107,7 +107,7 @@ def replay_on_cluster(
         first_ns = _first_ns(parts)
         run = Run(
             place, version_here(), policy, replace(options, client=None, changes=None, resume=None),
-            options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns,
+            options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns, len(units),
         )  # fmt: skip
         run = agreed(storage, run, options.shards, result.warnings)
         vpc_mapping_of(policy, options)       # raises errors before workers would

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -15,6 +16,7 @@ from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy
+from sgfast.replaying.capture_pairs import pairs_of
 from sgfast.replaying.captures import Noticed
 from sgfast.replaying.cluster.chain import SegmentChain
 from sgfast.replaying.cluster.judging import Job, Judged
@@ -93,6 +95,10 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
         result.warnings.append(
             f"{count(quotes, 'ICMP error')} came in fragments: shards judge later fragments apart from the first one"
         )
+    samples = [
+        replace(sample, part=placed.segment.unit.part) for placed in chain.placed for sample in placed.segment.samples
+    ]
+    noticed = replace(noticed, pairs=pairs_of(samples, dedup=run.options.reading.dedup))
     result.doubts, result.accepted_evidence = noticed.reasons(), tuple(run.options.accept_evidence)
     noticed.warn(result.warnings)
 

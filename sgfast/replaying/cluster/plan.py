@@ -111,6 +111,8 @@ class Run:
     seed: int
     #: The time of the first packet, from which times in ``options.reading`` are measured; None without packets.
     first_ns: int | None
+    #: Number of captures.
+    captures: int = 1
 
     @property
     def is_mapped(self) -> bool:

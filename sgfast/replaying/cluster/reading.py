@@ -22,6 +22,7 @@ from sgfast.engine import INFRASTRUCTURES
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
+from sgfast.replaying.capture_pairs import Sampled
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.partition import MAX_PACKETS, Pair, Partitioner
 from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
@@ -70,6 +71,8 @@ class Segment:
     #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: tuple[tuple[str, int], ...] | None
     noticed: Noticed
+    #: Samples of its captures, to compare them with those of other units; empty if there is one capture in all.
+    samples: tuple[Sampled, ...]
     warnings: tuple[str, ...]
     damage: Damage | None
     bytes_read: int
@@ -119,7 +122,8 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         partitioner.began_ns if partitioner.packets else None, partitioner.clock_state, captures.range_ns,
         tuple(earliest), tuple(latest), tuple(partitioner.busiest), partitioner.fragmented_quotes,
         captures.selection.left_out(),
-        None if counts is None else tuple(counts.items()), captures.noticed, tuple(captures.warnings),
+        None if counts is None else tuple(counts.items()), captures.noticed, captures.sampled,
+        tuple(captures.warnings),
         _damage_in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
     # This file is written last, so its presence shows that the segment is complete. A damaged capture gets no such
@@ -170,6 +174,7 @@ def _is_sound(segment: Segment, shards: int) -> bool:
         and all(is_whole(digest, 0, _MOST) and -_MOST // 2 <= time_ns <= _MOST // 2 for digest, time_ns in pairs)
         and all(_is_busy(busy, shards) for busy in segment.busiest)
         and all(text.isprintable() for text in segment.warnings)
+        and all(sample.is_sound() for sample in segment.samples)
     )  # fmt: skip
 
 
@@ -201,6 +206,7 @@ class UnitCaptures(Captures):
     def __init__(self, run: Run, unit: Unit, start: Start, vpc_mapping: VpcMapping | None) -> None:
         parts = [[(entry.path, entry.begins_ns) for entry in unit.inputs]]
         super().__init__((), run.options.reading, self._count_bytes, run.first_ns, vpc_mapping, parts=parts)
+        self.compared = run.captures
         self.selection.dedup = Dedup(run.dedup_key)
         self.selection.dedup.go_on(start.seen)
         self._unit = unit

@@ -1,0 +1,19 @@
+from typing import Any
+
+import numpy as np
+
+from sgfast.core.base.frames import FrameBatch
+
+ROW_DTYPE: np.dtype[Any]
+
+class CaptureSample:
+    def __init__(self, looked_at: int) -> None: ...
+    @property
+    def packets(self) -> int: ...
+    @property
+    def first_ns(self) -> int | None: ...
+    @property
+    def latest_ns(self) -> int | None: ...
+    @property
+    def rows(self) -> tuple[tuple[bytes, int], tuple[bytes, int]]: ...
+    def look(self, batch: FrameBatch) -> None: ...
