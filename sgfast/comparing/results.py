@@ -175,8 +175,9 @@ class DiffResult:
         not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)
         outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
+        local = self.verdicts.get(("local", "local"), 0)
         traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, self.connections, self.old.is_stateful,
+            self.packets, self.packets - not_ip, outside, judged, local, self.connections, self.old.is_stateful,
             self.observed, self.doubts, self.left_out, self.old, self.vpc,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)

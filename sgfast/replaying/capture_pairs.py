@@ -75,8 +75,8 @@ class CapturePair:
 
     first: str
     second: str
-    #: The time that they overlap, or by which the clock of ``second`` is ahead. None: most packets that both have come later
-    #: in one of them because of the network, not because of the clocks.
+    #: The time that they overlap, or by which the clock of ``second`` is ahead. None: most packets that both have come
+    #: later in one of them because of the network, not because of the clocks.
     ns: int | None
     #: Packets concerned, and those that were compared.
     packets: int

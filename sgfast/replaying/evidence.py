@@ -116,8 +116,9 @@ class TrafficFacts:
     #: Packets that are IP, and those of them that no instance's filter sees.
     ip: int
     out_of_scope: int
-    #: Packets that a filter judged.
+    #: Packets that touch an instance, and those of them whose two ends are the same instance.
     judged: int
+    local: int
     #: Connections and denied attempts.
     connections: int
     #: Whether all filters are stateful. Nobody follows what stateless ones allow.
@@ -137,7 +138,7 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
     if not traffic.packets:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
-    directions = _directions(traffic, observed) if traffic.judged else ()
+    directions = _directions(traffic, observed) if traffic.judged > traffic.local else ()
     return Evidence.of([
         *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
         *_elsewhere(traffic, observed.elsewhere), *traffic.doubts,

@@ -303,8 +303,9 @@ class ReplayResult(Shown):
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
+        local = self.verdicts.get("local", 0)
         traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, connections, self.policy.is_stateful,
+            self.packets, self.packets - not_ip, outside, judged, local, connections, self.policy.is_stateful,
             self.observed, self.doubts, self.left_out, self.policy, self.vpc,
         )  # fmt: skip
         doubts = () if self.expected is None else self.expected.doubts
