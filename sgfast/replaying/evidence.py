@@ -205,7 +205,7 @@ def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceRe
 def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     one_way, two_way = observed.one_way, observed.two_way
     share = _share(one_way, one_way + two_way)
-    command = "tcpdump without \"dst\" or \"src\" in its filter, on an interface that both directions pass"
+    command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "the captures have no answer to any packet: perhaps they have only one direction of the traffic"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)

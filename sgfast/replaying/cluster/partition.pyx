@@ -23,7 +23,7 @@ from sgfast.replaying.cluster.records cimport has_quote, record_size, write_reco
 from sgfast.core.wire.ip cimport INFRASTRUCTURE_COUNT, WireContext, init_wire, read_frame, read_quote
 
 #: The version of the saved layout of blocks and of the clock's state. Every new layout gets another number.
-RECORD_FORMAT = 4
+RECORD_FORMAT = 5
 MAX_PACKETS = 0xFFFFFFFF
 #: The maximum number of busiest address pairs of each input. A pair that slows the whole replay down is among them.
 MAX_BUSIEST = 16
