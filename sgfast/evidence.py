@@ -43,6 +43,10 @@ CODES: dict[str, frozenset[Part]] = {
 }
 
 
+#: Beginnings of sentences on reasons, by level.
+_SAID = {"no": "Cannot tell", "partly": "Not certain"}
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceReason:
     """Reason why an answer is not conclusive."""
@@ -82,6 +86,11 @@ class Evidence:
     def conclusive(self) -> Conclusive:
         levels = {each.level for each in self.open_reasons}
         return "no" if "no" in levels else "partly" if levels else "yes"
+
+    @property
+    def sentences(self) -> list[str]:
+        """Full sentences on the reasons that the user has not accepted, and on what mends them."""
+        return [f"{_SAID[each.level]}: {each.sentence}. To mend it: {each.command}." for each in self.open_reasons]
 
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
