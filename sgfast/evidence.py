@@ -90,7 +90,8 @@ class Evidence:
     @property
     def sentences(self) -> list[str]:
         """Full sentences on the reasons that the user has not accepted, and on what mends them."""
-        return [f"{_SAID[each.level]}: {each.sentence}. To mend it: {each.command}." for each in self.open_reasons]
+        reasons = self.open_reasons
+        return [f"{_SAID[each.level]}: {ended(each.sentence)} To mend it: {each.command}." for each in reasons]
 
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
@@ -104,6 +105,11 @@ class Evidence:
 
 #: Evidence of an answer that nothing makes uncertain.
 SOUND = Evidence()
+
+
+def ended(sentence: str) -> str:
+    """Return the sentence with a full stop, unless it is a question."""
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def known_codes(codes: Iterable[str]) -> tuple[str, ...]:

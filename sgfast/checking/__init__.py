@@ -41,7 +41,7 @@ from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.errors import ArgumentError
-from sgfast.evidence import SOUND, Evidence
+from sgfast.evidence import SOUND, Evidence, ended
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
@@ -162,5 +162,5 @@ def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Findin
 
 def _withheld(evidence: Evidence) -> str:
     codes = " and ".join(f"{name} ({CODES[name].name})" for name in sorted(TRAFFIC_CODES))
-    reason = evidence.open_reasons[0].sentence
-    return f"Findings {codes} were left out, because the captures cannot carry them: {reason}."
+    reason = ended(evidence.open_reasons[0].sentence)
+    return f"Findings {codes} were left out, because the captures cannot carry them: {reason}"

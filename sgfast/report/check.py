@@ -12,6 +12,7 @@ from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding,
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
+from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
@@ -169,7 +170,7 @@ def check_document(
 def _heading(policy: Policy, checked: Checked) -> list[str]:
     words = [Name(policy.origin), f" is valid; findings: {counts_words(checked)}"]
     if checked.evidence.conclusive == "no":
-        return [f"{headline_of(checked.evidence, '')}. Without the captures: ", *words]
+        return [f"{ended(headline_of(checked.evidence, ''))} Without the captures: ", *words]
     return words
 
 
