@@ -191,7 +191,7 @@ def suggest(
         )
         raise_arrived()
         if export is not None:
-            export.write(parts, opened, before, found.policy)
+            export.write(parts, opened, before, found.policy, found.cautions)
         elif opened:
             opened[0].write(found.text.encode())
             opened[0].publish()

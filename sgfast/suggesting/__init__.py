@@ -104,6 +104,11 @@ class Suggestion(Shown):
         """Whether the policy allows what it was made for, and the captures can carry it."""
         return self.check.matches and self.evidence.conclusive != "no"
 
+    @property
+    def cautions(self) -> list[str]:
+        """Comments at the top of the policy on what the captures lack."""
+        return _cautions(self.evidence)
+
     def __repr__(self) -> str:
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
 
@@ -292,11 +297,8 @@ def _comments(
     result: ReplayResult, evidence: Evidence, claimed: dict[Kind, TrafficTotals], left_out: list[LeftOut]
 ) -> list[str]:
     allowed = sum(totals.connections for totals in claimed.values())
-    comments = []
-    if evidence.conclusive == "no":
-        comments.append("Nobody can rely on this policy: it may deny what is needed.")
-    comments += [
-        *evidence.sentences,
+    comments = [
+        *_cautions(evidence),
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
         f"allows {count(allowed, 'connection')} that were seen. A capture shows what was used, not what is needed.",
     ]
@@ -304,6 +306,11 @@ def _comments(
         comments.append(f"Not looked at: {count(result.left_out.total, 'packet')} (--start, --end, --filter, --dedup)")
     comments += [f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out]
     return comments
+
+
+def _cautions(evidence: Evidence) -> list[str]:
+    warning = "Nobody can rely on this policy: it may deny what is needed."
+    return [*([warning] if evidence.conclusive == "no" else []), *evidence.sentences]
 
 
 def _check(claimed: dict[Kind, TrafficTotals], repeated: Observer) -> Check:

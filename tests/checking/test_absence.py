@@ -182,6 +182,8 @@ def test_rules_from_cut_packets_say_that_nobody_can_rely_on_them(capsys: Capsys,
     found = valid("suggestion", json.loads(outcome.out))
     assert outcome.status == 1 and codes(found) == [("truncated", "no"), ("short-window", "partly")]
     assert sgfast(capsys, *command, "--format", "markdown").out.startswith("### Cannot tell: the capture cut")
+    script = sgfast(capsys, *command, "--to", "aws").out.splitlines()
+    assert script[0] == "#!/bin/sh" and script[1:3] == [first, second]
     assert sgfast(capsys, *command, "--accept-evidence", "truncated").status == 0
 
 
