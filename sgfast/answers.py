@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgfast.errors import ArgumentError
-from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.loaded_policy import lines_of
 from sgfast.policy.model import Instance, Policy
 
@@ -14,6 +14,7 @@ from sgfast.policy.model import Instance, Policy
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
     from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
+    from sgfast.evidence import Evidence
     from sgfast.reaching.difference import Difference
     from sgfast.reaching.rows import Row
     from sgfast.replaying import ReplayResult
@@ -42,8 +43,15 @@ class CheckResult(Shown):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Checks that were left out because they would have taken too long, as full sentences."""
+        """Full sentences on checks that were left out, because they would have taken too long or the captures cannot
+        carry their findings.
+        """
         return self.checked.left_out
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt the findings that rest on captures or expectations (SPEC 10.27)."""
+        return self.checked.evidence
 
     @property
     def traffic(self) -> ReplayResult | None:
@@ -56,16 +64,26 @@ class CheckResult(Shown):
         """
         return self.checked.matching(wanted)
 
+    def fails(self, wanted: str) -> bool:
+        """Return whether ``--fail-on`` with this word gives status 1: a finding matches, or one may be missing because
+        of bad evidence. Raises ArgumentError as ``matching`` does.
+        """
+        return self.checked.fails(wanted)
+
     def __repr__(self) -> str:
         codes = ", ".join(sorted({finding.code for finding in self.findings}))
         number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
         return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
 
     def _repr_html_(self) -> str:
-        from sgfast.report.check import subject_of
+        from sgfast.report.check import perhaps, subject_of
 
-        rows = [(each.code, each.severity, subject_of(each), each.message) for each in self.findings[:SHOWN_ROWS]]
-        return html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
+        rows = [
+            (each.code, each.severity, subject_of(each), perhaps(each) + each.message)
+            for each in self.findings[:SHOWN_ROWS]
+        ]
+        table = html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
+        return html_doubts(self.evidence) + table
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,8 @@ def check(
     """Find rules and settings that are redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
 
     ``expect``: also find what contradicts these expectations. ``captures``: also find the rules that no captured
-    packet used; ``vpc`` and ``reading`` are as for ``replay``. ``as_if_in``: check as if there were one more
+    packet used; ``vpc`` and ``reading`` are as for ``replay``. ``accept_evidence``: codes of reasons to doubt the
+    captures or the expectations that do not count (SPEC 10.27). ``as_if_in``: check as if there were one more
     instance, ``"GROUP=ADDRESS"``.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``.
@@ -234,7 +235,7 @@ def check(
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
     if expected is not None:
-        proof = expected.prove()
+        proof = expected.prove(accept_evidence)
         warnings += proof.warnings
     return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
 

@@ -43,6 +43,10 @@ CODES: dict[str, frozenset[Part]] = {
 }
 
 
+#: Beginnings of sentences on reasons, by level.
+_SAID = {"no": "Cannot tell", "partly": "Not certain"}
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceReason:
     """Reason why an answer is not conclusive."""
@@ -83,6 +87,12 @@ class Evidence:
         levels = {each.level for each in self.open_reasons}
         return "no" if "no" in levels else "partly" if levels else "yes"
 
+    @property
+    def sentences(self) -> list[str]:
+        """Full sentences on the reasons that the user has not accepted, and on what mends them."""
+        reasons = self.open_reasons
+        return [f"{_SAID[each.level]}: {ended(each.sentence)} To mend it: {each.command}." for each in reasons]
+
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
         return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
@@ -95,6 +105,11 @@ class Evidence:
 
 #: Evidence of an answer that nothing makes uncertain.
 SOUND = Evidence()
+
+
+def ended(sentence: str) -> str:
+    """Return the sentence with a full stop, unless it is a question."""
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def known_codes(codes: Iterable[str]) -> tuple[str, ...]:

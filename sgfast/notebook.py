@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from sgfast.evidence import Evidence
 
 #: The most rows of a table that a notebook shows.
 SHOWN_ROWS = 10
@@ -36,6 +39,11 @@ def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: 
 def html_text(text: str) -> str:
     """Return a paragraph of text as HTML."""
     return f"<p>{escape(text)}</p>"
+
+
+def html_doubts(evidence: Evidence) -> str:
+    """Return paragraphs on why an answer is not conclusive; "" if it is. They stand above the answer."""
+    return "".join(map(html_text, evidence.sentences))
 
 
 def _row(cell: str, values: Iterable[object]) -> str:

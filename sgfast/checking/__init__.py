@@ -12,16 +12,27 @@
     unmet         expectations that the policy contradicts
     usage         rules that are much wider than the traffic that used them in captures
 
-All work is bounded. Checks that would take too long are skipped and reported (``Checked.left_out``).
+All work is bounded. Checks that would take too long are skipped and reported (``Checked.left_out``), and so are
+findings that the captures cannot carry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sgfast.checking.blocked import blocked_instances
-from sgfast.checking.codes import CODES, INSTANCE_CODES, SEVERITIES, SHADOWED, Code, Finding, Severity
+from sgfast.checking.codes import (
+    CODES,
+    INSTANCE_CODES,
+    SEVERITIES,
+    SHADOWED,
+    TRAFFIC_CODES,
+    UNMET,
+    Code,
+    Finding,
+    Severity,
+)
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.exposure import exposed
 from sgfast.checking.ip_versions import one_version_only
@@ -30,6 +41,7 @@ from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.errors import ArgumentError
+from sgfast.evidence import SOUND, Evidence, ended
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
@@ -45,19 +57,43 @@ class Checked:
     """The findings, most severe first."""
 
     findings: tuple[Finding, ...]
-    #: Checks that were skipped because they would have taken too long, as full sentences.
+    #: Full sentences on checks that were skipped, because they would have taken too long or the captures cannot carry
+    #: their findings.
     left_out: tuple[str, ...]
     traffic: ReplayResult | None = None
+    #: Reasons to doubt the findings that rest on the captures, and the proof of the expectations.
+    traffic_evidence: Evidence = SOUND
+    proof_evidence: Evidence = SOUND
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence.of([*self.traffic_evidence.reasons, *self.proof_evidence.reasons])
 
     def matching(self, wanted: str) -> list[Finding]:
         """Return the findings with a code, or with at least a severity. Raises ArgumentError for another word."""
-        if wanted in CODES:
-            return [finding for finding in self.findings if finding.code == wanted]
-        if wanted not in SEVERITIES:
-            known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
-            raise ArgumentError(f"{wanted!r:.80} is neither {known}")
-        worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
-        return [finding for finding in self.findings if finding.severity in worst]
+        codes = _codes(wanted)
+        return [finding for finding in self.findings if finding.code in codes]
+
+    def fails(self, wanted: str) -> bool:
+        """Return whether a finding matches, or one that matches may be missing because of bad evidence. Errors are as
+        in ``matching``.
+        """
+        codes = _codes(wanted)
+        # The evidence of the traffic lacks "short-window". More time would only take such findings away.
+        is_blind = self.traffic is not None and not self.traffic.evidence.carries("verdicts", "absence")
+        is_unproved = not self.proof_evidence.carries("verdicts", "absence")
+        return bool(self.matching(wanted) or (is_blind and codes & TRAFFIC_CODES) or (is_unproved and UNMET in codes))
+
+
+def _codes(wanted: str) -> set[str]:
+    """Return the codes that a code or a severity stands for."""
+    if wanted in CODES:
+        return {wanted}
+    if wanted not in SEVERITIES:
+        known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
+        raise ArgumentError(f"{wanted!r:.80} is neither {known}")
+    worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
+    return {name for name, code in CODES.items() if code.severity in worst}
 
 
 def check_policy(
@@ -77,19 +113,25 @@ def check_policy(
     versions, versions_left = one_version_only(index, shadowed)
     wide, prefixes_left = wide_members(index)
     found += empty + blocked_instances(index, coverage) + together + versions + wide
-    if traffic is not None:
-        found += never_hit(traffic)
+    proof_evidence = traffic_evidence = SOUND
     if proof is not None:
         from sgfast.checking.unmet import unmet
 
         found += unmet(proof)
-    rules_unread = 0
-    if traffic is not None and uses is not None:
-        from sgfast.checking.usage import wider_than_used
+        # The other findings do not rest on the expectations.
+        proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
+    rules_unread, withheld = 0, list[str]()
+    if traffic is not None:
+        from sgfast.replaying.removal import evidence_for_removal
 
-        wider, rules_unread = wider_than_used(traffic, uses)
-        found += wider
-    left_out = tuple(
+        traffic_evidence = evidence_for_removal(traffic)
+        if traffic_evidence.conclusive == "no":
+            withheld.append(_withheld(traffic_evidence))
+        else:
+            of_traffic, rules_unread = _from_traffic(traffic, uses)
+            is_certain = traffic_evidence.carries("verdicts", "absence")
+            found += [replace(each, certain=is_certain) for each in of_traffic]
+    too_long = [
         f"{count:,} {text}"
         for count, text in (
             (coverage.skipped, "sets of rules were not compared, because they were too large or too many."),
@@ -100,8 +142,25 @@ def check_policy(
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count
-    )
+    ]
     rank = {severity: n for n, severity in enumerate(SEVERITIES)}
     place = {group.name: n for n, group in enumerate(policy.security_groups)}
     found.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
-    return Checked(tuple(found), left_out, traffic)
+    return Checked(tuple(found), (*withheld, *too_long), traffic, traffic_evidence, proof_evidence)
+
+
+def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int]:
+    """Return the findings that rest on captures, and the number of rules that were used in too many ways."""
+    found = never_hit(traffic)
+    if uses is None:
+        return found, 0
+    from sgfast.checking.usage import wider_than_used
+
+    wider, unread = wider_than_used(traffic, uses)
+    return found + wider, unread
+
+
+def _withheld(evidence: Evidence) -> str:
+    codes = " and ".join(f"{name} ({CODES[name].name})" for name in sorted(TRAFFIC_CODES))
+    reason = ended(evidence.open_reasons[0].sentence)
+    return f"Findings {codes} were left out, because the captures cannot carry them: {reason}"

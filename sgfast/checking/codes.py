@@ -108,6 +108,8 @@ CODES: dict[str, Code] = {
 
 #: Codes about instances. In findings with other codes, ``instances`` are a group's members.
 INSTANCE_CODES = frozenset((NO_INBOUND, NO_OUTBOUND, WIDE_MEMBER))
+#: Codes of findings that rest on what did not occur in captures.
+TRAFFIC_CODES = frozenset((NEVER_HIT, WIDER_THAN_USED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Finding:
     instead: tuple[Rule, ...] = ()
     #: The connections of the finding by kind, as far as there was room to count them separately.
     used: Mapping[Kind, int] = field(default_factory=dict)
+    #: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
+    certain: bool = True
 
     @property
     def severity(self) -> Severity:

@@ -143,7 +143,7 @@ def check(
             form, lambda: _answer(*given, by=by, top=top),
             lambda: check_document(*given, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
-    exit_status(damaged=damaged is not None, failed=any(checked.matching(wanted) for wanted in fail_on))
+    exit_status(damaged=damaged is not None, failed=any(map(checked.fails, fail_on)))
 
 
 def _answer(*given: Any, by: By, top: int | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import say, warn
+from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
@@ -47,6 +48,12 @@ class ExportPart:
     connections: str | None = None
     #: Whether the part is skipped if the old policy has no such instance.
     is_optional: bool = False
+
+
+def _commented(text: str, comments: Sequence[str]) -> str:
+    """Return a script with comments at its top, but behind the line that names the interpreter."""
+    at = text.index("\n") + 1 if text.startswith("#!") else 0
+    return text[:at] + "".join(f"# {printable(comment)}\n" for comment in comments) + text[at:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,11 @@ class Export:
             for name, devices in hosts for ending, changes in endings
         ]  # fmt: skip
 
-    def write(self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy) -> None:
-        """Write the files of the parts. Regular files appear together.
+    def write(
+        self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy,
+        comments: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Write the files of the parts, with comments at the top of scripts. Regular files appear together.
 
         An error with several problems is printed problem by problem, and ends the command.
         """
@@ -100,7 +110,8 @@ class Export:
             devices = devices_of(old, new, part.devices)
             if part.is_optional and old is not None and not any(name in old.instance_by_name for name in devices):
                 continue
-            file.write(self._text(part, devices, old, new).encode())
+            text = self._text(part, devices, old, new)
+            file.write((_commented(text, comments) if self.form == "script" else text).encode())
             written.append(file)
         publish(written)
 

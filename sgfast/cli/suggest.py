@@ -136,8 +136,9 @@ def suggest(
 
     Peers that are instances become groups. Other peers stay single addresses, unless --max-prefix or --any-above widens
     them. The captures are then replayed with the suggested policy: the report says whether the policy allows what it
-    was made for; if not, the exit status is 1. Captures are read several times, so they must be files. With "-o -"
-    the policy goes to standard output, and the report to standard error. The format "markdown" is for pull requests.
+    was made for; if not, or if nobody can tell from the captures, the exit status is 1. Captures are read several
+    times, so they must be files. With "-o -" the policy goes to standard output, and the report to standard error. The
+    format "markdown" is for pull requests.
 
     With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. It assumes
     that the policy of --policy is in force, and only differences are written.
@@ -185,11 +186,12 @@ def suggest(
             **_chosen({"per": per, "allowed_only": None if source is None else source == "allowed"}),
             vpc=options.vpc,
             reading=options.reading,
+            accept_evidence=options.accept_evidence,
             progress=progress,
         )
         raise_arrived()
         if export is not None:
-            export.write(parts, opened, before, found.policy)
+            export.write(parts, opened, before, found.policy, found.cautions)
         elif opened:
             opened[0].write(found.text.encode())
             opened[0].publish()
@@ -208,7 +210,9 @@ def suggest(
     )  # fmt: skip
     if found.damaged is None and not found.check.matches:
         say("the suggested policy does not allow exactly what it was made for")
-    exit_status(damaged=found.damaged is not None, failed=not found.check.matches)
+    if found.evidence.conclusive == "no":
+        say("nobody can rely on the suggested policy: the report says what the captures lack")
+    exit_status(damaged=found.damaged is not None, failed=not found.is_reliable)
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
-from sgfast.notebook import html_table
+from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
@@ -207,7 +207,8 @@ class DiffResult:
     def _repr_html_(self) -> str:
         totals = [(verdict, self.total(verdict)) for verdict in NEW_VERDICTS]
         rows = [(verdict, total.connections, total.answered, total.packets) for verdict, total in totals]
-        return html_table(("change", "connections", "answered", "packets"), rows) + self.tables.changed._repr_html_()
+        table = html_table(("change", "connections", "answered", "packets"), rows)
+        return html_doubts(self.evidence) + table + self.tables.changed._repr_html_()
 
     @property
     def packets_per_second(self) -> float:

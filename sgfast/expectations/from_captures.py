@@ -110,7 +110,9 @@ def first_expectations(
     if len(kept) < len(lines):
         remaining = count(len(lines) - len(kept), "line")
         warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {remaining}")
-    text = "".join(f"# {comment}\n" for comment in _comments(result, observer)) + "expect:\n"
+    doubts = [] if result.evidence.carries("verdicts", "answers") else [*map(printable, result.evidence.sentences)]
+    warnings += doubts
+    text = "".join(f"# {comment}\n" for comment in (*doubts, *_comments(result, observer))) + "expect:\n"
     outcomes = _expectations(policy, kept).prove().outcomes
     for (line, connections), outcome in zip(kept.items(), outcomes, strict=True):
         if outcome.counterexample is not None:

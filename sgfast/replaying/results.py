@@ -14,7 +14,7 @@ from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
-from sgfast.notebook import Shown, html_table, html_text
+from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
@@ -345,9 +345,12 @@ class ReplayResult(Shown):
     def _repr_html_(self) -> str:
         counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]
         counts += [(f"connections: {word}", number) for word, number in self.connections.items()]
-        found = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
+        table = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
+        found = html_doubts(self.evidence) + table
         breaks = self.tables.would_break
         if not len(breaks):
+            if self.engine == "reference" or not self.evidence.carries("verdicts", "answers"):
+                return found + html_text("Nobody can tell from these captures whether a connection would break.")
             return found + html_text("No connection that was answered in the captures would break.")
         return found + html_text("What would break:") + breaks._repr_html_()
 

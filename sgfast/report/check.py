@@ -12,13 +12,13 @@ from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding,
 from sgfast.checking.codes import NEVER_HIT
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
+from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Instance, Policy
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
     REMINDER,
-    Block,
     Document,
     Item,
     Items,
@@ -35,6 +35,7 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def subject_of(finding: Finding) -> str:
     return finding.rule or finding.address_group or finding.group or ""
 
 
+def perhaps(finding: Finding) -> str:
+    """Return the beginning of a finding in words, which says whether the finding is certain."""
+    return "" if finding.certain else "Perhaps: "
+
+
 def check_document(
     policy: Policy, tables: TableSizes, warnings: Sequence[str], checked: Checked, lines: Lines,
     assumed: Sequence[Instance] = (), *, by: By = "group", findings: int = TOP, most: int = USED_ROWS,
@@ -128,7 +134,9 @@ def check_document(
     ``sized``: whether the report says how large the policy is.
     """  # fmt: skip
     traffic, listed = checked.traffic, entries(checked, lines)
-    blocks: list[Block] = [Paragraph(_sizes_words(policy, tables))] if sized else []
+    blocks = evidence_blocks(checked.evidence)
+    if sized:
+        blocks.append(Paragraph(_sizes_words(policy, tables)))
     for each in assumed:
         groups = ", ".join(map(printable, each.security_groups))
         address = each.addresses[0].network_address
@@ -149,7 +157,7 @@ def check_document(
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
-        Section((Name(policy.origin), f" is valid; findings: {counts_words(checked)}"), blocks),
+        Section(_heading(policy, checked), blocks),
         *(section for each in used for section in each), *advice,
         *notes([
             *(Item("Left out", sentence) for sentence in checked.left_out),
@@ -159,9 +167,16 @@ def check_document(
     ]  # fmt: skip
 
 
+def _heading(policy: Policy, checked: Checked) -> list[str]:
+    words = [Name(policy.origin), f" is valid; findings: {counts_words(checked)}"]
+    if checked.evidence.conclusive == "no":
+        return [f"{ended(headline_of(checked.evidence, ''))} Without the captures: ", *words]
+    return words
+
+
 def _finding_words(entry: Entry) -> list[str]:
     where = "" if entry.line is None else f"line {entry.line}, "
-    return [where, Name(entry.subject), f": {printable(entry.message)}"]
+    return [perhaps(entry.findings[0]), where, Name(entry.subject), f": {printable(entry.message)}"]
 
 
 def _sizes_words(policy: Policy, tables: TableSizes) -> str:

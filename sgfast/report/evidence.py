@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.evidence import Evidence, EvidenceReason, ended
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Item, Items, Name
 
@@ -17,8 +17,8 @@ def headline_of(evidence: Evidence, found: str, positive: str = "") -> str:
     """
     if evidence.conclusive != "no":
         return found
-    reason = evidence.open_reasons[0].sentence
-    return f"{CANNOT_TELL}: {reason}" + (f". Of what could be judged: {positive}" if positive else "")
+    reason = f"{CANNOT_TELL}: {evidence.open_reasons[0].sentence}"
+    return f"{ended(reason)} Of what could be judged: {positive}" if positive else reason
 
 
 def evidence_blocks(evidence: Evidence) -> list[Block]:
@@ -28,7 +28,7 @@ def evidence_blocks(evidence: Evidence) -> list[Block]:
 
 def _item(reason: EvidenceReason) -> Item:
     accepted = " (accepted)" if reason.accepted else ""
-    words = (f"{reason.sentence}{accepted}. To mend it: ", Name(reason.command))
+    words = (f"{ended(reason.sentence + accepted)} To mend it: ", Name(reason.command))
     networks = [Item(Name(network), f"{grouped(packets)} packets") for network, packets in reason.networks]
     style = "" if reason.accepted else _STYLES[reason.level]
     return Item(reason.code, words, style, networks)  # type: ignore[arg-type]

@@ -10,8 +10,9 @@ from urllib.parse import quote
 from sgfast.checking import CODES, Checked, Finding
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
-from sgfast.report.check import line_of, subject_of
+from sgfast.report.check import line_of, perhaps, subject_of
 from sgfast.report.check_traffic import window_text
+from sgfast.report.json.evidence import JsonEvidence
 from sgfast.version import __version__
 
 VERSION = "2.1.0"
@@ -21,9 +22,9 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
     """Return a log with one run, ready for ``json.dumps``. Warnings and omissions become notifications."""
     numbers = {code: n for n, code in enumerate(CODES)}
-    notifications = [_notification("warning", text) for text in warnings]
+    notifications = [_notification("warning", text) for text in (*checked.evidence.sentences, *warnings)]
     notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
-    properties: dict[str, Any] = {}
+    properties: dict[str, Any] = {"evidence": JsonEvidence.of(checked.evidence)}
     if checked.traffic is not None:
         from sgfast.report.json.check import JsonWindow
 
@@ -72,7 +73,7 @@ def _without_surrogates(text: str) -> str:
 def _result(
     finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
 ) -> dict[str, Any]:
-    text = f"{subject_of(finding)}: {finding.message}"
+    text = f"{perhaps(finding)}{subject_of(finding)}: {finding.message}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     return {
@@ -81,6 +82,7 @@ def _result(
         "level": finding.severity,
         "message": {"text": f"{_without_surrogates(text)}."},
         "locations": [_location(finding, origin, lines)],
+        "properties": {"certain": finding.certain},
     }
 
 

@@ -22,6 +22,7 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
+from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
@@ -64,7 +65,8 @@ def suggestion_document(
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
     return [
         Section(headline(found), [
-            Paragraph(check, "" if found.check.matches else "red"), *table, *more(words, len(found.rules)),
+            *evidence_blocks(found.evidence), Paragraph(check, "" if found.check.matches else "red"), *table,
+            *more(words, len(found.rules)),
         ]),
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
@@ -84,7 +86,8 @@ def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, r
 def headline(found: Suggestion) -> str:
     """Summarise the suggestion in one sentence, without a full stop."""
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
-    return f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
+    words = f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
+    return headline_of(found.evidence, words, words)
 
 
 def claim_words(check: Check) -> str:

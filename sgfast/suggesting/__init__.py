@@ -15,13 +15,15 @@ from typing import Literal
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
+from sgfast.evidence import SOUND, Evidence
 from sgfast.loading import PolicySource, load, parse_policy
-from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
+from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
@@ -33,6 +35,8 @@ from sgfast.suggesting.instances import (
     starter,
 )
 from sgfast.suggesting.observing import (
+    PERHAPS_ANSWERED,
+    UNANSWERED,
     Kind,
     KindFilter,
     Observer,
@@ -92,13 +96,26 @@ class Suggestion(Shown):
     packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
+    #: Reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
+    evidence: Evidence = SOUND
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether the policy allows what it was made for, and the captures can carry it."""
+        return self.check.matches and self.evidence.conclusive != "no"
+
+    @property
+    def cautions(self) -> list[str]:
+        """Comments at the top of the policy on what the captures lack."""
+        return _cautions(self.evidence)
 
     def __repr__(self) -> str:
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
 
     def _repr_html_(self) -> str:
         rows = [(each.group, rule_text(each.rule), each.evidence.connections) for each in self.rules[:SHOWN_ROWS]]
-        return html_table(("security group", "rule", "connections"), rows, len(self.rules))
+        table = html_table(("security group", "rule", "connections"), rows, len(self.rules))
+        return html_doubts(self.evidence) + table
 
 
 def suggest(
@@ -112,6 +129,7 @@ def suggest(
     limits: Limits | None = None,
     vpc: str | None = None,
     reading: Reading | None = None,
+    accept_evidence: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Suggestion:
     """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
@@ -124,11 +142,12 @@ def suggest(
     allow the connections that were answered, and with ``unanswered`` also those that were not.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
     ``limits``: how far rules may exceed the observed connections.
+    ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
     """
-    options = ReplayOptions(vpc=vpc, reading=reading or Reading())
+    options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):
         raise ArgumentError(f"per must be group or instance, not {per!r:.80}")
     if options.reading.follow:
@@ -161,7 +180,7 @@ def suggest(
     else:
         target = base
     limits = limits or Limits()
-    wanted = seen.wanted
+    wanted, evidence = seen.wanted, evidence_for_removal(result)
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=seen.uncounted)))
@@ -183,7 +202,7 @@ def suggest(
             (part for part in parts if part.evidence.connections),
             key=lambda part: (-part.evidence.connections, part.reason),
         )
-        text = document(made, suggested.rules, _comments(result, claimed, reasons))
+        text = document(made, suggested.rules, _comments(result, evidence, claimed, reasons))
         # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
         repeated, _ = observe(final, captures, why_not, options, progress)
@@ -193,8 +212,8 @@ def suggest(
         # If both ends open connections to each other, a connection that is now denied may prevent the other end's
         # connection from opening (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
         wanted = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
-        for kind, evidence in claimed.items():
-            if (excess := _excess(evidence, wanted.get(kind, TrafficTotals()))).connections:
+        for kind, totals in claimed.items():
+            if (excess := _excess(totals, wanted.get(kind, TrafficTotals()))).connections:
                 following.setdefault(kind, TrafficTotals()).add(excess)
     if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
         check = replace(check, matches=False)
@@ -204,7 +223,7 @@ def suggest(
         )
     return Suggestion(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
-        result.damaged, warnings,
+        result.damaged, warnings, evidence,
     )  # fmt: skip
 
 
@@ -229,6 +248,8 @@ def observe(
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
     # Connections end in a different order in each process.
     observer.wanted = _in_order(observer.wanted)
+    if UNANSWERED in observer.left_out and not result.evidence.carries("answers"):
+        observer.left_out[PERHAPS_ANSWERED] = observer.left_out.pop(UNANSWERED)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
     return observer, result
 
@@ -272,9 +293,12 @@ def _excess(evidence: TrafficTotals, other: TrafficTotals) -> TrafficTotals:
     )  # fmt: skip
 
 
-def _comments(result: ReplayResult, claimed: dict[Kind, TrafficTotals], left_out: list[LeftOut]) -> list[str]:
-    allowed = sum(evidence.connections for evidence in claimed.values())
+def _comments(
+    result: ReplayResult, evidence: Evidence, claimed: dict[Kind, TrafficTotals], left_out: list[LeftOut]
+) -> list[str]:
+    allowed = sum(totals.connections for totals in claimed.values())
     comments = [
+        *_cautions(evidence),
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
         f"allows {count(allowed, 'connection')} that were seen. A capture shows what was used, not what is needed.",
     ]
@@ -282,6 +306,11 @@ def _comments(result: ReplayResult, claimed: dict[Kind, TrafficTotals], left_out
         comments.append(f"Not looked at: {count(result.left_out.total, 'packet')} (--start, --end, --filter, --dedup)")
     comments += [f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out]
     return comments
+
+
+def _cautions(evidence: Evidence) -> list[str]:
+    warning = "Nobody can rely on this policy: it may deny what is needed."
+    return [*([warning] if evidence.conclusive == "no" else []), *evidence.sentences]
 
 
 def _check(claimed: dict[Kind, TrafficTotals], repeated: Observer) -> Check:

@@ -23,6 +23,9 @@ MOST_KINDS = 200_000
 MOST_HOSTS = 1 << 16
 EXAMPLES = 3
 
+#: Reasons for leaving out a connection without an answer. The second one: an answer might not be in the captures.
+UNANSWERED, PERHAPS_ANSWERED = "unanswered", "perhaps answered, as an answer might not be in the captures"
+
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
 #: The ICMPv6 type of router solicitations.
@@ -97,7 +100,7 @@ def all_answered(unanswered: bool) -> KindFilter:
             return f"denied whatever the rules: {REASONS[reason]}"
         if answer == _ANSWERED or (answer == _SILENT and unanswered):
             return None
-        return "unanswered" if answer == _SILENT else "refused (RST or ICMP unreachable)"
+        return UNANSWERED if answer == _SILENT else "refused (RST or ICMP unreachable)"
 
     return why_not
 

@@ -16,6 +16,7 @@ from command import SHOP, sgfast, valid
 from effort import some
 from traffic import Crowd, as_capture, drawn, stateful
 
+from sgfast.evidence import CODES
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.report.json.suggestion import suggestion_answer
@@ -37,7 +38,8 @@ def test_every_way_of_folding_adds_up_to_what_was_left_out(tmp_path: Path) -> No
     def check(policy: Policy, case_seed: int) -> None:
         policy = replace(stateful(policy), settings=replace(policy.settings, max_connections=1_000_000))
         capture = as_capture(tmp_path, Crowd(policy, np.random.default_rng(case_seed)).draw(1000))
-        found = suggest([capture], instances=policy, limits=Limits(min_connections=3))
+        limits = Limits(min_connections=3)
+        found = suggest([capture], instances=policy, limits=limits, accept_evidence=tuple(CODES))
         for left in found.left_out:
             seen[left.reason] += left.evidence.connections
             rollup = ObservedRollup(found.policy, left.kinds)

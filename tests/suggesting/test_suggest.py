@@ -482,5 +482,5 @@ def test_a_damaged_capture_is_used_as_far_as_it_goes(capsys: pytest.CaptureFixtu
     assert valid("suggestion", json.loads(outcome.out))["check"]["claimed"] == 2
     empty = write_capture(tmp_path, name="empty.pcap")
     outcome = sgfast(capsys, "suggest", empty, "-o", tmp_path / "x.yaml")
-    assert outcome.status == 0 and "no private address" in outcome.one_line()
+    assert outcome.status == 1 and "no private address" in outcome.messages()[0]
     assert sgfast(capsys, "check", tmp_path / "x.yaml").status == 0

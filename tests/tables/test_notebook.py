@@ -21,6 +21,7 @@ from sgfast.reaching.names import Part
 from sgfast.reaching.proving import Expectations
 from sgfast.reaching.rows import reach
 from sgfast.replaying import ReplayOptions
+from sgfast.suggesting.instances import opened
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 CAPTURE = str(ROOT / "pcaps/shop.pcap")
@@ -96,7 +97,7 @@ def test_everything_shown_is_escaped_and_has_no_colours_of_its_own() -> None:
 
 
 def test_a_replay_in_which_nothing_breaks_says_so() -> None:
-    policy = sgfast.parse_policy("{version: 1, security_groups: [], instances: []}")
+    policy = opened(sgfast.load_policy(ROOT / "pcaps/shop.yaml"))
     assert "No connection that was answered in the captures would break." in shown(sgfast.replay(policy, CAPTURE))
 
 

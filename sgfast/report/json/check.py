@@ -12,6 +12,7 @@ from sgfast.policy.model import Instance, Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.report.check import TableSizes, line_of
 from sgfast.report.check_traffic import used
+from sgfast.report.json.evidence import JsonEvidence
 from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
 from sgfast.report.json.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.rollup import By
@@ -63,6 +64,7 @@ class JsonFinding(Answer):
     name: Annotated[str, Keywords(pattern="^[a-z]+(-[a-z]+)*$")] = at(lambda finding: CODES[finding.code].name)
     severity: Severity
     message: str
+    certain: Annotated[bool, "false: traffic that contradicts it may be missing in the captures, as evidence says."]
     group: str | None
     group_id: ProviderId
     rule: str | None
@@ -102,7 +104,11 @@ class JsonCheck(Answer, published="check"):
     assumed: Annotated[list[JsonAssumed], "Instances that the policy has only because of --as-if-in."]
     warnings: list[str]
     findings: Annotated[list[JsonFinding], "The most severe first."]
-    left_out: Annotated[list[str], "Checks that were skipped because they would have taken too long."]
+    left_out: Annotated[
+        list[str],
+        "Checks that were skipped, because they would have taken too long or the captures cannot carry their findings.",
+    ]
+    evidence: Annotated[JsonEvidence, "How far captures and expectations can carry the findings that rest on them."]
     traffic: Annotated[
         JsonCheckedTraffic | None, "The captures of --traffic: the observation window of rules that were never hit."
     ]
@@ -118,6 +124,7 @@ def check_answer(
     return JsonCheck.of(
         tables, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=assumed, warnings=warnings,
         findings=[_finding(each, policy, lines, by, top) for each in checked.findings], left_out=checked.left_out,
+        evidence=checked.evidence,
         traffic=None if checked.traffic is None else JsonCheckedTraffic.of(checked.traffic, by=by),
     )  # fmt: skip
 

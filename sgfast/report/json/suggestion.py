@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
@@ -92,6 +93,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     other_packets: Annotated[dict[str, Count], "Packets of no connection, by verdict or reason."]
     packets_left_out: LeftOutField
     check: JsonReplayed
+    evidence: EvidenceField
     policy: Annotated[str, "The policy as YAML."] = at("text")
     damaged: Annotated[Printable | None, str]
     warnings: list[str]
