@@ -203,6 +203,22 @@ def test_comparison_by_a_bad_capture_is_never_sure_that_nothing_changes(
         assert "Nothing changes for this traffic" not in text and "Cannot tell" in text
 
 
+@pytest.mark.parametrize("name", BAD)
+def test_check_and_suggest_by_a_bad_capture_say_so(capsys: Capsys, tmp_path: Path, name: str) -> None:
+    """The finding that a rule was never used is left out, or said to be uncertain."""
+    bad = BAD[name]
+    policy, captures = written(tmp_path, bad)
+    traffic = [word for capture in captures for word in ("--traffic", capture)]
+    found = json.loads(sgfast(capsys, "check", policy, *traffic, *bad.options, "--json").out)
+    assert bad.code in reasons(found["evidence"]), found["evidence"]
+    unused = [each for each in found["findings"] if each["code"] in ("SG012", "SG015")]
+    assert unused == [] if found["evidence"]["conclusive"] == "no" else not any(each["certain"] for each in unused)
+    done = sgfast(capsys, "suggest", *captures, "--policy", policy, *bad.options, "--json")
+    found = json.loads(done.out)
+    assert bad.code in reasons(found["evidence"]), found["evidence"]
+    assert found["evidence"]["conclusive"] != "no" or done.status == 1
+
+
 SOUND = {
     "shop": (SHOP[0], [SHOP[1]], ()),
     "shop, first half": (SHOP[0], [SHOP[1]], ("--end", "7")),
