@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name("typed_program.py")
     ("files", "command"),
     [
         ({"WHEEL": ""}, "pip install 'sgfast[aws]'"),
-        ({"WHEEL": "", "direct_url.json": '{"url": "https://x/y.whl", "archive_info": {}}'}, "pip install 'sgfast[aws]'"),
+        ({"WHEEL": "", "direct_url.json": '{"url": "https://x/y.whl"}'}, "pip install 'sgfast[aws]'"),
         (
             {"WHEEL": "", "direct_url.json": '{"url": "file:///x", "dir_info": {"editable": true}}'},
             "pip install -e '.[aws]' in the source folder",
