@@ -108,3 +108,21 @@ class ClusterError(SgfastError):
 
 class SandboxError(SgfastError):
     """A sandbox that the system cannot provide (SPEC 11.4); exit status 2."""
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs the packages of an extra, for messages about a package that is missing."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        installed = distribution("sgfast")
+    except PackageNotFoundError:
+        return f"pip install -e '.[{extra}]' in the source folder"
+    # pip notes the folder that it was given. Without a wheel, sgfast runs in its source folder.
+    folder = json.loads(installed.read_text("direct_url.json") or "{}").get("dir_info")
+    if installed.read_text("WHEEL") is None:
+        folder = {"editable": True}
+    if folder is None:
+        return f"pip install 'sgfast[{extra}]'"
+    return f"pip install {'-e ' if folder.get('editable') else ''}'.[{extra}]' in the source folder"

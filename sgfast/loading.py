@@ -10,7 +10,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.export_files import refuse_terraform_input
+from sgfast.policy.export_files import refuse_table, refuse_terraform_input
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
@@ -49,6 +49,7 @@ def load_policy(
         return load_export([path], format, unresolved).policy()
     data, origin = read_document(path)
     refuse_terraform_input(data, origin)
+    refuse_table(data, origin)
     return parse_policy(data, origin, lines, unresolved=unresolved)
 
 

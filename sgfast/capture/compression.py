@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from sgfast.errors import CaptureError
+from sgfast.errors import CaptureError, pip_install
 
 #: Number of bytes that identify each format and the start of a member.
 MAGIC_LENGTH = 4
@@ -299,7 +299,7 @@ class Decompressor:
         except ImportError:
             raise CaptureError(
                 f"{name}: is {compression.name}-compressed, which takes the Python package {compression.package}: "
-                f"pip install 'sgfast[compressed]', or decompress it first ({compression.command} FILE | sgfast ... -)"
+                f"{pip_install('compressed')}, or decompress it first ({compression.command} FILE | sgfast ... -)"
             ) from None
         self._errors: tuple[type[Exception], ...] = (EOFError, ValueError, *errors)
         self._compression = compression

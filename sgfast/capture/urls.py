@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sgfast.errors import CaptureError
+from sgfast.errors import CaptureError, pip_install
 from sgfast.system.names import is_host_doubtful, printable
 
 #: Bytes per request. The number is large because a request takes tens of milliseconds, whatever its size.
@@ -34,7 +34,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ModuleNotFoundError:
-        raise CaptureError(f"{name}: a URL needs fsspec: pip install 'sgfast[dask]', or give a path") from None
+        raise CaptureError(f"{name}: a URL needs fsspec: {pip_install('dask')}, or give a path") from None
     try:
         system, inner = url_to_fs(path)
     except ImportError as error:

@@ -35,7 +35,7 @@ def main() -> None:
       1    --fail-on matched, an expectation fails, or a suggested policy falls short
       2    wrong usage, invalid policy, unreadable input or unwritable output
       3    a capture or log is damaged; what could be read was reported
-      130  interrupted
+      130  interrupted; replay, diff and check report what was judged so far
       141  the reader of the output closed it
       128 + N  ended by another signal N
 

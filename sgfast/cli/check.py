@@ -120,7 +120,7 @@ def check(
     lines: Lines = {}
     loaded = policies.load(policy, lines)
     with ExitStack() as stack:
-        progress = stack.enter_context(progress_of(captures)) if captures else None
+        progress = stack.enter_context(progress_of(captures, stops=not options.reading.follow)) if captures else None
         try:
             found = find(
                 loaded, expect=None if expectations is None else Path(expectations), captures=captures,

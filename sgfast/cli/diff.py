@@ -29,7 +29,7 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input
 from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
-from sgfast.system.signals import raise_arrived
+from sgfast.system.signals import is_stopped, raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult, NewVerdict
@@ -155,17 +155,18 @@ def diff(
         if captures:
             from sgfast.comparing import run_diff
 
-            with progress_of(captures, shown=not quiet) as progress:
+            with progress_of(captures, shown=not quiet, stops=not options.reading.follow) as progress:
                 result = run_diff(old, new, captures, options, progress)
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
         warnings = list(dict.fromkeys((*found.warnings, *of_input)))
-        if page is not None:
+        if page is not None and not is_stopped():
             from sgfast.report.html.diff import diff_html
 
             write_page(page, diff_html(found, result, warnings, lines))
     if export is not None:
-        print_text(export.text(parts[0], old, new))
+        if not is_stopped():
+            print_text(export.text(parts[0], old, new))
         to_error = True
     damaged = None if result is None else result.damaged
     tell_of_input(form, warnings, damaged, quiet=quiet, to_error=to_error)
@@ -177,7 +178,10 @@ def diff(
     if result is not None:
         unsure = not result.evidence.carries("verdicts")
         is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
-    exit_status(damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on))
+    exit_status(
+        damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on),
+        files=report is not None or export is not None,
+    )  # fmt: skip
 
 
 def _answer(

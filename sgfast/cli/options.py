@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sgfast.spelling import did_you_mean
+from sgfast.system.signals import Signalled, complete, is_stopped
 
 if TYPE_CHECKING:
     from sgfast.policy.model import Policy
@@ -20,10 +22,13 @@ EXIT_BAD = 2
 EXIT_DAMAGED = 3
 
 
-def exit_status(*, damaged: bool, failed: bool) -> None:
-    """End the command with the status for a damaged input, or else for a result that ``--fail-on`` or a similar option
-    names. Return if neither applies.
+def exit_status(*, damaged: bool, failed: bool, files: bool = False) -> None:
+    """End the command with the status for an interrupt, a damaged input, or else a result that ``--fail-on`` or a
+    similar option names. Return if none applies. ``files``: whether the user asked for files.
     """
+    if is_stopped():
+        complete("the report is about what was judged" + (", and no file was written" if files else ""))
+        raise Signalled(signal.SIGINT)
     if damaged or failed:
         click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import click
 
 from sgfast.cli.printing import is_terminal
-from sgfast.errors import OutputError
+from sgfast.errors import OutputError, pip_install
 from sgfast.system.names import printable
 from sgfast.system.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
 from sgfast.system.signals import raise_arrived
@@ -185,7 +185,7 @@ def _need_pyarrow(output: Output) -> None:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:
         raise OutputError(
-            f"{output.name}: Parquet needs pyarrow: pip install 'sgfast[arrow]', or name a file that ends in .csv"
+            f"{output.name}: Parquet needs pyarrow: {pip_install('arrow')}, or name a file that ends in .csv"
         ) from None
     except ImportError as error:
         raise OutputError(

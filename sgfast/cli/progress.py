@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from sgfast.cli.printing import is_terminal
-from sgfast.system.signals import raise_arrived
+from sgfast.system.signals import interrupt_stops_reading, raise_arrived
 
 
 @contextmanager
-def progress_of(captures: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield the function to call with the number of packets and bytes read so far. A bar appears only if ``shown``."""
+def progress_of(
+    captures: Sequence[str], *, shown: bool = True, stops: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """Yield the function to call with the number of packets and bytes read so far. A bar appears only if ``shown``.
+
+    ``stops``: an interrupt only stops the reading (SPEC 10.5).
+    """
     from sgfast.report.progress import ProgressBar
 
     with ExitStack() as stack:
+        if stops:
+            stack.enter_context(interrupt_stops_reading())
         bar = stack.enter_context(closing(ProgressBar(captures))) if shown and is_terminal(sys.stderr) else None
 
         def progress(packets: int, nbytes: int) -> None:

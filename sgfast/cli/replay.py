@@ -34,7 +34,7 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_terminal, list_lengths, print_report, tell_of_input, warn
 from sgfast.cli.progress import progress_of
-from sgfast.system.signals import raise_arrived
+from sgfast.system.signals import is_stopped, raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
@@ -243,14 +243,16 @@ def replay(
         lines: Lines = {}
         loaded = mapped(policies.load(policy, lines), vnis)
         expected = _looked_up(loaded, expectations) if expectations is not None else None
-        with progress_of(captures, shown=not (quiet or lines_on_screen)) as progress:
+        stops = client is None and not options.reading.follow
+        with progress_of(captures, shown=not (quiet or lines_on_screen), stops=stops) as progress:
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
         if expected is not None:
             from sgfast.expectations.replay_comparison import hold_against
 
             hold_against(result, expected)
-        outputs.publish(result, lines)
+        if not is_stopped():
+            outputs.publish(result, lines)
 
     from sgfast.report.document import TOP
     from sgfast.report.json.replay import replay_answer
@@ -269,7 +271,7 @@ def replay(
         "would-break": result.kinds.rows["broken"].any() or not carries("verdicts", "answers"),
         None: False,
     }
-    exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]))
+    exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]), files=bool(paths))
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:

@@ -42,7 +42,7 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
-from sgfast.replaying.evidence import Elsewhere, elsewhere_of, observed_by
+from sgfast.replaying.evidence import Elsewhere, elsewhere_of, interrupted, observed_by
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
@@ -141,6 +141,8 @@ def run_diff(
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     result.doubts = frames.noticed_by_comparing.reasons()
+    if frames.is_interrupted:
+        result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.errors import FlowLogError
+from sgfast.policy.yaml_nodes import UTF_16, UTF_16_MARKS
 from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
@@ -136,6 +137,8 @@ class FlowLog:
                 raise FlowLogError(f"{self.name}: cannot be read: {error}") from error
         if not hasattr(stream, "peek"):
             stream = io.BufferedReader(stream)
+        if stream.peek(2).startswith(UTF_16_MARKS):
+            raise FlowLogError(f"{self.name}: {UTF_16}")
         compression = compression_of(stream.peek(MAGIC_LENGTH)[:MAGIC_LENGTH])
         if compression is not None and compression.name != "gzip":
             raise FlowLogError(

@@ -242,6 +242,11 @@ class Draft:
         elif (known.location.name, known.stateful) != (location.name, stateful):
             raise location.differs_from(known.location)
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether there is a security group or a rule of one."""
+        return bool(self._groups or self.rules)
+
     def has_group(self, group_id: str) -> bool:
         return group_id in self._groups
 

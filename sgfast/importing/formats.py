@@ -39,6 +39,8 @@ class Format(NamedTuple):
     own: frozenset[str]
     #: Keys that a page of a listing may have next to its sections.
     paging: frozenset[str] = frozenset()
+    #: The commands or lists that have the security groups and their rules, for an export that lacks them.
+    lists_groups: str = ""
 
     def read(self, sources: Sequence[Source]) -> Draft:
         """Read files into one draft. The format's module is imported only here, because it is large."""
@@ -69,6 +71,7 @@ FORMATS: dict[str, Format] = {
                 )
             ),
             API_PAGING,
+            "the VPC API's lists of security groups and of their rules",
         ),
         Format(
             "neutron",
@@ -91,6 +94,7 @@ FORMATS: dict[str, Format] = {
                 )
             ),
             API_PAGING,
+            "openstack security group list -f json and openstack security group rule list --long -f json",
         ),
         Format(
             "aws",
@@ -99,6 +103,7 @@ FORMATS: dict[str, Format] = {
             frozenset(SECTIONS),
             frozenset(SECTIONS),
             frozenset(("NextToken", "ResponseMetadata")),
+            "aws ec2 describe-security-groups",
         ),
         Format(
             "terraform",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
+from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError, pip_install
 from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Account, Progress, Source
 from sgfast.importing.unresolved import Unresolved
@@ -63,7 +63,8 @@ def read_account(profile: str | None, regions: Sequence[str], progress: Progress
     try:
         import boto3
     except ModuleNotFoundError:
-        raise LiveError("--live needs boto3 to reach AWS; pip install 'sgfast[aws]', or import files") from None
+        message = f"--live needs boto3 to reach AWS; {pip_install('aws')}, or import files"
+        raise LiveError(message) from None
     with _errors_of("AWS", ""):
         session = boto3.Session(profile_name=profile)
         chosen = list(dict.fromkeys(regions)) or [session.region_name or ""]

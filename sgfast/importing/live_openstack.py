@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from sgfast.errors import LiveError
+from sgfast.errors import LiveError, pip_install
 from sgfast.importing.sources import Account, Progress, Source
 from sgfast.policy.yaml_nodes import show
 
@@ -66,7 +66,7 @@ def read_account(form: str, cloud: str | None, progress: Progress) -> Account:
     try:
         import openstack
     except ModuleNotFoundError:
-        message = "--live needs openstacksdk to reach it; pip install 'sgfast[openstack]', or import files"
+        message = f"--live needs openstacksdk to reach it; {pip_install('openstack')}, or import files"
         raise LiveError(f"{called}: {message}") from None
     for library in ("keystoneauth", "openstack", "stevedore"):
         # Python prints warnings of a library without a handler on standard error.

@@ -24,6 +24,10 @@ from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: The number of first items of a list that are looked at to detect the list's format.
 _LOOKED_AT = 200
+#: Clouds whose exports are not read: a key of their objects, and how its value begins.
+_OTHER_CLOUDS = {"Google Cloud": ("kind", "compute#"), "Azure": ("type", "Microsoft.")}
+#: Keys under which their APIs and templates have lists of such objects.
+_OTHER_LISTS = ("items", "value", "resources")
 
 
 class Imported(NamedTuple):
@@ -81,7 +85,7 @@ def import_sources(
     for source in passed_over:
         message = f"Passed over because it is no export of {chosen.title}"
         draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))), whole=True)
-    resolve(draft, addresses, unresolved, origin)
+    resolve(draft, addresses, unresolved, origin, chosen.lists_groups)
     return Imported(chosen, draft, origin)
 
 
@@ -91,24 +95,57 @@ def export_in_json(data: bytes, origin: str) -> Source | None:
         value = json_value(data, origin)
     except (PolicyError, ValueError):
         return None
-    return Source(origin, value) if _is_export(value) else None
+    return _exported(Source(origin, value))
 
 
 def export_in_yaml(root: Node, origin: str) -> Source | None:
     """Convert a YAML document without the key ``version`` into an export. Return None if it is not an export."""
-    source = plain_source(root, origin)
+    return _exported(plain_source(root, origin))
+
+
+def _exported(source: Source) -> Source | None:
+    if _other_cloud(source.value):
+        raise source.error(_not_known(source.value))
     return source if _is_export(source.value) else None
 
 
 def _is_export(value: object) -> bool:
     """Return whether a document may be an export, rather than a policy document (SPEC 2)."""
-    if isinstance(value, dict) and "version" in value and not TERRAFORM & value.keys():
+    if _is_document(value):
         return False
     top, below = _keys(value)
     with_ids = any(f"{section}.id" in below for section in top)
     if top <= _POLICY_SECTIONS and not with_ids:
         return False  # This is a policy document without its version.
     return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
+
+
+def _is_document(value: object) -> bool:
+    """Return whether a value is a policy document. A state file of Terraform has a version, too."""
+    return isinstance(value, dict) and "version" in value and not TERRAFORM & value.keys()
+
+
+def _other_cloud(value: object) -> str:
+    """Return the name of another cloud whose objects a value holds, or "" if it holds none."""
+    inner = [value[key] for key in _OTHER_LISTS if key in value] if isinstance(value, dict) else []
+    for each in _flat([value, *inner]):
+        if isinstance(each, dict):
+            for cloud, (key, beginning) in _OTHER_CLOUDS.items():
+                if str(each.get(key)).startswith(beginning):
+                    return cloud
+    return ""
+
+
+def _not_known(value: object) -> str:
+    """Say what a value is that is no known export, and what to do."""
+    if _is_document(value):
+        return "is already a policy document, not an export: give it as POLICY itself"
+    if cloud := _other_cloud(value):
+        return (
+            f"is an export of {cloud}, which sgfast does not read (it reads {', '.join(FORMATS)}): write the rules as "
+            "a policy document (sgfast template)"
+        )
+    return f"not a known export; known are {_titles(FORMATS)}"
 
 
 def _pages(source: Source) -> Iterator[Source]:
@@ -143,7 +180,7 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
     if name not in ("auto", *FORMATS):
         raise ArgumentError(f"format must be one of auto, {', '.join(FORMATS)}, not {name!r:.80}")
     seen = [_detected_formats(source) for source in sources]
-    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen)
+    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen, origin)
     used: list[Source] = []
     passed_over: list[Source] = []
     for source, (fitting, _) in zip(sources, seen, strict=True):
@@ -155,12 +192,14 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
 
 def _detected_formats(source: Source) -> tuple[set[str], set[str]]:
     """Return the names of the formats that a file may have, and of those for which it also has a key of their own."""
+    if _is_document(source.value) or _other_cloud(source.value):
+        return set(), set()
     top, below = _keys(source.value)
     fitting = {name for name, each in FORMATS.items() if each.sections & top}
     return fitting, {name for name in fitting if FORMATS[name].own & below}
 
 
-def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set[str]]]) -> Format:
+def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set[str]]], origin: str) -> Format:
     possible = set(FORMATS)
     first = sources[0]
 
@@ -180,15 +219,18 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
             narrow(source, fitting)
         elif fitting:
             raise source.error("has another format than the files before it: import one cloud at a time")
-        elif isinstance(source.value, dict) and "version" in source.value:
-            raise source.error("is already a policy document, not an export")
         else:
-            raise source.error(f"not a known export; known are {_titles(FORMATS)}")
+            raise source.error(_not_known(source.value))
     for source, fitting in doubtful:
         if possible & fitting:
             narrow(source, fitting)
     if possible == set(FORMATS):
-        raise first.error(f"no file of the directory is a known export; known are {_titles(FORMATS)}")
+        for source in sources:
+            if _is_document(source.value) or _other_cloud(source.value):
+                raise source.error(_not_known(source.value))
+        file = first.file.removeprefix(os.path.join(origin, "")) + (", ..." if len(sources) > 1 else "")
+        message = f"has {_number(len(sources), 'file')} ({shown_origin(file)}), but no known export"
+        raise PolicyError(f"{shown_origin(origin)}: {message}; known are {_titles(FORMATS)}")
     sure = {name for _, surely in seen for name in surely}
     likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
     if len(likely) > 1:

@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from sgfast.errors import PolicyError
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.object_location import Location
-from sgfast.policy.export_files import files_of, refuse_terraform_input
+from sgfast.policy.export_files import files_of, refuse_table, refuse_terraform_input
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import (
     MAP,
@@ -23,6 +23,7 @@ from sgfast.policy.yaml_nodes import (
     SEQ,
     STR,
     compose,
+    decoded,
     read_document,
     show,
     shown_origin,
@@ -86,6 +87,7 @@ def read_sources(path: str | os.PathLike[str]) -> list[Source]:
     if files == [os.fsdecode(path)]:
         data, name = read_document(path)
         refuse_terraform_input(data, name)
+        refuse_table(data, name)
         return [source_of(data, name)]
     documents = []
     size = 0
@@ -172,17 +174,14 @@ def json_value(data: bytes, origin: str) -> object:
     def constant(text: str) -> NoReturn:
         raise PolicyError(f"{shown}: not JSON: {text}")
 
+    text = decoded(data, origin)
     try:
-        text = data.decode("utf-8-sig")
         decoder = json.JSONDecoder(object_pairs_hook=mapping, parse_int=number, parse_constant=constant)
         values = []
         for value in _values_in(text, decoder):
             values.append(value)
             if len(values) > MAX_NODES:
                 raise PolicyError(f"{shown}: too large: more than {MAX_NODES:,} values")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PolicyError(f"{shown}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
     except RecursionError:
         raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
     value = values[0]

@@ -55,9 +55,12 @@ def addresses_in(sources: Iterable[Source]) -> Addresses:
     return found
 
 
-def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str) -> None:
+def resolve(
+    draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str, lists_groups: str = ""
+) -> None:
     """Resolve every reference of the draft to a group or list that is in none of the files.
 
+    ``lists_groups``: the commands or lists that have the security groups, for an export that lacks them.
     A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
     if unresolved not in (words := get_args(Unresolved)):
@@ -98,6 +101,11 @@ def resolve(draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: 
     if not missing:
         return
     if unresolved == "error":
+        if lists_groups and not draft.has_groups:
+            raise PolicyError(
+                f"{shown_origin(origin)}: has instances, but no security group: put it into one directory with the "
+                f"output of {lists_groups}, and name the directory"
+            )
         raise _error_of(missing, draft, origin)
     for kind, identity in missing:
         location = Location("", kind, identity)

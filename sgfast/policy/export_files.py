@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NoReturn
 
 from sgfast.errors import PolicyError
@@ -20,6 +21,12 @@ _ZIP = b"PK\x03\x04"
 _MESSAGES = b'{"@level":'
 #: The first bytes of the output of the script by which GitHub's action setup-terraform replaces ``terraform``.
 _WRAPPED = b"[command]"
+#: The beginnings of tables that command lines print for people: what prints it, and how it prints JSON.
+_TABLES = (
+    (re.compile(rb"[A-Z]{4,}\t[^\s:]"), "aws ... --output text", "--output json"),
+    (re.compile(rb"-{10,}\r?\n\|"), "aws ... --output table", "--output json"),
+    (re.compile(rb"\+-{3,}[-+]*\+\r?\n\|"), "openstack ... list or show", "-f json"),
+)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[str]:
@@ -81,3 +88,11 @@ def refuse_terraform_input(data: bytes, origin: str) -> None:
     else:
         return
     raise PolicyError(f"{shown_origin(origin)}: {cause}: run {command} > plan.json, and give plan.json")
+
+
+def refuse_table(data: bytes, origin: str) -> None:
+    """Raise PolicyError for the output of a cloud's command line that is made for people."""
+    for beginning, command, option in _TABLES:
+        if beginning.match(data):
+            cause = f"is a table for people, as {command} prints: run the command again with {option}"
+            raise PolicyError(f"{shown_origin(origin)}: {cause}")

@@ -33,6 +33,12 @@ MAX_NODES = 3_000_000
 MAX_TAG_DIRECTIVES = 100
 
 #: Magic numbers of pcap and pcapng files, to detect swapped arguments, with a capture in place of the policy.
+#: The first bytes of UTF-16 text, and what it is and what to do.
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = (
+    "is UTF-16 text, as PowerShell's > writes it: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW, or in "
+    "PowerShell: Get-Content FILE | Set-Content -Encoding utf8 NEW)"
+)
 _CAPTURE_MAGICS = (
     b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\n\r\r\n",
 )  # fmt: skip
@@ -176,18 +182,25 @@ def _capture_hint(data: bytes, origin: str) -> str:
     return ": this is a capture file; give the policy before the captures" if is_capture else ""
 
 
+def decoded(data: bytes, origin: str) -> str:
+    """Return the text of a document. Raises PolicyError if it is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data.startswith(UTF_16_MARKS):
+            raise PolicyError(f"{shown_origin(origin)}: {UTF_16}") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        cause = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
+        raise PolicyError(f"{shown_origin(origin)}:{line}: {cause}{_capture_hint(data, origin)}") from None
+
+
 def compose(text: str | bytes, origin: str) -> Node:
     """Parse ``text``, which must hold one YAML document, and return its root node."""
     shown = shown_origin(origin)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > MAX_BYTES:
         raise PolicyError(f"{shown}: larger than {MAX_BYTES >> 20} MiB")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        cause = f"not UTF-8 text (byte 0x{data[error.start]:02x})"
-        raise PolicyError(f"{shown}:{line}: {cause}{_capture_hint(data, origin)}") from None
+    text = decoded(data, origin)
     if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, unprintable.start()) + 1
         cause = f"not YAML: contains the control character {unprintable.group()!a}"

@@ -28,6 +28,7 @@ from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
+from sgfast.system.signals import begin_judging, end_reading, unless_stopped
 
 #: Names of tunnels in sentences.
 _TUNNEL_NAMES = dict(
@@ -88,6 +89,8 @@ class Captures:
         self._progress = progress
         self._follow = reading.follow
         self.damage: Damage | None = None
+        #: Whether an interrupt stopped the iteration.
+        self.is_interrupted = False
         self.selection = PacketSelection(reading, first_ns)
         self.warnings: list[str] = []
         if parts is None:
@@ -118,7 +121,9 @@ class Captures:
         for batch in self.batches():
             self.selection.apply(batch)
             if len(batch):
+                begin_judging()
                 yield batch
+        self.is_interrupted = end_reading()
 
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames, including those that will be left out."""
@@ -128,8 +133,11 @@ class Captures:
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
                 self._part = number
-                with self._opened(part, until if is_last else None) as reader:
-                    while (batch := reader.next_batch()) is not None:
+                reader = unless_stopped(self._opened, part, until if is_last else None)
+                if reader is None:
+                    return
+                with reader:
+                    while (batch := unless_stopped(reader.next_batch)) is not None:
                         if self._decapsulation is not None:
                             self._decapsulation.apply(batch)
                         yield batch

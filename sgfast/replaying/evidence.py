@@ -145,6 +145,14 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
     ])  # fmt: skip
 
 
+def interrupted(packets: int, last_ns: int | None) -> EvidenceReason:
+    """Return the reason that an interrupt gives. ``packets`` were judged before, the latest at ``last_ns``."""
+    last = f"{np.datetime64(last_ns or 0, 'ns')}Z"
+    sentence = f"an interrupt ended the reading after packet {packets:,}, at {last}: what follows was not judged"
+    command = f"the same command without an interrupt, or with --end {last} for an answer about the time before it"
+    return EvidenceReason("interrupted", "partly", 0, 0.0, sentence, command)
+
+
 def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
     total = 0 if left_out is None else left_out.total
     if total:

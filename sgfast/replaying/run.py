@@ -14,6 +14,7 @@ from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
+from sgfast.replaying.evidence import interrupted
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.packet_selection import both_left_out
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
@@ -91,7 +92,7 @@ def run_replay(
     noticed = earlier.noticed + read.noticed
     result.decapsulated = earlier.all_decapsulated(read.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
-    if options.snapshot is not None:
+    if options.snapshot is not None and not read.is_interrupted:
         # Save the snapshot before ``finish``, which ends the open connections.
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
@@ -107,6 +108,8 @@ def run_replay(
     result.oddities.warn(result)
     read.warn(result.warnings)
     result.doubts = replace(noticed, pairs=read.noticed_by_comparing.pairs).reasons()
+    if read.is_interrupted:
+        result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)
     return result
 

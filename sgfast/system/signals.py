@@ -8,18 +8,26 @@ command check for it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 #: The message for each signal.
 ENDINGS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+T = TypeVar("T")
 
 _arrived: list[int] = []
 _raising = False
 _held = False
 _completed = ""
+#: Whether an interrupt is to stop the reading of captures only, whether it does so now, whether captures are being read
+#: now, and whether an interrupt stopped this.
+_is_to_stop = False
+_may_stop = False
+_reading = False
+_stopped = False
 
 
 class Signalled(BaseException):
@@ -54,8 +62,57 @@ def held() -> Iterator[None]:
         raise_arrived()
 
 
+@contextmanager
+def interrupt_stops_reading() -> Iterator[None]:
+    """Let an interrupt stop the reading of captures, so that the command reports what was judged before it ends.
+
+    A second interrupt ends the process at once. Before the first packets and after the reading, interrupts end the
+    command as usual.
+    """
+    global _is_to_stop
+    _is_to_stop = True
+    try:
+        yield
+    finally:
+        _is_to_stop = False
+        end_reading()
+
+
+def begin_judging() -> None:
+    """Note that there are packets, so that there is something to report from now on."""
+    global _may_stop
+    _may_stop = _is_to_stop
+
+
+def unless_stopped(read: Callable[..., T], *arguments: Any) -> T | None:
+    """Call a function that reads captures. Return None if an interrupt stops the reading, or has stopped it."""
+    global _reading
+    try:
+        _reading = True
+        found = None if _stopped else read(*arguments)
+        _reading = False
+        return found
+    except BaseException as error:
+        _reading = False
+        if _stopped and isinstance(error, Signalled) and error.number == signal.SIGINT:
+            return None
+        raise
+
+
+def end_reading() -> bool:
+    """Note that the reading has ended. Return whether an interrupt stopped it."""
+    global _may_stop
+    _may_stop = False
+    return _stopped
+
+
+def is_stopped() -> bool:
+    """Return whether an interrupt stopped the reading of captures."""
+    return _stopped
+
+
 def complete(work: str) -> None:
-    """Note that ending signals are now too late to stop this work. The command's last message says so."""
+    """Note the work that was done in spite of an ending signal. The command's last message says so."""
     global _completed
     _completed = work
 
@@ -71,13 +128,20 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
 
     ``provisional`` is an earlier handler that ends the process; it is replaced, too.
     """
-    global _raising
+    global _raising, _stopped
     before: dict[int, Any] = {}
     _arrived.clear()
     complete("")
-    _raising = True
+    _raising, _stopped = True, False
 
     def end(number: int, frame: FrameType | None) -> None:
+        global _stopped
+        if _may_stop and number == signal.SIGINT:
+            _stopped = True
+            signal.signal(number, signal.SIG_DFL)
+            if _reading:
+                raise Signalled(number)
+            return
         _arrived.append(number)
         if _held:
             return

@@ -19,6 +19,7 @@ from growth import memory, operations
 from packed import zstd_raw_frame
 
 from sgfast.capture import CaptureReader, compression
+from sgfast.errors import pip_install
 
 Capsys = pytest.CaptureFixture[str]
 Compress = Callable[[bytes], bytes]
@@ -143,7 +144,7 @@ def test_a_package_that_is_missing_is_named(name: str, package: str, monkeypatch
         monkeypatch.setitem(sys.modules, module, None)
     error = read(data).error
     assert error is not None and f"is {name}-compressed, which takes the Python package {package}" in error
-    assert "pip install 'sgfast[compressed]'" in error and "\n" not in error
+    assert pip_install("compressed") in error and "\n" not in error
 
 
 # Bombs

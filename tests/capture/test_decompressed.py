@@ -389,5 +389,6 @@ def test_an_interrupted_command_ends_although_its_thread_waits(tmp_path: Path) -
             for n in range(0, len(PACKED) - 5000, 4096):
                 pipe.write(PACKED[n : n + 4096])
             child.send_signal(signal.SIGINT)
-            out, said = child.communicate(timeout=DEADLINE_SECONDS)
-    assert (child.returncode, out, said) == (130, "", "sgfast: interrupted\n")
+            _, said = child.communicate(timeout=DEADLINE_SECONDS)
+    # It may have judged packets, and then reports them.
+    assert child.returncode == 130 and said.startswith("sgfast: interrupted")

@@ -36,6 +36,7 @@ from tables import flattened, rows_of, texts, typed
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.capture import open_capture
+from sgfast.errors import pip_install
 from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS
 
 Capsys = pytest.CaptureFixture[str]
@@ -297,7 +298,7 @@ def test_a_terminal_gets_no_bytes_it_cannot_show(path: str, option_name: str) ->
     ("error", "said"),
     [
         ("ImportError('libarrow.so: cannot map it')", "pyarrow cannot be loaded: libarrow.so: cannot map it"),
-        ("ModuleNotFoundError('not here')", "x.parquet: Parquet needs pyarrow: pip install 'sgfast[arrow]'"),
+        ("ModuleNotFoundError('not here')", f"x.parquet: Parquet needs pyarrow: {pip_install('arrow')}, or"),
     ],
 )
 def test_without_pyarrow_one_line_says_what_is_wrong_and_nobody_else_needs_it(

@@ -50,7 +50,7 @@ def test_a_directory_is_read_with_those_below_it_and_what_is_about_something_els
         ({"Buckets": []}, "named", r"b\.json: not a known export"),     # files that are named are never passed over
         ('{"security_groups": [', "auto", r"b\.json:1"),
         ({"SecurityGroups": []}, "auto", r"b\.json: has another format than the files before it"),
-        (None, "auto", "no file (of the directory|in it) is a"),
+        (None, "auto", "no known export|no file in it is a"),
         (None, "aws", "no file (of the directory|in it) is a"),
     ],
 )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 from command import PCAPS, sgfast
 
+from sgfast.errors import pip_install
 from sgfast.importing import live_aws
 from sgfast.importing.sources import Account, Progress, Source
 from sgfast.report import progress
@@ -44,7 +45,7 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(
     # Python finds no module in place of None.
     monkeypatch.setitem(sys.modules, library, None)  # type: ignore[arg-type]
     line = sgfast(capsys, "import", form, "--live").one_line()
-    assert f"pip install 'sgfast[{'aws' if form == 'aws' else 'openstack'}]', or import files" in line
+    assert f"{pip_install('aws' if form == 'aws' else 'openstack')}, or import files" in line
 
 
 def test_openstack_means_neutron_for_files_too(capsys: Capsys) -> None:

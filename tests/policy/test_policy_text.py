@@ -84,7 +84,7 @@ class TestBrokenText:
             ("null", "p.yaml:1: the document is empty"),
             ("version: 1\n---\nversion: 1\n", "p.yaml:2: more than one YAML document"),
             (b"version: 1\nname: \xff\n", "p.yaml:2: not UTF-8 text (byte 0xff)"),
-            ("version: 1\n".encode("utf-16"), "p.yaml:1: not UTF-8 text (byte 0xff)"),
+            ("version: 1\n".encode("utf-16"), "p.yaml: is UTF-16 text, as PowerShell's > writes it"),
             ("version: 1\n# \ud800", "p.yaml:2: not UTF-8 text (byte 0xed)"),
             ("version: 1\nx: a\0b", "p.yaml:2: not YAML: contains the control character '\\x00'"),
             ("version: 1\nx: a\x1b[2Jb", "p.yaml:2: not YAML: contains the control character '\\x1b'"),

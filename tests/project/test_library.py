@@ -17,9 +17,39 @@ import pytest
 from typed_program import ask, embed, fail, load, replay
 
 import sgfast
+from sgfast.errors import pip_install
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("typed_program.py")
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"WHEEL": ""}, "pip install 'sgfast[aws]'"),
+        ({"WHEEL": "", "direct_url.json": '{"url": "https://x/y.whl"}'}, "pip install 'sgfast[aws]'"),
+        (
+            {"WHEEL": "", "direct_url.json": '{"url": "file:///x", "dir_info": {"editable": true}}'},
+            "pip install -e '.[aws]' in the source folder",
+        ),
+        (
+            {"WHEEL": "", "direct_url.json": '{"url": "file:///x", "dir_info": {}}'},
+            "pip install '.[aws]' in the source folder",
+        ),
+        ({}, "pip install -e '.[aws]' in the source folder"),
+    ],
+    ids=["index", "wheel", "editable", "folder", "in place"],
+)
+def test_the_command_for_a_missing_package_is_true_for_the_way_of_installation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], command: str
+) -> None:
+    """SPEC 10.26."""
+    folder = tmp_path / "sgfast-0.1.0.dist-info"
+    folder.mkdir()
+    for name, text in {"METADATA": "Name: sgfast\nVersion: 0.1.0\n", **files}.items():
+        (folder / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert pip_install("aws") == command
 
 
 def test_every_public_name_is_there_for_programs_and_for_type_checkers() -> None:

@@ -107,7 +107,7 @@ def arguments_of() -> dict[str, Arguments]:
     large.truncate(1 << 22)
     plain: dict[str, Any] = {
         "WindowsAhead": (FileReads(), Fresh(lambda: os.dup(large.fileno())), 0, 1 << 22),
-        "InterfaceMarks": ({},), "MergedReader": ([],), "StreamBuffer": (io.BytesIO(),),
+        "CaptureSample": (64,), "InterfaceMarks": ({},), "MergedReader": ([],), "StreamBuffer": (io.BytesIO(),),
         "CaptureReader": (Fresh(lambda: io.BytesIO(pcap_head() + pcap_record(b"some") * 9)), "name"),
         "ReplayClock": (), "FileReads": (), "FrameBatch": (3,), "BatchPool": (3,), "ChangedConnections": (plane,),
         "PairedPlanes": (plane, other, ChangedConnections(plane)), "Workers": (2,), "RecordJudge": (plane,),

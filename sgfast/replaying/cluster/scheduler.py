@@ -12,7 +12,7 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from sgfast.errors import ClusterError, SgfastError
+from sgfast.errors import ClusterError, SgfastError, pip_install
 from sgfast.system.names import printable
 from sgfast.system.signals import raise_arrived
 
@@ -131,7 +131,7 @@ def client_at(address: str) -> Iterator[Any]:
     try:
         from distributed import Client, LocalCluster
     except ImportError:
-        raise ClusterError("--dask needs distributed: pip install 'sgfast[dask]'") from None
+        raise ClusterError(f"--dask needs distributed: {pip_install('dask')}") from None
     # Silence Dask's loggers, each of which has its own level, because errors are reported in one line.
     for logger in [known for known in logging.root.manager.loggerDict if known.split(".")[0] == "distributed"]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
