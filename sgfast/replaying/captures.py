@@ -24,7 +24,7 @@ from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
 from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import Reading
-from sgfast.replaying.packet_selection import PacketSelection, are_copies, warn_of_copies
+from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
@@ -262,7 +262,6 @@ class Noticed:
         return [EvidenceReason("tunnels", "no" if share >= MOSTLY else "partly", packets, share, sentence, command)]
 
     def warn(self, warnings: list[str]) -> None:
-        warn_of_copies(warnings, self.looked_at, self.copies)
         if self.without_interfaces:
             first, others = self.without_interfaces[0], len(self.without_interfaces) - 1
             more = f" and {count(others, 'more capture')}" if others else ""

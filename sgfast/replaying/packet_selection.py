@@ -136,11 +136,3 @@ class PacketSelection:
 def are_copies(looked_at: int, copies: int) -> bool:
     """Return whether there are so many copies that the captures must have packets twice."""
     return copies >= MANY_COPIES and copies * ONE_IN >= looked_at
-
-
-def warn_of_copies(warnings: list[str], looked_at: int, copies: int) -> None:
-    if are_copies(looked_at, copies):
-        warnings.append(
-            f"{copies} of {looked_at} packets checked are copies of earlier ones: if the capture "
-            "is of all interfaces, or of a mirror of several ports, leave copies out with --dedup"
-        )
