@@ -223,8 +223,9 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     if idle:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")
+        never = "Never hit: " if result.evidence.carries("absence") else "Never hit by what could be judged: "
         named = [word for hits in idle[:most] for word in (", ", *_rule_name(hits))]
-        blocks.append(Paragraph(("Never hit: ", *named[1:], *(hint if unlisted > 0 else ()))))
+        blocks.append(Paragraph((never, *named[1:], *(hint if unlisted > 0 else ()))))
     return Section(heading, blocks)
 
 

@@ -37,7 +37,7 @@ from sgfast.report.html.answers import LISTS, traffic_columns
 from sgfast.report.html.columns import Columns, folded
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
-from sgfast.report.html.traffic_matrix import matrix_of
+from sgfast.report.html.traffic_matrix import matrix_of, outcomes
 from sgfast.report.rollup import Rollup
 
 Capsys = pytest.CaptureFixture[str]
@@ -333,7 +333,8 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
-    matrix = matrix_of(traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {}))
+    columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
+    matrix = matrix_of(columns, outcomes(answers_unknown=False))
     labels = matrix.rows.labels
     assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
     sizes = [sum(sum(cell.sizes) for (n, _), cell in matrix.cells.items() if n == row) for row in range(rows)]

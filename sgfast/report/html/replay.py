@@ -41,7 +41,7 @@ from sgfast.report.html.tables import (
     verdicts_table,
 )
 from sgfast.report.html.timeline import Timeline
-from sgfast.report.html.traffic_matrix import OUTCOMES, matrix_of
+from sgfast.report.html.traffic_matrix import matrix_of, outcomes
 from sgfast.report.replay import (
     connection_counts,
     packets_after,
@@ -245,8 +245,10 @@ def _matrix(report: _Report) -> Markup:
         "The number is that of connections that would break (✕), or else of all. A click on a square, a row or a "
         "column chooses what the tables below show."
     )
-    table = matrix_table(matrix_of(report.answers.columns), "Connections by the groups they come from and go to")
-    return joined(intro(words), legend(OUTCOMES), table)
+    entries = outcomes(answers_unknown=report.rollup.answers_unknown)
+    matrix = matrix_of(report.answers.columns, entries)
+    table = matrix_table(matrix, "Connections by the groups they come from and go to")
+    return joined(intro(words), legend(entries), table)
 
 
 #: By key: the name of a section in the navigation, and its heading.
@@ -332,8 +334,11 @@ def _unused(result: ReplayResult, lines: Lines) -> Markup:
     span = "this capture"
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
-    return joined(intro(f"Nothing in {span} needed these rules. Other traffic may still need them."),
-                  unused_table(result, lines))  # fmt: skip
+    if result.evidence.carries("absence"):
+        words = f"Nothing in {span} needed these rules. Other traffic may still need them."
+    else:
+        words = f"Nothing that could be judged in {span} needed these rules. Packets that are missing may need them."
+    return joined(intro(words), unused_table(result, lines))
 
 
 def _about(result: ReplayResult) -> Markup:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.columns import Columns, Numbers, sums
 from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
 
-OUTCOMES = (
-    LegendEntry("would break", "deny", "✕ "),
-    LegendEntry("denied and not answered", "denied"),
-    LegendEntry("not served", "other"),
-    LegendEntry("allowed", "allow"),
-)
+
+def outcomes(*, answers_unknown: bool) -> tuple[LegendEntry, ...]:
+    """Return the outcomes. ``answers_unknown``: the captures cannot tell which connections nobody answered."""
+    denied, silent = ("denied, perhaps answered", "not served, or not seen") if answers_unknown else (
+        "denied and not answered", "not served"
+    )  # fmt: skip
+    return (
+        LegendEntry("would break", "deny", "✕ "), LegendEntry(denied, "denied"), LegendEntry(silent, "other"),
+        LegendEntry("allowed", "allow"),
+    )  # fmt: skip
 
 
-def matrix_of(columns: Columns) -> Matrix:
-    """Return the matrix. It counts connections, or attempts if they were denied and not answered."""
+def matrix_of(columns: Columns, legend: Sequence[LegendEntry]) -> Matrix:
+    """Return the matrix. It counts connections, or attempts if they were denied and not answered. ``legend``: the
+    outcomes.
+    """
     kinds = columns.kinds
     unbroken = kinds["breaks"] == 0
     packets = np.where(unbroken, kinds["packets"], 0)
@@ -35,11 +43,11 @@ def matrix_of(columns: Columns) -> Matrix:
     for place in np.flatnonzero(totals).tolist():
         n, m = divmod(place, len(heads.labels))
         *counts, denied = (int(each[place]) for each in cells)
-        words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied)}"
+        words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied, legend)}"
         short = f"✕ {_short(counts[0])}" if counts[0] else _short(sum(counts))
         # Most cells are small beside the largest, and would all look alike if areas showed their sizes.
         found[n, m] = Square(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
-    return Matrix(OUTCOMES, rows, heads, found)
+    return Matrix(legend, rows, heads, found)
 
 
 def _axis_of(columns: Columns, end: str, sizes: Numbers) -> Axis:
@@ -47,11 +55,11 @@ def _axis_of(columns: Columns, end: str, sizes: Numbers) -> Axis:
     return axis(columns.groups, sums(groups, sizes, len(columns.groups)), np.unique(groups).tolist())
 
 
-def cell_words(sizes: list[int], packets: int) -> str:
+def cell_words(sizes: list[int], packets: int, legend: Sequence[LegendEntry]) -> str:
     """Return ``12 would break, 9 packets denied and not answered, 100 allowed``."""
     counts = [grouped(size) for size in sizes]
     counts[1] = plural(packets, "packet")
-    shown = zip(counts, OUTCOMES, sizes, strict=True)
+    shown = zip(counts, legend, sizes, strict=True)
     return ", ".join(f"{count} {outcome.words}" for count, outcome, size in shown if size)
 
 
