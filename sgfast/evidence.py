@@ -33,7 +33,8 @@ CODES: dict[str, frozenset[Part]] = {
     "truncated": frozenset(("verdicts", "answers", "absence")),
     "one-direction": frozenset(("verdicts", "answers", "absence")),
     "mirror-cut": frozenset(("verdicts", "answers", "absence")),
-    "duplicates": frozenset(("counts",)),
+    "malformed": frozenset(("verdicts", "answers", "absence")),
+    "duplicates": frozenset(("counts", "absence")),
     "overlap": frozenset(("verdicts", "counts")),
     "clocks": frozenset(("verdicts",)),
     "other-vpc": frozenset(("verdicts",)),
@@ -96,6 +97,10 @@ class Evidence:
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
         return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
+
+    def doubts(self, part: Part) -> bool:
+        """Return whether a reason, accepted or not, makes this part of the answer uncertain."""
+        return any(part in CODES[each.code] for each in self.reasons)
 
     def accepting(self, codes: Iterable[str]) -> Evidence:
         """Return the evidence with reasons of these codes accepted."""

@@ -58,6 +58,8 @@ class Observed:
     networks: dict[str, int] = field(default_factory=dict)
     #: Packets in ``truncated`` that their tunnel cut.
     cut_by_tunnel: int = 0
+    #: Malformed packets that are not in ``truncated``.
+    malformed: int = 0
     elsewhere: Elsewhere = Elsewhere()
 
     def __add__(self, other: Observed) -> Observed:
@@ -66,7 +68,7 @@ class Observed:
             networks[network] = networks.get(network, 0) + packets
         return Observed(
             self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks,
-            self.cut_by_tunnel + other.cut_by_tunnel,
+            self.cut_by_tunnel + other.cut_by_tunnel, self.malformed + other.malformed,
             self.elsewhere + other.elsewhere,
         )  # fmt: skip
 
@@ -81,7 +83,10 @@ def observed_by(plane: AccountingPlane) -> Observed:
         if row["family"]:
             length, prefix = (16, 64) if row["family"] == 6 else (4, 24)
             networks[str(ip_network((row["peer"][:length].tobytes(), prefix)))] = int(row["packets"])
-    return Observed(counters["two_way"], counters["one_way"], truncated, networks, counters["cut_by_tunnel"])
+    malformed = counters["reasons"][REASONS.index("malformed")] - counters["no_addresses"]
+    return Observed(
+        counters["two_way"], counters["one_way"], truncated, networks, counters["cut_by_tunnel"], malformed
+    )
 
 
 def elsewhere_of(engine: Engine) -> Elsewhere:
@@ -138,7 +143,9 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
     if not traffic.packets:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
-    directions = _directions(traffic, observed) if traffic.judged > traffic.local else ()
+    # The packets of a tunnel often have one direction, whatever is inside.
+    in_tunnels = any(each.code == "tunnels" and each.level == "no" for each in traffic.doubts)
+    directions = _directions(traffic, observed) if traffic.judged > traffic.local and not in_tunnels else ()
     return Evidence.of([
         *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
         *_elsewhere(traffic, observed.elsewhere), *traffic.doubts,
@@ -165,14 +172,15 @@ def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
 def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     listed = sorted(observed.networks.items(), key=lambda each: -each[1])[:LISTED_NETWORKS]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
-    command = "sgfast replay POLICY CAPTURE with the policy of these networks, or with --vpc or --decap"
+    command = "the policy of these networks, or --filter \"not net NETWORK\" if their packets belong to others"
     known = ""
     if (found := _known_elsewhere(traffic, [network for network, _ in listed])) is not None:
         network, vpc = found
         known = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
         command = f"sgfast replay POLICY CAPTURE --vpc {vpc}"
     if not traffic.judged:
-        question = known or ": is this the right policy, and the right --vpc?"
+        vpc_words = ", and the right --vpc" if traffic.vpc is not None else ""
+        question = known or f": is this the right policy{vpc_words}?"
         sentence = f"no packet touches an instance's address{question}"
         yield EvidenceReason("no-instance", "no", outside, share, sentence, command, tuple(listed))
     elif share >= MOSTLY:
@@ -196,18 +204,26 @@ def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceRe
     cut = observed.truncated - observed.cut_by_tunnel
     share = _share(cut, traffic.packets)
     if share >= SOME:
-        sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
+        sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) within their headers"
         yield EvidenceReason(
             "truncated", _level(share), cut, share, sentence, "tcpdump -s 0 -w CAPTURE.pcap, which keeps whole packets"
         )
     cut, share = observed.cut_by_tunnel, _share(observed.cut_by_tunnel, traffic.packets)
     if share >= SOME:
-        sentence = f"the mirror cut {cut:,} packets ({100 * share:.0f} %) before their ports or addresses"
+        sentence = f"the mirror cut {cut:,} packets ({100 * share:.0f} %) within their headers"
         command = (
-            "aws ec2 modify-traffic-mirror-session --traffic-mirror-session-id ID --remove-fields packet-length, or "
-            "another mirror's option that limits the length of packets"
+            "the mirror's option for the length of packets, such as aws ec2 modify-traffic-mirror-session "
+            "--traffic-mirror-session-id ID --remove-fields packet-length"
         )
         yield EvidenceReason("mirror-cut", _level(share), cut, share, sentence, command)
+    share = _share(observed.malformed, traffic.packets)
+    if share >= SOME:
+        sentence = (
+            f"{observed.malformed:,} packets ({100 * share:.0f} %) contradict themselves: perhaps a tool cut them, and "
+            "lost their length"
+        )
+        command = "tcpdump -s 0 -w CAPTURE.pcap, and no tool that rewrites the capture"
+        yield EvidenceReason("malformed", "partly", observed.malformed, share, sentence, command)
 
 
 def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
@@ -215,7 +231,7 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
     share = _share(one_way, one_way + two_way)
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
-        sentence = "the captures have no answer to any packet: perhaps they have only one direction of the traffic"
+        sentence = "no connection has packets of both ends: perhaps the captures have only one direction of the traffic"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
     elif share >= SOME_ONE_WAY:
         sentence = (

@@ -95,17 +95,16 @@ def test_a_check_reads_the_part_of_the_captures_that_it_is_told_to() -> None:
 def test_warnings_of_policies_and_captures_reach_the_answer() -> None:
     old, new = (dataclasses.replace(POLICY, warnings=(f"Mind the {word}.",)) for word in ("old", "new"))
     twice = [SHOP[1], SHOP[1]]
-    of_twice = ["260 packets with a timestamp up to", "238 of 489 packets checked are copi"]
     assert old.check().warnings == ("Mind the old.",)
-    own, *others = old.check(captures=twice).warnings
-    assert own == "Mind the old." and [len(others), *map(str.startswith, others, of_twice)] == [2, True, True]
+    own, other = old.check(captures=twice).warnings
+    assert own == "Mind the old." and other.startswith("260 packets with a timestamp up to")
     meant = [{"from": "web", "to": "group:nobody", "service": "tcp/1", "verdict": "deny"}]
     nobody = dataclasses.replace(old, security_groups=(*old.security_groups, library.SecurityGroup("nobody")))
     assert "no instance or address is in group:nobody" in nobody.check(expect=meant).warnings[1]
     assert old.diff(new).warnings == ("Mind the old.", "Mind the new.")
-    *own, backwards, copies = old.diff(new, twice).warnings
+    *own, backwards = old.diff(new, twice).warnings
     assert own == ["OLD, shop.yaml: Mind the old.", "NEW, shop.yaml: Mind the new."]
-    assert backwards.startswith(of_twice[0]) and copies.startswith(of_twice[1])
+    assert backwards.startswith("260 packets with a timestamp up to")
 
 
 def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> None:

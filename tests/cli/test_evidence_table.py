@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from captures import pcap_head, pcap_record
 from command import PCAPS, SHOP, sgfast, valid
-from frames import ends_of, ethernet, icmp, ip, tcp, udp
+from frames import ends_of, ethernet, icmp, ip, tcp, udp, wire_length
 from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import replay
@@ -144,7 +144,7 @@ def written(folder: Path, bad: Bad) -> tuple[str, list[str]]:
     for n, frames in enumerate(bad.captures):
         path = folder / f"bad{n}.pcap"
         records = [
-            pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=len(data))
+            pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=wire_length(data))
             for time_ns, data in frames
         ]
         path.write_bytes(pcap_head() + b"".join(records))

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import clusters
 import pytest
-from clusters import write
 from command import CLIENT, SERVER, SHOP, sgfast, write_policy
-from frames import ethernet, ip, tcp, udp
+from frames import ethernet, ip, tcp, udp, wire_length
 
 from sgfast import Reading, replay
 from sgfast.capture import open_capture
@@ -32,6 +32,10 @@ def frames_of(path: str) -> list[Frame]:
 
 
 SHOP_FRAMES = frames_of(SHOP[1])
+
+
+def write(path: Path, frames: Sequence[Frame]) -> Path:
+    return clusters.write(path, frames, wires=[wire_length(data) for _, data in frames])
 
 
 def shifted(frames: Sequence[Frame], ns: int) -> list[Frame]:

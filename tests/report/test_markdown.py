@@ -148,7 +148,7 @@ def test_the_wrong_policy_is_the_first_thing_that_the_comment_says() -> None:
     """SPEC 10.24."""
     found = replay(Policy(origin="other.yaml"), SHOP[1])
     assert sections(replay_markdown(found))[0].heading == (
-        "Cannot tell: no packet touches an instance's address: is this the right policy, and the right --vpc?"
+        "Cannot tell: no packet touches an instance's address: is this the right policy?"
     )
 
 

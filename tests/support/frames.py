@@ -191,6 +191,15 @@ def ends_of(packet: bytes) -> tuple[bytes, bytes]:
 # --- Below IP
 
 
+def wire_length(data: bytes) -> int:
+    """Return the length that an Ethernet frame had according to its IP header: shop.pcap has 128 bytes of packets."""
+    if data[12:14] == b"\x08\x00":
+        return max(len(data), 14 + int.from_bytes(data[16:18], "big"))
+    if data[12:14] == b"\x86\xdd":
+        return max(len(data), 54 + int.from_bytes(data[18:20], "big"))
+    return len(data)
+
+
 def ethernet(payload: bytes, ethertype: int | None = None, *, padding: int = 0) -> bytes:
     return bytes(12) + struct.pack(">H", announced(payload, ethertype)) + payload + bytes(padding)
 

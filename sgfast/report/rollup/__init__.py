@@ -414,7 +414,7 @@ class Rollup:
 
 def rollup_of(result: ReplayResult) -> Rollup:
     """Return the roll-up of a replay."""
-    return Rollup(result.policy, result.kinds, answers_unknown=not result.evidence.carries("answers"))
+    return Rollup(result.policy, result.kinds, answers_unknown=result.evidence.doubts("answers"))
 
 
 def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
