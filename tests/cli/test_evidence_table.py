@@ -74,6 +74,8 @@ class Bad:
     options: Sequence[str] = ()
     #: Bytes that are captured of each packet.
     snap: int | None = None
+    #: Whether the capture says how long the packets were.
+    keeps_length: bool = True
     policy: str | None = None
     #: Whether only numbers are uncertain.
     only_counts: bool = False
@@ -97,6 +99,7 @@ BAD: dict[str, Bad] = {
     "snap length 34": Bad("truncated", [SHOP_FRAMES], snap=34),
     "snap length 20": Bad("truncated", [SHOP_FRAMES], snap=20),
     "snap length 14": Bad("truncated", [OF_SHOP], snap=14),
+    "cut by a tool that lost their length": Bad("malformed", [OF_SHOP], snap=60, keeps_length=False),
     "no instances in the policy": Bad("no-instance", [SHOP_FRAMES], policy=NOBODY),
     "policy of another network": Bad("no-instance", [SHOP_FRAMES], policy=OTHERS),
     "nobody's packets only": Bad("no-instance", [strangers(200)]),
@@ -144,7 +147,7 @@ def written(folder: Path, bad: Bad) -> tuple[str, list[str]]:
     for n, frames in enumerate(bad.captures):
         path = folder / f"bad{n}.pcap"
         records = [
-            pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=wire_length(data))
+            pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=wire_length(data) if bad.keeps_length else None)
             for time_ns, data in frames
         ]
         path.write_bytes(pcap_head() + b"".join(records))
