@@ -128,7 +128,7 @@ class TrafficFacts:
     connections: int
     #: Whether all filters are stateful. Nobody follows what stateless ones allow.
     is_stateful: bool
-    #: None: the reference engine counts no such facts.
+    #: None: no packet was judged yet.
     observed: Observed | None
     #: Reasons that reading the captures gave.
     doubts: Sequence[EvidenceReason]

@@ -21,6 +21,7 @@ from sgfast.policy.model import Policy
 from sgfast.reference.clock import Clock
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
+from sgfast.replaying.evidence import Observed
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
@@ -206,6 +207,9 @@ class ReferenceRunner:
         ]
         result.first_time_ns = min(self.times, default=None)
         result.last_time_ns = max(self.times, default=None)
+        # Nobody follows connections in both directions here, so that their directions raise no doubt.
+        cut, malformed = self.reasons["truncated"], self.reasons["malformed"]
+        result.observed = Observed(two_way=1, truncated=cut, malformed=malformed)
         result.oddities = Oddities(
             self.clock.late, self.clock.most_late, self.clock.restarts, self.reasons["fragment"]
         )

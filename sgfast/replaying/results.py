@@ -281,7 +281,7 @@ class ReplayResult(Shown):
     oddities: Oddities = field(default_factory=lambda: Oddities())
     #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
-    #: Facts from which ``evidence`` follows. None: the reference engine counts no such facts.
+    #: Facts from which ``evidence`` follows. The reference engine counts only packets that are cut or malformed.
     observed: Observed | None = None
     #: Reasons to doubt the answer that reading the captures gave.
     doubts: tuple[EvidenceReason, ...] = ()

@@ -146,10 +146,10 @@ def written(folder: Path, bad: Bad) -> tuple[str, list[str]]:
     names = []
     for n, frames in enumerate(bad.captures):
         path = folder / f"bad{n}.pcap"
-        records = [
-            pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=wire_length(data) if bad.keeps_length else None)
-            for time_ns, data in frames
-        ]
+        records = []
+        for time_ns, data in frames:
+            length = wire_length(data) if bad.keeps_length else None
+            records.append(pcap_record(data[: bad.snap], time=divmod(time_ns // 1000, 1_000_000), wire=length))
         path.write_bytes(pcap_head() + b"".join(records))
         names.append(str(path))
     return policy, names
