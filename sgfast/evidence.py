@@ -118,7 +118,7 @@ def ended(sentence: str) -> str:
 
 
 def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
-    """Return the codes. Raise ArgumentError for one that there is not."""
+    """Return the codes as a tuple. Raise ArgumentError for an unknown code."""
     given = (codes,) if isinstance(codes, str) else tuple(codes)
     for code in given:
         if code not in CODES:

@@ -174,7 +174,7 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "the policy of these networks, or --filter \"not net NETWORK\" if their packets belong to others"
     known = ""
-    if (found := _known_elsewhere(traffic, [network for network, _ in listed])) is not None:
+    if (found := _vpc_that_owns(traffic, [network for network, _ in listed])) is not None:
         network, vpc = found
         known = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
         command = f"sgfast replay POLICY CAPTURE --vpc {vpc}"
@@ -188,7 +188,7 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
         yield EvidenceReason("out-of-scope", "partly", outside, share, sentence, command, tuple(listed))
 
 
-def _known_elsewhere(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str] | None:
+def _vpc_that_owns(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str] | None:
     """Return the first network that has an instance of a VPC that is not seen, and the VPC."""
     for network in map(ip_network, networks if traffic.vpc is not None else ()):
         if lowest(traffic.policy.owned_ranges[network.version], *range_of(network)) is None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from captures import pcap_head, pcap_record
 from command import PCAPS, SHOP, sgfast, valid
+from corpus import ROOT
 from frames import ends_of, ethernet, icmp, ip, tcp, udp, wire_length
 from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import replay
 from sgfast.capture import open_capture
+from sgfast.evidence import SOUND
 
 Capsys = pytest.CaptureFixture[str]
 Frame = tuple[int, bytes]
@@ -223,7 +225,7 @@ def test_check_and_suggest_by_a_bad_capture_say_so(capsys: Capsys, tmp_path: Pat
     assert found["evidence"]["conclusive"] != "no" or done.status == 1
 
 
-SOUND = {
+SOUND_RUNS = {
     "shop": (SHOP[0], [SHOP[1]], ()),
     "shop, first half": (SHOP[0], [SHOP[1]], ("--end", "7")),
     "shop, one host": (SHOP[0], [SHOP[1]], ("--filter", "host 10.0.0.5")),
@@ -234,14 +236,56 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", SOUND_RUNS)
 def test_sound_capture_raises_no_doubt(capsys: Capsys, name: str) -> None:
-    policy, captures, options = SOUND[name]
+    policy, captures, options = SOUND_RUNS[name]
     done = sgfast(capsys, "replay", policy, *captures, *options, "--json")
     assert json.loads(done.out)["evidence"] == {"conclusive": "yes", "reasons": []}
     if "--jobs" not in options:
         done = sgfast(capsys, "diff", policy, PROPOSED, *captures, *options, "--json")
         assert json.loads(done.out)["evidence"] == {"conclusive": "yes", "reasons": []}
+
+
+#: Captures of the corpus, and the address in most of their packets.
+SOUND_OF_CORPUS = {
+    "pcaps/chrissanders-packets/tcp_ports.pcapng": "172.16.16.128",
+    "pcaps/nDPI/default/pcap/gnutella.pcap": "10.0.2.15",
+    "pcaps/nDPI/default/pcap/teamspeak3.pcap": "193.31.25.70",
+    "pcaps/zeek/ftp/bigtransfer.pcap": "192.168.56.1",
+    "pcaps/zeek/wikipedia-filtered-plus-udp.pcap": "141.142.220.118",
+    "pcaps/nDPI/default/pcap/dns_fragmented.pcap": "2001:470:1f0b:16b0:20c:29ff:fe7c:a4cb",
+    "pcaps/zeek/pop3/pop3.pcap": "192.168.0.4",
+    "pcaps/nDPI/default/pcap/amqp.pcap": "127.0.0.1",
+    "pcaps/nDPI/default/pcap/kerberos.pcap": "172.16.8.201",
+    "pcaps/tcpdump/forces2.pcap": "192.168.1.142",
+    "pcaps/zeek/sip/wireshark.pcap": "192.168.1.2",
+    "pcaps/zeek/ftp/ipv4.pcap": "141.142.220.235",
+    "pcaps/zeek/ftp/ipv6.pcap": "2001:470:1f11:81f:c999:d94:aa7c:2e3e",
+    "pcaps/zeek/snmp/snmpv1_get.pcap": "172.31.19.54",
+    "pcaps/zeek/tls/ocsp-revoked.pcap": "192.168.6.109",
+    "pcaps/zeek/workshop_2011_browse.pcap": "10.0.2.15",
+    "pcaps/nDPI/default/pcap/webdav.pcap": "192.168.16.173",
+    "pcaps/zeek/http/http-body-match.pcap": "192.0.2.42",
+    "pcaps/nDPI/default/pcap/whatsapp_voice_and_message.pcap": "10.8.0.1",
+    "pcaps/zeek/http/docker-http-upgrade.pcap": "192.168.122.1",
+    "pcaps/arkime/mpls-basic.pcap": "10.1.2.1",
+    "pcaps/arkime/tcp-reassembly-synthetic.pcap": "10.180.156.1",
+    "pcaps/arkime/smtp-decrypted.pcap": "45.0.0.15",
+    "pcaps/zeek/var-services-std-ports.pcap": "172.16.238.131",
+}
+
+
+@pytest.mark.skipif(not ROOT.exists(), reason="the corpus is not here")
+@pytest.mark.parametrize("name", SOUND_OF_CORPUS)
+def test_sound_capture_of_the_corpus_raises_no_doubt(name: str) -> None:
+    """With an instance at the address, in a group that allows everything."""
+    rules = [
+        {"direction": direction, "ethertype": family, "protocol": "all"}
+        for direction in ("inbound", "outbound") for family in ("IPv4", "IPv6")
+    ]  # fmt: skip
+    instances = [{"name": "web-1", "addresses": [SOUND_OF_CORPUS[name]], "security_groups": ["web"]}]
+    policy = {"version": 1, "security_groups": [{"name": "web", "rules": rules}], "instances": instances}
+    assert replay(policy, ROOT / name).evidence == SOUND
 
 
 def test_jobs_and_going_on_give_the_same_evidence(capsys: Capsys, tmp_path: Path) -> None:
