@@ -1,4 +1,4 @@
-"""What the GitHub Action does (action.yml, SPEC 15.6): it compares, tests and checks policies, and reports it.
+"""The GitHub Action (action.yml, SPEC 15.6): it compares, tests and checks policies, and reports the results.
 
 All inputs are environment variables, which action.yml sets. The report goes to the job's summary and, with a token,
 into a comment of the pull request; the findings go into a file of SARIF.
@@ -30,7 +30,7 @@ MOST_CHARACTERS = 65_000
 MOST_OF_A_NAME = 60
 #: The files of the report are written here, outside the checkout.
 FOLDER = Path(os.environ.get("RUNNER_TEMP") or ".")
-#: How many expectations and findings are listed.
+#: The most expectations and findings that are listed.
 TOP = 20
 #: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
 COMMENTS = """
@@ -101,7 +101,7 @@ class Report:
         self._errors: list[list[str]] = []
 
     def sgfast(self, *arguments: str) -> str | None:
-        """What a command prints; None if it could not do its work."""
+        """Return the output of a command, or None if the command could not do its work."""
         out, err = StringIO(), StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             status = run(arguments)
@@ -113,7 +113,7 @@ class Report:
         lines = [line for line in err.getvalue().splitlines() if line.startswith("sgfast: ")]
         errors = [line for line in lines if not line.startswith("sgfast: warning: ")]
         errors = errors or [f"ended with status {status}"]
-        # What is wrong with a policy keeps several commands from their work.
+        # An invalid policy keeps several commands from their work.
         if errors not in self._errors:
             self._errors.append(errors)
             annotate("error", "\n".join(errors))
@@ -142,7 +142,7 @@ def compare(report: Report, old: str, new: str, plan: str, captures: list[str], 
 
 
 def connections(result: dict[str, Any]) -> str:
-    """What an expectation is about."""
+    """Return the ends and the services of a proved expectation, in words."""
     return f"{', '.join(result['from'])} to {', '.join(result['to'])}: {', '.join(result['service'])}"
 
 

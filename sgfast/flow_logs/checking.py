@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from ipaddress import ip_address
 from typing import Literal
 
 from sgfast.errors import AmbiguousAddress
@@ -31,21 +29,19 @@ from sgfast.evidence import Evidence, known_codes
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
 from sgfast.flow_logs.evidence import evidence_of_records, largest_networks
 from sgfast.flow_logs.judging import Judge, OpenerVerdict
+from sgfast.flow_logs.record_vpcs import MOST_INTERFACES, RecordVpcs
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
-from sgfast.policy.other_vpcs import owners_anywhere
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
 #: Memory limits: the maximum number of remembered connections; of waiting records, and of rejected records that
-#: services hold; of services; of interfaces; of networks; of addresses whose VPCs are known.
+#: services hold; of services; of networks.
 MOST_CONVERSATIONS = 1 << 17
 MOST_WAITING = 1 << 16
 MOST_SERVICES = 1 << 16
-MOST_INTERFACES = 1 << 16
 MOST_NETWORKS = 1 << 16
-MOST_ADDRESSES = 1 << 16
 #: The number of packets from one peer to one service that must be rejected, with none accepted, before the rules count
 #: as the cause. Malformed packets and fragments of incomplete datagrams are rejected too.
 ENOUGH_PACKETS = 8
@@ -170,10 +166,7 @@ class _Checker:
         #: Packets of records between addresses that no instance has, by the first bytes of each address: 3 (/24), or 8
         #: (/64) of IPv6.
         self._networks: Counter[bytes] = Counter()
-        #: The VPCs in which an instance owns an address.
-        self._vpcs_with = lru_cache(MOST_ADDRESSES)(partial(_vpcs_with, policy))
-        #: The VPCs that interfaces may be in, if two VPCs own an address.
-        self._interface_vpcs: dict[str, frozenset[str]] = {}
+        self._vpcs = RecordVpcs(policy)
         self._conversations: OrderedDict[tuple[object, ...], Conversation] = OrderedDict()
         self._services: OrderedDict[tuple[object, ...], _Service] = OrderedDict()
         #: The number of rejected records that the services hold.
@@ -255,7 +248,7 @@ class _Checker:
     def _whose(self, record: Record) -> tuple[int, bool] | None:
         """Return the number of the record's instance, and whether the record is inbound to it. Returns None after
         counting the record as out of scope or undecided."""
-        vpc = self._vpc if not self._judge.needs_vpc else self._vpc_of(record)
+        vpc = self._vpc if not self._judge.needs_vpc else self._vpcs.vpc_of(record, self._numbers.get(record.interface))
         if vpc is None and self._judge.needs_vpc:
             self.result.undecided[SEVERAL_VPCS] += 1
             return None
@@ -294,31 +287,10 @@ class _Checker:
             if prefix in networks or len(networks) < MOST_NETWORKS:
                 networks[prefix] += record.packets
 
-    def _vpc_of(self, record: Record) -> str | None:
-        """The VPC in which the record's addresses are looked up: that of its interface's instance, or of an end that
-        only one VPC has, or whose peer only one VPC has. None: several VPCs have both.
-        """
-        named = self._numbers.get(record.interface)
-        if named is not None:
-            return self._judge.instances[named].vpc
-        ends = [self._vpcs_with(end) for end in (record.src, record.dst)]
-        both = [
-            [vpc for vpc in here if not there or any(self._policy.connected(vpc, other) for other in there)]
-            for here, there in (ends, ends[::-1])
-        ]
-        found = frozenset(vpc for vpcs in (both if any(both) else ends) for vpc in vpcs)
-        known = self._interface_vpcs.get(record.interface, found) & found
-        is_known = record.interface in self._interface_vpcs or len(self._interface_vpcs) < MOST_INTERFACES
-        if found and record.interface and is_known:
-            self._interface_vpcs[record.interface] = known
-        if len(both[0]) <= 1 and len(both[1]) <= 1 and any(both) == any(ends):
-            return (both[0] or both[1] or [self._policy.vpcs[0].name])[0]
-        return next(iter(known)) if len(known) == 1 else None
-
     def _is_elsewhere(self, instance: int, peer: bytes) -> bool:
         """Whether only instances of VPCs own the peer's address that the instance's VPC does not see."""
         vpc = self._judge.instances[instance].vpc if self._judge.needs_vpc else self._vpc
-        return self._judge.compiled(vpc).classifier.owner_of(peer) < 0 and bool(self._vpcs_with(peer))
+        return self._judge.compiled(vpc).classifier.owner_of(peer) < 0 and bool(self._vpcs.with_address(peer))
 
     def _narrow(self, interface: str, ends: frozenset[int]) -> frozenset[int]:
         before = self._interfaces.get(interface)
@@ -608,10 +580,6 @@ class _Checker:
         self.result.networks = largest_networks(self._networks)
         self.result.disagreements = [disagreement for _, _, disagreement in self._found[:LISTED]]
         return self.result
-
-
-def _vpcs_with(policy: Policy, address: bytes) -> list[str]:
-    return [owner.vpc for owner in owners_anywhere(policy, ip_address(address))]
 
 
 def _is_syn(record: Record) -> bool:

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from sgfast.compiler import Compiler
 from sgfast.engine import Engine, is_multicast
-from sgfast.errors import AmbiguousAddress, ArgumentError, PolicyError
+from sgfast.errors import ArgumentError, PolicyError
 from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
@@ -34,9 +33,10 @@ from sgfast.policy.model import (
     Policy,
     Rule,
 )
-from sgfast.policy.other_vpcs import elsewhere_text, owner_in, owners_elsewhere, owners_text
+from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
+from sgfast.reaching.home_vpc import engine_about, home_vpc
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict
@@ -172,7 +172,7 @@ def explain(
     addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
-    engine = engine_about(policy, vpc_name(policy, vpc) or _home(policy, *named), named)
+    engine = engine_about(policy, vpc_name(policy, vpc) or home_vpc(policy, *named), named)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
@@ -197,29 +197,6 @@ def explain(
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
     return explain_opener(policy, engine, src, dst, service, sport, choices, assumed, accepted)
-
-
-def engine_about(
-    policy: Policy, vpc: str | None, ends: Sequence[Address | Instance], compiler: Compiler | None = None
-) -> Engine:
-    """Return an engine for packets between two ends. If peers of the VPC own one address, it knows only instances that
-    have an address of the ends, and of an end that is an instance, only those of its VPC. Raises AmbiguousAddress if
-    even then two own an address.
-    """
-    try:
-        return Engine(policy, vpc=vpc, compiler=compiler)
-    except AmbiguousAddress:
-        near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
-        return Engine(having(policy, instances=near), vpc=vpc)
-
-
-def _has_addresses_of(instance: Instance, end: Address | Instance) -> bool:
-    if isinstance(end, Instance):
-        return instance.vpc == end.vpc and any(
-            one.version == other.version and one.overlaps(other)
-            for one in instance.addresses for other in end.addresses
-        )  # fmt: skip
-    return any(end in network for network in instance.addresses)
 
 
 def explain_opener(
@@ -361,41 +338,6 @@ def _check_fields(
     ):  # fmt: skip
         if value is not None and not 0 <= value <= top:
             raise ArgumentError(f"{field} must be 0 to {top}, not {value}")
-
-
-def _home(policy: Policy, source: Address | Instance, destination: Address | Instance) -> str:
-    """Return the VPC in which addresses are looked up if the caller names none: that of the source's instance, or else
-    of the destination's (SPEC 12.1). Raises AmbiguousAddress if only an address could name the VPC and several have it.
-    """
-    if isinstance(source, Instance):
-        return source.vpc
-    if isinstance(destination, Instance):
-        owners = [each for each in _owners(policy, source) if policy.connected(each.vpc, destination.vpc)]
-        if any(owner.vpc == destination.vpc for owner in owners):
-            return destination.vpc  # its own addresses hide those of its peers
-        _refuse_several(policy, source, owners)
-        return owners[0].vpc if owners else destination.vpc
-    senders = _owners(policy, source)
-    receivers = [] if is_multicast(destination) else _owners(policy, destination)
-    for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
-        near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
-        _refuse_several(policy, address, near or owners)
-        if owners:
-            return (near or owners)[0].vpc
-    return policy.vpcs[0].name  # no filter judges the packet, whichever VPC it is in
-
-
-def _owners(policy: Policy, address: Address) -> list[Instance]:
-    return [owner for vpc in policy.vpcs if (owner := owner_in(policy, vpc.name, address)) is not None]
-
-
-def _refuse_several(policy: Policy, address: Address, owners: Sequence[Instance]) -> None:
-    if len(owners) > 1:
-        raise AmbiguousAddress(
-            f"{policy.origin}: {address} is an address of instance {owners[0].name!r} (VPC {owners[0].vpc!r}) and "
-            f"of instance {owners[1].name!r} (VPC {owners[1].vpc!r}): name the VPC that is meant (--vpc), or an "
-            "instance"
-        )
 
 
 def _ends(

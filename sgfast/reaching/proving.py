@@ -28,7 +28,8 @@ from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching.contradiction import Opener, first_contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.explaining import Explained, engine_about, explain_opener, sentence
+from sgfast.reaching.explaining import Explained, explain_opener, sentence
+from sgfast.reaching.home_vpc import engine_about
 from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions

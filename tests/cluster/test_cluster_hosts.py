@@ -268,7 +268,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
     s3fs.S3FileSystem.clear_instance_cache()
     with suppress(FileExistsError):
-        # Servers in one process share their buckets, so that it may exist already.
+        # Servers in one process share their buckets, so the bucket may exist already.
         s3fs.S3FileSystem().mkdir("mirror")
     yield "s3://mirror"
     thread.stop()

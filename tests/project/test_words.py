@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("sgfast", "benchmarks", "tests")
+FOLDERS = ("sgfast", "benchmarks", "tests", ".github")
 
 #: A docstring, or a comment that does not go on from the line before.
 FRAGMENT = re.compile(r'(?:^\s*r?"""|^(?!\s*#).*  # |^\s*#:? )(?:What|How|Which|Of|So many|Those)\b')
