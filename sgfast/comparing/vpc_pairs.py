@@ -19,7 +19,7 @@ from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Oddities
-from sgfast.replaying.vpc_mapping import VpcMapping, refuse_too_many, seen_from
+from sgfast.replaying.vpc_mapping import VpcMapping, first_vpc, refuse_too_many, seen_from
 from sgfast.system.names import printable
 
 #: The marks that assign packets to a VPC, in order of precedence: the policy's key, and the field of ``Vpc``.
@@ -50,13 +50,14 @@ class VpcPairs:
         ]
         #: The mapping of packets to VPCs, which both policies share. The second mapping is only made to check the
         #: policy.
-        self.vpc_mapping, _ = (VpcMapping(policy) for policy in self._policies)
+        before, after = self._policies
+        self.vpc_mapping, _ = VpcMapping(before, after), VpcMapping(after)
         self._options, self._hash_key = options, hash_key
         self._dealer = Dealer(len(vpcs))
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._pairs: dict[int, Pair] = {}
         self._judged = 0
-        self._pair_of_vpc(next(n for n, vpc in enumerate(vpcs) if vpc.is_mapped))
+        self._pair_of_vpc(first_vpc(self._policies[0]))
 
     @property
     def pairs(self) -> list[Pair]:

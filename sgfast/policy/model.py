@@ -345,6 +345,22 @@ class Policy:
         }
 
     @cached_property
+    def shares_addresses(self) -> bool:
+        """Whether instances of two VPCs own one address (SPEC 7.1)."""
+        spans = sorted(
+            (network.version, int(network.network_address), -int(network.broadcast_address), instance.vpc)
+            for instance in self.instances for network in instance.addresses
+        ) if len(self.vpcs) > 1 else ()  # fmt: skip
+        # Prefixes are nested or disjoint, so only the widest prefix around the current one matters.
+        widest = (0, 0, "")
+        for version, first, minus_last, vpc in spans:
+            if version > widest[0] or first > widest[1]:
+                widest = version, -minus_last, vpc
+            elif vpc != widest[2]:
+                return True
+        return False
+
+    @cached_property
     def group_of_rule(self) -> dict[str, str]:
         """The name of each rule's group, by the rule's id."""
         return {rule.id: group.name for group in self.security_groups for rule in group.rules}

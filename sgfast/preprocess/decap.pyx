@@ -45,7 +45,8 @@ cdef class Decapsulation:
 
     Raises ValueError for an unknown name. ``counts``: tunnels removed so far, by kind. ``too_deep``: frames with more
     than ``MOST_TUNNELS`` tunnels. With ``marks``, ``apply`` also sets ``Frame.vpc``: to the VPC of the innermost tunnel
-    with a known VNI, or else of the innermost known VLAN. If none is known, the value set by the reader stays.
+    with a known VNI, or else of the innermost known VLAN. If none is known, the value set by the reader stays, or the
+    addresses say it.
     """
 
     cdef uint32_t wanted
@@ -94,6 +95,8 @@ cdef class Decapsulation:
                 by_vni = vpc if vpc else by_vni
         if marked:
             frame.vpc = by_vni if by_vni else by_vlan if by_vlan else frame.vpc
+            if frame.vpc == 0 and self.marks.ipv4 is not None:
+                frame.vpc = self.marks.by_addresses(frame)
 
 
 cdef inline bint is_plausible(const Frame* inner, Kind kind) noexcept nogil:

@@ -3,9 +3,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
+from sgfast.core.classify.cidr_trie import CidrTrie
+
+SEVERAL_VPCS: int
+NO_VPC_OWNS: int
 
 class VpcMarks:
     def __init__(self, vnis: dict[int, int], vlans: dict[int, int]) -> None: ...
+    def add_owners(self, ipv4: CidrTrie, ipv6: CidrTrie, without_ip: int, of_nobody: int) -> None: ...
 
 class Dealer:
     began_ns: int

@@ -2,14 +2,24 @@
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from sgfast.core.base.clock cimport CLOCK_END, MAX_LATE_NS, Clock, advance_clock
 from sgfast.core.base.frames cimport FrameBatch
-from sgfast.core.base.intrinsics cimport be16
+from sgfast.core.base.intrinsics cimport be16, be32, be64
+from sgfast.core.classify.cidr_trie cimport CidrTrie, find_ipv4, find_ipv6
 from sgfast.core.wire.link cimport find_tags
+from sgfast.preprocess.ip_digest cimport find_ip_packet
 from sgfast.preprocess.tunnels cimport is_vlan
+
+
+cdef enum:
+    # Instead of the number of the VPC that owns an address. Both are greater than any number.
+    OWNED_BY_SEVERAL = 0x7FFFFFFE
+    OWNED_BY_NONE = 0x7FFFFFFF
+
+SEVERAL_VPCS, NO_VPC_OWNS = OWNED_BY_SEVERAL, OWNED_BY_NONE
 
 
 cdef class VpcMarks:
@@ -34,6 +44,33 @@ cdef class VpcMarks:
     def __dealloc__(self):
         free(self.vnis)
         free(self.vpc_of_vni)
+
+    def add_owners(self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, uint32_t without_ip, uint32_t of_nobody):
+        """Let addresses name the VPC of packets that no mark names.
+
+        Values of the tries, and ``of_nobody`` for packets between addresses without an owner: the number of a VPC,
+        ``SEVERAL_VPCS``, or in tries ``NO_VPC_OWNS``. ``without_ip``: the VPC of packets without IP addresses.
+        """
+        self.ipv4, self.ipv6, self.without_ip, self.of_nobody = ipv4, ipv6, without_ip, of_nobody
+
+    cdef uint32_t by_addresses(self, const Frame* frame) noexcept nogil:
+        # Returns 0 if no end is owned in one VPC only. The answer is the same in both directions of a connection. Of
+        # two VPCs, it is the first one: if they are peered, it sees both, and if not, 10.27 tells of it.
+        cdef bint ipv6
+        cdef uint32_t length, source, destination
+        cdef const uint8_t* ip = find_ip_packet(frame, &ipv6, &length)
+        if ip == NULL:
+            return self.without_ip + 1
+        if ipv6:
+            source = find_ipv6(&self.ipv6.trie, be64(ip + 8), be64(ip + 16))
+            destination = find_ipv6(&self.ipv6.trie, be64(ip + 24), be64(ip + 32))
+        else:
+            source = find_ipv4(&self.ipv4.trie, be32(ip + 12))
+            destination = find_ipv4(&self.ipv4.trie, be32(ip + 16))
+        cdef uint32_t owner = min(source, destination)
+        if owner == OWNED_BY_NONE:
+            owner = self.of_nobody
+        return owner + 1 if owner < OWNED_BY_SEVERAL else 0
 
     cdef uint32_t by_vni(self, uint32_t vni) noexcept nogil:
         cdef Py_ssize_t low = 0

@@ -190,12 +190,16 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
 
 def _vpc_that_owns(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str] | None:
     """Return the first network that has an instance of a VPC that is not seen, and the VPC."""
-    for network in map(ip_network, networks if traffic.vpc is not None else ()):
-        if lowest(traffic.policy.owned_ranges[network.version], *range_of(network)) is None:
+    policy = traffic.policy
+    if traffic.vpc is None:
+        return None
+    seen = set(policy.connected_vpcs[traffic.vpc])
+    unseen = [instance for instance in policy.instances if instance.vpc not in seen]
+    for network in map(ip_network, networks if unseen else ()):
+        if lowest(policy.owned_ranges[network.version], *range_of(network)) is None:
             continue
-        for instance in traffic.policy.instances:
-            has_some = any(each.prefixlen and each.overlaps(network) for each in instance.addresses)
-            if has_some and not traffic.policy.connected(instance.vpc, str(traffic.vpc)):
+        for instance in unseen:
+            if any(each.prefixlen and each.overlaps(network) for each in instance.addresses):
                 return str(network), instance.vpc
     return None
 

@@ -161,8 +161,8 @@ class ReplayOptions:
                 raise ArgumentError("the reference model uses one thread: use the fast engine for jobs")
 
     def is_mapped(self, policy: Policy) -> bool:
-        """Return whether the policy maps packets to VPCs (SPEC 7.1) and ``vpc`` does not override this."""
-        return policy.is_mapped and self.vpc is None
+        """Return whether marks or addresses map packets to VPCs (SPEC 7.4), and ``vpc`` does not override this."""
+        return self.vpc is None and (policy.is_mapped or policy.shares_addresses)
 
     def change_file(self) -> ChangeFile | None:
         """Return ``changes`` as a change file, after reading it if necessary. Raises PolicyError if it is unusable."""

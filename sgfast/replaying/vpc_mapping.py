@@ -1,4 +1,4 @@
-"""Assign packets to VPCs by a policy's marks (SPEC 7.1)."""
+"""Assign packets to VPCs by a policy's marks, or by their addresses (SPEC 7.4)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 
-from sgfast.algebra.addresses import owned_prefixes
+import numpy as np
+
+from sgfast.algebra.addresses import owned_prefixes, range_of, span_of
 from sgfast.capture.interfaces import InterfaceMarks
+from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.errors import AmbiguousAddress, ArgumentError, CaptureError, PolicyError
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import similar, vpc_name
-from sgfast.policy.model import Policy
-from sgfast.preprocess.vpcs import VpcMarks
+from sgfast.policy.model import Network, Policy, Vpc
+from sgfast.preprocess.vpcs import NO_VPC_OWNS, SEVERAL_VPCS, VpcMarks
 from sgfast.replaying.options import ReplayOptions
 from sgfast.system.names import printable
 
@@ -27,10 +31,12 @@ MOST_VNI = (1 << 24) - 1
 class VpcMapping:
     """The marks that assign packets to a policy's VPCs. VPCs are numbered by their position in the policy.
 
-    Raises AmbiguousAddress if a mapped VPC has peers that share an address, because its packets could not be judged.
+    If VPCs share addresses, packets without a mark are assigned by their addresses. ``other``: a policy with the same
+    VPCs, whose instances' addresses count, too. Raises AmbiguousAddress if a mapped VPC has peers that share an
+    address, because its packets could not be judged.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, other: Policy | None = None) -> None:
         peers = Counter(name for pair in policy.peerings for name in pair)
         for vpc in policy.vpcs:
             if vpc.is_mapped and peers[vpc.name] > 1:
@@ -40,6 +46,9 @@ class VpcMapping:
             {vni: n for n, vpc in enumerate(policy.vpcs) for vni in vpc.vnis},
             {vlan: n for n, vpc in enumerate(policy.vpcs) for vlan in vpc.vlans},
         )
+        policies = (policy,) if other is None else (policy, other)
+        if any(each.shares_addresses for each in policies):
+            self.marks.add_owners(*_owners(policies), first_vpc(policy), _vpc_of_nobody(policies))
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
     @property
@@ -61,6 +70,44 @@ class VpcMapping:
                 "change one of them"
             )
         return found[0] + 1 if found else 0
+
+
+def _owners(policies: Sequence[Policy]) -> tuple[CidrTrie, CidrTrie]:
+    """Return the owners of addresses, as ``VpcMarks.add_owners`` takes them. Routers, which have all addresses, do not
+    count (SPEC 7.4).
+    """
+    vpcs: dict[Network, set[int]] = {}
+    number = {vpc.name: n for n, vpc in enumerate(policies[0].vpcs)}
+    for instance in chain.from_iterable(policy.instances for policy in policies):
+        for network in instance.addresses:
+            if network.prefixlen:
+                vpcs.setdefault(network, set()).add(number[instance.vpc])
+    tries = []
+    for version in (4, 6):
+        networks = sorted((each for each in vpcs if each.version == version), key=span_of)
+        owners: list[int] = []
+        around: list[tuple[int, int]] = []      # the last address and the owner of the prefixes around the current one
+        for network in networks:
+            first, last = range_of(network)
+            while around and around[-1][0] < first:
+                around.pop()
+            found = {owner for _, owner in around[-1:]} | vpcs[network]
+            owners.append(found.pop() if len(found) == 1 else SEVERAL_VPCS)
+            around.append((last, owners[-1]))
+        prefixes = np.frombuffer(b"".join(each.network_address.packed.ljust(16, b"\0") for each in networks), np.uint8)
+        lengths = [each.prefixlen for each in networks]
+        tries.append(CidrTrie(version == 6, prefixes, lengths, owners, NO_VPC_OWNS))
+    return tries[0], tries[1]
+
+
+def _vpc_of_nobody(policies: Sequence[Policy]) -> int:
+    """Return the VPC of packets between addresses that no instance but a router owns: that of the router."""
+    routers = {
+        instance.vpc for policy in policies for instance in policy.instances
+        if not all(network.prefixlen for network in instance.addresses)
+    }  # fmt: skip
+    found = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(policies[0])}
+    return found.pop() if len(found) == 1 else SEVERAL_VPCS
 
 
 def with_vnis(policy: Policy, texts: Sequence[str]) -> Policy:
@@ -95,7 +142,10 @@ def seen_from(policy: Policy, vpc: int) -> str | None:
     try:
         owned_prefixes(policy, None)
     except AmbiguousAddress as error:
-        raise AmbiguousAddress(f"{error}; some packets match no vni, vlan, interface or file of a VPC") from error
+        marks = ", and match no vni, vlan, interface or file of a VPC" if policy.is_mapped else ""
+        raise AmbiguousAddress(
+            f"{error}; there are packets of which no address is owned in one VPC only{marks}"
+        ) from error
     return None
 
 
@@ -108,7 +158,30 @@ def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
     """Return the VPCs from which packets may be seen; None in the list means all VPCs."""
     if not options.is_mapped(policy):
         return [options.vpc]
-    return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
+    # A change cannot add an address if addresses name the VPCs, as captures are read before it is applied.
+    shared = [None, *(vpc.name for vpc in policy.vpcs if _is_clear(policy, vpc))] if policy.shares_addresses else []
+    return shared + [vpc.name for vpc in policy.vpcs if vpc.is_mapped and vpc.name not in shared]
+
+
+def first_vpc(policy: Policy) -> int:
+    """Return the number of the VPC that judges packets of no VPC, and that has an engine even without packets: the
+    first one with marks, or else the first one whose peers share no address.
+
+    Raises AmbiguousAddress if there is none.
+    """
+    for n, vpc in enumerate(policy.vpcs):
+        if vpc.is_mapped or (not policy.is_mapped and _is_clear(policy, vpc)):
+            return n
+    owned_prefixes(policy, policy.vpcs[0].name)
+    raise AssertionError("the addresses of the first VPC's peers are not shared")
+
+
+def _is_clear(policy: Policy, vpc: Vpc) -> bool:
+    try:
+        owned_prefixes(policy, vpc.name)
+    except AmbiguousAddress:
+        return False
+    return True
 
 
 def refuse_too_many(policy: Policy, existing: int, *, engines: int = 1) -> None:

@@ -27,7 +27,7 @@ from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.replay_snapshot import Dealt, Earlier, Resumed
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc
-from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
+from sgfast.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
 
 
 class VpcRunner:
@@ -63,7 +63,7 @@ class VpcRunner:
         if resumed is not None and resumed.dealt is not None:
             self._go_on(resumed.engines, resumed.earlier, resumed.dealt)
         # At least one engine is needed: even without packets, the result lists rules and verdicts.
-        self._runner(next(n for n, vpc in enumerate(policy.vpcs) if vpc.is_mapped))
+        self._runner(first_vpc(policy))
         self._begin_sinks()
 
     def _go_on(self, engines: Sequence[Engine], earlier: Earlier, dealt: Dealt) -> None:

@@ -240,7 +240,7 @@ def test_overlaps_are_no_error_as_long_as_every_packet_has_a_mark(
     bad = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 9), name="bad.pcap")
     run = sgfast(capsys, "replay", policy, bad, "--decap", "vxlan")
     assert run.status == 2 and "overlap: " in run.one_line()
-    assert "some packets match no vni, vlan, interface or file of a VPC" in run.err
+    assert "no address is owned in one VPC only, and match no vni, vlan, interface or file of a VPC" in run.err
     for arguments in (("replay", policy, bad, "--engine", "reference"), ("diff", policy, policy, bad)):
         assert sgfast(capsys, *arguments, "--decap", "vxlan").err == run.err
 

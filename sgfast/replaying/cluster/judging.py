@@ -24,7 +24,7 @@ from sgfast.replaying.cluster.rows import RowsFile, RowsWriter, as_bytes
 from sgfast.replaying.cluster.storage import Folder, Reader, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
-from sgfast.replaying.vpc_mapping import refuse_too_many, seen_from
+from sgfast.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
 
 #: A time that no clock reaches.
 NEVER = (1 << 63) - 1
@@ -127,7 +127,7 @@ class ShardRunner:
     def begin(self) -> None:
         """Make at least one engine, because changes are applied and rules are counted even without packets."""
         if self._is_mapped:
-            self.judge_of(next(n for n, vpc in enumerate(self._vpcs, 1) if vpc.is_mapped))
+            self.judge_of(first_vpc(self._policy) + 1)
 
     def judge_of(self, vpc: int) -> RecordJudge:
         """Return the judge of a VPC, which is a number as in ``Frame.vpc``. Makes its engine if needed."""
