@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from sgfast.capture import Damage
@@ -169,7 +170,7 @@ class DiffResult:
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
 
-    @property
+    @cached_property
     def evidence(self) -> Evidence:
         """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
         not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)

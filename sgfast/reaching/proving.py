@@ -111,9 +111,6 @@ class Proof(Shown):
         """Reasons to doubt that the proof covers what is meant (SPEC 10.27)."""
         return Evidence.of([*self._about_nobody(), *self._elsewhere()]).accepting(self.accepted_evidence)
 
-    def accepts(self, code: str) -> bool:
-        return code in self.accepted_evidence
-
     def _about_nobody(self) -> Iterator[EvidenceReason]:
         empty, total = len(self.of("empty")), len(self.outcomes)
         if empty:

@@ -300,6 +300,7 @@ class ReplayResult(Shown):
     @property
     def evidence(self) -> Evidence:
         """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
+        # Computed at each access, as `hold_against` may change `expected` after the first one.
         outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))

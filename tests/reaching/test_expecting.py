@@ -90,11 +90,14 @@ def test_a_name_that_is_nobody_ends_before_a_packet_is_read(tmp_path: Path) -> N
 def test_a_result_that_was_looked_at_before_says_what_is_meant_afterwards(tmp_path: Path) -> None:
     policy = parse_policy(POLICY.replace("203.0.113.5", SERVER))
     result = replay(policy, [write_capture(tmp_path, *answered(1001, 22), *answered(1003, 443))])
-    assert len(result.broken) == 2
-    meant = parse_expectations("expect: [{from: internet, to: web, service: tcp/22, verdict: deny}]")
+    assert len(result.broken) == 2 and result.evidence.conclusive == "yes"
+    denied = "{from: internet, to: web, service: tcp/22, verdict: deny}"
+    strangers = "{from: 192.0.2.0/24, to: 198.51.100.9, service: all, verdict: allow}"
+    meant = parse_expectations(f"expect: [{denied}, {strangers}]")
     before = result.kinds
     hold_against(result, Expectations(policy, meant))
     assert [kind.service.port for kind in result.broken] == [443]
+    assert [each.code for each in result.evidence.reasons] == ["about-nobody"]
     # The kinds from before the call have not changed.
     assert int(before.rows["broken"].sum()) == 2
 

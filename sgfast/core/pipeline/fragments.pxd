@@ -36,8 +36,9 @@ from sgfast.core.fragments.datagrams cimport (
     take_held,
 )
 from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row, find_owners
+from sgfast.core.pipeline.packet_tallies cimport tally_denial
 from sgfast.core.pipeline.plane cimport Plane
-from sgfast.core.pipeline.slow_path cimport finish, tally_denial
+from sgfast.core.pipeline.slow_path cimport finish
 from sgfast.core.pipeline.without_key cimport judge_packet
 from sgfast.core.tallies.disconnects cimport follows_cut
 

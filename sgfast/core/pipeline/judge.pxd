@@ -56,7 +56,7 @@ cdef struct PacketContext:
     uint8_t present         # the value of Entry.present for the packet's key, by the owners found
     uint8_t owners_known
     uint8_t wants_word
-    # Fields that slow_path.pxd sets:
+    # Fields that slow_path.pxd sets, or a module that it calls:
     uint16_t word           # the outcome word so far (types.pxd)
     # Whether the initiator of the connection that the packet began, or would have begun, is the higher address. For any
     # other packet: whether its source is the higher address.

@@ -42,7 +42,7 @@ cdef inline TallyKey key_of_row(const FlowRow* row, uint8_t reason, int32_t rule
     cdef bint is_reply
     if row.verdict == ALLOW and row.ends.icmp:
         if icmp_query(row.ends.family == 6, <uint8_t>(row.ends.icmp >> 8), &is_reply):
-            port_key &= 0xFF00      # as slow_path.pxd counts connections when they begin
+            port_key &= 0xFF00      # as packet_tallies.pxd counts connections when they begin
     key = key_of_kind(
         row.counted_for, port_key, row.ends.protocol, reason, inbound, row.ends.family == 6, row.ends.has_ports,
         row.ends.icmp != 0, rule

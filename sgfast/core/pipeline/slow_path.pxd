@@ -2,19 +2,16 @@
 #
 #     find the entry --> owners, scope --> causal mode --> VPCs --> filter of each end --> update of the state
 #
-# judge.pxd decides. This module applies the decisions to the state: connections, counters, moot marks, the packet's
-# part of the connection report (SPEC 10.4), the packet's denied attempt, and the mark of a key whose opener was seen
-# (SPEC 9.3).
+# judge.pxd decides. This module applies the decisions to the state: connections, counters, moot marks, and the mark of
+# a key whose opener was seen (SPEC 9.3). Four modules note what only reports tell: records.pxd, attempts.pxd,
+# reactions.pxd and packet_tallies.pxd.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport likely, unlikely
-from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
 from sgfast.core.base.types cimport (
     ALLOW,
     DENY,
-    DENY_RULE,
     DISCONNECTED,
     EXEMPT,
     INFERRED,
@@ -28,10 +25,6 @@ from sgfast.core.base.types cimport (
     OUT_OF_SCOPE,
     TABLE_FULL,
     VPC_ISOLATED,
-    WORD_BEGAN,
-    WORD_HEARD,
-    WORD_HIGH_SHIFT,
-    WORD_KNOWN,
     WORD_REASON_SHIFT,
     Packet,
     SideRow,
@@ -39,31 +32,20 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.flow_rows cimport make_flow_row, restart_tuple
 from sgfast.core.conntrack.lifetime cimport (
     add_key,
-    begin_tuple,
     clear_side,
     end_tuple,
     make_room,
     mark_opener,
-    name_sides,
     note_reply,
     rearm,
     reopen_side,
     set_side,
 )
-from sgfast.core.conntrack.protocols cimport (
-    can_open,
-    either_may_call,
-    is_from_service,
-    is_of_tcp,
-    moot_state,
-    resets,
-    shows_answer,
-)
+from sgfast.core.conntrack.protocols cimport can_open, either_may_call, is_of_tcp, moot_state, resets
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, origin_at
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry
 from sgfast.core.conntrack.table cimport (
     FROM_HIGH,
-    HEARD,
     REFUSED,
     REPLIED,
     SIDE_DENIED,
@@ -83,6 +65,7 @@ from sgfast.core.conntrack.table cimport (
     same_key,
     side_connected,
 )
+from sgfast.core.pipeline.attempts cimport count_attempt, end_attempt, note_attempt, note_attempt_answer
 from sgfast.core.pipeline.judge cimport (
     BEGINS,
     GOES_ON,
@@ -100,18 +83,11 @@ from sgfast.core.pipeline.judge cimport (
     set_slot,
     would_allow,
 )
+from sgfast.core.pipeline.packet_tallies cimport tally_denial, tally_opened, tally_outside
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
+from sgfast.core.pipeline.reactions cimport denied_flags, from_other_end, note_early_ack, note_reaction, note_two_way
+from sgfast.core.pipeline.records cimport begin_record, count_in_record, set_record_bits
 from sgfast.core.tallies.disconnects cimport follows_cut, note_return
-from sgfast.core.tallies.tally cimport (
-    BEGAN,
-    DENIALS,
-    OUTSIDE,
-    Queued,
-    TallyKey,
-    key_of_kind,
-    link_origin,
-    queue_kind,
-)
 from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
 
 
@@ -225,22 +201,6 @@ cdef inline bint in_scope(Plane* plane, PacketContext* c) noexcept nogil:
     return True
 
 
-cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
-    # Counts a packet in the networks of its two addresses, once if both are in the same network.
-    cdef TallyKey key = key_of_kind(-1, 0, 0, NO_REASON, False, p.ipv6, False, False, -1)
-    cdef uint8_t other[16]
-    cdef int length = 8 if p.ipv6 else 3        # of the networks, in bytes
-    memset(other, 0, sizeof(other))
-    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 0), p.ipv6)
-    write_address(other, address_of(p.key.addr, p.ipv6, 1), p.ipv6)
-    memset(<uint8_t*>key.peer + length, 0, 16 - length)
-    memset(other + length, 0, 16 - length)
-    queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
-    if memcmp(key.peer, other, sizeof(other)) != 0:
-        memcpy(key.peer, other, sizeof(other))
-        queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
-
-
 cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept nogil:
     # Whether only the receiver's filter judges the packet, not the sender's (SPEC 3.11). The headers alone cannot make
     # such a packet exempt: whether the receiver is an instance is known only here.
@@ -260,41 +220,6 @@ cdef inline int moot_side(const Entry* e, int64_t now) noexcept nogil:
     if e.state[1] >= MOOT_TCP and now < e.deadline[1]:
         return 1
     return -1
-
-
-cdef inline bint from_other_end(const Packet* p, const Entry* e, int side) noexcept nogil:
-    # Whether the packet's sender is not the sender of the opener that `side` denied.
-    return ((e.flags[side] & FROM_HIGH) != 0) != p.source_high
-
-
-cdef inline void note_two_way(Plane* plane, const Entry* e) noexcept nogil:
-    # Counts a tuple whose other end sends its first packet. Call it before the packet is marked in the entry.
-    if not e.marks & (HEARD | REFUSED):
-        plane.counters.two_way += 1
-
-
-cdef inline void note_one_way(Plane* plane, Entry* e) noexcept nogil:
-    # The initiator sent a packet which shows that the other end has answered.
-    if not e.marks & (HEARD | REFUSED):
-        plane.counters.one_way += 1
-        e.marks |= HEARD
-
-
-cdef inline void note_reaction(
-    Plane* plane, const PacketContext* c, Entry* e, int side, bint opener_seen
-) noexcept nogil:
-    # This packet belongs to a connection whose first packet `side` denied. Even if it is moot or denied, a packet of
-    # the other end shows how that end reacted. So does a packet after the opener that only makes sense after an answer.
-    cdef const Packet* p = c.packet
-    if from_other_end(p, e, side):
-        if not e.flags[side] & UNSEEN:
-            note_two_way(plane, e)
-        e.marks |= REFUSED if resets(p) else HEARD
-    elif e.flags[side] & UNSEEN:
-        e.flags[side] &= <uint8_t>~UNSEEN
-        plane.counters.two_way += 1
-    elif opener_seen and shows_answer(p):
-        note_one_way(plane, e)
 
 
 cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept nogil:
@@ -319,11 +244,6 @@ cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcep
         return False
     note_reaction(plane, c, e, side, True)
     return True
-
-
-cdef inline uint8_t denied_flags(const PacketContext* c) noexcept nogil:
-    # The flags of the side that denies the first packet of a connection.
-    return (FROM_HIGH if c.initiator_high else 0) | (UNSEEN if c.initiator_high != c.packet.source_high else 0)
 
 
 cdef inline void make_moot(Plane* plane, const PacketContext* c, int side, int32_t rule) noexcept nogil:
@@ -484,29 +404,6 @@ cdef inline int deny_early(Plane* plane, PacketContext* c, const Outcome* o) noe
     return side
 
 
-cdef inline void tally_denial(
-    Plane* plane, PacketContext* c, int side, uint8_t reason, int32_t rule
-) noexcept nogil:
-    # Tallies a denied packet. If its connection would have been inferred, that connection's direction counts, as in
-    # outcomes.pxd.
-    cdef const Packet* p = c.packet
-    cdef uint16_t port_key = p.port_key
-    cdef TallyKey key
-    find_owners(plane, c)
-    if c.initiator_high != p.source_high:
-        port_key = p.sport      # the responder's packet, of a connection that would have been inferred
-    elif is_from_service(p):
-        port_key = p.sport      # so that packets of both directions are one group
-    key = key_of_kind(
-        c.instance[side], port_key, p.protocol, reason, side != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
-        rule if reason == DENY_RULE else -1
-    )
-    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
-    c.denial = queue_kind(&plane.queue, &plane.tallies[DENIALS], &key, p.time_ns, p.number)
-    c.denial.packets = 1
-    c.denial.bytes = p.wire
-
-
 # After the verdict ----------------------------------------------------------------------------------------------------
 
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
@@ -571,11 +468,17 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
             note_attempt_answer(plane, c, False)
 
 
-cdef inline void note_early_ack(Plane* plane, const PacketContext* c, Entry* e) noexcept nogil:
-    # The filter denies an ACK that the initiator sends while no answer was seen. It shows that there was one.
-    cdef int side = 0 if e.state[0] else 1
-    if ((e.flags[side] & FROM_HIGH) != 0) == c.packet.source_high and shows_answer(c.packet):
-        note_one_way(plane, e)
+cdef inline void note_opened(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
+    # Records that the packet began a connection and that all its sides allowed the packet.
+    begin_record(plane, &plane.table, c, c.slot, c.entry, ALLOW, reason, -1)
+    if reason == INFERRED:
+        plane.counters.inferred += 1
+    else:
+        plane.counters.opened += 1
+    if plane.reporting:
+        tally_opened(plane, c, reason)
+    if plane.attempts.live:
+        end_attempt(plane, c)
 
 
 cdef inline bint lives(const PacketContext* c) noexcept nogil:
@@ -602,154 +505,3 @@ cdef inline void mark_seen(Plane* plane, PacketContext* c) noexcept nogil:
         set_slot(c, &plane.table, add_key(&plane.table, &p.key, p.digest, p.hash))
     if c.slot != NO_SLOT:
         mark_opener(&plane.table, c.slot, c.entry)
-
-
-# The packet's part of the connection report ---------------------------------------------------------------------------
-
-cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
-    # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
-    # begin_record has set the initiator already. A side that an RST just ended still has its flags.
-    cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or (e.present & 3) == 2)
-    if c.wants_word and e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:
-        c.word |= WORD_KNOWN | (WORD_HEARD if e.marks & HEARD else 0)
-        if not c.word & WORD_BEGAN:
-            c.word |= <uint16_t>((e.flags[side] & FROM_HIGH) << WORD_HIGH_SHIFT)
-
-
-cdef inline void count_in_record(Plane* plane, const PacketContext* c) noexcept nogil:
-    if plane.table.keep_flows and not c.entry.marks & UNBEGUN:
-        count_packet(&plane.table, c.slot, c.packet)
-        if c.owners_known:
-            name_sides(&plane.table, c.slot, c.instance)
-
-
-cdef inline void begin_record(
-    Plane* plane, Table* t, PacketContext* c, uint32_t slot, Entry* e, uint8_t verdict, uint8_t reason,
-    int denied_side
-) noexcept nogil:
-    # A denied packet without a tallied denial follows a cut. Its record counts for no instance.
-    cdef int32_t counted_for = c.instance[denied_side if denied_side >= 0 else 1 - c.initiator_high]
-    if verdict == DENY and c.denial == NULL:
-        counted_for = -1
-    begin_tuple(t, slot, e, c.packet, counted_for, c.initiator_high, verdict, reason, denied_side)
-    if c.denial != NULL and t.keep_origins:
-        link_origin(&plane.queue, c.denial, origin_at(&t.slab, slot))
-    c.word |= <uint16_t>(WORD_BEGAN | c.initiator_high << WORD_HIGH_SHIFT)
-
-
-cdef inline void note_opened(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
-    # Records that the packet began a connection and that all its sides allowed the packet.
-    begin_record(plane, &plane.table, c, c.slot, c.entry, ALLOW, reason, -1)
-    if reason == INFERRED:
-        plane.counters.inferred += 1
-    else:
-        plane.counters.opened += 1
-    if plane.reporting:
-        tally_opened(plane, c, reason)
-    if plane.attempts.live:
-        end_attempt(plane, c)
-
-
-cdef inline void tally_opened(Plane* plane, const PacketContext* c, uint8_t reason) noexcept nogil:
-    # Counts a connection at the responder if that is an instance, and else at the initiator.
-    cdef const Packet* p = c.packet
-    cdef const Entry* e = c.entry
-    cdef int judge = 1 - c.initiator_high
-    cdef uint16_t port_key = p.port_key
-    cdef TallyKey key
-    cdef Queued* queued
-    cdef int side
-    if c.instance[judge] < 0:
-        judge = c.initiator_high
-    side = judge if NO_STATE < e.state[judge] < MOOT_TCP else 1 - judge
-    if p.has_ports and p.source_high != c.initiator_high:
-        port_key = p.sport      # the responder's packet, of a connection that was inferred
-    elif p.key.kind & KIND_ICMP_QUERY:
-        port_key &= 0xFF00      # only the ICMP type, as in the connection report
-    key = key_of_kind(
-        c.instance[judge], port_key, p.protocol, reason, judge != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
-        <int32_t>e.rule[side] if NO_STATE < e.state[side] < MOOT_TCP else -1
-    )
-    write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - judge), p.ipv6)
-    queued = queue_kind(&plane.queue, &plane.tallies[BEGAN], &key, p.time_ns, p.number)
-    queued.connections = 1
-    if judge != c.initiator_high:       # no report counts answers at the initiator
-        link_origin(&plane.queue, queued, origin_at(&plane.table.slab, c.slot))
-
-
-# Denied attempts without a tuple: only the report remembers them ------------------------------------------------------
-
-cdef inline void count_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # Counts the denied attempt that the packet began.
-    plane.counters.denied += 1
-    if c.denial != NULL:
-        c.denial.connections += 1
-
-
-cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Outcome* o) noexcept nogil:
-    cdef const Packet* p = c.packet
-    cdef Table* t = &plane.attempts
-    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
-    cdef uint8_t state = moot_state(p)
-    cdef Entry* e
-    if slot != NO_SLOT:
-        e = entry_at(&t.slab, slot)
-        if c.now >= latest_deadline(e):
-            end_tuple(t, slot, e, c.now, SIDE_TIMEOUT)
-            slot = NO_SLOT
-    if slot == NO_SLOT:
-        count_attempt(plane, c)
-        if not make_room(t, c.now):
-            return
-        slot = add_key(t, &p.key, p.digest, p.hash)
-        if slot == NO_SLOT:
-            return
-        e = entry_at(&t.slab, slot)
-        e.present = c.present
-        set_side(t, slot, e, side, state, denied_flags(c), <uint32_t>o.rule, c.now + plane.timeout[state])
-        begin_record(plane, t, c, slot, e, DENY, o.reason, side)
-    count_in_attempt(plane, c, slot, e, False, False)
-    if t.keep_flows:
-        name_sides(t, slot, c.instance)
-
-
-cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:
-    # Counts a packet that opens nothing in its key's denied attempt. The packet is most likely the attempt's answer.
-    cdef const Packet* p = c.packet
-    cdef Table* t = &plane.attempts
-    cdef uint32_t slot = find_slot(t, &p.key, p.digest, p.hash)
-    cdef Entry* e
-    if slot != NO_SLOT:
-        e = entry_at(&t.slab, slot)
-        if c.now < latest_deadline(e):
-            count_in_attempt(plane, c, slot, e, allowed, True)
-
-
-cdef inline void count_in_attempt(
-    Plane* plane, PacketContext* c, uint32_t slot, Entry* e, bint allowed, bint opener_seen
-) noexcept nogil:
-    # A denied packet counts in the attempt. A packet that stateless filters allowed only shows that the attempt was
-    # answered. `opener_seen`: the packet opens nothing because the attempt's opener was seen.
-    cdef int side = 0 if e.state[0] else 1      # the side that denied the attempt's first opener
-    note_reaction(plane, c, e, side, opener_seen)
-    if allowed:
-        return
-    e.deadline[side] = c.now + plane.timeout[e.state[side]]
-    set_record_bits(c, e)
-    if plane.attempts.keep_flows:
-        count_packet(&plane.attempts, slot, c.packet)
-
-
-cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:
-    cdef uint32_t slot = find_slot(&plane.attempts, &quoted.key, quoted.digest, quoted.hash)
-    # The result must not depend on whether an expired attempt was freed already.
-    if slot != NO_SLOT and now < latest_deadline(entry_at(&plane.attempts.slab, slot)):
-        entry_at(&plane.attempts.slab, slot).marks |= REFUSED
-
-
-cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
-    # Ends the attempt of a key that was opened after all, so that a packet denied later begins a new attempt.
-    cdef const Packet* p = c.packet
-    cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
-    if slot != NO_SLOT:
-        end_tuple(&plane.attempts, slot, entry_at(&plane.attempts.slab, slot), c.now, SIDE_TIMEOUT)

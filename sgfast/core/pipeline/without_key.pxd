@@ -38,6 +38,7 @@ from sgfast.core.base.types cimport (
 from sgfast.core.classify.classifier cimport is_stateless
 from sgfast.core.conntrack.storage cimport Entry, entry_at
 from sgfast.core.conntrack.table cimport REFUSED, SIDE_DISCONNECTED, Table, find_slot, side_connected
+from sgfast.core.pipeline.attempts cimport refuse_attempt
 from sgfast.core.pipeline.judge cimport (
     Outcome,
     PacketContext,
@@ -48,6 +49,7 @@ from sgfast.core.pipeline.judge cimport (
     judge_stateless,
 )
 from sgfast.core.pipeline.plane cimport Plane
+from sgfast.core.pipeline.records cimport set_record_bits
 from sgfast.core.pipeline.slow_path cimport (
     deny,
     deny_early,
@@ -57,8 +59,6 @@ from sgfast.core.pipeline.slow_path cimport (
     judge_tracked,
     moot_side,
     note_side,
-    refuse_attempt,
-    set_record_bits,
 )
 from sgfast.core.wire.ip cimport read_quote
 
