@@ -12,7 +12,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.document import REMINDER, Item, Name
-from sgfast.report.evidence import CANNOT_TELL
+from sgfast.report.evidence import CANNOT_TELL, qualified
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
@@ -125,13 +125,13 @@ def _headline(report: _Report) -> tuple[str, str]:
     if result.evidence.conclusive == "no":
         return CANNOT_TELL + (f" all: {would_break}" if broken else ""), "calm"
     if broken:
-        return would_break, "bad"
-    if result.engine == "reference":
-        return f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
-    style = "good" if result.evidence.conclusive == "yes" else "partly"
-    if result.verdicts["deny"]:
-        return "Nothing that worked would break", style
-    return "Nothing is denied", style
+        found, style = would_break, "bad"
+    elif result.engine == "reference":
+        found, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+    else:
+        found = "Nothing that worked would break" if result.verdicts["deny"] else "Nothing is denied"
+        style = "good" if result.evidence.conclusive == "yes" else "partly"
+    return qualified(result.evidence, found), style
 
 
 def _lede(report: _Report) -> str:
