@@ -136,6 +136,7 @@ BAD: dict[str, Bad] = {
         ["--merge"],
     ),
     "an instance of an unpeered VPC": Bad("other-vpc", [OF_SHOP], ["--vpc", "dev"], policy=TWO_VPCS),
+    "instances of two unpeered VPCs": Bad("other-vpc", [OF_SHOP], policy=TWO_VPCS),
     "a VPC that has nobody here": Bad("no-instance", [strangers(50)], ["--vpc", "prod"], policy=TWO_VPCS),
 }  # fmt: skip
 
