@@ -42,7 +42,7 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
-from sgfast.replaying.evidence import Elsewhere, elsewhere_of, interrupted, observed_by
+from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
@@ -157,7 +157,10 @@ def _fill(
     # Under each policy, other instances are out of sight. Those of NEW count, too, if it takes a peering away.
     unseen = [reduce(add, (elsewhere_of(pair.engines[which]) for pair in pairs), Elsewhere()) for which in range(2)]
     observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
-    result.observed = replace(observed, elsewhere=max(unseen, key=lambda each: each.connections))
+    # A peering that NEW takes away is a change, and no sign that NEW lacks it.
+    isolated = reduce(add, (isolated_by(pair.engines[0]) for pair in pairs), Isolated())
+    most = max(unseen, key=lambda each: each.connections)
+    result.observed = replace(observed, elsewhere=most, isolated=isolated)
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}

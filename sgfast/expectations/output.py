@@ -51,7 +51,9 @@ def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Do
         items = [Item("warning ", printable(warning)) for warning in warnings[:TOP]]
         note = f"and {plural(len(warnings) - TOP, 'more warning')} (--json has all)"
         sections.append(_listed(items, note if len(warnings) > TOP else ""))
-    return [Section(headline_of(proof.evidence, heading), evidence_blocks(proof.evidence)), *sections]
+    if proof.evidence.conclusive == "no":
+        heading = headline_of(proof.evidence, "")
+    return [Section(heading, evidence_blocks(proof.evidence)), *sections]
 
 
 def _uncertain(proof: Proof) -> list[Outcome]:

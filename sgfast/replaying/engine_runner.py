@@ -16,7 +16,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
 from sgfast.policy.model import ICMP, ICMPV6, Policy
-from sgfast.replaying.evidence import elsewhere_of, observed_by
+from sgfast.replaying.evidence import elsewhere_of, isolated_by, observed_by
 from sgfast.replaying.kinds import kinds_of
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.reorder_buffer import ReorderBuffer
@@ -193,7 +193,9 @@ class EngineRunner:
         ]
         result.first_time_ns, result.last_time_ns = counters["first_ns"], counters["last_ns"]
         result.kinds = kinds_of(engine)
-        result.observed = replace(observed_by(plane), elsewhere=elsewhere_of(engine))
+        result.observed = replace(
+            observed_by(plane), elsewhere=elsewhere_of(engine), isolated=isolated_by(engine)
+        )  # fmt: skip
         result.oddities = Oddities(
             counters["late"], counters["most_late_ns"], counters["restarts"], counters["fragments_denied"],
             counters["evicted"], counters["moot_evicted"], counters["lost_flows"], self._follow_cuts(result),

@@ -45,6 +45,20 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolated:
+    """Connections and denied attempts between instances whose VPCs are not peered."""
+
+    connections: int = 0
+    #: The lowest address of a peer as a number, after its IP version; its owner and the instance at the other end, each
+    #: followed by its VPC.
+    lowest: tuple[int, int, str, str, str, str] | None = None
+
+    def __add__(self, other: Isolated) -> Isolated:
+        known = [each for each in (self.lowest, other.lowest) if each is not None]
+        return Isolated(self.connections + other.connections, min(known, default=None))
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Facts that an engine counted about its packets. Facts of a replay's parts can be added."""
 
@@ -61,6 +75,7 @@ class Observed:
     #: Malformed packets that are not in ``truncated``.
     malformed: int = 0
     elsewhere: Elsewhere = Elsewhere()
+    isolated: Isolated = Isolated()
 
     def __add__(self, other: Observed) -> Observed:
         networks = dict(self.networks)
@@ -69,7 +84,7 @@ class Observed:
         return Observed(
             self.two_way + other.two_way, self.one_way + other.one_way, self.truncated + other.truncated, networks,
             self.cut_by_tunnel + other.cut_by_tunnel, self.malformed + other.malformed,
-            self.elsewhere + other.elsewhere,
+            self.elsewhere + other.elsewhere, self.isolated + other.isolated,
         )  # fmt: skip
 
 
@@ -113,6 +128,22 @@ def elsewhere_of(engine: Engine) -> Elsewhere:
     return Elsewhere(total, found)
 
 
+def isolated_by(engine: Engine) -> Isolated:
+    """Return what an engine denied because VPCs are not peered."""
+    rows, _ = engine.dataplane.tallies["denials"]
+    rows = rows[(rows["reason"] == REASONS.index("vpc-isolated")) & (rows["connections"] > 0)]
+    owners = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
+    rows, owners = rows[owners >= 0], owners[owners >= 0]
+    if not len(rows):
+        return Isolated()
+    peers = np.ascontiguousarray(rows["peer"]).view("S16").ravel()
+    first = np.lexsort((rows["instance"], peers, rows["family"]))[0]
+    row, owner, here = rows[first], engine.instances[owners[first]], engine.instances[rows["instance"][first]]
+    number = int.from_bytes(row["peer"][: 4 if row["family"] == 4 else 16].tobytes())
+    lowest = int(row["family"]), number, owner.name, owner.vpc, here.name, here.vpc
+    return Isolated(int(rows["connections"].sum()), lowest)
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficFacts:
     """Facts about the packets of a replay or a comparison, from which its evidence follows."""
@@ -148,7 +179,7 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
     directions = _directions(traffic, observed) if traffic.judged > traffic.local and not in_tunnels else ()
     return Evidence.of([
         *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
-        *_elsewhere(traffic, observed.elsewhere), *traffic.doubts,
+        *_elsewhere(traffic, observed.elsewhere), *_isolated(traffic, observed.isolated), *traffic.doubts,
     ])  # fmt: skip
 
 
@@ -254,6 +285,23 @@ def _elsewhere(traffic: TrafficFacts, found: Elsewhere) -> Iterator[EvidenceReas
             f"{owner} or another machine was there ({found.connections:,} {noun} such addresses)"
         )
         command = f"sgfast replay POLICY CAPTURE --vpc {vpc}, or a peering of {seen} and {vpc} in the policy"
+        share = min(_share(found.connections, traffic.connections), 1.0)
+        yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
+
+
+def _isolated(traffic: TrafficFacts, found: Isolated) -> Iterator[EvidenceReason]:
+    if found.lowest is not None:
+        version, number, owner, vpc, other, here = found.lowest
+        noun = "connection is" if found.connections == 1 else "connections are"
+        sentence = (
+            f"{ADDRESS[version](number)} is instance {owner} of VPC {vpc}, which is not peered with {here}, the VPC of "
+            f"{other}, so nobody can tell whether the policy lacks the peering or another machine was there "
+            f"({found.connections:,} {noun} between such instances)"
+        )
+        command = (
+            f"a peering of {here} and {vpc} in the policy, or --vpc {here} --accept-evidence other-vpc if it was "
+            "another machine"
+        )
         share = min(_share(found.connections, traffic.connections), 1.0)
         yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
 

@@ -37,7 +37,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Connections that would break: the other end answered them in the capture, but the security groups deny them."""
+    """Connections that would break: they were answered, but the security groups deny them."""
 
     service: Service
     direction: Literal["inbound", "outbound"]

@@ -160,7 +160,7 @@ class ReplayTables:
 
     @property
     def would_break(self) -> Table:
-        """Connections that the other end answered in the capture but that the security groups deny."""
+        """Connections that were answered, but that the security groups deny."""
         return self._denied("broken")
 
     @property

@@ -10,7 +10,7 @@ from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, By, Folded, Rollup, Rollu
 from sgfast.system.names import printable
 
 HEADINGS: dict[TrafficPart, str] = {
-    "would-break": "Would break: the other end answered in the capture, but these groups deny it",
+    "would-break": "Would break: connections that were answered, but that these groups deny",
     "one-way": "Denied packets that nobody answered: nothing that worked depends on them",
     "cannot-tell": "Cannot tell whether somebody answered these denied packets",
     "unanswered": "Allowed by the groups, but not served by the instance",

@@ -35,7 +35,7 @@ from sgfast.report.document import (
     notes,
     warning_items,
 )
-from sgfast.report.evidence import evidence_blocks, headline_of
+from sgfast.report.evidence import doubt_about_numbers, evidence_blocks, headline_of
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ def _heading(policy: Policy, checked: Checked) -> list[str]:
     words = [Name(policy.origin), f" is valid; findings: {counts_words(checked)}"]
     if checked.evidence.conclusive == "no":
         return [f"{ended(headline_of(checked.evidence, ''))} Without the captures: ", *words]
-    return words
+    doubt = doubt_about_numbers(checked.evidence)
+    return [*words, f" ({doubt})"] if doubt else words
 
 
 def _finding_words(entry: Entry) -> list[str]:

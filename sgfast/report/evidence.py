@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sgfast.evidence import Evidence, EvidenceReason, ended
+from sgfast.evidence import CODES, Evidence, EvidenceReason, ended
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Item, Items, Name
 
 CANNOT_TELL = "Cannot tell"
 #: Styles of reasons by level.
 _STYLES = {"no": "red", "partly": "yellow"}
+#: Doubts about the numbers of a headline, and those by code that are more precise.
+_UNCERTAIN = "not certain, numbers may be too high or too low"
+_KNOWN_DOUBTS = {"duplicates": "not certain, numbers may be too high", "interrupted": "until the interrupt"}
 
 
 def headline_of(evidence: Evidence, found: str, positive: str = "") -> str:
@@ -16,9 +19,22 @@ def headline_of(evidence: Evidence, found: str, positive: str = "") -> str:
     for certain although the evidence does not carry the whole answer; "" for nothing.
     """
     if evidence.conclusive != "no":
-        return found
+        return qualified(evidence, found)
     reason = f"{CANNOT_TELL}: {evidence.open_reasons[0].sentence}"
     return f"{ended(reason)} Of what could be judged: {positive}" if positive else reason
+
+
+def qualified(evidence: Evidence, found: str) -> str:
+    """Return a headline that begins with the doubt about its numbers, if there is one."""
+    doubt = doubt_about_numbers(evidence)
+    return f"{doubt[:1].upper()}{doubt[1:]}: {found[:1].lower()}{found[1:]}" if doubt else found
+
+
+def doubt_about_numbers(evidence: Evidence) -> str:
+    """Return the doubt about what was found; "" for none. Findings on what did not occur say how sure they are."""
+    codes = [each.code for each in evidence.open_reasons if CODES[each.code] != {"absence"}]
+    doubts = {_KNOWN_DOUBTS.get(code, _UNCERTAIN) for code in codes}
+    return _UNCERTAIN if len(doubts) > 1 else "".join(doubts)
 
 
 def evidence_blocks(evidence: Evidence) -> list[Block]:

@@ -294,7 +294,7 @@ DENIED_TABLE = TableKind(
     "traffic of one kind: the same ends, service, reason and rule",
     (
         *_ENDS_AND_SERVICE, *_WHY,
-        Column("connections", COUNT, "In `would_break`, connections that the other end answered; else attempts."),
+        Column("connections", COUNT, "In `would_break`, connections that were answered; else attempts."),
         *_PACKETS_AND_BYTES, *_WHEN,
     ),
 )  # fmt: skip
@@ -333,7 +333,7 @@ CHANGED_TABLE = TableKind(
         *_ENDS_AND_SERVICE, *_WHY,
         Column("passing_rule", RULE, "The rule of the policy that lets it pass, at the same filter.", "no rule did"),
         Column("connections", COUNT, "Connections that change."),
-        Column("answered", COUNT, "Those among them that the other end answered in the capture."),
+        Column("answered", COUNT, "Those among them that were answered."),
         *_PACKETS_AND_BYTES, *_WHEN,
     ),
 )  # fmt: skip

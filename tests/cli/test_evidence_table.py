@@ -5,6 +5,7 @@ and a command that mends it; and sound captures raise no doubt (SPEC 10.27).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,7 @@ BAD: dict[str, Bad] = {
         ["--merge"],
     ),
     "an instance of an unpeered VPC": Bad("other-vpc", [OF_SHOP], ["--vpc", "dev"], policy=TWO_VPCS),
+    "instances of two unpeered VPCs": Bad("other-vpc", [OF_SHOP], policy=TWO_VPCS),
     "a VPC that has nobody here": Bad("no-instance", [strangers(50)], ["--vpc", "prod"], policy=TWO_VPCS),
 }  # fmt: skip
 
@@ -190,6 +192,31 @@ def test_replay_of_a_bad_capture_is_never_green(capsys: Capsys, tmp_path: Path, 
         html = page.read_text()
         assert 'class="good"' not in html and reason["sentence"][1:20] in html
     assert ('<h1 class="calm">Cannot tell' in html) == (evidence["conclusive"] == "no")
+
+
+@pytest.mark.parametrize(
+    ("name", "doubt"),
+    [("every packet twice", "may be too high"), ("clock 90 s ahead", "may be too high or too low"),
+     ("two taps of the same", "may be too high or too low")],
+)  # fmt: skip
+def test_headline_does_not_state_a_number_that_the_evidence_does_not_carry(
+    capsys: Capsys, tmp_path: Path, name: str, doubt: str
+) -> None:
+    """Some read nothing else."""
+    bad, page = BAD[name], tmp_path / "page.html"
+    policy, captures = written(tmp_path, bad)
+    read, words = [*captures, *bad.options], f"ot certain, numbers {doubt}"
+    traffic = [word for each in read for word in (["--traffic", each] if each in captures else [each])]
+    replayed, same = ["replay", policy, *read, "--report", page], ["diff", policy, policy, *read]
+    for form in ("text", "markdown"):
+        told = " ".join(sgfast(capsys, *replayed, "--format", form).out.split())
+        assert re.match(rf"(### )?N{words}: \d+ connections would break", told)
+        told = " ".join(sgfast(capsys, *same, "--format", form).out.split())
+        assert f"N{words}: nothing changes for this traffic" in told
+        assert f" (n{words})" in " ".join(sgfast(capsys, "check", policy, *traffic, "--format", form).out.split())
+    assert re.search(rf'<h1 class="bad">N{words}: \d+ connections that worked would break</h1>', page.read_text())
+    codes = [f"--accept-evidence={code}" for code in ("duplicates", "overlap", "clocks")]
+    assert re.match(r"\d+ connections would break", sgfast(capsys, *replayed, *codes).out)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command import handshake, sgfast, valid, write_capture, write_policy
+from frames import ethernet, ip, udp
 from vpcs import CLIENT, DOCUMENT, SYN, mirrored
 
 from sgfast import replay
@@ -92,6 +93,63 @@ def test_a_new_policy_that_takes_a_peering_away_does_not_make_an_instance_anybod
         outcome = sgfast(capsys, "diff", *both, capture, "--vpc", "dev", "--fail-on", "newly-denied", "--json")
         reason = reasons(outcome)["other-vpc"]
         assert outcome.status == 1 and reason["sentence"].startswith("10.1.0.5 is instance db-1 of VPC prod")
+
+
+#: All VPCs together: no address of a router.
+ALONE = TWO.replace(", 0.0.0.0/0", "")
+PEERED = ALONE.replace("[[dev, hub]]", "[[dev, hub], [dev, prod]]")
+ACROSS = [*handshake(50002, 5432, WEB, DB), *handshake(50003, 22, DB, WEB)]
+
+
+def test_answered_traffic_between_unpeered_vpcs_does_not_break_for_certain(
+    capsys: Capsys, client: Any, tmp_path: Path
+) -> None:
+    """The policy may lack the peering. Threads, shards and a replay that goes on count the same."""
+    policy, capture = write_policy(tmp_path, ALONE), write_capture(tmp_path, *SOUND, *ACROSS)
+    outcome = sgfast(capsys, "replay", policy, capture, "--fail-on", "would-break", "--json")
+    (reason,) = reasons(outcome).values()
+    assert outcome.status == 1 and (reason["level"], reason["packets"], reason["share"]) == ("partly", 2, 0.5)
+    assert reason["sentence"].startswith(
+        "10.0.0.5 is instance web-1 of VPC dev, which is not peered with prod, the VPC of db-1, so nobody can tell"
+    ) and reason["sentence"].endswith("(2 connections are between such instances)")
+    assert reason["command"].startswith("a peering of prod and dev in the policy")
+    assert sgfast(capsys, "replay", policy, capture).out.startswith("Not certain, numbers may be too high or too low:")
+    parsed, halves = parse_policy(ALONE), [write_capture(tmp_path, *frames, name=f"{n}.pcap")
+                                           for n, frames in enumerate((SOUND, ACROSS))]  # fmt: skip
+    found = [replay(parsed, capture).evidence, replay(parsed, capture, jobs=3).evidence]
+    found.append(replay(parsed, capture, client=client, shards=3).evidence)
+    replay(parsed, halves[0], snapshot=tmp_path / "saved")
+    found.append(replay(parsed, halves[1], resume=tmp_path / "saved").evidence)
+    # Peered VPCs of a VPC need not be peered with each other.
+    between = parse_policy(ALONE.replace("[[dev, hub]]", "[[dev, hub], [prod, hub]]"))
+    found.append(replay(between, capture, vpc="hub").evidence)
+    assert found == [found[0]] * len(found) and found[0].reasons[0].packets == 2
+
+
+def test_comparison_doubts_what_old_isolates_but_not_a_peering_that_new_takes_away(
+    capsys: Capsys, tmp_path: Path
+) -> None:
+    alone, peered = write_policy(tmp_path, ALONE), tmp_path / "peered.yaml"
+    peered.write_text(PEERED)
+    capture = write_capture(tmp_path, *ACROSS)
+    for new in (alone, peered):
+        outcome = sgfast(capsys, "diff", alone, new, capture, "--fail-on", "newly-denied", "--json")
+        assert outcome.status == 1 and reasons(outcome)["other-vpc"]["packets"] == 2
+    outcome = sgfast(capsys, "diff", peered, alone, capture, "--json")
+    assert reasons(outcome) == {} and json.loads(outcome.out)["newly_denied"]["connections"] == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "frames"),
+    [(PEERED, ACROSS), (ALONE, [*SOUND, *(ethernet(ip(DB, "224.0.0.251", udp(5353, 5353))) for _ in range(3))])],
+    ids=["peered", "multicast"],
+)
+def test_peered_vpcs_and_multicast_raise_no_doubt(
+    capsys: Capsys, tmp_path: Path, document: str, frames: list[bytes]
+) -> None:
+    document = document.replace("10.1.0.1]", "10.1.0.1, 224.0.0.0/4]")
+    outcome = sgfast(capsys, "replay", write_policy(tmp_path, document), write_capture(tmp_path, *frames), "--json")
+    assert reasons(outcome) == {}
 
 
 def test_traffic_of_the_wrong_vpc_names_the_vpc_that_knows_its_networks(capsys: Capsys, tmp_path: Path) -> None:

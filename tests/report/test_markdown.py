@@ -27,6 +27,7 @@ from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
 from sgfast.replaying.results import Contradicted, Expected
+from sgfast.report.evidence import qualified
 from sgfast.report.json.replay import replay_answer
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import BY, By
@@ -126,7 +127,7 @@ def test_a_replay_has_the_numbers_of_its_summary_however_it_is_folded(tmp_path: 
             first, *rest = sections(text)
             broken = sum(row["connections"] for row in told["would_break"])
             start = f"{broken:,} connection" if broken else "No connection that was answered would break"
-            assert first.heading.startswith(start)
+            assert first.heading.startswith(qualified(found.evidence, start))
             assert {row[2]: number(row[0]) for row in first.rows if number(row[0])} == {
                 verdict: packets for verdict, packets in told["verdicts"].items() if packets
             }
@@ -157,7 +158,7 @@ def test_what_the_reference_engine_does_not_list_is_said(tmp_path: Path) -> None
     text = replay_markdown(found)
     first, *_ = sections(text)
     denied = found.verdicts["deny"]
-    assert first.heading == f"{denied} packets denied; the reference engine does not follow what would break"
+    assert first.heading.endswith(f": {denied} packets denied; the reference engine does not follow what would break")
     assert "reference engine" in first.text and "keeps no list of what was denied" in text and denied > 1
 
 

@@ -120,7 +120,7 @@ Of 3 cut connections no more is known
 
 2 changes would come after the last packet
 
-#### Would break: the other end answered in the capture, but these groups deny it
+#### Would break: connections that were answered, but that these groups deny
 
 | connections | from | to | service | why | nearest rule |
 |---|---|---|---|---|---|

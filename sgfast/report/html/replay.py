@@ -12,7 +12,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.document import REMINDER, Item, Name
-from sgfast.report.evidence import CANNOT_TELL
+from sgfast.report.evidence import CANNOT_TELL, qualified
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
@@ -125,13 +125,13 @@ def _headline(report: _Report) -> tuple[str, str]:
     if result.evidence.conclusive == "no":
         return CANNOT_TELL + (f" all: {would_break}" if broken else ""), "calm"
     if broken:
-        return would_break, "bad"
-    if result.engine == "reference":
-        return f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
-    style = "good" if result.evidence.conclusive == "yes" else "partly"
-    if result.verdicts["deny"]:
-        return "Nothing that worked would break", style
-    return "Nothing is denied", style
+        found, style = would_break, "bad"
+    elif result.engine == "reference":
+        found, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+    else:
+        found = "Nothing that worked would break" if result.verdicts["deny"] else "Nothing is denied"
+        style = "good" if result.evidence.conclusive == "yes" else "partly"
+    return qualified(result.evidence, found), style
 
 
 def _lede(report: _Report) -> str:
@@ -146,8 +146,8 @@ def _lede(report: _Report) -> str:
         here = columns.group[np.where(kinds["inbound"] == 1, kinds["destination"], kinds["source"])]
         where = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
         why = largest((word or "" for word in REASONS), sums(kinds["reason"], kinds["breaks"], len(REASONS)))
-        them = "it" if broken == 1 else "them"
-        parts.append(f"The other end answered {them} in the capture; these groups deny {them}{_places(where)}.")
+        they, them = ("It was", "it") if broken == 1 else ("They were", "them")
+        parts.append(f"{they} answered; these groups deny {them}{_places(where)}.")
         causes = [
             (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
             for reason, count in why[:3]
@@ -260,7 +260,7 @@ _NAMES = {
     "allowed": ("Allowed", "Allowed"),
 }
 _INTROS = {
-    "broken": "The other end answered these connections in the capture. With these groups they could not be opened.",
+    "broken": "These connections were answered. With these groups they could not be opened.",
     "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
     "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page.",
     "services": "The groups allow these connections, but the instance refused them or never answered.",

@@ -100,7 +100,7 @@ class JsonChangedLeft(JsonLeft):
 
 class JsonChanged(Answer):
     connections: Count
-    answered: Annotated[Count, "Number of these that the other end answered in the capture."]
+    answered: Annotated[Count, "Number of these that were answered."]
     packets: Annotated[Count, "Packets of these connections that one policy blocks and the other lets pass."]
     bytes: Count
     rows: Annotated[

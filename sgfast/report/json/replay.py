@@ -169,7 +169,7 @@ class JsonReplay(Answer, published="summary", command="replay"):
     ]
     rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]
     by: Annotated[By, FOLDED_BY.format("the next five lists")]
-    would_break: Annotated[list[JsonRow], "Denied connections that the other end answered in the capture, most first."]
+    would_break: Annotated[list[JsonRow], "Denied connections that were answered, most first."]
     denied: Annotated[list[JsonRow], "Denied packets, most first, including those of would_break."]
     cannot_tell: Annotated[
         list[JsonRow], "Denied packets of which the captures cannot tell whether they were answered."
