@@ -224,7 +224,7 @@ def _vpc_that_owns(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str
     policy = traffic.policy
     if traffic.vpc is None:
         return None
-    seen = set(policy.connected_vpcs[traffic.vpc])
+    seen = set(policy.connected_vpcs.get(traffic.vpc, ()))     # in a comparison, perhaps only NEW has the VPC
     unseen = [instance for instance in policy.instances if instance.vpc not in seen]
     for network in map(ip_network, networks if unseen else ()):
         if lowest(policy.owned_ranges[network.version], *range_of(network)) is None:
@@ -284,7 +284,10 @@ def _elsewhere(traffic: TrafficFacts, found: Elsewhere) -> Iterator[EvidenceReas
             f"{address} is instance {owner} of VPC {vpc}, which is not peered with {seen}, so nobody can tell whether "
             f"{owner} or another machine was there ({found.connections:,} {noun} such addresses)"
         )
-        command = f"sgfast replay POLICY CAPTURE --vpc {vpc}, or a peering of {seen} and {vpc} in the policy"
+        command = (
+            f"sgfast replay POLICY CAPTURE --vpc {vpc}, a peering of {seen} and {vpc} in the policy, or "
+            "--accept-evidence other-vpc if it was another machine"
+        )
         share = min(_share(found.connections, traffic.connections), 1.0)
         yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
 
