@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
@@ -11,6 +11,7 @@ from sgfast.policy.lookup import NamedKind, by_name
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
+    Direction,
     GroupPeer,
     Instance,
     Named,
@@ -300,19 +301,28 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
     _check_rule(policy, change.rule, group.name)
     rule = change.rule
     numbers = dict(group.numbers)
-    numbers[rule.direction] += 1
     owners = policy.group_of_rule
     if rule.id in owners:
         raise PolicyError(f"security group {owners[rule.id]!r} already has a rule {rule.id!r}")
     if not rule.id:
-        stem = f"{group.name}/{rule.direction}"
-        while (rule_id := f"{stem}/{numbers[rule.direction]}") in owners or rule_id in group.gone:
-            numbers[rule.direction] += 1
-        rule = replace(rule, id=rule_id)
+        rule = replace(rule, id=next_rule_id(group, rule.direction, numbers, owners))
+    else:
+        numbers[rule.direction] += 1
     return with_group(
         policy,
         replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
     )
+
+
+def next_rule_id(
+    group: SecurityGroup, direction: Direction, numbers: dict[Direction, int], owners: Container[str]
+) -> str:
+    """Return the next id that no rule ever had (SPEC 2.5), and count it in ``numbers``, which begin as those of the
+    group. ``owners``: the ids of all rules of the policy."""
+    numbers[direction] += 1
+    while (rule_id := f"{group.name}/{direction}/{numbers[direction]}") in owners or rule_id in group.gone:
+        numbers[direction] += 1
+    return rule_id
 
 
 def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:

@@ -193,9 +193,8 @@ def suggest(
         warnings = list(result.warnings)
         quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
         made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
-        few = f"fewer than {limits.min_connections} of one service and peer"
         parts = (
-            *left_out, _left_out_for(few, too_few),
+            *left_out, _left_out_for(limits.too_few, too_few),
             _left_out_for("would follow a connection that is left out", following),
         )  # fmt: skip
         reasons = sorted(

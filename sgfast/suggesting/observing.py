@@ -52,6 +52,9 @@ class Kind(NamedTuple):
     port: int | None
     #: Whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
     is_free: bool = False
+    #: The ICMP code. Suggested rules are for any code, so it only tells which rules of a given policy match; None: only
+    #: rules for any code do.
+    code: int | None = None
 
     @property
     def family(self) -> int:

@@ -18,7 +18,7 @@ rule has one type and any code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
@@ -72,6 +72,11 @@ class Limits:
             raise ArgumentError(f"any_above must be at least 0, not {self.any_above!r:.80}")
         if self.min_connections < 1:
             raise ArgumentError(f"min_connections must be at least 1, not {self.min_connections!r:.80}")
+
+    @property
+    def too_few(self) -> str:
+        """The reason for leaving out what ``min_connections`` leaves out."""
+        return f"fewer than {self.min_connections} of one service and peer"
 
 
 class NeededService(NamedTuple):
@@ -133,12 +138,18 @@ def needs_of(kind: Kind) -> list[Need]:
     return found
 
 
-def suggest_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits) -> Suggested:
-    """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored."""
+def suggest_rules(
+    policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits,
+    needs: Callable[[Kind], list[Need]] = needs_of,
+) -> Suggested:  # fmt: skip
+    """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored.
+
+    ``needs``: the needs of a kind that rules are suggested for.
+    """
     remaining = dict(kinds)
     too_few: set[Kind] = set()
     while True:
-        drafts = Drafter(policy, limits).draft(remaining)
+        drafts = Drafter(policy, limits).draft(remaining, needs)
         weak = {
             (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
@@ -150,7 +161,7 @@ def suggest_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: L
         matcher = _Matcher(policy, drafts)
         dropped = set()
         for kind in remaining:
-            for need in needs_of(kind):
+            for need in needs(kind):
                 draft = matcher.matching(need)[0]
                 if (*draft.part, need.service.port, peer_key(draft.peer)) in weak:
                     dropped.add(kind)
@@ -182,10 +193,12 @@ class Drafter:
                     low, high = self._spans.get(key, span)
                     self._spans[key] = min(low, span[0]), max(high, span[1])
 
-    def draft(self, kinds: Mapping[Kind, TrafficTotals]) -> list[_Draft]:
+    def draft(
+        self, kinds: Mapping[Kind, TrafficTotals], needs_of_kind: Callable[[Kind], list[Need]]
+    ) -> list[_Draft]:
         needs: dict[Need, TrafficTotals] = {}
         for kind, evidence in kinds.items():
-            for need in needs_of(kind):
+            for need in needs_of_kind(kind):
                 needs.setdefault(need, TrafficTotals()).add(evidence)
         by_service: defaultdict[NeededService, set[str]] = defaultdict(set)
         for need in needs:
