@@ -144,6 +144,11 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @by_option()
 @top_option
 @click.option(
+    "--show-rules",
+    is_flag=True,
+    help="Show with each row of what would break the rules that would let it through, as lines of a policy document.",
+)
+@click.option(
     "--fail-on",
     type=Choice(["denied", "would-break"]),
     help="Exit with status 1 if any packet was denied (moot ones do not count), or if a connection that worked would "
@@ -176,6 +181,7 @@ def replay(
     expectations: str | None,
     by: By,
     top: int | None,
+    show_rules: bool,
     fail_on: str | None,
     quiet: bool,
 ) -> None:
@@ -262,8 +268,8 @@ def replay(
         tell_of_input(form, result.warnings, result.damaged, quiet=quiet)
     (most,) = list_lengths(form, top, TOP)
     print_report(
-        form, lambda: replay_answer(result, by=by, top=top),
-        lambda: replay_document(result, by, most, timed=form == "text"), to_error=to_error,
+        form, lambda: replay_answer(result, by=by, top=top, with_rules=show_rules),
+        lambda: replay_document(result, by, most, timed=form == "text", with_rules=show_rules), to_error=to_error,
     )  # fmt: skip
     carries = result.evidence.carries
     found = {

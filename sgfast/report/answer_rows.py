@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from typing import TYPE_CHECKING
+
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
 from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, By, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.system.names import printable
+
+if TYPE_CHECKING:
+    from sgfast.report.row_rules import RowRules, RuleFinder
 
 HEADINGS: dict[TrafficPart, str] = {
     "would-break": "Would break: connections that were answered, but that these groups deny",
@@ -16,11 +22,17 @@ HEADINGS: dict[TrafficPart, str] = {
     "unanswered": "Allowed by the groups, but not served by the instance",
     "allowed": "Allowed",
 }
+#: The most rules that a row shows.
+MOST_RULES = 5
 _ANSWERS = {"refused": "refused: RST or ICMP unreachable", "silent": "no answer", NOT_SEEN: "cannot tell"}
 
 
-def answer_sections(rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By, most: int) -> list[Section]:
-    """Return the section of one list of a replay's answer; none if the list is empty."""
+def answer_sections(
+    rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By, most: int, rules: RuleFinder | None = None
+) -> list[Section]:
+    """Return the section of one list of a replay's answer; none if the list is empty. ``rules``: finds for each row the
+    rules that would let it through.
+    """
     folded = rollup.fold(part, by=by, most=most)
     if not folded.rows:
         return []
@@ -28,7 +40,9 @@ def answer_sections(rollup: Rollup, reasons: Reasons, part: TrafficPart, by: By,
     explained = part == "would-break"
     rows = [
         TrafficRow(
-            row, getattr(row, measure), (_reason(row, part), *([nearest_text(row, reasons)] if explained else []))
+            row, getattr(row, measure),
+            (_reason(row, part), *([nearest_text(row, reasons)] if explained else [])),
+            lines=[] if rules is None else _rule_lines(rules.of(row)),
         )
         for row in folded.rows
     ]
@@ -62,6 +76,15 @@ def _reason(row: RollupRow, part: TrafficPart) -> str:
         return _ANSWERS[row.reason]
     rule = f" {printable(row.rule)}" if row.rule is not None else ""
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
+
+
+def _rule_lines(rules: RowRules) -> list[str]:
+    lines, shown = [], rules.added[:MOST_RULES]
+    for group, added in groupby(shown, key=lambda each: each[0]):
+        lines += [f"add to {group}:", *(f"  - {line}" for _, line in added)]
+    if unlisted := len(rules.added) - len(shown):
+        lines.append(f"and {plural(unlisted, 'more rule')}, which sgfast suggest --keep writes")
+    return [printable(line) for line in (*lines, *rules.left_out)]
 
 
 def nearest_text(row: RollupRow, reasons: Reasons) -> str:

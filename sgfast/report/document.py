@@ -74,12 +74,15 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class TrafficRow:
-    """One row of traffic: who reaches whom with which service (SPEC 10.24). ``notes``: one by ``Traffic.heads``."""
+    """One row of traffic: who reaches whom with which service (SPEC 10.24). ``notes``: one by ``Traffic.heads``.
+    ``lines``: lines below the row that people copy, so they are never broken.
+    """
 
     row: RollupRow
     amount: int
     notes: Sequence[str] = ()
     style: Style = ""
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

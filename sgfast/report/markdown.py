@@ -67,13 +67,14 @@ def _lines(block: Block) -> list[str]:
         case Items(items):
             return [f"- {'; '.join(filter(None, map(_labelled, (item, *item.below))))}" for item in items]
         case Traffic(measure, rows, heads):
-            has_ends = any(each.row.has_ends for each in rows)
+            has_ends, has_lines = any(each.row.has_ends for each in rows), any(each.lines for each in rows)
             return _table(
-                (measure, *(("from", "to") if has_ends else ()), "service", *heads),
+                (measure, *(("from", "to") if has_ends else ()), "service", *heads, *(["rules"] if has_lines else [])),
                 (
                     (grouped(each.amount),
                      *((code(each.row.source_text), code(each.row.destination_text)) if has_ends else ()),
-                     escaped(each.row.service), *map(escaped, each.notes))
+                     escaped(each.row.service), *map(escaped, each.notes),
+                     *(["<br>".join(map(code, each.lines))] if has_lines else []))
                     for each in rows
                 ),
             )  # fmt: skip

@@ -49,13 +49,20 @@ _NOTES = {
 NO_DENIALS = "The reference engine keeps no list of what was denied."
 
 
-def replay_document(result: ReplayResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
+def replay_document(
+    result: ReplayResult, by: By = "group", most: int = TOP, *, timed: bool = True, with_rules: bool = False
+) -> Document:
     """Return the report. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``: whether the report
-    says how long the replay took.
+    says how long the replay took. ``with_rules``: whether rows of what would break show the rules that they lack.
     """
     rollup, reasons = rollup_of(result), Reasons(result.policy)
     document = [_verdicts(result, rollup), *_changes(result, most)]
-    document += answer_sections(rollup, reasons, "would-break", by, most)
+    rules = None
+    if with_rules:
+        from sgfast.report.row_rules import RuleFinder
+
+        rules = RuleFinder(result.policy, rollup)
+    document += answer_sections(rollup, reasons, "would-break", by, most, rules)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
     document += answer_sections(rollup, reasons, "unanswered", by, most)
     if by != "group":

@@ -69,6 +69,8 @@ def _write(page: Page, block: Block, indent: str) -> None:
                 page.hanging(start, each.row.text + (f" ({first})" if first else ""), each.style)
                 for note in filter(None, others):
                     page.hanging(" " * (len(start) + 2), note)
+                for line in each.lines:
+                    page.line(" " * (len(start) + 2) + line)
 
 
 class Page:

@@ -52,7 +52,7 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
         lines.append("    rules:" if group.rules else "    rules: []")
         for rule in group.rules:
             lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
-            lines.append(f"      - {{{_rule(rule)}}}")
+            lines.append(f"      - {rule_line(rule)}")
     lines.append("instances:" if policy.instances else "instances: []")
     several = len(policy.vpcs) > 1
     lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
@@ -93,7 +93,8 @@ def short(network: Network) -> str:
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
-def _rule(rule: Rule) -> str:
+def rule_line(rule: Rule) -> str:
+    """Return a rule of a group as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
     parts = [f"direction: {rule.direction}"]
     if rule.peer is None or isinstance(rule.peer, GroupPeer):
         parts.append(f"ethertype: IPv{rule.ethertype}")
@@ -113,7 +114,7 @@ def _rule(rule: Rule) -> str:
         parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
     elif isinstance(rule.peer, IPv4Network | IPv6Network):
         parts.append(f"{peer}: {quoted(short(rule.peer))}")
-    return ", ".join(parts)
+    return f"{{{', '.join(parts)}}}"
 
 
 def _instance(instance: Instance, several_vpcs: bool) -> str:

@@ -56,6 +56,20 @@ class JsonRow(JsonTraffic):
     ]
 
 
+class JsonAddedRule(Answer):
+    group: str
+    rule: Annotated[str, "As a line of the group's rules in a policy document."]
+
+
+class JsonRowRules(Answer):
+    added: Annotated[list[JsonAddedRule], "The fewest rules that let the row through; empty if none does."]
+    left_out: Annotated[list[str], "Why no rule lets a part of the row through."]
+
+
+class JsonBrokenRow(JsonRow):
+    rules: Annotated[JsonRowRules | Absent, "With --show-rules: the rules that would let the row through."]
+
+
 class JsonNotListed(Answer):
     would_break: JsonLeft
     denied: JsonLeft
@@ -169,7 +183,7 @@ class JsonReplay(Answer, published="summary", command="replay"):
     ]
     rules: Annotated[list[JsonRuleHits], "Every rule, in document order; packets and bytes include replies."]
     by: Annotated[By, FOLDED_BY.format("the next five lists")]
-    would_break: Annotated[list[JsonRow], "Denied connections that were answered, most first."]
+    would_break: Annotated[list[JsonBrokenRow], "Denied connections that were answered, most first."]
     denied: Annotated[list[JsonRow], "Denied packets, most first, including those of would_break."]
     cannot_tell: Annotated[
         list[JsonRow], "Denied packets of which the captures cannot tell whether they were answered."
@@ -196,13 +210,24 @@ class JsonReplay(Answer, published="summary", command="replay"):
     decapsulated: Decapsulated | Absent
 
 
-def replay_answer(result: ReplayResult, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
-    """Return the JSON object. ``by``: how rows of the lists are folded. ``top``: the most rows of a list. With the
-    reference engine the lists are empty.
+def replay_answer(
+    result: ReplayResult, *, by: By = "group", top: int | None = None, with_rules: bool = False
+) -> dict[str, Any]:
+    """Return the JSON object. ``by``: how rows of the lists are folded. ``top``: the most rows of a list.
+    ``with_rules``: whether rows of what would break have the rules that they lack. With the reference engine the lists
+    are empty.
     """
     rollup, reasons = rollup_of(result), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
     lists = {
         name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
     }
+    if with_rules:
+        from sgfast.report.row_rules import RuleFinder
+
+        finder = RuleFinder(result.policy, rollup)
+        for row, answer in zip(folded["would_break"].rows, lists["would_break"], strict=True):
+            found = finder.of(row)
+            added = [{"group": group, "rule": line} for group, line in found.added]
+            answer["rules"] = {"added": added, "left_out": [*found.left_out]}
     return JsonReplay.of(result, by=by, **lists, not_listed=JsonNotListed.of(None, **folded))

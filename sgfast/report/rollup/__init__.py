@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
@@ -124,8 +124,8 @@ class RollupRow:
     example: RollupExample | None
     #: The largest kind in the row, which is explained; None if its peer is not known.
     kind: Denied | None
-    #: The position of the largest kind in the rows of ``Kinds``.
-    place: int
+    #: The positions of the row's kinds in the rows of ``Kinds``, largest first.
+    places: NDArray[np.int64] = field(repr=False, compare=False)
     #: Only in changed rows. All other fields of the row are about the policy that blocks.
     passing: Passing | None = None
     #: Whether the row's word is ``PERHAPS``.
@@ -353,7 +353,7 @@ class Rollup:
             int((rows["connections"] if part in BY_PACKETS else counts).sum()), int(rows["packets"].sum()),
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
-            denied_of(self.kinds, largest) if is_known else None, int(places[0]), self._passing(rows),
+            denied_of(self.kinds, largest) if is_known else None, places, self._passing(rows),
             word == PERHAPS,
         )  # fmt: skip
 

@@ -1,0 +1,77 @@
+"""Rules that would let rows of "would break" through, as lines of a policy document (SPEC 10.24)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from sgfast.policy.model import Policy
+from sgfast.replaying.listed_kinds import peer_of, service_of
+from sgfast.report.rollup import Rollup, RollupRow
+from sgfast.suggesting.document import rule_line
+from sgfast.suggesting.missing import missing_rules
+from sgfast.suggesting.observing import Kind, TrafficTotals
+
+#: The most kinds of traffic that are compared with rules for all rows together: a few seconds. Rows after that have no
+#: rules.
+MOST_COMPARED = 100_000
+TOO_MUCH = "not compared with the rules: there is too much traffic in the rows above"
+NOT_KNOWN = "no rule, as the address or the instance is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """The rules that a row lacks."""
+
+    #: The group and the rule as a line of a policy document, such as ``{direction: inbound, protocol: tcp, ...}``.
+    added: tuple[tuple[str, str], ...]
+    #: Reasons for which no rule lets a part of the row through.
+    left_out: tuple[str, ...] = ()
+
+
+class RuleFinder:
+    """Find the rules that rows lack, under the policy with which the replay began."""
+
+    def __init__(self, policy: Policy, rollup: Rollup) -> None:
+        self._policy, self._rollup = policy, rollup
+        self._left = MOST_COMPARED
+
+    def of(self, row: RollupRow) -> RowRules:
+        rows = self._rollup.kinds.rows[row.places]
+        rows = rows[rows["broken"] > 0]
+        self._left -= len(rows)
+        if self._left < 0:
+            return RowRules((), (TOO_MUCH,))
+        kinds: dict[Kind, TrafficTotals] = {}
+        unknown = set()
+        for each in rows:
+            kind = self._kind(each)
+            if kind is None:
+                unknown.add(NOT_KNOWN)
+            else:
+                kinds.setdefault(kind, TrafficTotals()).add(TrafficTotals(int(each["broken"])))
+        missing = missing_rules(self._policy, kinds)
+        return RowRules(
+            tuple((each.group, rule_line(each.rule)) for each in missing.rules),
+            tuple(sorted(unknown.union(missing.left_out))),
+        )
+
+    def _kind(self, row: Any) -> Kind | None:
+        """Return the kind of connections of a row; None if its ends or the policy's instance are not known."""
+        if not row["family"] or row["instance"] < 0:
+            return None
+        service, (address, owner) = service_of(self._rollup.kinds, row), peer_of(self._rollup.kinds, row)
+        instances = self._policy.instance_by_name
+        if service.instance not in instances or not (owner is None or owner in instances):
+            return None
+        peer = ip_address(address)
+        # The instance's own address is not counted. It only matters for a rule of the other end that names addresses.
+        own = next(each for each in instances[service.instance].addresses if each.version == peer.version)
+        local = own.network_address.packed
+        port = service.port if service.icmp_type is None else service.icmp_type
+        rest = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
+        # A packet that the receiver's filter denied has passed the sender's, so the sender needs no rule.
+        if row["inbound"]:
+            return Kind(peer.packed, local, owner, service.instance, *rest)
+        return Kind(local, peer.packed, service.instance, owner, *rest)
