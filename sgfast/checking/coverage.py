@@ -357,7 +357,7 @@ class Coverage:
         return {self.rule(key).id: key for key in self.standing}
 
     def _speaks_for_twin(self, key: RuleKey) -> bool:
-        """Return whether a useless rule is reported: it has no twin (SPEC 2.15), or its twin is useless as well, and is
+        """Return whether a useless rule is reported: it has no twin (SPEC 2.16), or its twin is useless as well, and is
         not the one that is reported.
         """
         twin = self.index.policy.twins.get(self.rule(key).id)

@@ -68,7 +68,7 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
 
 
 def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str:
-    """``twin``: the rule itself if it has no twin (SPEC 2.15)."""
+    """``twin``: the rule itself if it has no twin (SPEC 2.16)."""
     versions, word = {rule.ethertype, twin.ethertype}, f"IPv{rule.ethertype} " if twin is rule else ""
     if any(index.is_nobody(each, vpc) is False for each in (rule, twin) for vpc in vpcs):
         return "that is the instance itself, and what it sends to itself meets no rule"

@@ -173,7 +173,7 @@ class Uses:
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
     """Return the findings, and the number of rules that were used in too many ways to be examined."""
     policy, narrower = result.policy, _Narrower(result.policy)
-    # By rule: the numbers of it and of its twin (SPEC 2.15), if they were used. Deny rules and the rules of stateless
+    # By rule: the numbers of it and of its twin (SPEC 2.16), if they were used. Deny rules and the rules of stateless
     # groups have no connections (SPEC 4.13).
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     for number, hits in enumerate(result.rules):

@@ -367,7 +367,7 @@ class Policy:
 
     @cached_property
     def twins(self) -> dict[str, Rule]:
-        """The twin of each rule that has one, by the rule's id (SPEC 2.15). Both together are one rule in AWS."""
+        """The twin of each rule that has one, by the rule's id (SPEC 2.16). Both together are one rule in AWS."""
         found: dict[str, Rule] = {}
         lists = {
             group.name for group in self.address_groups if group.id.startswith("pl-") or group.name.startswith("pl-")

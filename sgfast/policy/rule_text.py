@@ -48,7 +48,7 @@ def peer_text(rule: Rule) -> str:
 
 def rule_text(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
     """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it. ``twins``: the rules
-    of the policy that are for both IP versions together with another one (SPEC 2.15), whose ethertype is left out.
+    of the policy that are for both IP versions together with another one (SPEC 2.16), whose ethertype is left out.
     """
     text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
     if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.id not in (twins or {}):

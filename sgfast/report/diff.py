@@ -184,7 +184,7 @@ def _rules(rule: str | None, rules: int) -> str:
 
 def rule_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
     """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``. ``twins``: the rules
-    of the policy that are for both IP versions together with another one (SPEC 2.15), whose version is left out.
+    of the policy that are for both IP versions together with another one (SPEC 2.16), whose version is left out.
     """
     parts: list[str] = [rule.action, rule.direction]
     if rule.id not in (twins or {}):

@@ -101,7 +101,7 @@ def claim_words(check: Check) -> str:
 
 
 def suggested_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
-    """Return ``tcp/5432 from web (IPv4)``; without the version for a rule of ``twins`` (SPEC 2.15)."""
+    """Return ``tcp/5432 from web (IPv4)``; without the version for a rule of ``twins`` (SPEC 2.16)."""
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:

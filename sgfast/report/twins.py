@@ -1,4 +1,4 @@
-"""Rules and their twins (SPEC 2.15) as one line of a report: the IPv4 rule, with the numbers of both added up."""
+"""Rules and their twins (SPEC 2.16) as one line of a report: the IPv4 rule, with the numbers of both added up."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult, RuleHits
 
 if TYPE_CHECKING:
     from sgfast.comparing import DiffResult, MovedTraffic, RuleEffect
     from sgfast.reaching.rows import Row
+    from sgfast.replaying import ReplayResult, RuleHits
     from sgfast.suggesting import Suggestion
     from sgfast.suggesting.rules import SuggestedRule
 

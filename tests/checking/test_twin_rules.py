@@ -1,4 +1,4 @@
-"""A rule of AWS that the import made one rule for IPv4 and one for IPv6 is one rule to ``sgfast check`` (SPEC 2.15)."""
+"""A rule of AWS that the import made one rule for IPv4 and one for IPv6 is one rule to ``sgfast check`` (SPEC 2.16)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from exports import policy_of
 
 from sgfast import Policy
 from sgfast.exporting import aws, terraform
-from sgfast.loading import load_policy, parse_policy
+from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
 
 

@@ -1,4 +1,4 @@
-"""Reports list a rule of AWS that is for both IP versions once, with the numbers of both added up (SPEC 2.15)."""
+"""Reports list a rule of AWS that is for both IP versions once, with the numbers of both added up (SPEC 2.16)."""
 
 from __future__ import annotations
 

@@ -432,7 +432,7 @@ def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def with_first_twins(policy: Policy, rows: Rows, column: str, names: Sequence[str]) -> Rows:
-    """Return rows whose numbers of rules are those of their first twins (SPEC 2.15). ``names``: the ids of rules by
+    """Return rows whose numbers of rules are those of their first twins (SPEC 2.16). ``names``: the ids of rules by
     number.
     """
     if not policy.twins:
