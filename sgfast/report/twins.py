@@ -67,7 +67,9 @@ def suggested_by_rule(found: Suggestion) -> list[SuggestedRule]:
 
 
 def with_first_twins(rows: Iterable[Row], policies: Mapping[str, Policy]) -> list[Row]:
-    """Return rows whose deciding rules are listed once with their twins. ``policies``: by the word in ``Decider``."""
+    """Return rows that list each deciding rule and its twin once. ``policies``: by the word in ``Decider``."""
+    if not any(policy.twins for policy in policies.values()):
+        return [*rows]
     return [
         replace(row, rules=tuple(dict.fromkeys(
             replace(each, rule=policies[each.policy].first_twin(each.rule)) for each in row.rules
