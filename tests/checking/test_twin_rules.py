@@ -10,11 +10,16 @@ import corpus
 import pytest
 from aws_account import LB, LB_IPV4, LB_IPV6, NOBODY, WEB_IPV4, WEB_IPV6, account, permission
 from command import handshake, write_capture
+from effort import some
+from exported import random_policy, seeds
 from exports import policy_of
 
 import sgfast
 from sgfast import Policy
+from sgfast.checking import check_policy
 from sgfast.loading import load_policy
+from sgfast.policy.model import ICMP, ICMPV6, GroupPeer, Rule, SecurityGroup
+from sgfast.reaching.difference import difference
 
 CIDR = permission(80, IpRanges=[{"CidrIp": "10.0.0.0/8"}])
 CIDR6 = permission(80, Ipv6Ranges=[{"CidrIpv6": "2001:db8::/32"}])
@@ -74,6 +79,34 @@ def test_a_rule_much_wider_than_its_uses_over_both_ip_versions_is_one_finding(tm
     message = "tcp/1-60000 from group lb: 16 connections used it, for which tcp/80 from group lb would do"
     capture = write_capture(tmp_path, *frames)
     assert found(policy, "SG015", captures=(capture,)) == [("SG015", "web/inbound/1", message)]
+
+
+def test_twins_with_a_finding_can_be_taken_out_of_the_policy_and_nothing_changes() -> None:
+    taken_out = 0
+    for pick in seeds(some(40, 2000), 2016):
+        policy = random_policy(pick)
+        groups = tuple(replace(group, rules=with_twins(group.rules)) for group in policy.security_groups)
+        policy = replace(policy, security_groups=groups, settings=replace(policy.settings, profile="aws"))
+        for rule in [each.rule for each in check_policy(policy).findings if each.code in ("SG001", "SG002", "SG007")]:
+            if rule in policy.twins:
+                taken_out += 1
+                rest = [without(group, rule or "", policy.twins[rule or ""].id) for group in groups]
+                change = difference(policy, replace(policy, security_groups=tuple(rest)))
+                assert not change.opened and not change.closed, rule
+    assert taken_out
+
+
+def with_twins(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Return the rules whose peer is no group, and the others for both IP versions, as an import has them."""
+    made: list[Rule] = []
+    for rule in rules:
+        is_group = isinstance(rule.peer, GroupPeer) and rule.protocol not in (ICMP, ICMPV6)
+        made += [replace(rule, ethertype=4), replace(rule, id=f"{rule.id}/2", ethertype=6)] if is_group else [rule]
+    return tuple(made)
+
+
+def without(group: SecurityGroup, *ids: str) -> SecurityGroup:
+    return replace(group, rules=tuple(rule for rule in group.rules if rule.id not in ids))
 
 
 @pytest.mark.skipif(not (corpus.ROOT / "rules").is_dir(), reason="needs the corpus")
