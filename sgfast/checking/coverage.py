@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 
 import numpy as np
@@ -79,6 +80,10 @@ class _Standing:
     @property
     def is_open(self) -> bool:
         return self.shadowed or self.redundant
+
+    @property
+    def is_useless(self) -> bool:
+        return self.is_open and not self.unknown
 
     def note(self, painting: Painting, seen: _Seen, n: int, budget: Budget, wins: bool = True) -> None:
         """Record what one context shows about the rule, the ``n``-th of its painting.
@@ -334,7 +339,7 @@ class Coverage:
         found: list[Finding] = []
         narrower: dict[RuleKey, list[RuleKey]] = defaultdict(list)
         for key, standing in self.standing.items():
-            if standing.unknown or not standing.is_open or not standing.matches:
+            if not (standing.is_useless and standing.matches and self._speaks_for_twin(key)):
                 continue
             found.append(self._useless(key, standing))
             for wide in standing.wider or () if standing.explained else ():
@@ -342,27 +347,48 @@ class Coverage:
                     narrower[wide].append(key)
         for wide in sorted(narrower):
             group, rule = self._groups[wide[0]].name, self.rule(wide)
-            narrower_rules = listed([f"{self.rule(key).id} ({rule_text(self.rule(key))})" for key in narrower[wide]])
-            message = f"{rule_text(rule)} makes the narrower {narrower_rules} useless"
+            narrower_rules = listed([self._called(key) for key in narrower[wide]])
+            message = f"{rule_text(rule, self.index.policy.twins)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
 
+    @cached_property
+    def _key_of(self) -> dict[str, RuleKey]:
+        return {self.rule(key).id: key for key in self.standing}
+
+    def _speaks_for_twin(self, key: RuleKey) -> bool:
+        """Return whether a useless rule is reported: it has no twin (SPEC 2.16), or its twin is useless as well, and is
+        not the one that is reported.
+        """
+        twin = self.index.policy.twins.get(self.rule(key).id)
+        if twin is None:
+            return True
+        standing, group = self.standing[self._key_of[twin.id]], self._groups[key[0]].name
+        members, versions = self.index.members[group], self.index.members_by_family
+        meets_nobody = bool(members) and not versions[group, twin.ethertype]
+        is_reported = twin.ethertype == 4 and standing.is_useless and standing.matches
+        return (standing.is_useless or meets_nobody) and not is_reported
+
+    def _called(self, key: RuleKey) -> str:
+        return f"{self.rule(key).id} ({rule_text(self.rule(key), self.index.policy.twins)})"
+
     def _useless(self, key: RuleKey, standing: _Standing) -> Finding:
         group, rule = self._groups[key[0]].name, self.rule(key)
+        text = rule_text(rule, self.index.policy.twins)
         deciders = list(standing.deciders)
-        names = listed([f"{self.rule(decider).id} ({rule_text(self.rule(decider))})" for decider in deciders])
+        names = listed([self._called(decider) for decider in deciders])
         verb = "decides" if len(deciders) == 1 else "decide"
         if not standing.explained and len(deciders) < LISTED:
             names, verb = "other rules", "decide"
         if standing.shadowed:
-            message = f"{rule_text(rule)} never wins: {names} {verb} everything it matches"
+            message = f"{text} never wins: {names} {verb} everything it matches"
             if standing.explained and not deciders:
-                message = f"{rule_text(rule)} never wins: no rule is asked about these packets"
+                message = f"{text} never wins: no rule is asked about these packets"
             return Finding(SHADOWED, message, group=group, rule=rule.id)
         if deciders or not standing.explained:
-            message = f"{rule_text(rule)} changes no verdict: without it {names} {verb} the same"
+            message = f"{text} changes no verdict: without it {names} {verb} the same"
         else:
-            message = f"{rule_text(rule)} changes no verdict: nothing else would allow what it denies"
+            message = f"{text} changes no verdict: nothing else would allow what it denies"
         return Finding(REDUNDANT, message, group=group, rule=rule.id)
 
     def _is_wider(self, wide: RuleKey, narrow: RuleKey) -> bool:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def unused(index: PolicyIndex) -> list[Finding]:
     """Return findings for unused groups and address groups, except ``default``: it cannot be deleted (SPEC 8.1)."""
     policy = index.policy
-    naming: dict[tuple[type, str], list[str]] = defaultdict(list)
+    naming: dict[tuple[type, str], dict[str, None]] = defaultdict(dict)
     for group in policy.security_groups:
         for rule in group.rules:
             if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.peer != GroupPeer(group.name):
-                naming[type(rule.peer), rule.peer.name].append(rule.id)
+                naming[type(rule.peer), rule.peer.name][policy.first_twin(rule).id] = None
     found = []
     for group in policy.security_groups:
         if not index.members[group.name] and group.name != DEFAULT_GROUP:
-            rules = naming[GroupPeer, group.name]
+            rules = [*naming[GroupPeer, group.name]]
             named = f"only the rules of other groups name it: {listed(rules)}" if rules else "no other group names it"
             found.append(Finding(UNUSED_GROUP, f"no instance is in it, and {named}", group=group.name))
     for address_group in policy.address_groups:
@@ -53,37 +53,47 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
         for rule in group.rules:
             if rule.peer == GroupPeer(group.name):
                 continue
-            answers = {index.is_nobody(rule, vpc, index.only_member.get((g, vpc))) for vpc in vpcs[g]}
+            if index.policy.first_twin(rule) is not rule:
+                continue
+            twin = index.policy.twins.get(rule.id, rule)
+            answers = {
+                index.is_nobody(each, vpc, index.only_member.get((g, vpc))) for each in (rule, twin) for vpc in vpcs[g]
+            }
             if None in answers and False not in answers:
                 skipped += 1
             elif answers == {True}:
-                message = f"{rule_text(rule)}: {_why(index, rule, vpcs[g])}"
+                message = f"{rule_text(rule, index.policy.twins)}: {_why(index, rule, twin, vpcs[g])}"
                 found.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
     return found, skipped
 
 
-def _why(index: PolicyIndex, rule: Rule, vpcs: Iterable[str]) -> str:
-    if any(index.is_nobody(rule, vpc) is False for vpc in vpcs):
+def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str:
+    """``twin``: the rule itself if it has no twin (SPEC 2.16)."""
+    versions, word = {rule.ethertype, twin.ethertype}, f"IPv{rule.ethertype} " if twin is rule else ""
+    if any(index.is_nobody(each, vpc) is False for each in (rule, twin) for vpc in vpcs):
         return "that is the instance itself, and what it sends to itself meets no rule"
     if isinstance(rule.peer, AddressGroupPeer):
-        return f"{rule.peer.name} has no IPv{rule.ethertype} address"
+        return f"{rule.peer.name} has no {word}address"
     assert isinstance(rule.peer, GroupPeer)
     members = index.members[rule.peer.name]
     if not members:
         return f"no instance is in {rule.peer.name}"
     instances = index.policy.instances
-    if not any(network.version == rule.ethertype for n in members for network in instances[n].addresses):
-        return f"no instance in {rule.peer.name} has an IPv{rule.ethertype} address"
+    if not any(network.version in versions for n in members for network in instances[n].addresses):
+        return f"no instance in {rule.peer.name} has an {word}address"
     return f"the instances in {rule.peer.name} are in VPCs that are not peered with the rule's VPC, or in other regions"
 
 
 def never_hit(result: ReplayResult) -> list[Finding]:
     """Return findings for rules that a causal replay never used. Packets after a denied opener use none (SPEC 9.2)."""
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
-    used = {(hits.group, hits.rule.id) for hits in result.rules if hits.packets or hits.connections}
+    policy = result.policy
+    used = {policy.first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
     return [
-        Finding(NEVER_HIT, f"{rule_text(rule)}: none of {packets} used it", group=group.name, rule=rule.id)
-        for group in result.policy.security_groups
+        Finding(
+            NEVER_HIT, f"{rule_text(rule, policy.twins)}: none of {packets} used it", group=group.name, rule=rule.id
+        )
+        for group in policy.security_groups
         for rule in group.rules
-        if (group.name, rule.id) not in used
+        if rule.id not in used and policy.first_twin(rule) is rule
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -172,30 +172,42 @@ class Uses:
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
     """Return the findings, and the number of rules that were used in too many ways to be examined."""
-    narrower = _Narrower(result.policy)
+    policy, narrower = result.policy, _Narrower(result.policy)
+    # By rule: the numbers of it and of its twin (SPEC 2.16), if they were used. Deny rules and the rules of stateless
+    # groups have no connections (SPEC 4.13).
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, hits in enumerate(result.rules):
+        if hits.connections:
+            numbers[policy.first_twin(hits.rule).id].append(number)
     found = []
     skipped = 0
-    for number, hits in enumerate(result.rules):
-        # Deny rules and the rules of stateless groups have no connections (SPEC 4.13).
-        count = uses.totals[number] if hits.connections else 0
+    for of_rule in numbers.values():
+        count = sum(uses.totals[number] for number in of_rule)
         if count < FEWEST_CONNECTIONS:
             continue
-        if number in uses.openers.too_many:
+        if not uses.openers.too_many.isdisjoint(of_rule):
             skipped += 1
             continue
-        instead = narrower.than(hits.rule, uses.openers.of_rule(number, hits.rule))
-        if instead:
-            text = f"{rule_text(hits.rule)}: {count:,} connections used it, for which {_would_do(instead)}"
-            used = uses.connections(number)
+        halves = [result.rules[number].rule for number in of_rule]
+        choices = [
+            narrower.than(half, uses.openers.of_rule(number, half))
+            for half, number in zip(halves, of_rule, strict=True)
+        ]
+        if all(choices):
+            instead = tuple(rule for rules in choices for rule in rules)
+            rule = policy.first_twin(halves[0])
+            would_do = _would_do(instead, policy.twins)
+            text = f"{rule_text(rule, policy.twins)}: {count:,} connections used it, for which {would_do}"
+            used = {kind: number for half in of_rule for kind, number in uses.connections(half).items()}
             found.append(Finding(
-                WIDER_THAN_USED, text, group=hits.group, rule=hits.rule.id, connections=count, instead=instead,
-                used=used,
+                WIDER_THAN_USED, text, group=result.rules[of_rule[0]].group, rule=rule.id, connections=count,
+                instead=instead, used=used,
             ))  # fmt: skip
     return found, skipped
 
 
-def _would_do(rules: Sequence[Rule]) -> str:
-    texts = [rule_text(rule) for rule in rules]
+def _would_do(rules: Sequence[Rule], twins: Mapping[str, Rule]) -> str:
+    texts = [*dict.fromkeys(rule_text(rule, twins) for rule in rules)]
     return f"{texts[0]} would do" if len(texts) == 1 else f"these would do: {'; '.join(texts)}"
 
 

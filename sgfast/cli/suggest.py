@@ -176,7 +176,10 @@ def suggest(
     ):
         before = None if policy is None else policies.load(policy)
         # Options that the user did not give keep the library's defaults.
-        widening = {"max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections}
+        widening = {
+            "max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections,
+            "both_versions": None if export is None else "aws" in (export.target, export.provider),
+        }  # fmt: skip
         found = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),

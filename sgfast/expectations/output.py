@@ -80,7 +80,8 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     below = [Item("because:", printable(why))] if why else []
     below.append(Item("but", printable(sentence(found))))
     for rule, _ in _deciding(found):
-        below.append(Item("", printable(f"{rule.id}  {rule_text(rule)}") + _line(rule, lines, "  line {}")))
+        text = f"{rule.id}  {rule_text(rule, found.policy.twins)}"
+        below.append(Item("", printable(text) + _line(rule, lines, "  line {}")))
     return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
 
@@ -90,9 +91,9 @@ def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
         if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):
             continue
         if side.winner is not None:
-            yield side.winner.rule, ()
+            yield found.policy.first_twin(side.winner.rule), ()
         for miss in side.nearest[:1]:
-            yield miss.rule, miss.misfits
+            yield found.policy.first_twin(miss.rule), miss.misfits
 
 
 def _line(rule: Rule, lines: Lines, form: str) -> str:
@@ -115,7 +116,8 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
     for rule, misfits in _deciding(found):
         place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
         missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
-        text.append(f"  {place}{rule.id}  {rule_text(rule)}{f'  ({missed})' if missed else ''}")
+        words = rule_text(rule, found.policy.twins)
+        text.append(f"  {place}{rule.id}  {words}{f'  ({missed})' if missed else ''}")
     return "\n".join(map(printable, text))
 
 

@@ -27,6 +27,7 @@ from sgfast.policy.model import (
     Instance,
     Policy,
     Rule,
+    SecurityGroup,
     Vpc,
 )
 from sgfast.policy.ranges import ALL_PORTS
@@ -134,11 +135,30 @@ def export(old: Policy | None, new: Policy) -> Calls:
 
 def aws_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     """Return the delta between two policies, in rules that AWS supports."""
-    found = policy_delta(None if old is None else expressible(old, TARGET), expressible(new, TARGET))
+    before = None if old is None else _without_twins(expressible(old, TARGET))
+    found = policy_delta(before, _without_twins(expressible(new, TARGET)))
     if problems := [*_name_errors(found), *_vpc_errors(found), *_instance_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
     # Prefix lists are never changed: those that rules still name exist in AWS already, and no others are deleted.
     return replace(found, address_groups=(), address_groups_deleted=())
+
+
+def _without_twins(policy: Policy) -> Policy:
+    """Make one rule of rules that are a single rule in AWS (SPEC 13.3): the IPv4 one where AWS asks for no version."""
+
+    def rules(group: SecurityGroup) -> Iterator[Rule]:
+        for rule in group.rules:
+            has_version = rule.protocol == ICMPV6 or not isinstance(rule.peer, GroupPeer | AddressGroupPeer)
+            yield rule if has_version else replace(rule, ethertype=4)
+
+    def distinct(group: SecurityGroup) -> tuple[Rule, ...]:
+        found: dict[Rule, Rule] = {}
+        for rule in rules(group):
+            found.setdefault(rule.without_words(), rule)
+        return tuple(found.values())
+
+    groups = (replace(group, rules=distinct(group)) for group in policy.security_groups)
+    return replace(policy, security_groups=tuple(groups))
 
 
 def provider_id(kind: str, item: Any) -> str:
@@ -395,12 +415,11 @@ class _Account:
 
 
 def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
-    """Return the rules by group and direction. Rules that AWS does not distinguish are listed once."""
-    found: dict[_Place, dict[Rule, Rule]] = {}
+    """Return the rules by group and direction."""
+    found: dict[_Place, list[Rule]] = {}
     for each in rules:
-        if not is_ipv6_twin(each.rule):
-            found.setdefault((each.group, each.rule.direction), {})[each.rule.without_words()] = each.rule
-    return {place: [*distinct.values()] for place, distinct in found.items()}
+        found.setdefault((each.group, each.rule.direction), []).append(each.rule)
+    return found
 
 
 def first_and_last(rule: Rule) -> tuple[int, int] | None:
@@ -435,11 +454,6 @@ def filters_of(instance: Instance) -> dict[str, str]:
     assert address is not None, "aws_delta refuses it"
     key = "addresses.private-ip-address" if address.version == 4 else "ipv6-addresses.ipv6-address"
     return {key: str(address.network_address)}
-
-
-def is_ipv6_twin(rule: Rule) -> bool:
-    """Return whether a rule is the IPv6 one of two rules that are a single rule in AWS (SPEC 13.3)."""
-    return isinstance(rule.peer, GroupPeer) and rule.ethertype == 6 and rule.protocol != ICMPV6
 
 
 def _command(action: str) -> str:

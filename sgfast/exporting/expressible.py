@@ -303,7 +303,8 @@ class _Rewriter:
             yield f"In {self._target.title} a rule with a group is for both IPv4 and IPv6."
             yield (
                 f"So rules for one of them name the addresses of the members of {listed}{more}. Export again when the "
-                "members change."
+                "members change, or add the same rules for the other version, which opens more: they then name the "
+                "group."
             )
 
     def _without_denied(self, group: SecurityGroup, rule: Rule) -> list[Rule]:

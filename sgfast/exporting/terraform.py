@@ -113,8 +113,7 @@ class _Configuration(ABC):
         for group in found.groups:
             made += self._with_import(self.group(group), self.group_id(group))
         for each in found.rules:
-            if not self.is_ipv6_twin(each.rule):
-                made += self._with_import(self.rule(each.group, each.rule), self.rule_id(each.rule))
+            made += self._with_import(self.rule(each.group, each.rule), self.rule_id(each.rule))
         for member in found.members:
             made += self.memberships(member)
         made = [*self.address_groups(), *made]
@@ -132,10 +131,9 @@ class _Configuration(ABC):
         """Yield the addresses of resources that are in the old policy's configuration but not in the new one's."""
         found = self.delta
         for each in found.rules_taken:
-            if not self.is_ipv6_twin(each.rule):
-                yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
+            yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
         for group in found.groups_deleted:
-            yield from (self.rule(group.name, rule).address for rule in group.rules if not self.is_ipv6_twin(rule))
+            yield from (self.rule(group.name, rule).address for rule in group.rules)
             yield self.group(group).address
         yield from self.memberships_removed()
 
@@ -176,10 +174,6 @@ class _Configuration(ABC):
     @abstractmethod
     def rule_id(self, rule: Rule) -> str:
         """Return the provider's id of a rule, or "" if it is unknown."""
-
-    def is_ipv6_twin(self, rule: Rule) -> bool:
-        """Return whether the resource of another rule already includes this rule."""
-        return False
 
     def address_groups(self) -> list[_Block]:
         """Return the resources of address groups that are new or have changed."""
@@ -235,9 +229,6 @@ class _Aws(_Configuration):
 
     def rule_id(self, rule: Rule) -> str:
         return id_of_rule(aws.IDS["sgr"], rule)
-
-    def is_ipv6_twin(self, rule: Rule) -> bool:
-        return aws.is_ipv6_twin(rule)
 
     def memberships(self, member: Membership) -> list[_Block]:
         added = [name for name in member.instance.security_groups if name not in member.had]

@@ -366,6 +366,29 @@ class Policy:
         return {rule.id: group.name for group in self.security_groups for rule in group.rules}
 
     @cached_property
+    def twins(self) -> dict[str, Rule]:
+        """The twin of each rule that has one, by the rule's id (SPEC 2.16). Both together are one rule in AWS."""
+        found: dict[str, Rule] = {}
+        lists = {
+            group.name for group in self.address_groups if group.id.startswith("pl-") or group.name.startswith("pl-")
+        }
+        for group in self.security_groups if self.settings.profile == "aws" else ():
+            known: dict[int, dict[Rule, Rule]] = {4: {}, 6: {}}
+            for rule in group.rules:
+                peer = rule.peer
+                if isinstance(peer, GroupPeer) or (isinstance(peer, AddressGroupPeer) and peer.name in lists):
+                    known[rule.ethertype].setdefault(replace(rule.without_words(), ethertype=4), rule)
+            for meaning in known[4].keys() & known[6].keys():
+                four, six = known[4][meaning], known[6][meaning]
+                found[four.id], found[six.id] = six, four
+        return found
+
+    def first_twin(self, rule: Rule) -> Rule:
+        """Return the rule by which reports call a rule and its twin: the one for IPv4. Without a twin, the rule itself.
+        """
+        return rule if rule.ethertype == 4 else self.twins.get(rule.id, rule)
+
+    @cached_property
     def also_called(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """The names of the objects that the provider's words mean, by kind of object and word (SPEC 2.12)."""
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
 from sgfast.policy.protocols import protocol_name
 
@@ -44,9 +46,11 @@ def peer_text(rule: Rule) -> str:
             return str(network)
 
 
-def rule_text(rule: Rule) -> str:
-    """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it."""
+def rule_text(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
+    """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it. ``twins``: the rules
+    of the policy that are for both IP versions together with another one (SPEC 2.16), whose ethertype is left out.
+    """
     text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
-    if isinstance(rule.peer, GroupPeer | AddressGroupPeer):
+    if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.id not in (twins or {}):
         text += f", IPv{rule.ethertype}"
     return ("deny " if rule.action == "deny" else "") + text

@@ -294,10 +294,11 @@ def _called(explained: Explained, end: End) -> str:
 
 def _decision(explained: Explained) -> str:
     sides = [side for side in (explained.egress, explained.ingress) if side is not None]
+    called = explained.policy.first_twin
     if explained.verdict not in ("allow", "deny", "cannot-tell") or explained.note:
         return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
     if explained.verdict in ("allow", "cannot-tell"):
-        rules = [side.winner.rule.id for side in sides if side.winner is not None]
+        rules = [called(side.winner.rule).id for side in sides if side.winner is not None]
         allowed = f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
         if explained.allowed:
             return allowed
@@ -312,8 +313,8 @@ def _decision(explained: Explained) -> str:
     nearest = side.nearest[0]
     *others, last = (misfit.field for misfit in nearest.misfits)
     return (
-        f"denied: no {side.direction} rule of {side.instance.name} matches; the nearest is {nearest.rule.id}, which "
-        f"misses on {', '.join(others)}{' and ' if others else ''}{last}"
+        f"denied: no {side.direction} rule of {side.instance.name} matches; the nearest is {called(nearest.rule).id}, "
+        f"which misses on {', '.join(others)}{' and ' if others else ''}{last}"
     )
 
 

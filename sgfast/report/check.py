@@ -252,7 +252,8 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
 
 def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> Entry:
     group = traffic.policy.group_by_name[found[0].group or ""]
-    share = f"all {len(found)}" if len(found) == len(group.rules) else f"{len(found)} of the {len(group.rules)}"
+    rules = len({traffic.policy.first_twin(rule).id for rule in group.rules})
+    share = f"all {len(found)}" if len(found) == rules else f"{len(found)} of the {rules}"
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)

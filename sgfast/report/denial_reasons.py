@@ -128,7 +128,10 @@ class Reasons:
         """Return the nearest rules; none if the packet was not denied for lack of a rule."""
         if kind.reason != "no-rule":
             return []
-        near = [(found, fields) for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS]
+        near = [
+            (RuleInGroup(found.group, self._policy.first_twin(found.rule)), fields)
+            for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS
+        ]  # fmt: skip
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
         return [pair for pair, rank in zip(near, ranks, strict=True) if rank == min(ranks)]
 

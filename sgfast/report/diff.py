@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sgfast.comparing import NEW_VERDICTS, Counts, DiffResult, NewVerdict
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import protocol_name
@@ -28,6 +30,7 @@ from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
+from sgfast.report.twins import effects_by_rule, moves_by_rule
 from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.
@@ -105,38 +108,38 @@ def _left_words(folded: Folded) -> str:
 
 
 def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
-    if not result.rules:
+    effects = effects_by_rule(result)
+    if not effects:
         return []
     items = []
-    for effect in result.rules[:most]:
+    for effect in effects[:most]:
         parts = [
             f"{grouped(number)} newly {word}"
             for number, word in ((effect.newly_denied, "denied"), (effect.newly_allowed, "allowed"))
             if number
         ]
         words = (Name(effect.rule), " in ", Name(effect.group), f", {effect.status}: {', '.join(parts)}")
-        both = (("OLD", effect.old), ("NEW", effect.new))
-        below = [Item("", f"{policy} {rule_words(rule)}") for policy, rule in both if rule is not None]
+        both = (("OLD", effect.old, result.old), ("NEW", effect.new, result.new))
+        below = [
+            Item("", f"{word} {rule_words(rule, policy.twins)}") for word, rule, policy in both if rule is not None
+        ]
         items.append(Item("", words, "", below))
-    unlisted = result.rules[most:]
+    unlisted = effects[most:]
     denied, allowed = (sum(getattr(effect, name) for effect in unlisted) for name in ("newly_denied", "newly_allowed"))
     counts = f"{plural(len(unlisted), 'more rule')} ({grouped(denied)} newly denied, {grouped(allowed)} newly allowed)"
-    return [
-        Section("Rules that make the difference", [Items(items), *more(counts if unlisted else "", len(result.rules))])
-    ]
+    return [Section("Rules that make the difference", [Items(items), *more(counts if unlisted else "", len(effects))])]
 
 
 def _moved(result: DiffResult, most: int) -> list[Section]:
-    if not result.moved:
+    moves = moves_by_rule(result)
+    if not moves:
         return []
-    rows = [
-        (grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in result.moved[:most]
-    ]
-    unlisted = result.moved[most:]
+    rows = [(grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in moves[:most]]
+    unlisted = moves[most:]
     connections = plural(sum(move.connections for move in unlisted), "connection")
     counts = f"{plural(len(unlisted), 'more pair')} ({connections})"
     table = TableBlock(("connections", "OLD", "NEW"), rows)
-    blocks: list[Block] = [table, *more(counts if unlisted else "", len(result.moved))]
+    blocks: list[Block] = [table, *more(counts if unlisted else "", len(moves))]
     if result.moved_others:
         words = f"Pairs that were not counted apart have {plural(result.moved_others, 'connection')}"
         blocks.append(Paragraph(words))
@@ -179,9 +182,13 @@ def _rules(rule: str | None, rules: int) -> str:
     return printable(rule) if rule is not None else plural(rules, "rule") if rules else ""
 
 
-def rule_words(rule: Rule) -> str:
-    """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``."""
-    parts: list[str] = [rule.action, rule.direction, f"IPv{rule.ethertype}"]
+def rule_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
+    """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``. ``twins``: the rules
+    of the policy that are for both IP versions together with another one (SPEC 2.16), whose version is left out.
+    """
+    parts: list[str] = [rule.action, rule.direction]
+    if rule.id not in (twins or {}):
+        parts.append(f"IPv{rule.ethertype}")
     protocol = rule.protocol
     parts.append("all" if protocol is None else protocol_name(protocol) or str(protocol))
     if rule.ports is not None:

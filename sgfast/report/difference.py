@@ -20,6 +20,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.reach import reach_cells
+from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
 
 #: The most rules that a row lists.
@@ -42,7 +43,9 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
     blocks: list[Block] = []
     if found.not_compared:
         blocks.append(Paragraph(printable(found.not_compared)))
-    for word, rows in (("opens", found.opened), ("closes", found.closed)):
+    policies = {"old": found.old, "new": found.new}
+    for word, all_rows in (("opens", found.opened), ("closes", found.closed)):
+        rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
             blocks.append(Items([Item(f"{word:6}", _difference_words(row), style) for row in rows[:most]]))

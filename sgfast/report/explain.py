@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
+from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
@@ -31,7 +32,7 @@ def explain_document(explained: Explained, lines: Lines) -> Document:
         (explained.egress, explained.source, "Out of"), (explained.ingress, explained.destination, "Into"),
     ):  # fmt: skip
         if side is not None:
-            document.append(_side_section(side, direction, lines))
+            document.append(_side_section(explained.policy, side, direction, lines))
         elif verdict in _VERDICTS:
             unless = "" if verdict != "cannot-tell" else ", unless an instance of another VPC is meant"
             words = f"{direction} {end.address}: no instance's address, so no filter{unless}"
@@ -39,14 +40,14 @@ def explain_document(explained: Explained, lines: Lines) -> Document:
     return document
 
 
-def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
+def _side_section(policy: Policy, side: SideExplained, direction: str, lines: Lines) -> Section:
     outcome = side.verdict if side.reached else f"not reached, would be {side.verdict}"
     outcome = outcome.replace("allow", "allowed").replace("deny", "denied")
     groups = "group" if len(side.instance.security_groups) == 1 else "groups"
     blocks: list[Block] = []
     if side.winner is not None:
-        blocks.append(Items([_rule_item("wins:", side.winner, lines)]))
-        losers = [_rule_item("matches, but loses:", found, lines) for found in side.also_match[:TOP]]
+        blocks.append(Items([_rule_item(policy, "wins:", side.winner, lines)]))
+        losers = [_rule_item(policy, "matches, but loses:", found, lines) for found in side.also_match[:TOP]]
         blocks += [*([Items(losers)] if losers else []), *_more_rules(len(side.also_match), "that match and lose")]
     elif side.reason == "infrastructure":
         blocks.append(Paragraph("no rule is asked about it (settings.infrastructure)"))
@@ -55,7 +56,7 @@ def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
     elif side.reason == "no-rule":
         count = len(side.nearest[0].misfits)
         blocks.append(Paragraph(f"no rule matches; the nearest {'miss' if count == 1 else f'miss on {count} fields'}:"))
-        blocks.append(Items([_rule_item(" ", miss, lines) for miss in side.nearest[:TOP]]))
+        blocks.append(Items([_rule_item(policy, " ", miss, lines) for miss in side.nearest[:TOP]]))
         blocks += _more_rules(len(side.nearest), "that are as near")
     heading = (
         f"{direction} ", Name(side.instance.name), f", {groups} ", *names(side.instance.security_groups),
@@ -64,13 +65,13 @@ def _side_section(side: SideExplained, direction: str, lines: Lines) -> Section:
     return Section(heading, blocks)
 
 
-def _rule_item(label: str, found: RuleInGroup | NearMiss, lines: Lines) -> Item:
-    rule = found.rule
+def _rule_item(policy: Policy, label: str, found: RuleInGroup | NearMiss, lines: Lines) -> Item:
+    rule = policy.first_twin(found.rule)
     line = lines.get(("rules", rule.id))
     where = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
     misfits = found.misfits if isinstance(found, NearMiss) else ()
-    words = (Name(rule.id), f"  {printable(rule_text(rule))}{priority}{where}")
+    words = (Name(rule.id), f"  {printable(rule_text(rule, policy.twins))}{priority}{where}")
     return Item(label, words, below=[*map(_misfit_item, misfits)])
 
 

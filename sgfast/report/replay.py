@@ -34,6 +34,7 @@ from sgfast.report.document import (
 from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
+from sgfast.report.twins import hits_by_rule
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -216,8 +217,9 @@ def unreadable(result: ReplayResult, rollup: Rollup) -> int:
 
 def _rules(result: ReplayResult, by: By, most: int) -> Section:
     """Return the section of rules, those with most connections first; if ``by`` is "rule", group by group."""
-    used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.connections)
-    heading = f"Rules: {grouped(len(used))} of {grouped(len(result.rules))} were hit"
+    rules = hits_by_rule(result)
+    used = sorted((hits for hits in rules if hits.packets), key=lambda hits: -hits.connections)
+    heading = f"Rules: {grouped(len(used))} of {grouped(len(rules))} were hit"
     if by == "rule":
         used = _by_group(used)
     rows = [
@@ -226,7 +228,7 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     ]
     blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
-    idle = [hits for hits in result.rules if not hits.packets]
+    idle = [hits for hits in rules if not hits.packets]
     if idle:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.policy.model import GroupPeer, Rule
@@ -26,6 +27,7 @@ from sgfast.report.evidence import evidence_blocks, headline_of
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
+from sgfast.report.twins import suggested_by_rule
 from sgfast.suggesting import Check, LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
@@ -46,17 +48,18 @@ def suggestion_document(
     """Return the report. ``by``: how left-out traffic is folded. ``most``: the most rules. ``left_out``: the most rows
     of traffic left out for one reason.
     """
-    largest = sorted(range(len(found.rules)), key=lambda n: -found.rules[n].evidence.connections)[:most]
-    shown = [found.rules[n] for n in sorted(largest)]
+    by_rule, twins = suggested_by_rule(found), found.policy.twins
+    largest = sorted(range(len(by_rule)), key=lambda n: -by_rule[n].evidence.connections)[:most]
+    shown = [by_rule[n] for n in sorted(largest)]
     rules = [
         (grouped(each.evidence.connections), human_bytes(each.evidence.bytes),
-         (Name(each.group), ": ", suggested_words(each.rule)))
+         (Name(each.group), ": ", suggested_words(each.rule, twins)))
         for each in shown
     ]  # fmt: skip
-    connections = sum(each.evidence.connections for each in found.rules) - sum(
+    connections = sum(each.evidence.connections for each in by_rule) - sum(
         each.evidence.connections for each in shown
     )
-    unlisted = len(found.rules) - len(shown)
+    unlisted = len(by_rule) - len(shown)
     words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
@@ -66,7 +69,7 @@ def suggestion_document(
     return [
         Section(headline(found), [
             *evidence_blocks(found.evidence), Paragraph(check, "" if found.check.matches else "red"), *table,
-            *more(words, len(found.rules)),
+            *more(words, len(by_rule)),
         ]),
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
@@ -86,7 +89,8 @@ def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, r
 def headline(found: Suggestion) -> str:
     """Summarise the suggestion in one sentence, without a full stop."""
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
-    words = f"{plural(len(found.rules), 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
+    rules = len(suggested_by_rule(found))
+    words = f"{plural(rules, 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
     return headline_of(found.evidence, words, words)
 
 
@@ -96,15 +100,15 @@ def claim_words(check: Check) -> str:
     return f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
 
 
-def suggested_words(rule: Rule) -> str:
-    """Return ``tcp/5432 from web (IPv4)``."""
+def suggested_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
+    """Return ``tcp/5432 from web (IPv4)``; without the version for a rule of ``twins`` (SPEC 2.16)."""
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:
         service = "all" if rule.protocol is None else protocol_word(rule.protocol)
         if rule.ports is not None:
             service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-    peer = f"{peer_name(rule)} (IPv{rule.ethertype})"
+    peer = peer_name(rule) + ("" if rule.id in (twins or {}) else f" (IPv{rule.ethertype})")
     if isinstance(rule.peer, IPv4Network | IPv6Network):
         peer = short(rule.peer)
     return f"{service} {'from' if rule.direction == 'inbound' else 'to'} {peer}"

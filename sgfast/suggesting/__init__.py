@@ -180,6 +180,8 @@ def suggest(
     else:
         target = base
     limits = limits or Limits()
+    if target.settings.profile == "aws":
+        limits = replace(limits, both_versions=True)
     wanted, evidence = seen.wanted, evidence_for_removal(result)
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:

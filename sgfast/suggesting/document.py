@@ -69,6 +69,8 @@ def _marks(vpc: Vpc) -> str:
 def in_words(evidence: TrafficTotals) -> list[str]:
     """Format evidence as a line of numbers and, if there are examples, a line of examples."""
     number = evidence.connections
+    if not number:
+        return ["No connection was seen. In AWS a rule whose peer is a group is for both IP versions."]
     lines = [
         f"{number:,} connection{'' if number == 1 else 's'}, {evidence.packets:,} packets, {evidence.bytes:,} bytes"
         + _times(evidence)

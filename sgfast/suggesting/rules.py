@@ -63,6 +63,9 @@ class Limits:
     any_above: int | None = None
     #: The number of connections that a rule's port must serve; ports with fewer are left out.
     min_connections: int = 1
+    #: Whether rules whose peer is a group are for both IP versions, if both groups have members with addresses of both
+    #: (SPEC 10.15). AWS has no others.
+    both_versions: bool = False
 
     def __post_init__(self) -> None:
         four, six = self.max_prefix
@@ -167,6 +170,8 @@ def suggest_rules(
                     dropped.add(kind)
         too_few |= dropped
         remaining = {kind: evidence for kind, evidence in remaining.items() if kind not in dropped}
+    if limits.both_versions:
+        drafts += _for_other_version(policy, drafts)
     return _finished(policy, drafts, frozenset(too_few))
 
 
@@ -420,6 +425,31 @@ def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, TrafficTo
     for need, evidence in needs.items():
         matching[need][0].ports[need.service.port].add(evidence)
     return [draft for draft in drafts if draft.ports]
+
+
+def _for_other_version(policy: Policy, drafts: Iterable[_Draft]) -> list[_Draft]:
+    """Return the drafts without evidence that make rules whose peer is a group apply to both IP versions, and give
+    existing drafts the ports that they lack.
+    """
+    versions = {
+        (group, network.version)
+        for instance in policy.instances for network in instance.addresses for group in instance.security_groups
+    }  # fmt: skip
+    named = {
+        (*draft.part, draft.peer): draft for draft in drafts
+        if isinstance(draft.peer, GroupPeer) and draft.protocol not in (ICMP, ICMPV6)
+    }  # fmt: skip
+    made: list[_Draft] = []
+    for (group, direction, family, protocol, peer), draft in named.items():
+        other: Literal[4, 6] = 6 if family == 4 else 4
+        if (group, other) in versions and (peer.name, other) in versions:
+            twin = named.get((group, direction, other, protocol, peer))
+            if twin is None:
+                twin = _Draft(group, direction, other, protocol, peer)
+                made.append(twin)
+            for port in draft.ports:
+                twin.ports.setdefault(port, TrafficTotals())
+    return made
 
 
 def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) -> Suggested:

@@ -4,9 +4,9 @@ pass, by groups, like the tables of ``answers`` for one policy; and a table of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sgfast.comparing import DiffResult, NewVerdict
+from sgfast.comparing import DiffResult, NewVerdict, RuleEffect
 from sgfast.engine import VERDICTS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, Rule
@@ -19,6 +19,7 @@ from sgfast.report.html.page import PageSection, intro, none
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Heading, badge, more, table
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+from sgfast.report.twins import effects_by_rule, moves_by_rule
 
 _COLUMNS = (
     Heading("Connections", "connections", True), Heading("Answered", "answered", True), Heading("From", "from"),
@@ -46,9 +47,9 @@ class VerdictSections:
     def sections(self) -> list[PageSection]:
         found = [each.section() for each in self._tables]
         result = self._result
-        if result.rules:
-            content = _effects(result, self._lines)
-            found.append(PageSection("rules", "Rules", "Rules that make the difference", content, len(result.rules)))
+        if effects := effects_by_rule(result):
+            content = _effects(result, effects, self._lines)
+            found.append(PageSection("rules", "Rules", "Rules that make the difference", content, len(effects)))
         if result.moved:
             connections = sum(move.connections for move in result.moved) + result.moved_others
             title = "Allowed by both, but by another rule"
@@ -129,7 +130,7 @@ def _rules(rule: str | None, rules: int) -> Markup:
     return tag("span", plural(rules, "rule")) if rules else Markup()
 
 
-def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
+def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[str, Lines]) -> Markup:
     """Return the rules that decide on changed connections."""
     columns = (
         Heading("Rule", "rule"), Heading("Group", "group"), Heading("Status", "status"),
@@ -137,21 +138,22 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
         Heading("NEW", "new"),
     )  # fmt: skip
 
-    def rule_cell(rule: Rule | None, policy: str) -> Cell:
+    def rule_cell(rule: Rule | None, word: str, policy: Policy) -> Cell:
         if rule is None:
             return Cell("-")
-        return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
+        place = tag("span", line_words(rule, lines[word]), class_="soft")
+        return Cell(joined(rule_words(rule, policy.twins), place))
 
     rows = [
         (
             Cell(code(effect.rule)), Cell(effect.group), Cell(tag("span", effect.status, class_="whole")),
             Cell(grouped(effect.newly_denied), effect.newly_denied),
             Cell(grouped(effect.newly_allowed), effect.newly_allowed),
-            rule_cell(effect.old, "old"), rule_cell(effect.new, "new"),
+            rule_cell(effect.old, "old", result.old), rule_cell(effect.new, "new", result.new),
         )
-        for effect in result.rules[:MAX_ROWS]
+        for effect in effects[:MAX_ROWS]
     ]  # fmt: skip
-    unlisted = result.rules[MAX_ROWS:]
+    unlisted = effects[MAX_ROWS:]
     connections = sum(effect.newly_denied + effect.newly_allowed for effect in unlisted)
     return joined(
         table("rules", "Rules that make the difference", columns, rows),
@@ -161,10 +163,11 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
 
 def _moved(result: DiffResult) -> Markup:
     columns = (Heading("Connections", "connections", True), Heading("OLD", "old"), Heading("NEW", "new"))
+    moves = moves_by_rule(result)
     rows = [
         (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
-        for move in result.moved[:MAX_ROWS]
+        for move in moves[:MAX_ROWS]
     ]
-    unlisted = sum(move.connections for move in result.moved[MAX_ROWS:]) + result.moved_others
+    unlisted = sum(move.connections for move in moves[MAX_ROWS:]) + result.moved_others
     shown = table("moved", "Connections that both allow, by another rule", columns, rows)
     return joined(shown, more(unlisted, "connection"))

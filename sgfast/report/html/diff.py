@@ -32,6 +32,7 @@ from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items
+from sgfast.report.twins import with_first_twins
 
 _OPENED, _CLOSED = LegendEntry("opened", "deny", "+ "), LegendEntry("closed", "allow", "- ")
 
@@ -56,9 +57,11 @@ def diff_html(
     """Return an HTML document, to be written as UTF-8. ``result``: the comparison by captures, if there are any.
     ``lines``: line numbers of the rules, by document (``old``, ``new``), as ``load_policy`` gives them.
     """
+    policies = {"old": found.old, "new": found.new}
+    opened, closed = (with_first_twins(rows, policies) for rows in (found.opened, found.closed))
     tables = [
-        PageTable(_OPENED, found.new, found.opened, "opened", _NAMES["opened"][1]),
-        PageTable(_CLOSED, found.old, found.closed, "closed", _NAMES["closed"][1]),
+        PageTable(_OPENED, found.new, opened, "opened", _NAMES["opened"][1]),
+        PageTable(_CLOSED, found.old, closed, "closed", _NAMES["closed"][1]),
     ]
     rows = RuleRows(tables, lines)
     changed = VerdictSections(result, lines) if result is not None else None

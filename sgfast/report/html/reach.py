@@ -23,6 +23,7 @@ from sgfast.report.html.page import (
 from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
+from sgfast.report.twins import with_first_twins
 
 #: The most rows open to any address that the beginning of the page lists.
 _FIRST = 3
@@ -45,7 +46,8 @@ def reach_html(found: Reach, lines: Lines) -> str:
     """Return an HTML document, to be written as UTF-8. ``found``: a result with its rules. ``lines``: line numbers of
     the policy document's rules, as ``load_policy`` gives them.
     """
-    table = PageTable(_OPEN, found.policy, found.rows, "rows", "Who may open connections to whom")
+    listed_rows = with_first_twins(found.rows, {"new": found.policy})
+    table = PageTable(_OPEN, found.policy, listed_rows, "rows", "Who may open connections to whom")
     rows = RuleRows([table], {"new": lines})
     sections = []
     if found.rows:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
-from sgfast.replaying import ReplayResult
+from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.document import REMINDER, Item, Name
 from sgfast.report.evidence import CANNOT_TELL, qualified
@@ -51,6 +51,7 @@ from sgfast.report.replay import (
     unreadable,
 )
 from sgfast.report.rollup import Rollup, rollup_of
+from sgfast.report.twins import hits_by_rule
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES = (
@@ -227,11 +228,12 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
         found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
-    hit = sum(1 for hits in result.rules if hits.packets)
-    never = len(result.rules) - hit
-    used = used_table(result, lines) if hit else none("No rule was hit.")
+    rules = hits_by_rule(result)
+    hit = sum(1 for hits in rules if hits.packets)
+    never = len(rules) - hit
+    used = used_table(rules, lines) if hit else none("No rule was hit.")
     found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, hit))
-    unused = _unused(result, lines) if never else none("Every rule was hit.")
+    unused = _unused(result, rules, lines) if never else none("Every rule was hit.")
     found.append(PageSection("unused", "Never hit", "Rules never hit", unused, never))
     if result.packets:
         found.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
@@ -330,7 +332,7 @@ def _changes(result: ReplayResult, start_ns: int) -> Markup:
     return joined(*parts)
 
 
-def _unused(result: ReplayResult, lines: Lines) -> Markup:
+def _unused(result: ReplayResult, rules: Sequence[RuleHits], lines: Lines) -> Markup:
     span = "this capture"
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
@@ -338,7 +340,7 @@ def _unused(result: ReplayResult, lines: Lines) -> Markup:
         words = f"Nothing in {span} needed these rules. Other traffic may still need them."
     else:
         words = f"Nothing that could be judged in {span} needed these rules. Packets that are missing may need them."
-    return joined(intro(words), unused_table(result, lines))
+    return joined(intro(words), unused_table(rules, lines))
 
 
 def _about(result: ReplayResult) -> Markup:

@@ -170,8 +170,8 @@ def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
     return Cell(name), Cell(hits.group), Cell(joined(action, " ", match))
 
 
-def used_table(result: ReplayResult, lines: Lines) -> Markup:
-    used = sorted((hits for hits in result.rules if hits.packets), key=lambda hits: -hits.packets)
+def used_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
+    used = sorted((hits for hits in rules if hits.packets), key=lambda hits: -hits.packets)
     columns = (
         Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"),
         Heading("Connections", "connections", True), Heading("Packets", "packets", True),
@@ -186,8 +186,8 @@ def used_table(result: ReplayResult, lines: Lines) -> Markup:
     return joined(table("rules", "Rules that were hit", columns, rows), note)
 
 
-def unused_table(result: ReplayResult, lines: Lines) -> Markup:
-    unused = [hits for hits in result.rules if not hits.packets]
+def unused_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
+    unused = [hits for hits in rules if not hits.packets]
     columns = (Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"))
     rows = [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]
     return joined(table("unused", "Rules never hit", columns, rows), more(len(unused) - MAX_ROWS, "rule"))

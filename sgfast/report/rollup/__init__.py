@@ -240,7 +240,8 @@ class Rollup:
 
     def __init__(self, policy: Policy, kinds: Kinds, *also: Policy, answers_unknown: bool = False) -> None:
         self.answers_unknown = answers_unknown
-        kinds = self.kinds = replace(kinds, rows=self._whole(kinds))
+        rows = with_first_twins(policy, self._whole(kinds), "rule", kinds.rules)
+        kinds = self.kinds = replace(kinds, rows=rows)
         self.ends = Ends(policy, kinds, *also)
         self._services = _Services(kinds)
         self._grouped = cache(self._group)
@@ -428,6 +429,24 @@ def _added(numbers: NDArray[np.int64], codes: NDArray[np.int64], count: int) -> 
 def _different(numbers: NDArray[Any]) -> NDArray[np.int64]:
     """Return each number once, in order. No number may be negative, or much larger than how many there are."""
     return np.flatnonzero(np.bincount(numbers))
+
+
+def with_first_twins(policy: Policy, rows: Rows, column: str, names: Sequence[str]) -> Rows:
+    """Return rows whose numbers of rules are those of their first twins (SPEC 2.16). ``names``: the ids of rules by
+    number.
+    """
+    if not policy.twins:
+        return rows
+    numbers = {name: n for n, name in enumerate(names)}
+    # Numbers below 0 stay as they are.
+    first = np.arange(len(names), dtype=np.int64)
+    for name, twin in policy.twins.items():
+        if twin.ethertype == 4 and name in numbers and twin.id in numbers:
+            first[numbers[name]] = numbers[twin.id]
+    rows = rows.copy()
+    has_rule = rows[column] >= 0
+    rows[column][has_rule] = first[rows[column][has_rule]]
+    return rows
 
 
 def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from sgfast.comparing import ChangedKinds, DiffResult, NewVerdict
 from sgfast.engine import VERDICTS
 from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import Rows
-from sgfast.report.rollup import By, Passing, Rollup, TrafficPart, only
+from sgfast.report.rollup import By, Passing, Rollup, TrafficPart, only, with_first_twins
 
 
 class ChangedRollup(Rollup):
@@ -21,12 +21,11 @@ class ChangedRollup(Rollup):
 
     def __init__(self, verdict: NewVerdict, kinds: ChangedKinds, blocking: Policy, passing: Policy) -> None:
         self._verdict: TrafficPart = verdict
-        self._passing_rules = kinds.passing_rules
+        self._passing_rules, self._passing_policy = kinds.passing_rules, passing
         super().__init__(blocking, kinds, passing)
 
     def _whole(self, kinds: Any) -> Rows:
-        rows: Rows = kinds.rows
-        return rows
+        return with_first_twins(self._passing_policy, kinds.rows, "passing_rule", kinds.passing_rules)
 
     def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
         return {self._verdict: {"": rows["connections"].astype(np.int64)}}
