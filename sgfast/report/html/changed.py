@@ -91,7 +91,7 @@ class _VerdictSection:
             f"{plural(total.connections, 'connection')}, {answered(total)}; {plural(total.packets, 'packet')}, "
             f"{human_bytes(total.bytes)}."
         )
-        found = self._rollup.fold(self._verdict, most=MOST_ROWS, fitting=False)
+        found = self._rollup.fold(self._verdict, most=MOST_ROWS)
         rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
         shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
         content = joined(intro(counts), shown, left_note(self._verdict, found))
@@ -137,10 +137,13 @@ def _effects(result: DiffResult, lines: Mapping[str, Lines]) -> Markup:
         Heading("NEW", "new"),
     )  # fmt: skip
 
+    policies = {"old": result.old, "new": result.new}
+
     def rule_cell(rule: Rule | None, policy: str) -> Cell:
         if rule is None:
             return Cell("-")
-        return Cell(joined(rule_words(rule), tag("span", line_words(rule, lines[policy]), class_="soft")))
+        where = tag("span", line_words(rule, lines[policy]), class_="soft")
+        return Cell(joined(rule_words(rule, policies[policy]), where))
 
     rows = [
         (
