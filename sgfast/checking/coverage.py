@@ -348,7 +348,7 @@ class Coverage:
         for wide in sorted(narrower):
             group, rule = self._groups[wide[0]].name, self.rule(wide)
             narrower_rules = listed([self._called(key) for key in narrower[wide]])
-            message = f"{rule_text(rule, self.index.policy.twins)} makes the narrower {narrower_rules} useless"
+            message = f"{rule_text(rule, self.index.policy)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
 
@@ -370,11 +370,11 @@ class Coverage:
         return (standing.is_useless or meets_nobody) and not is_reported
 
     def _called(self, key: RuleKey) -> str:
-        return f"{self.rule(key).id} ({rule_text(self.rule(key), self.index.policy.twins)})"
+        return f"{self.rule(key).id} ({rule_text(self.rule(key), self.index.policy)})"
 
     def _useless(self, key: RuleKey, standing: _Standing) -> Finding:
         group, rule = self._groups[key[0]].name, self.rule(key)
-        text = rule_text(rule, self.index.policy.twins)
+        text = rule_text(rule, self.index.policy)
         deciders = list(standing.deciders)
         names = listed([self._called(decider) for decider in deciders])
         verb = "decides" if len(deciders) == 1 else "decide"

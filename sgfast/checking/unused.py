@@ -62,7 +62,7 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
             if None in answers and False not in answers:
                 skipped += 1
             elif answers == {True}:
-                message = f"{rule_text(rule, index.policy.twins)}: {_why(index, rule, twin, vpcs[g])}"
+                message = f"{rule_text(rule, index.policy)}: {_why(index, rule, twin, vpcs[g])}"
                 found.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
     return found, skipped
 
@@ -91,7 +91,7 @@ def never_hit(result: ReplayResult) -> list[Finding]:
     used = {policy.first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
     return [
         Finding(
-            NEVER_HIT, f"{rule_text(rule, policy.twins)}: none of {packets} used it", group=group.name, rule=rule.id
+            NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id
         )
         for group in policy.security_groups
         for rule in group.rules

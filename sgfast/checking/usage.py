@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -196,8 +196,8 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
         if all(choices):
             instead = tuple(rule for rules in choices for rule in rules)
             rule = policy.first_twin(halves[0])
-            would_do = _would_do(instead, policy.twins)
-            text = f"{rule_text(rule, policy.twins)}: {count:,} connections used it, for which {would_do}"
+            would_do = _would_do(instead, policy)
+            text = f"{rule_text(rule, policy)}: {count:,} connections used it, for which {would_do}"
             used = {kind: number for half in of_rule for kind, number in uses.connections(half).items()}
             found.append(Finding(
                 WIDER_THAN_USED, text, group=result.rules[of_rule[0]].group, rule=rule.id, connections=count,
@@ -206,8 +206,8 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
     return found, skipped
 
 
-def _would_do(rules: Sequence[Rule], twins: Mapping[str, Rule]) -> str:
-    texts = [*dict.fromkeys(rule_text(rule, twins) for rule in rules)]
+def _would_do(rules: Sequence[Rule], policy: Policy) -> str:
+    texts = [*dict.fromkeys(rule_text(rule, policy) for rule in rules)]
     return f"{texts[0]} would do" if len(texts) == 1 else f"these would do: {'; '.join(texts)}"
 
 

@@ -80,7 +80,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     below = [Item("because:", printable(why))] if why else []
     below.append(Item("but", printable(sentence(found))))
     for rule, _ in _deciding(found):
-        text = f"{rule.id}  {rule_text(rule, found.policy.twins)}"
+        text = f"{rule.id}  {rule_text(rule, found.policy)}"
         below.append(Item("", printable(text) + _line(rule, lines, "  line {}")))
     return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
@@ -116,7 +116,7 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
     for rule, misfits in _deciding(found):
         place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
         missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
-        words = rule_text(rule, found.policy.twins)
+        words = rule_text(rule, found.policy)
         text.append(f"  {place}{rule.id}  {words}{f'  ({missed})' if missed else ''}")
     return "\n".join(map(printable, text))
 

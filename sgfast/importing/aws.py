@@ -248,7 +248,12 @@ class _AwsReader:
         addresses = [item.required(key) for section, key in INTERFACE_ADDRESSES for item in interface.objects(section)]
         if interface.has("PrivateIpAddress"):
             addresses.append(interface.required("PrivateIpAddress"))
-        self.draft.instance(DraftInstance(location, vpc, list(dict.fromkeys(addresses)), group_ids, device=device))
+        # The interface of a load balancer, a database or a function belongs to no instance, and its description says
+        # what it is for.
+        description = "" if device else interface.text("Description")
+        self.draft.instance(DraftInstance(
+            location, vpc, list(dict.fromkeys(addresses)), group_ids, device=device, description=description
+        ))  # fmt: skip
 
 
 def _is_outbound(rule: JsonObject) -> bool:

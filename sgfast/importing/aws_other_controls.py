@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from sgfast.importing.aws_documents import AwsDocuments
 from sgfast.importing.draft import Draft
@@ -47,7 +48,7 @@ def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
     yield from found
     for item in () if found else files.items("NetworkInterfaces", "NetworkInterfaceId"):
         if item.text("InterfaceType").endswith("load_balancer") or item.text("Description").startswith("ELB "):
-            yield item.location
+            yield replace(item.location, name=item.text("Description"))
 
 
 def _filtering_acls(files: AwsDocuments) -> Iterator[Location]:

@@ -114,6 +114,8 @@ class DraftInstance:
     shared_addresses: Sequence[str] = ()
     #: The provider's id of the machine that the instance belongs to, or "".
     device: str = ""
+    #: Words for an instance without a name, which become its label.
+    description: str = ""
 
 
 @dataclass(slots=True)
@@ -148,6 +150,7 @@ class _ResolvedInstance:
     #: The addresses that other instances may use, too.
     shared: dict[bytes, Network]
     device: str = ""
+    description: str = ""
 
 
 #: The limit for the prefixes of all address groups of an export. A prefix takes 200 bytes, and one range of IPv6
@@ -328,7 +331,9 @@ class Draft:
 
         instance_names = assign_names([instance.location for instance in instances])
         document["instances"] = [
-            self._called(instance_names[instance.location.id], instance.location, instance.device)
+            self._called(
+                instance_names[instance.location.id], instance.location, instance.device, instance.description
+            )
             | ({"vpc": vpc_names[instance.vpc]} if len(vpcs) > 1 else {})
             | {
                 "addresses": [address_text(address) for address in instance.addresses.values()],
@@ -355,15 +360,16 @@ class Draft:
         if not instances:
             self.note("No file holds an instance with an address, so that nothing is filtered")
 
-    def _called(self, name: str, location: Location, device: str = "") -> dict[str, Any]:
+    def _called(self, name: str, location: Location, device: str = "", description: str = "") -> dict[str, Any]:
         """Return an object's ``name``, with the provider's ``id``, ``device`` and ``label`` if they differ (SPEC 2.12).
         """
         made: dict[str, Any] = {"name": name}
         for key, word in (("id", location.id), ("device", "" if device == location.id else device)):
             if word != name and word not in self._made_up and valid_id(word):
                 made[key] = word
-        if location.name not in ("", name):
-            made["label"] = valid_label(location.name)
+        label = location.name or description
+        if label not in ("", name):
+            made["label"] = valid_label(label)
         return made
 
     def _note_texts(self) -> list[str]:
@@ -499,7 +505,7 @@ class Draft:
                 )
         shared = {key: address for key, address in shared.items() if key not in own}
         groups = tuple(dict.fromkeys(instance.groups))
-        return _ResolvedInstance(location, instance.vpc, groups, own, shared, instance.device)
+        return _ResolvedInstance(location, instance.vpc, groups, own, shared, instance.device, instance.description)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
         first = sharers[0]

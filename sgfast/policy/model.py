@@ -182,6 +182,11 @@ Named = SecurityGroup | AddressGroup | Vpc | Instance
 WORDS = ("id", "device", "label")
 
 
+def called(item: Named) -> str:
+    """Return how reports name an object: ``web prod (sg-0123)`` if it has a label, or its name alone (SPEC 10.28)."""
+    return f"{item.label} ({item.name})" if item.label else item.name
+
+
 def also_called(items: Iterable[Named]) -> dict[str, tuple[str, ...]]:
     """Return the names of the objects that each id, device or label means."""
     found: dict[str, tuple[str, ...]] = {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
 
 #: The limit for the port ranges that are written out. After these, only the number of ranges is written.
@@ -33,24 +31,46 @@ def service_text(rule: Rule) -> str:
     return text
 
 
-def peer_text(rule: Rule) -> str:
-    """Write the peer of a rule: ``0.0.0.0/0``, ``group web``, ``address group offices``."""
+def peer_text(rule: Rule, policy: Policy | None = None) -> str:
+    """Write the peer of a rule: ``0.0.0.0/0``, ``group web``, ``address group offices``. ``policy``: to call groups as
+    reports do.
+    """
     match rule.peer:
         case None:
             return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
         case GroupPeer(name):
-            return f"group {name}"
+            return f"group {name if policy is None else called(policy.group_by_name[name])}"
         case AddressGroupPeer(name):
-            return f"address group {name}"
+            return f"address group {name if policy is None else called(policy.address_group_by_name[name])}"
         case network:
             return str(network)
 
 
-def rule_text(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
-    """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it. ``twins``: the rules
-    of the policy that are for both IP versions together with another one (SPEC 2.16), whose ethertype is left out.
+def rule_text(rule: Rule, policy: Policy | None = None) -> str:
+    """Write a rule: ``tcp/22 from 10.0.0.0/8``, with the ethertype if the peer does not show it. ``policy``: to call
+    groups as reports do, and to leave out the ethertype of a rule that is for both IP versions (SPEC 2.16).
     """
-    text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule)}"
-    if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.id not in (twins or {}):
+    text = f"{service_text(rule)} {'from' if rule.direction == 'inbound' else 'to'} {peer_text(rule, policy)}"
+    is_twin = policy is not None and rule.id in policy.twins
+    if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and not is_twin:
         text += f", IPv{rule.ethertype}"
     return ("deny " if rule.action == "deny" else "") + text
+
+
+def rule_name(policy: Policy, rule: Rule, group_name: str) -> str:
+    """Return how reports name a rule (SPEC 10.28): ``web/inbound/2``, or, if its id does not begin with a name that its
+    group goes by, ``"office", inbound tcp/22 from 10.0.0.0/8 (sgr-0123 in web)``.
+    """
+    group = policy.group_by_name.get(group_name)
+    known_as = group.label or group.name if group else group_name
+    if rule.id.startswith(f"{known_as}/"):
+        return rule.id
+    described = f'"{rule.description}", ' if rule.description else ""
+    return f"{described}{rule.direction} {rule_text(rule, policy)} ({rule.id} in {known_as})"
+
+
+def rule_of_id(policy: Policy, rule_id: str) -> str:
+    """Return how reports name the rule with this id. A rule that the policy does not have is named by its id."""
+    group = policy.group_by_name.get(policy.group_of_rule.get(rule_id, ""))
+    rule = next((each for each in group.rules if each.id == rule_id), None) if group else None
+    return rule_id if group is None or rule is None else rule_name(policy, rule, group.name)

@@ -41,21 +41,21 @@ def answer_sections(
     rows = [
         TrafficRow(
             row, getattr(row, measure),
-            (_reason(row, part), *([nearest_text(row, reasons)] if explained else [])),
+            (_reason(row, part, reasons), *([nearest_text(row, reasons)] if explained else [])),
             lines=[] if rules is None else _rule_lines(rules.of(row)),
         )
         for row in folded.rows
-    ]
+    ]  # fmt: skip
     traffic = Traffic(measure, rows, ("why", *(["nearest rule"] if explained else [])))
     # The headline gives the totals of the other lists.
     heading = HEADINGS[part] if part != "allowed" else f"Allowed: {plural(rollup.total(part), 'connection')}"
     return [Section(heading, [traffic, *more(left_words(folded, measure), folded.every)])]
 
 
-def connection_rows(folded: Folded) -> list[Traffic | Paragraph]:
-    """Return rows that only have connections, and a note on left-out rows."""
+def connection_rows(folded: Folded, least: int) -> list[Traffic | Paragraph]:
+    """Return rows that only have connections, and a note on left-out rows, whose option says ``least`` or more."""
     rows = Traffic("connections", [TrafficRow(row, row.connections) for row in folded.rows])
-    return [*([rows] if folded.rows else []), *more(left_words(folded), folded.every)]
+    return [*([rows] if folded.rows else []), *more(left_words(folded), max(folded.every, least))]
 
 
 def measure_of(part: TrafficPart) -> str:
@@ -63,18 +63,23 @@ def measure_of(part: TrafficPart) -> str:
 
 
 def left_words(folded: Folded, measure: str = "connections") -> str:
-    """Return ``3 more rows (6 packets)``; "" if all rows are listed."""
+    """Return ``3 more pairs (6 packets)``; "" if all rows are listed."""
     if not folded.unlisted_rows:
         return ""
     unlisted = folded.unlisted_packets if measure == "packets" else folded.unlisted_connections
-    return f"{plural(folded.unlisted_rows, 'more row')} ({plural(unlisted, measure[:-1])})"
+    return f"{left_rows(folded)} ({plural(unlisted, measure[:-1])})"
 
 
-def _reason(row: RollupRow, part: TrafficPart) -> str:
+def left_rows(folded: Folded) -> str:
+    """Return ``3 more pairs``, or ``3 more rows`` if rows are not about pairs of ends."""
+    return plural(folded.unlisted_rows, "more pair" if folded.rows[0].has_ends else "more row")
+
+
+def _reason(row: RollupRow, part: TrafficPart, reasons: Reasons) -> str:
     """Return in words what the instance did, or the word of SPEC 10.3 with the rule that decided."""
     if part == "unanswered":
         return _ANSWERS[row.reason]
-    rule = f" {printable(row.rule)}" if row.rule is not None else ""
+    rule = f" {reasons.rule_words(row.rule)}" if row.rule is not None else ""
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
 
 
@@ -95,4 +100,4 @@ def nearest_text(row: RollupRow, reasons: Reasons) -> str:
     (rule, differs), unlisted = near[0], len(near) - 1
     which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
     others = f" (and {grouped(unlisted)} more)" if unlisted else ""
-    return f"{which} is {printable(rule)}{others}: {printable(', and '.join(differs))}"
+    return f"{which} is {reasons.rule_words(rule)}{others}: {printable(', and '.join(differs))}"

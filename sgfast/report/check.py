@@ -15,7 +15,8 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import Instance, Policy
+from sgfast.policy.model import Instance, Policy, called
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
     REMINDER,
@@ -119,6 +120,18 @@ def subject_of(finding: Finding) -> str:
     return finding.rule or finding.address_group or finding.group or ""
 
 
+def _subject_called(policy: Policy, finding: Finding) -> str:
+    """Return how reports name the object that the finding is about (SPEC 10.28). A rule's words are in the message."""
+    subject, group = subject_of(finding), policy.group_by_name.get(finding.group or "")
+    if finding.rule is not None:
+        return f"{subject} in {group.label}" if group is not None and group.label else subject
+    objects = (
+        policy.address_group_by_name.get(finding.address_group or ""),
+        policy.instance_by_name.get(subject) if finding.code in INSTANCE_CODES else group,
+    )
+    return next((called(each) for each in objects if each is not None), subject)
+
+
 def perhaps(finding: Finding) -> str:
     """Return the beginning of a finding in words, which says whether the finding is certain."""
     return "" if finding.certain else "Perhaps: "
@@ -133,7 +146,7 @@ def check_document(
     that used a rule are folded. ``findings``: the most findings; ``most``: the most rows of these connections.
     ``sized``: whether the report says how large the policy is.
     """  # fmt: skip
-    traffic, listed = checked.traffic, entries(checked, lines)
+    traffic, listed = checked.traffic, entries(policy, checked, lines)
     blocks = evidence_blocks(checked.evidence)
     if sized:
         blocks.append(Paragraph(_sizes_words(policy, tables)))
@@ -204,11 +217,11 @@ def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int)
         return []
     from sgfast.report.check_traffic import used_rows
 
-    folded, unlisted, lists = used_rows(traffic.policy, finding, finding.connections, by, most, findings)
+    folded, unlisted, lists = used_rows(traffic.policy, finding, finding.connections, by, most)
     rows = [TrafficRow(row, row.connections) for row in folded.rows]
     others = [Paragraph(f"and {unlisted}")] if unlisted else []
     if folded.unlisted_rows:
-        others = more(unlisted, folded.every, lists)
+        others = more(unlisted, max(folded.every, findings), lists)
     heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.subject))
     return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *others])]
 
@@ -232,7 +245,7 @@ class Entry:
         return self.findings[0].severity
 
 
-def entries(checked: Checked, lines: Lines) -> list[Entry]:
+def entries(policy: Policy, checked: Checked, lines: Lines) -> list[Entry]:
     """Return the findings in words, most severe first."""
     together: list[list[Finding]] = []
     for finding in checked.findings:
@@ -246,7 +259,10 @@ def entries(checked: Checked, lines: Lines) -> list[Entry]:
         if checked.traffic is not None and len(each) > 1:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
-            found += [Entry((single,), subject_of(single), line_of(single, lines), single.message) for single in each]
+            found += [
+                Entry((single,), _subject_called(policy, single), line_of(single, lines), single.message)
+                for single in each
+            ]
     return found
 
 
@@ -257,11 +273,11 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
     names = []
     for finding in found[:NAMED_RULES]:
         line = line_of(finding, lines)
-        names.append(subject_of(finding) + (f" (line {line})" if line is not None else ""))
+        names.append(rule_of_id(traffic.policy, subject_of(finding)) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
     rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
     message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
-    return Entry(tuple(found), f"{share} rules of {group.name}", None, message)
+    return Entry(tuple(found), f"{share} rules of {called(group)}", None, message)
 
 
 def counts_words(checked: Checked) -> str:

@@ -8,6 +8,7 @@ from sgfast.checking import Finding
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import human_seconds, instant, left_out_words, plural
+from sgfast.report.answer_rows import left_rows
 from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import TrafficTotals
@@ -26,22 +27,21 @@ def window_text(result: ReplayResult) -> str:
 
 
 def used_rows(
-    policy: Policy, finding: Finding, connections: int, by: By, most: int, least_limit: int = 1
+    policy: Policy, finding: Finding, connections: int, by: By, most: int
 ) -> tuple[Folded, str, Literal["all", "more"]]:
-    """Return the connections that used the finding's rule, folded until they fit; the sum of the other connections in
-    words, such as ``5 more rows (5 connections)``, or ""; and whether listing more rows shows all connections.
-    ``least_limit``: the option that lists all rows has at least this value.
+    """Return the largest rows of connections that used the finding's rule; the sum of the other connections in words,
+    such as ``5 more pairs (5 connections)``, or ""; and whether listing more rows shows all connections.
     """
-    folded = used(policy, finding, by, most, fitting=True, least_limit=least_limit)
+    folded = used(policy, finding, by, most)
     unlisted = connections - sum(row.connections for row in folded.rows)
     rows = "others of too many kinds to be told apart"
     if folded.unlisted_rows:
-        rows = plural(folded.unlisted_rows, "more row")
+        rows = left_rows(folded)
     words = f"{rows} ({plural(unlisted, 'connection')})" if unlisted else ""
     return folded, words, "all" if folded.connections == connections else "more"
 
 
-def used(policy: Policy, finding: Finding, by: By, most: int, *, fitting: bool, least_limit: int = 1) -> Folded:
+def used(policy: Policy, finding: Finding, by: By, most: int) -> Folded:
     """Return the connections that used the finding's rule, folded. Arguments are as in ``Rollup.fold``."""
     kinds = {kind: TrafficTotals(connections) for kind, connections in finding.used.items()}
-    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most, fitting=fitting, least_limit=least_limit)
+    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most)

@@ -24,11 +24,14 @@ from sgfast.policy.model import (
     Peer,
     Policy,
     Rule,
+    called,
 )
 from sgfast.policy.networks import peer_key
+from sgfast.policy.rule_text import peer_text, rule_name, rule_of_id
 from sgfast.replaying import Broken, Denied
 from sgfast.report.amounts import grouped
 from sgfast.report.names import icmp_name, protocol_word
+from sgfast.system.names import printable
 
 #: The most rules, and networks of their peers, that are compared for all rows together: a few seconds. Rows after that
 #: have no nearest rule.
@@ -82,11 +85,18 @@ class Reasons:
             found = self._causes[question] = Cause(kind.reason, self._why(kind), self._nearest(kind), rules)
         return found
 
+    def rule_words(self, rule: str) -> str:
+        """Return a rule in words, by its id (SPEC 10.28)."""
+        return printable(rule_of_id(self._policy, rule))
+
     def _why(self, kind: Denied | Broken) -> str:
         here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
         match kind.reason:
             case "no-rule":
-                groups = f"of {_listed(here.security_groups)} " if here is not None else ""
+                groups = ""
+                if here is not None:
+                    names = [called(self._policy.group_by_name[name]) for name in here.security_groups]
+                    groups = f"of {_listed(names)} "
                 return f"No {kind.direction} rule {groups}matches."
             case "deny-rule":
                 matching, _ = self._compared(kind)
@@ -114,7 +124,7 @@ class Reasons:
                     return f"{found.rule.id} allowed it when the replay began; a change took that away."
         for found, fields in self._near(kind):
             differences = (self._difference(found.rule, field, kind, named=False) for field in fields)
-            return f"Nearest: {found.rule.id}, but {' and '.join(differences)}."
+            return f"Nearest: {rule_name(self._policy, found.rule, found.group)}, but {' and '.join(differences)}."
         return ""
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
@@ -223,13 +233,14 @@ class Reasons:
                 return f"its ICMP type is {port_words(rule)}"
             case "icmp_code":
                 return f"its ICMP code is {rule.icmp_code}"
-        words = f"its {field} is {peer_words(rule)}"
+        words = f"its {field} is {peer_words(rule, self._policy)}"
         if isinstance(rule.peer, GroupPeer):
             there = self._policy.instance_by_name.get(kind.peer_name or "")
             member = there is not None and rule.peer.name in groups_of(self._policy, there, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
             if named or member:
-                name = (kind.peer_name or kind.peer) if named else "the other end"
+                other = kind.peer if there is None else called(there)
+                name = other if named else "the other end"
                 words += f", and {name} is {'in another region' if member else 'not in that group'}"
         return words
 
@@ -254,14 +265,12 @@ def port_words(rule: Rule) -> str:
     return ", ".join(shown)
 
 
-def peer_words(rule: Rule) -> str:
+def peer_words(rule: Rule, policy: Policy | None = None) -> str:
     match rule.peer:
         case None:
             return f"any IPv{rule.ethertype} address"
-        case GroupPeer(name):
-            return f"group {name}"
-        case AddressGroupPeer(name):
-            return f"address group {name}"
+        case GroupPeer() | AddressGroupPeer():
+            return peer_text(rule, policy)
         case network:
             whole = network.prefixlen == network.max_prefixlen
             return str(network.network_address) if whole else str(network)
@@ -271,6 +280,6 @@ def _is_single_port(rule: Rule) -> bool:
     return rule.ports is not None and len(rule.ports) == 1 and rule.ports[0][0] == rule.ports[0][1]
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = names if len(names) <= 3 else (*names[:2], f"{len(names) - 2} more groups")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sgfast.comparing import NEW_VERDICTS, Counts, DiffResult, NewVerdict
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.policy.model import Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
+from sgfast.policy.rule_text import peer_text, rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, plural
-from sgfast.report.answer_rows import nearest_text
+from sgfast.report.answer_rows import left_rows, nearest_text
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
     TOP,
@@ -82,7 +81,7 @@ def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
         folded = rollup.fold(verdict, by=by, most=most)
         rows = []
         for row in folded.rows:
-            old, new = judgements(row, verdict)
+            old, new = _judgements(result, row, verdict)
             counts = f"{grouped(row.answered)} answered; {plural(row.packets, 'packet')}, {human_bytes(row.bytes)}"
             example = "" if row.example is None else f", first is packet {grouped(row.example.packet)}"
             near = [nearest_text(row, reasons)] if verdict == "newly-denied" else []
@@ -100,11 +99,11 @@ def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
 
 
 def _left_words(folded: Folded) -> str:
-    """Return ``12 more rows (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
+    """Return ``12 more pairs (3,000 connections, 0 answered; 9,000 packets)``; "" if all rows are listed."""
     if not folded.unlisted_rows:
         return ""
     counts = f"{plural(folded.unlisted_connections, 'connection')}, {grouped(folded.unlisted_answered)} answered"
-    return f"{plural(folded.unlisted_rows, 'more row')} ({counts}; {plural(folded.unlisted_packets, 'packet')})"
+    return f"{left_rows(folded)} ({counts}; {plural(folded.unlisted_packets, 'packet')})"
 
 
 def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
@@ -118,11 +117,10 @@ def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
             for number, word in ((effect.newly_denied, "denied"), (effect.newly_allowed, "allowed"))
             if number
         ]
-        words = (Name(effect.rule), " in ", Name(effect.group), f", {effect.status}: {', '.join(parts)}")
-        both = (("OLD", effect.old, result.old), ("NEW", effect.new, result.new))
-        below = [
-            Item("", f"{word} {rule_words(rule, policy.twins)}") for word, rule, policy in both if rule is not None
-        ]
+        group = (result.old if effect.new is None else result.new).group_by_name[effect.group]
+        words = (Name(effect.rule), " in ", Name(called(group)), f", {effect.status}: {', '.join(parts)}")
+        both = (("OLD", result.old, effect.old), ("NEW", result.new, effect.new))
+        below = [Item("", f"{policy} {rule_words(rule, of)}") for policy, of, rule in both if rule is not None]
         items.append(Item("", words, "", below))
     unlisted = effects[most:]
     denied, allowed = (sum(getattr(effect, name) for effect in unlisted) for name in ("newly_denied", "newly_allowed"))
@@ -134,7 +132,11 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
     moves = moves_by_rule(result)
     if not moves:
         return []
-    rows = [(grouped(move.connections), Name(move.old_rule), Name(move.new_rule)) for move in moves[:most]]
+    rows = [
+        (grouped(move.connections), Name(rule_of_id(result.old, move.old_rule)),
+         Name(rule_of_id(result.new, move.new_rule)))
+        for move in moves[:most]
+    ]  # fmt: skip
     unlisted = moves[most:]
     connections = plural(sum(move.connections for move in unlisted), "connection")
     counts = f"{plural(len(unlisted), 'more pair')} ({connections})"
@@ -169,25 +171,27 @@ def answered(counts: Counts) -> str:
     return f"{grouped(counts.answered) if counts.answered else 'none'} answered in the capture"
 
 
-def judgements(row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
+def _judgements(result: DiffResult, row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
     """Return the judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
-    by, through = _rules(row.rule, row.rules), _rules(passing.rule, passing.rules)
+    lets_pass = result.old if verdict == "newly-denied" else result.new
+    by = _rules(blocking(result, verdict), row.rule, row.rules)
+    through = _rules(lets_pass, passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"
     passed = passing.verdict + (through and f": {through}")
     return (passed, blocked) if verdict == "newly-denied" else (blocked, passed)
 
 
-def _rules(rule: str | None, rules: int) -> str:
-    return printable(rule) if rule is not None else plural(rules, "rule") if rules else ""
+def _rules(policy: Policy, rule: str | None, rules: int) -> str:
+    return printable(rule_of_id(policy, rule)) if rule is not None else plural(rules, "rule") if rules else ""
 
 
-def rule_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
-    """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``. ``twins``: the rules
-    of the policy that are for both IP versions together with another one (SPEC 2.16), whose version is left out.
+def rule_words(rule: Rule, policy: Policy | None = None) -> str:
+    """Describe a rule in one line: ``allow inbound IPv4 tcp 22,80-81 from 0.0.0.0/0, priority 2``. ``policy``: to call
+    groups as reports do, and to leave out the version of a rule that is for both (SPEC 2.16).
     """
     parts: list[str] = [rule.action, rule.direction]
-    if rule.id not in (twins or {}):
+    if policy is None or rule.id not in policy.twins:
         parts.append(f"IPv{rule.ethertype}")
     protocol = rule.protocol
     parts.append("all" if protocol is None else protocol_name(protocol) or str(protocol))
@@ -199,11 +203,7 @@ def rule_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
     match rule.peer:
         case None:
             peer = "anywhere"
-        case GroupPeer(name):
-            peer = f"group {printable(name)}"
-        case AddressGroupPeer(name):
-            peer = f"address group {printable(name)}"
-        case network:
-            peer = str(network)
+        case _:
+            peer = printable(peer_text(rule, policy))
     text = f"{' '.join(parts)} {'from' if rule.direction == 'inbound' else 'to'} {peer}"
     return text if rule.priority == 1 else f"{text}, priority {rule.priority}"

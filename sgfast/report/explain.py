@@ -71,7 +71,7 @@ def _rule_item(policy: Policy, label: str, found: RuleInGroup | NearMiss, lines:
     where = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
     misfits = found.misfits if isinstance(found, NearMiss) else ()
-    words = (Name(rule.id), f"  {printable(rule_text(rule, policy.twins))}{priority}{where}")
+    words = (Name(rule.id), f"  {printable(rule_text(rule, policy))}{priority}{where}")
     return Item(label, words, below=[*map(_misfit_item, misfits)])
 
 

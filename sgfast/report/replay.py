@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.core.base.reasons import REASON_OF
+from sgfast.policy.rule_text import rule_name
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
@@ -219,11 +220,15 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     """Return the section of rules, those with most connections first; if ``by`` is "rule", group by group."""
     rules = hits_by_rule(result)
     used = sorted((hits for hits in rules if hits.packets), key=lambda hits: -hits.connections)
+
+    def called(hits: RuleHits) -> Name:
+        return Name(rule_name(result.policy, hits.rule, hits.group))
+
     heading = f"Rules: {grouped(len(used))} of {grouped(len(rules))} were hit"
     if by == "rule":
         used = _by_group(used)
     rows = [
-        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), _rule_name(hits))
+        (grouped(hits.connections), grouped(hits.packets), human_bytes(hits.bytes), called(hits))
         for hits in used[:most]
     ]
     blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
@@ -233,15 +238,9 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")
         never = "Never hit: " if result.evidence.carries("absence") else "Never hit by what could be judged: "
-        named = [word for hits in idle[:most] for word in (", ", *_rule_name(hits))]
+        named = [word for hits in idle[:most] for word in (", ", called(hits))]
         blocks.append(Paragraph((never, *named[1:], *(hint if unlisted > 0 else ()))))
     return Section(heading, blocks)
-
-
-def _rule_name(hits: RuleHits) -> list[str]:
-    """Return the rule's id, and its group unless the id begins with the group's name."""
-    is_said = hits.rule.id.startswith(f"{hits.group}/")
-    return [Name(hits.rule.id), *([] if is_said else [" in ", Name(hits.group)])]
 
 
 def _by_group(rules: Sequence[RuleHits]) -> list[RuleHits]:

@@ -81,9 +81,9 @@ def suggestion_document(
 
 def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
     """Return the section of one reason. ``rules``: the number of listed rules, which the hint on more rows keeps."""
-    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, least_limit=rules)
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most)
     heading = f"Left out: {plural(excluded.evidence.connections, 'connection')}: {excluded.reason}"
-    return Section(heading, connection_rows(folded))
+    return Section(heading, connection_rows(folded, rules))
 
 
 def headline(found: Suggestion) -> str:

@@ -372,7 +372,7 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     text = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
     words = " ".join(text.split())
     assert "10 connections used it, for which these would do: icmp" in words and "while it ran" in words
-    assert "  2  web-1 -> db-1: tcp/5432\n" in text and "5 more rows (5 connections): --top 8 lists all\n" in text
+    assert "  2  web-1 -> db-1: tcp/5432\n" in text and "5 more pairs (5 connections): --top 8 lists all\n" in text
     assert sum(row["connections"] for row in wide["used"]["rows"]) == 10
     assert wide["used"]["not_listed"] == {"rows": 0, "connections": 0}
     monkeypatch.setattr(usage, "MOST_COUNTED", 1)
@@ -384,7 +384,7 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     # More rows cannot tell all connections then.
     monkeypatch.setattr(usage, "MOST_COUNTED", 10)
     told = sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1]).out
-    assert "and 3 more rows (5 connections): --top 6 lists more\n" in told
+    assert "and 3 more pairs (5 connections): --top 6 lists more\n" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
     assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
@@ -492,8 +492,7 @@ instances:
     assert used("--top", "1") == (left, rows[:1])
     text = sgfast(capsys, "check", *command).out
     amounts = re.findall(r"^ +(\d+)  \S", text[text.index("\nSG015:") : text.index("What to do")], re.M)
-    # Where all instances fit, the text names them.
-    assert sum(map(int, amounts)) == 18 and len(amounts) == (3 if by == "group" else len(rows))
+    assert sum(map(int, amounts)) == 18 and len(amounts) == len(rows)
 
 
 def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path: Path) -> None:
@@ -502,7 +501,7 @@ def test_the_option_for_all_rows_takes_no_finding_away(capsys: Capsys, tmp_path:
     policy = write_policy(tmp_path, Path(SHOP[0]).read_text().replace("security_groups:\n", groups, 1))
     command = ("check", policy, "--traffic", SHOP[1])
     text = sgfast(capsys, *command).out
-    (option,) = re.findall(r"and 5 more rows \(5 connections\): --top (\d+) lists all\n", text)
+    (option,) = re.findall(r"and 5 more pairs \(5 connections\): --top (\d+) lists all\n", text)
     whole = sgfast(capsys, *command, "--top", option).out
     for told in (text, whole):
         assert len(re.findall(r"^  SG\d+ +(?:error|warning|note)\b", told, re.M)) == int(option) > 12

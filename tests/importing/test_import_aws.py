@@ -261,7 +261,8 @@ def test_load_balancers_and_nat_gateways_are_told_once() -> None:
     ]
     told = "count as their network interfaces, and what they pass on usually comes from the addresses of these"
     by_interface = policy_of(("a", document), FILES[1]).warnings
-    assert f"Load balancers (2) {told}: network interface eni-6, network interface eni-7." in by_interface
+    called = "network interface 'ELB app/shop/0123456789abcdef' (eni-6), network interface eni-7"
+    assert f"Load balancers (2) {told}: {called}." in by_interface
     arn = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:loadbalancer/app/shop/0123456789abcdef"
     document["LoadBalancers"] = [{"LoadBalancerArn": arn, "LoadBalancerName": "shop", "SecurityGroups": ["sg-web"]}]
     classic = [{"LoadBalancerName": "old", "ListenerDescriptions": [], "SecurityGroups": ["sg-web"], "Instances": []}]

@@ -60,7 +60,7 @@ class Section:
 
     def counted(self, name: str) -> int:
         """The sum of a column, with what is left out."""
-        left = re.search(r"and [\d,]+ more rows? \(([\d,]+) ", self.text)
+        left = re.search(r"and [\d,]+ more (?:pair|row)s? \(([\d,]+) ", self.text)
         listed = [number(row[self.head.index(name)]) for row in self.rows]
         return sum(listed) + (number(left[1]) if left is not None else 0)
 

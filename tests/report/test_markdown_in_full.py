@@ -127,7 +127,7 @@ Of 3 cut connections no more is known
 | 3 | `192.0.2.1` | `web-1` | tcp/80 | no-rule |  |
 | 2 | `192.0.2.2` | `web-1` | tcp/80 | no-rule |  |
 
-and 1 more row (1 connection): `--top 3` lists all
+and 1 more pair (1 connection): `--top 3` lists all
 
 #### Compared with the expectations in `meant.yaml`
 
@@ -164,12 +164,12 @@ and 1 more line: `--top 3` lists all
 
 | connections | packets | bytes | rule |
 |---|---|---|---|
-| 4 | 9 | 900 B | `web-9` in `web` |
-| 3 | 6 | 600 B | `web-6` in `web` |
+| 4 | 9 | 900 B | `inbound all from 0.0.0.0/0 (web-9 in web)` |
+| 3 | 6 | 600 B | `inbound all from 0.0.0.0/0 (web-6 in web)` |
 
 and 1 more rule: `--top 3` lists all
 
-Never hit: `web-0` in `web`, `web-0` in `web` and 6 more rules: `--top 8` lists all
+Never hit: `inbound all from 0.0.0.0/0 (web-0 in web)`, `inbound all from 0.0.0.0/0 (web-0 in web)` and 6 more rules: `--top 8` lists all
 
 #### Connections
 
@@ -247,7 +247,7 @@ and 1 more rule (1 connection): `--top 3` lists all
 | 4 | `192.0.2.1` | `web-1` | tcp/4 |
 | 2 | `192.0.2.1` | `web-1` | tcp/2 |
 
-and 1 more row (1 connection): `--top 3` lists all
+and 1 more pair (1 connection): `--top 3` lists all
 
 #### Left out: 8 connections: too many kinds of connections
 

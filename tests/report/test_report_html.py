@@ -393,7 +393,7 @@ def test_the_nearest_rule_is_one_of_those_that_explain_names() -> None:
     for kind in (*result.broken, *result.denied):
         if kind.reason != "no-rule":
             continue
-        found = re.match(r"Nearest: (\S+), but", reasons.cause(kind).nearest)
+        found = re.match(r"Nearest: (?:.*\()?(\S+)(?: in \S+\))?, but", reasons.cause(kind).nearest)
         service, version = kind.service, ip_address(kind.peer).version
         own = next(
             str(network.network_address)
@@ -472,13 +472,17 @@ instances:
     assert reasons.cause(denied("deny-rule")).nearest == ""
     port = denied("no-rule", Service("one", 6, 22, None, None))
     assert reasons.cause(port).why == "No inbound rule of web matches."
-    assert reasons.cause(port).nearest == "Nearest: open, but its ports are 80, 443-445."
+    assert reasons.cause(port).nearest == (
+        "Nearest: inbound tcp/80,443-445 from 0.0.0.0/0 (open in web), but its ports are 80, 443-445."
+    )
     ping = denied("no-rule", Service("one", 1, None, 8, 0), "10.0.0.2", "two")
     assert reasons.nearest_rules(ping) == [("ping", ["its source is group web, and two is in another region"])]
     ping = denied("no-rule", Service("one", 1, None, 8, 0))
     assert reasons.nearest_rules(ping) == [("ping", ["its source is group web, and 192.0.2.1 is not in that group"])]
     six = denied("no-rule", Service("one", 6, 80, None, None), "2001:db8::1")
-    assert reasons.cause(six).nearest == "Nearest: open, but it is an IPv4 rule."
+    assert reasons.cause(six).nearest == (
+        "Nearest: inbound tcp/80,443-445 from 0.0.0.0/0 (open in web), but it is an IPv4 rule."
+    )
     gone = denied("no-rule", Service("nobody", 6, 80, None, None))
     assert (reasons.cause(gone).why, reasons.cause(gone).nearest) == ("No inbound rule matches.", "")
 

@@ -39,7 +39,7 @@ def test_the_suggested_rules_that_are_listed_have_most_connections(capsys: Capsy
 def test_the_option_for_what_is_left_out_takes_no_suggested_rule_away(capsys: Capsys) -> None:
     """SPEC 10.15."""
     text = sgfast(capsys, *SUGGEST).out
-    options = re.findall(r"more rows? \(.*\): --top (\d+) lists all", text)
+    options = re.findall(r"more pairs? \(.*\): --top (\d+) lists all", text)
     assert options
     for option in options:
         assert amounts(sgfast(capsys, *SUGGEST, "--top", option).out) == amounts(text)

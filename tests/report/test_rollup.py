@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,13 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
         allowed = len(lines) - len(denied)
         assert rollup.total("would-break") == sum(each["answer"] == "answered" for each in denied)
         assert rollup.total("allowed") + rollup.total("unanswered") == allowed
-        assert rollup.fold("denied").connections == len(denied) == result.connections["denied"]
+        assert rollup.fold("denied", most=1).connections == len(denied) == result.connections["denied"]
         assert rollup.total("denied") <= result.verdicts["deny"]
         for part in PARTS:
             whole = rollup.fold(part, most=1)
             for by in BY:
-                for most, fitting in product((1, 3, 10**6), (True, False)):
-                    folded = rollup.fold(part, by=by, most=most, fitting=fitting)
+                for most in (1, 3, 10**6):
+                    folded = rollup.fold(part, by=by, most=most)
                     connections, packets = (
                         sum(getattr(row, name) for row in folded.rows) for name in ("connections", "packets")
                     )
@@ -60,9 +59,8 @@ def test_every_way_of_folding_adds_up_to_the_rows_of_packets_and_connections(tmp
                     assert connections + folded.unlisted_connections == folded.connections == whole.connections
                     assert packets + folded.unlisted_packets == folded.packets == whole.packets
                     assert (folded.unlisted_rows == 0) == (folded.unlisted_connections + folded.unlisted_packets == 0)
-                    # No row is left out if the limit is the number of rows, even when they may then be finer.
-                    if most == 3 and fitting:
-                        assert rollup.fold(part, by=by, most=folded.every, fitting=fitting).unlisted_rows == 0
+                    every = rollup.fold(part, by=by, most=folded.every)
+                    assert every.unlisted_rows == 0 and every.rows[:most] == folded.rows
             seen[part] += whole.connections + whole.packets
         valid("summary", json.loads(json.dumps(replay_answer(result))))
 
@@ -103,7 +101,7 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     kinds = kinds_of_engine(engine)
     unknown = kinds.rows[kinds.rows["family"] == 0]
     assert kinds.lost == 0 and len(unknown) == 1 and int(unknown["packets"][0]) == 1000
-    folded = Rollup(policy, kinds).fold("denied", by="group")
+    folded = Rollup(policy, kinds).fold("denied", most=10)
     assert folded.packets == folded.connections == number
     assert {row.source.text for row in folded.rows} == {"private addresses", "other addresses"}
     assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
@@ -248,7 +246,7 @@ instances:
     ends = (source, str(ip_address(source) + (group != source)))
     frames = [ethernet(ip(end, "10.0.0.5", udp(1, 53))) for end in ends]
     engine.process(FrameBatch.from_frames(frames, [0, 1]))
-    rows = Rollup(policy, kinds_of_engine(engine)).fold("denied", fitting=False).rows
+    rows = Rollup(policy, kinds_of_engine(engine)).fold("denied", most=10).rows
     assert group in {row.source.text for row in rows}
 
 

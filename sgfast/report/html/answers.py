@@ -66,7 +66,7 @@ class Answers:
         return self._rollup.total(shown.part)
 
     def table(self, shown: List) -> Markup:
-        found = self._rollup.fold(shown.part, most=MOST_ROWS, fitting=False)
+        found = self._rollup.fold(shown.part, most=MOST_ROWS)
         rows = [self._cells.of(shown.columns, row) for row in found.rows]
         return joined(table(shown.key, shown.label, shown.columns, rows, "kinds"), left_note(shown.part, found))
 
@@ -159,12 +159,13 @@ class Cells:
 
     def _end(self, name: EndName, number: int) -> Content:
         if name.kind == "instance":
-            return tag("b", name.text, title=title_of(self._policy, name.text) or None)
-        if name.kind in ("groups", "vpc"):
-            return joined(tag("b", name.text), " ", tag("span", f"({plural(number, 'instance')})", class_="soft whole"))
+            return tag("b", name.called, title=title_of(self._policy, name.text) or None)
+        if name.kind == "groups":
+            count = tag("span", f"({plural(number, 'instance')})", class_="soft whole")
+            return joined(tag("b", name.called), " ", count)
         if name.kind == "address":
             return code(name.text)
-        return joined(name.text, " ", tag("span", f"({plural(number, 'address', 'addresses')})", class_="soft whole"))
+        return joined(name.called, " ", tag("span", f"({plural(number, 'address', 'addresses')})", class_="soft whole"))
 
 
 def _why(reason: str, sentence: str, nearest: str = "") -> Markup:

@@ -92,7 +92,7 @@ class _VerdictSection:
             f"{plural(total.connections, 'connection')}, {answered(total)}; {plural(total.packets, 'packet')}, "
             f"{human_bytes(total.bytes)}."
         )
-        found = self._rollup.fold(self._verdict, most=MOST_ROWS, fitting=False)
+        found = self._rollup.fold(self._verdict, most=MOST_ROWS)
         rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
         shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
         content = joined(intro(counts), shown, left_note(self._verdict, found))
@@ -142,7 +142,7 @@ def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[s
         if rule is None:
             return Cell("-")
         place = tag("span", line_words(rule, lines[word]), class_="soft")
-        return Cell(joined(rule_words(rule, policy.twins), place))
+        return Cell(joined(rule_words(rule, policy), place))
 
     rows = [
         (

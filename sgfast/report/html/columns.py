@@ -82,7 +82,7 @@ def columns_of(
     codes, group = np.unique(ends.codes("group")[used], return_inverse=True)
     names = [ends.fine_name(end) for end in used.tolist()]
     groups = [ends.name("group", code) for code in codes.tolist()]
-    services = coded(*(rows[name] for name in ("protocol", "port_key", "has_ports", "has_icmp")))
+    services = rollup.services.exact
     first = rows[np.unique(services, return_index=True)[1]]
     cause, causes = _causes(rollup.kinds, reasons)
     rule, rule_lines = rules_of(rows["rule"], rollup.kinds.rules, rules)
@@ -92,12 +92,14 @@ def columns_of(
         "first": _since(rows, "first_ns", start_ns), "last": _since(rows, "last_ns", start_ns),
         "number": np.where(_is_timed(rows), rows["number"], 0),
     }  # fmt: skip
+    # In the order of groups, the columns become shorter when they are packed.
+    order = np.lexsort((services, group[kinds["destination"]], group[kinds["source"]]))
     return Columns(
-        [plain(name.text) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
-        ["instances" if name.kind in ("groups", "vpc") else "addresses" for name in groups],
+        [plain(name.called) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
+        ["instances" if name.kind == "groups" else "addresses" for name in groups],
         [service_name(service_of(rollup.kinds, row)) for row in first],
         [*map(protocol_word, first["protocol"].tolist())], rule_lines,
-        {name: column.astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
+        {name: column[order].astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
     )  # fmt: skip
 
 
@@ -141,7 +143,7 @@ def labels(names: Sequence[EndName]) -> list[str]:
     """Return the groups' names, made unique because the page's address names groups by them."""
     labels: dict[str, None] = {}
     for name in names:
-        label = plain(name.text)
+        label = plain(name.called)
         if label in labels:
             label = f"{label} ({name.kind})"
         labels[label if label not in labels else f"{label} {len(labels)}"] = None

@@ -70,11 +70,11 @@ class KindsTable extends Chosen {
     this.gather();
   }
 
-  // The default is to sort by the first column.
+  // The default is to sort by the first column, or by the answered connections, as the other reports do.
   setSort(options) {
     super.setSort(options);
     if (this.sort) return;
-    [this.sort] = this.heads;
+    this.sort = this.heads.find((head) => head.dataset.key === "answered") ?? this.heads[0];
     this.descending = options.has("dir") ? options.get("dir") === "desc" : true;
   }
 
@@ -178,8 +178,13 @@ class KindsTable extends Chosen {
     }
   }
 
+  // Return which of two rows comes first: the larger one, or else that of the first groups and services.
   before(a, b) {
-    return this.sums.count[b] - this.sums.count[a] || a - b;
+    const { group, kinds: { source, destination, service } } = this.data;
+    const { count, first } = this.sums;
+    const [one, other] = [first[a], first[b]];
+    return count[b] - count[a] || group[source[one]] - group[source[other]]
+      || group[destination[one]] - group[destination[other]] || service[one] - service[other] || a - b;
   }
 
   sum() {

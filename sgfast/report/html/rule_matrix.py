@@ -23,7 +23,7 @@ from sgfast.reaching.services import named_service, openers, services_text
 from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
-from sgfast.report.rollup.ends import EndName
+from sgfast.report.rollup.ends import EndName, address_group_name, groups_name
 
 #: The names for all addresses, and for all public addresses, that belong to no instance.
 _ANYBODY, _INTERNET = EndName("any address", "network"), EndName("internet", "network")
@@ -196,13 +196,15 @@ class _Ends:
                 addresses = part.addresses or map(str, instance.addresses)
                 if not any((":" in each) == (family == 6) for each in addresses):
                     return {}
-                return {self._number(_name_of(instance.security_groups)): part.name}
+                return {self._number(groups_name(self._policy, instance.security_groups)): part.name}
             case "network" if (":" in part.name) != (family == 6):
                 return {}
             case "network" if part.name in ("0.0.0.0/0", "::/0") and not part.without:
                 return {self._number(_ANYBODY): None}
-            case "network" | "address-group" as kind:
-                return {self._number(EndName(part.name, kind)): None}
+            case "network":
+                return {self._number(EndName(part.name, "network")): None}
+            case "address-group":
+                return {self._number(address_group_name(self._policy, part.name)): None}
 
     def _members(
         self, family: int, are_meant: Callable[[tuple[str, ...]], bool], without: Sequence[str] = ()
@@ -217,7 +219,7 @@ class _Ends:
             remaining = len(instances) - left_out[groups]
             if remaining > 0 and are_meant(groups):
                 only = next(name for name in instances if name not in without) if remaining == 1 else None
-                number = self._number(_name_of(groups))
+                number = self._number(groups_name(self._policy, groups))
                 found[number] = None if number in found else only
         return found
 
@@ -225,6 +227,3 @@ class _Ends:
         return self._names.setdefault(name, len(self._names))
 
 
-def _name_of(groups: Sequence[str]) -> EndName:
-    """Return the name that ``rollup`` has for the members of these groups."""
-    return EndName(", ".join(dict.fromkeys(groups)), "groups")

@@ -141,7 +141,7 @@ def _finding(finding: Finding, policy: Policy, lines: Lines, by: By, top: int | 
 def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str, Any] | None:
     if finding.connections is None:
         return None
-    folded = used(policy, finding, by, top or MOST_ROWS, fitting=False)
+    folded = used(policy, finding, by, top or MOST_ROWS)
     others = finding.connections - sum(row.connections for row in folded.rows)
     unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
     return JsonUses.of(folded, not_listed=unlisted)

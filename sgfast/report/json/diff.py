@@ -217,7 +217,7 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
 
 
 def _changed(result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
-    folded, reasons = rollup.fold(verdict, by=by, most=most, fitting=False), Reasons(blocking(result, verdict))
+    folded, reasons = rollup.fold(verdict, by=by, most=most), Reasons(blocking(result, verdict))
     rows = [_row(result, verdict, row, reasons) for row in folded.rows]
     return JsonChanged.of(result.total(verdict), rows=rows, not_listed=folded)
 

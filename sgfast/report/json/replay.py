@@ -8,6 +8,7 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS
 from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.policy.model import Action, Direction
+from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.denial_reasons import Reasons
@@ -81,6 +82,8 @@ class JsonNotListed(Answer):
 class JsonRuleHits(Answer):
     rule: Text = at("rule.id")
     group: Text
+    text: Annotated[str, "The rule in words."] = at(lambda hits: rule_text(hits.rule))
+    description: str = at("rule.description")
     connections: Count
     packets: Count
     bytes: Count
@@ -218,7 +221,7 @@ def replay_answer(
     are empty.
     """
     rollup, reasons = rollup_of(result), Reasons(result.policy)
-    folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS, fitting=False) for name, part in LISTS}
+    folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS) for name, part in LISTS}
     lists = {
         name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
     }

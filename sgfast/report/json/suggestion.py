@@ -110,5 +110,5 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
 
 
 def _left_out_traffic(found: Suggestion, excluded: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most, fitting=False)
+    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most)
     return JsonLeftOutTraffic.of(excluded, rows=folded.rows, not_listed=folded)

@@ -46,6 +46,7 @@ DamagedField = Annotated[JsonDamage | None, "Where and how a capture is damaged;
 
 class JsonEnd(Answer):
     name: str = at("text")
+    called: Annotated[str, "The name as texts write it, with the provider's words (SPEC 10.28)."]
     kind: Annotated[
         EndKind,
         "groups: the security groups of the instances, with commas; network: a CIDR that a rule "

@@ -1,5 +1,5 @@
-"""Fold kinds of traffic until they fit on a screen: from whom, to whom, which service, what happens, and why (SPEC
-10.24). Kinds that are folded into one row are added up: no packet and no connection is lost.
+"""Fold kinds of traffic into rows: from whom, to whom, which service, what happens, and why (SPEC 10.24). Kinds that
+are folded into one row are added up: no packet and no connection is lost.
 
     kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
 """
@@ -42,30 +42,10 @@ BY_PACKETS: tuple[TrafficPart, ...] = ("denied", "one-way", "cannot-tell")
 By = Literal["group", "instance", "address", "service", "rule"]
 BY: tuple[By, ...] = get_args(By)
 
-#: The share of a part that the listed rows must hold. Otherwise ends and services are named more coarsely.
-ENOUGH = 0.9
-#: Names are as fine as possible while this many rows hold ``ENOUGH`` of the part, even if fewer rows are shown.
-MOST_FIT = 10
 #: The most services that a row names. A row with more services gives their number.
 _NAMED_SERVICES = 3
-_ServiceLevel = Literal["service", "protocol", "any"]
-_Step = tuple[Level, Level, _ServiceLevel]
-
-# Levels at which ends and services are named, finest first, until the rows fit.
-_STEPS: dict[By, tuple[_Step, ...]] = {
-    "group": (("end", "end", "service"), ("group", "group", "service"), ("group", "group", "protocol"),
-              ("scope", "scope", "protocol"), ("scope", "scope", "any")),
-    "instance": (("end", "end", "service"),),
-    "address": (("end", "end", "service"),),
-    "service": (("any", "any", "service"),),
-    "rule": (("any", "any", "any"),),
-}  # fmt: skip
-
-
-#: By step: the finer step whose groups are merged into the groups of the step.
-_FINER = {
-    _STEPS["group"][n]: _STEPS["group"][finer] for n, finer in ((1, 0), (2, 1), (3, 0), (4, 3))
-}
+#: The level at which rows name their ends.
+_LEVELS: dict[By, Level] = {"group": "group", "instance": "end", "address": "end", "service": "any", "rule": "any"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +137,7 @@ class RollupRow:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The rows that fit, those with most connections (or packets, if denied) first, and the sums of the other rows."""
+    """The largest rows, those with most connections (or packets, if denied) first, and the sums of the other rows."""
 
     rows: tuple[RollupRow, ...]
     unlisted_rows: int
@@ -168,8 +148,11 @@ class Folded:
     packets: int
     #: Only for changed rows.
     unlisted_answered: int
-    #: The limit with which all rows are listed. The rows may then be finer than these.
-    every: int
+
+    @property
+    def every(self) -> int:
+        """The number of all rows."""
+        return len(self.rows) + self.unlisted_rows
 
 
 @dataclass(frozen=True)
@@ -189,35 +172,25 @@ class _Members:
         """Return the values of the members, from a column that has a value for each kind."""
         return column if self.are_all else column[self.places]
 
-    def only(self, chosen: NDArray[np.int64]) -> _Members:
-        return _Members(self.places[chosen], self.counts[chosen], self.words[chosen], False)
-
 
 @dataclass(frozen=True)
 class _Groups:
     """Members of a part in groups, each of which becomes a row."""
 
     members: _Members
-    #: By group: one of its members, and two sums over its members: of counts, and of ``_firsts``.
-    examples: NDArray[np.int64]
+    #: The group of each member. Groups are numbered in the order of their ends and services.
+    of_members: NDArray[np.int64]
+    #: By group, two sums over its members: of counts, and of ``_firsts``.
     sums: NDArray[np.int64]
     firsts: NDArray[np.int64]
-    #: The group of each smaller group; and the smaller groups, or None if these are the members themselves.
-    coarser: NDArray[np.int64]
-    finer: _Groups | None
 
     def __len__(self) -> int:
         return len(self.sums)
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """The numbers of the groups, largest group first."""
+        """The numbers of the groups, largest group first. Equally large ones keep their order."""
         return np.lexsort((-self.sums, -self.firsts))
-
-    @cached_property
-    def of_members(self) -> NDArray[np.int64]:
-        """The group of each member."""
-        return self.coarser if self.finer is None else self.coarser[self.finer.of_members]
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -243,7 +216,7 @@ class Rollup:
         rows = with_first_twins(policy, self._whole(kinds), "rule", kinds.rules)
         kinds = self.kinds = replace(kinds, rows=rows)
         self.ends = Ends(policy, kinds, *also)
-        self._services = _Services(kinds)
+        self.services = Services(kinds)
         self._grouped = cache(self._group)
         self._members = cache(self._members_of)
         #: By part and reason's word: the count of each kind. With "" and ``PERHAPS``, the kind's own reason applies.
@@ -255,22 +228,10 @@ class Rollup:
         """Count the connections of a part, or its packets if the part is one of ``BY_PACKETS``."""
         return int(sum(counts.sum() for counts in self.counts[part].values()))
 
-    def fold(
-        self, part: TrafficPart, *, by: By = "group", most: int = MOST_FIT, fitting: bool = True, least_limit: int = 1
-    ) -> Folded:
-        """Return the rows of a part, largest first. ``fitting``: by group, choose the finest names with which
-        ``MOST_FIT`` rows, or ``most`` if that is more, hold ``ENOUGH`` of the part, or else the coarsest names.
-        ``least_limit``: a lower bound of ``every``, for a caller that limits another list by the same option.
-        """
-        steps = _STEPS[by] if fitting else (_STEPS[by][by == "group"],)
-        step, found = self._fitting(part, by, steps, most)
-        rows = [self._row(part, found, n, *step) for n in found.order[:most].tolist()]
-        measure = "packets" if part in BY_PACKETS else "connections"
-        rows.sort(
-            key=lambda row: (
-                -row.answered, -getattr(row, measure), row.source, row.destination, row.service, row.reason
-            )
-        )  # fmt: skip
+    def fold(self, part: TrafficPart, *, by: By = "group", most: int) -> Folded:
+        """Return the ``most`` largest rows of a part, largest first, and the sums of the others."""
+        found = self._grouped(part, by)
+        rows = [self._row(part, found, n, _LEVELS[by]) for n in found.order[:most].tolist()]
         kinds, counts = self.kinds.rows, found.members.counts
         if part in BY_PACKETS:
             counts = kinds["connections"][found.members.places].astype(np.int64)
@@ -279,25 +240,6 @@ class Rollup:
             tuple(rows), len(found) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
             int(found.firsts.sum()) - sum(row.answered for row in rows),
-            len(rows) if len(found) == len(rows)
-            else self._fewest_rows_for_all(part, by, steps, max(len(found), least_limit)),
-        )  # fmt: skip
-
-    def _fitting(self, part: TrafficPart, by: By, steps: Sequence[_Step], most: int) -> tuple[_Step, _Groups]:
-        """Return the finest step at which ``most`` rows hold ``ENOUGH``, or the coarsest step, and its groups."""
-        for step in steps:
-            found = self._grouped(part, by, *step)
-            fit = found.order[: max(most, MOST_FIT)]
-            if all(counts[fit].sum() >= ENOUGH * counts.sum() for counts in (found.sums, found.firsts)):
-                break
-        return step, found
-
-    def _fewest_rows_for_all(self, part: TrafficPart, by: By, steps: Sequence[_Step], least: int) -> int:
-        """Return the smallest limit with which all rows are listed. A higher limit can lead to finer and more rows."""
-        numbers = sorted(max(len(self._grouped(part, by, *step)), least) for step in steps)
-        return next(
-            number for number in numbers
-            if len(self._fitting(part, by, steps, number)[1]) <= number
         )  # fmt: skip
 
     def _members_of(self, part: TrafficPart) -> _Members:
@@ -309,36 +251,26 @@ class Rollup:
             any(len(where) == len(self.kinds.rows) == sum(len(each) for each, _ in counted) for where, _ in counted),
         )
 
-    def _group(self, part: TrafficPart, by: By, source: Level, destination: Level, service: _ServiceLevel) -> _Groups:
-        members = self._members(part)
-        finer_step = _FINER.get((source, destination, service)) if by == "group" else None
-        finer = None if finer_step is None else self._grouped(part, by, *finer_step)
-        if finer is None or len(finer) == len(members):     # otherwise each group is one member
-            finer, units, sums, firsts = None, members, members.counts, members.of(self._firsts)
-        else:
-            units, sums, firsts = members.only(finer.examples), finer.sums, finer.firsts
-        rows = self.kinds.rows
-        columns = [units.words, *map(units.of, self._columns(rows, by))]
+    def _group(self, part: TrafficPart, by: By) -> _Groups:
+        members, rows = self._members(part), self.kinds.rows
+        # The last column orders first.
+        columns = [members.words, *map(members.of, self._columns(rows, by))]
         if by != "rule":
-            columns.append(units.of(self._services.codes(service)))
-            for level, numbers in ((source, self.ends.sources), (destination, self.ends.destinations)):
-                columns.append(self.ends.codes(level)[units.of(numbers)])
-            columns += [units.of(rows["inbound"])] if by != "service" else []
+            columns += [members.of(rows["inbound"])] if by != "service" else []
+            columns.append(members.of(self.services.exact))
+            ends = self.ends.codes(_LEVELS[by])
+            columns += [ends[members.of(numbers)] for numbers in (self.ends.destinations, self.ends.sources)]
         codes = coded(*columns)
         count = int(codes.max()) + 1 if len(codes) else 0
-        examples = np.empty(count, dtype=np.int64)
-        # The last assignment counts, so in reverse order the first member of a group becomes its example.
-        examples[codes[::-1]] = np.arange(len(codes))[::-1] if finer is None else finer.examples[::-1]
-        return _Groups(members, examples, _added(sums, codes, count), _added(firsts, codes, count), codes, finer)
+        firsts = members.of(self._firsts)
+        return _Groups(members, codes, _added(members.counts, codes, count), _added(firsts, codes, count))
 
-    def _row(
-        self, part: TrafficPart, found: _Groups, number: int, source: Level, destination: Level, _: _ServiceLevel
-    ) -> RollupRow:
+    def _row(self, part: TrafficPart, found: _Groups, number: int, level: Level) -> RollupRow:
         group = found.of_group(number)
         places, counts = found.members.places[group], found.members.counts[group]
         rows = self.kinds.rows[places]
-        source_name, sources = self._end(source, self.ends.sources[places])
-        destination_name, destinations = self._end(destination, self.ends.destinations[places])
+        source_name, sources = self._end(level, self.ends.sources[places])
+        destination_name, destinations = self._end(level, self.ends.destinations[places])
         word = list(self.counts[part])[int(found.members.words[group[0]])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
@@ -347,7 +279,7 @@ class Rollup:
         is_known = self._is_packet_known(largest)
         return RollupRow(
             source_name, destination_name, sources, destinations,
-            *self._services.text_and_count(places),
+            *self.services.text_and_count(places),
             word if word not in ("", PERHAPS) else REASONS[int(largest["reason"])] or "",
             direction_of(largest),
             only(rules, self.kinds.rules), int((rules >= 0).sum()),
@@ -454,24 +386,21 @@ def only(rules: NDArray[Any], names: Sequence[str]) -> str | None:
     return names[int(rules[0])] if len(rules) == 1 and rules[0] >= 0 else None
 
 
-class _Services:
-    """The services of kinds, by exact service or by protocol."""
+class Services:
+    """The services of kinds."""
 
     def __init__(self, kinds: Kinds) -> None:
         self._kinds = kinds
         rows = kinds.rows
         self._protocols = rows["protocol"].astype(np.int64)
-        key = rows["port_key"].astype(np.int64) << 2 | rows["has_ports"].astype(np.int64) << 1 | rows["has_icmp"]
-        self._exact: NDArray[np.int64] = coded(key, self._protocols)
-
-    def codes(self, level: _ServiceLevel) -> NDArray[np.int64]:
-        if level == "service":
-            return self._exact
-        return self._protocols if level == "protocol" else np.zeros(len(self._exact), dtype=np.int64)
+        #: The number of each kind's service, in the order of protocols and ports.
+        self.exact: NDArray[np.int64] = coded(
+            rows["has_icmp"], rows["has_ports"], rows["port_key"], rows["protocol"]
+        )
 
     def text_and_count(self, places: NDArray[np.int64]) -> tuple[str, int]:
         """Return the services as text, and their number. ``places``: of the kinds in a row, largest first."""
-        exact = self._exact[places]
+        exact = self.exact[places]
         _, first = np.unique(exact, return_index=True)
         if len(first) <= _NAMED_SERVICES:
             rows = self._kinds.rows[places[np.sort(first)]]
@@ -486,8 +415,8 @@ class _Services:
 
 def _end_text(name: EndName, number: int) -> str:
     match name.kind:
-        case "groups" | "vpc" if number > 1:
-            return f"{name.text} ({number:,} instances)"
+        case "groups" if number > 1:
+            return f"{name.called} ({number:,} instances)"
         case "address-group" | "network" | "private" | "public" if number > 1:
-            return f"{name.text} ({number:,} addresses)"
-    return name.text
+            return f"{name.called} ({number:,} addresses)"
+    return name.called

@@ -1,5 +1,5 @@
-"""The ends of kinds of traffic, with finer and coarser names. Names of an instance: its own, its security groups, its
-VPC. Names of an address: the address, the network that rules name, whether it is private.
+"""The ends of kinds of traffic, with finer and coarser names. Names of an instance: its own, its security groups. Names
+of an address: the address, the network that rules name or else whether it is private.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.policy.model import AddressGroupPeer, Network, Policy
+from sgfast.policy.model import AddressGroupPeer, Network, Policy, called
 from sgfast.policy.networks import network_key
 from sgfast.replaying.kinds import Kinds, grouped
 
 EndKind = Literal[
-    "instance", "groups", "vpc", "address", "address-group", "network", "private", "public", "unknown", "any"
+    "instance", "groups", "address", "address-group", "network", "private", "public", "unknown", "any"
 ]
 #: From fine to coarse.
-Level = Literal["end", "group", "scope", "any"]
+Level = Literal["end", "group", "any"]
 
 #: Addresses that are not routed on the internet: private and shared ones, link-local and unique local ones, loopback
 #: and multicast.
@@ -40,6 +40,12 @@ class EndName:
 
     text: str
     kind: EndKind
+    #: The name with the provider's words (SPEC 10.28), if there are any.
+    words: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.words or self.text
 
 
 _PRIVATE_NAME, _PUBLIC_NAME = EndName("private addresses", "private"), EndName("public addresses", "public")
@@ -79,6 +85,7 @@ class Ends:
         order, begins = grouped([words[:, 0], words[:, 1], families])
         numbers = np.empty(len(order), dtype=np.int64)
         numbers[order] = np.cumsum(begins) - 1
+        self._policy = policy
         self._instances = kinds.instances
         self._addresses = _Addresses(peers[order[begins]], families[order[begins]])
         # Numbers of ends: first instances, then addresses that no instance owns, then the two unknown ends.
@@ -91,49 +98,59 @@ class Ends:
         #: Numbers of ends, by row.
         self.sources: _Codes = np.where(inbound, peer, here).astype(np.int64)
         self.destinations: _Codes = np.where(inbound, here, peer).astype(np.int64)
-        self._labels = self._coarse_labels(policy, _Named((policy, *also)))
-        self._labels["end"] = np.arange(unknown_address + 2), []
+        self._groups = self._by_group(policy, _Named((policy, *also)))
+        in_order = np.arange(unknown_address + 2)
+        in_order[: len(self._instances)] = np.argsort(np.argsort(self._instances))
+        self._codes: dict[Level, _Codes] = {
+            "end": in_order, "group": self._groups[0], "any": np.zeros(len(in_order), dtype=np.int64)
+        }
 
-    def _coarse_labels(self, policy: Policy, named: _Named) -> dict[Level, _Labels]:
-        by_instance = [_names_of_instance(policy, name) for name in self._instances]
-        by_address = named.names(self._addresses)
-        labels: dict[Level, _Labels] = {}
-        levels: tuple[Level, ...] = ("group", "scope")
-        for n, level in enumerate(levels):
-            names, places = by_address[n]
-            numbers: dict[EndName, int] = {}
-            of_instances = [numbers.setdefault(pair[n], len(numbers)) for pair in by_instance]
-            of_names = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
-            unknown = [numbers.setdefault(name, len(numbers)) for name in (_UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE)]
-            codes = np.concatenate([np.array(of_instances, dtype=np.int64), of_names[places], np.array(unknown)])
-            labels[level] = codes, [*numbers]
-        labels["any"] = np.zeros(len(codes), dtype=np.int64), [_ANY]
-        return labels
+    def _by_group(self, policy: Policy, named: _Named) -> _Labels:
+        places, names = named.names(self._addresses)
+        of_instances = [_groups_of_instance(policy, name) for name in self._instances]
+        numbers = {name: n for n, name in enumerate(sorted({
+            *of_instances, *(names[n] for n in np.unique(places).tolist()), _UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE
+        }))}  # fmt: skip
+        of_names = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
+        known = np.array([numbers[name] for name in of_instances], dtype=np.int64)
+        unknown = [numbers[_UNKNOWN_ADDRESS], numbers[_UNKNOWN_INSTANCE]]
+        return np.concatenate([known, of_names[places], unknown]), [*numbers]
 
     def codes(self, level: Level) -> _Codes:
-        """Return the number of each end's name at a level."""
-        return self._labels[level][0]
+        """Return the number of each end's name at a level, in the order of the names."""
+        return self._codes[level]
 
     def name(self, level: Level, code: int) -> EndName:
-        return self.fine_name(code) if level == "end" else self._labels[level][1][code]
+        """Return the name of several ends."""
+        return self._groups[1][code] if level == "group" else _ANY
 
     def fine_name(self, end: int) -> EndName:
         if end < len(self._instances):
-            return EndName(self._instances[end], "instance")
+            name = self._instances[end]
+            instance = self._policy.instance_by_name.get(name)
+            return EndName(name, "instance", called(instance) if instance is not None and instance.label else "")
         end -= len(self._instances)
         if end < len(self._addresses):
             return EndName(self._addresses.text(end), "address")
         return _UNKNOWN_ADDRESS if end == len(self._addresses) else _UNKNOWN_INSTANCE
 
 
-def _names_of_instance(policy: Policy, name: str) -> tuple[EndName, EndName]:
-    """Return the names of an instance by security groups, and by VPC."""
+def _groups_of_instance(policy: Policy, name: str) -> EndName:
+    """Return the name of an instance by its security groups."""
     instance = policy.instance_by_name.get(name)
-    if instance is None:
-        return EndName("removed instances", "groups"), EndName("removed instances", "vpc")
-    groups = ", ".join(dict.fromkeys(instance.security_groups))
-    vpc = f"VPC {instance.vpc}" if len(policy.vpcs) > 1 else "instances"
-    return EndName(groups, "groups"), EndName(vpc, "vpc")
+    return EndName("removed instances", "groups") if instance is None else groups_name(policy, instance.security_groups)
+
+
+def groups_name(policy: Policy, names: Sequence[str]) -> EndName:
+    """Return the name of the instances in these security groups."""
+    groups = [policy.group_by_name[name] for name in dict.fromkeys(names)]
+    words = ", ".join(map(called, groups)) if any(group.label for group in groups) else ""
+    return EndName(", ".join(group.name for group in groups), "groups", words)
+
+
+def address_group_name(policy: Policy, name: str) -> EndName:
+    group = policy.address_group_by_name[name]
+    return EndName(name, "address-group", called(group) if group.label else "")
 
 
 class _Named:
@@ -144,8 +161,9 @@ class _Named:
         for policy in policies:
             peers = (rule.peer for group in policy.security_groups for rule in group.rules)
             for name in sorted({peer.name for peer in peers if isinstance(peer, AddressGroupPeer)}):
+                named_group = address_group_name(policy, name)
                 for network in policy.address_group_by_name[name].addresses:
-                    named.setdefault(network_key(network), (network, EndName(name, "address-group")))
+                    named.setdefault(network_key(network), (network, named_group))
         for policy in policies:
             for group in policy.security_groups:
                 for rule in group.rules:
@@ -154,26 +172,21 @@ class _Named:
         self._named = _by_family(named.values())
         self._private = _by_family((network, _PRIVATE_NAME) for network in _PRIVATE)
 
-    def names(self, addresses: _Addresses) -> tuple[tuple[list[EndName], _Codes], tuple[list[EndName], _Codes]]:
-        """Return the names by rules and those by scope (private or public), each with the number of each address's."""
-        scopes, names = [_PUBLIC_NAME], [_PUBLIC_NAME]
-        of_scope, of_name = (np.zeros(len(addresses), dtype=np.int64) for _ in range(2))
+    def names(self, addresses: _Addresses) -> _Labels:
+        """Return the number of each address's name, and the names. An address that no rule names is private or public.
+        """
+        names: list[EndName] = [_PUBLIC_NAME]
+        codes = np.zeros(len(addresses), dtype=np.int64)
         for family in (4, 6):
             chosen = np.flatnonzero(addresses.families == family)
             values = _values(addresses.peers if len(chosen) == len(addresses) else addresses.peers[chosen], family)
-            private, private_names = self._private[family].find(values)
-            named, known_names = self._named[family].find(values)
-            scope = private + len(scopes)
-            scopes += [name or _PUBLIC_NAME for name in private_names]
-            of_scope[chosen] = scope
-            # An address that no rule names gets the name of its scope.
-            names += [name or _PUBLIC_NAME for name in known_names]
-            of_name[chosen] = named + len(names) - len(known_names)
-            unnamed = np.array([name is None for name in known_names], dtype=bool)[named]
-            of_name[chosen[unnamed]] = -1 - scope[unnamed]
-        behind = len(names) + np.arange(len(scopes))
-        of_name = np.where(of_name < 0, behind[(-1 - of_name) % len(scopes)], of_name)
-        return (names + scopes, of_name), (scopes, of_scope)
+            # Later names take precedence.
+            for stretches in (self._private[family], self._named[family]):
+                found, known = stretches.find(values)
+                is_named = np.array([name is not None for name in known], dtype=bool)[found]
+                codes[chosen[is_named]] = found[is_named] + len(names)
+                names += [name or _PUBLIC_NAME for name in known]
+        return codes, names
 
 
 def _network_name(network: Network) -> EndName:
