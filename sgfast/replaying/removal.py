@@ -10,8 +10,9 @@ from sgfast.replaying.results import ReplayResult
 #: The seconds that captures must last if nobody says how long: 7 days, so that weekly jobs, backups and patches are in
 #: them.
 DEFAULT_NEED = 7 * 86400.0
-#: The first and the last packet are seldom exactly at the ends of that time: this much may be missing.
-SLACK_HOURS = 1
+#: The first and the last packet are seldom exactly at the ends of that time: this part may be missing, but no more than
+#: an hour.
+SLACK = 1 / 168
 
 
 def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> Evidence:
@@ -20,7 +21,7 @@ def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> 
     if result.first_time_ns is None or result.last_time_ns is None:
         return result.evidence
     seconds = (result.last_time_ns - result.first_time_ns) / 1e9
-    if seconds >= needed - min(3600 * SLACK_HOURS, needed / 2):
+    if seconds >= needed - min(3600, SLACK * needed):
         return result.evidence
     days = ceil(needed / 86400)
     if needed == DEFAULT_NEED:

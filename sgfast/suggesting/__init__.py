@@ -154,8 +154,8 @@ def suggest(
     ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
-    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` without a policy, or with
-    ``instances``, ``allowed_only``, ``remove`` or ``per="instance"``.
+    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` without a policy, or
+    with ``instances``, ``allowed_only``, ``remove`` or ``per="instance"``.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):
@@ -261,7 +261,7 @@ def _with_all_kept(
     allowed = sum(totals.connections for totals in found.claimed.values())
     comments = [
         *_cautions(result.evidence),
-        f"{shown_origin(policy.origin)}, whole, with {count(len(rules), 'rule')} that sgfast added: each has a comment.",
+        f"{shown_origin(policy.origin)}, whole, and {count(len(rules), 'rule')} that sgfast added, with comments.",
         f"They let through {count(allowed, 'connection')} that would break, of {count(result.packets, 'packet')} of "
         f"{', '.join(result.captures)}.",
         *_comments_on_the_rest(result, left_out),

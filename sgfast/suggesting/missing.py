@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from sgfast.policy.changes import next_rule_id
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import End, Packet, RuleInGroup, misfit_fields, precedence, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, Direction, Policy, Rule
+from sgfast.policy.templates import next_rule_id
 from sgfast.suggesting.observing import Kind, TrafficTotals
 from sgfast.suggesting.rules import Limits, Need, SuggestedRule, needs_of, suggest_rules
 

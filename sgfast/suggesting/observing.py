@@ -242,8 +242,8 @@ class Observer:
 
 
 class BreakObserver(Observer):
-    """An ``Observer`` of denied connections, with their ICMP codes. Of allowed ones it only notes the kinds, if they are
-    among those ``watched`` and would break if they were denied."""
+    """An ``Observer`` of denied connections, with their ICMP codes. It only notes the kinds of allowed connections, if
+    these kinds are ``watched`` and would break if they were denied."""
 
     def __init__(self, unanswered: bool, settings: Settings, watched: Container[Kind]) -> None:
         super().__init__(would_break(unanswered), settings)

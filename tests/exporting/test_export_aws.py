@@ -298,7 +298,7 @@ def test_a_region_that_could_be_a_variable_or_another_host_is_refused(
         ("export", new, "--to", "aws", "--format", "json"),
         ("export", new, "--since", old, "--to", "aws"),
         ("diff", old, new, "--to", "aws"),
-        ("suggest", PCAPS / "shop.pcap", "--policy", new, "--to", "aws"),
+        ("suggest", PCAPS / "shop.pcap", "--policy", new, "--keep", "--to", "aws"),
     ):
         done = sgfast(capsys, *command)
         assert done.status == 2 and done.out == "", command
