@@ -176,6 +176,27 @@ def test_only_what_was_answered_counts_even_if_only_its_initiator_shows_that(tmp
     ]  # fmt: skip
 
 
+def timed(folder: Path, frames: list[tuple[int, bytes]]) -> Path:
+    """Write a capture of frames with their seconds."""
+    path = folder / "some.pcap"
+    records = [pcap_record(frame, time=(second, 1000 * n)) for n, (second, frame) in enumerate(frames)]
+    path.write_bytes(pcap_head() + b"".join(records))
+    return path
+
+
+def test_rule_goes_that_is_not_needed_once_another_one_is_there(tmp_path: Path) -> None:
+    """The server speaks again after a pause. It opens a connection only where its first one was denied."""
+    ask, answer = ((ethernet(ip(*ends, udp(*ports)))) for ends, ports in (
+        ((CLIENT, SERVER), (5000, 6000)), ((SERVER, CLIENT), (6000, 5000)),
+    ))  # fmt: skip
+    path = timed(tmp_path, [(1000, ask), (1001, answer), (1100, answer), (1101, ask)])
+    policy = parse_policy(NOTHING_ALLOWED)
+    assert broken(policy, path).total() == 2
+    found = suggest([path], policy=policy, keep=True)
+    assert [rule_text(each.rule) for each in found.rules] == [f"udp/6000 from {CLIENT}/32"]
+    assert not broken(found.policy, path) and found.check.claimed == 1
+
+
 def test_captures_are_replayed_until_nothing_new_breaks(tmp_path: Path) -> None:
     """The server asks with the same ports later: that shows only where the first connection was allowed, and ended."""
     again = [("S", SERVER, 40001), ("SA", CLIENT, 40000), ("A", SERVER, 40001)]
@@ -185,9 +206,7 @@ def test_captures_are_replayed_until_nothing_new_breaks(tmp_path: Path) -> None:
     for flags, sender, port in again:
         other = CLIENT if sender == SERVER else SERVER
         frames.append((1100, ethernet(ip(sender, other, tcp(port, ports[other], flags)))))
-    path = tmp_path / "some.pcap"
-    records = [pcap_record(frame, time=(second, 1000 * n)) for n, (second, frame) in enumerate(frames)]
-    path.write_bytes(pcap_head() + b"".join(records))
+    path = timed(tmp_path, frames)
     policy = parse_policy(NOTHING_ALLOWED)
     assert broken(policy, path).total() == 1
     found = suggest([path], policy=policy, keep=True)
