@@ -16,7 +16,7 @@ from sgfast.suggesting.rules import Limits, Need, SuggestedRule, needs_of, sugge
 
 #: Reasons for which no rule is added.
 DENY_RULE = "a deny rule is for these, and no added rule may overrule it"
-NOT_PEERED = "denied whatever the rules: the two VPCs are not peered"
+NOT_PEERED = "denied whatever the rules: vpc-isolated"
 NOTHING_MISSING = "denied for another reason than a missing rule"
 
 
