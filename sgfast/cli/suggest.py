@@ -26,6 +26,9 @@ from sgfast.system.signals import raise_arrived
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
+    from sgfast.suggesting import Suggestion
+
+NOT_EXACT = "the suggested policy does not allow exactly what it was made for"
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -58,6 +61,16 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--policy", metavar="POLICY", help="A policy to start from.")
 @click.option(
+    "--keep", is_flag=True,
+    help="Keep --policy whole, and only add rules: the fewest that let through what it would break, which are denied "
+    "connections that were answered.",
+)
+@click.option(
+    "--remove", metavar="DURATION",
+    help="With --policy and --to: the script also takes away what was not used, if the captures last at least this "
+    "long (30d, 12h) and carry the answer. Otherwise nothing is written, and the exit status is 1.",
+)
+@click.option(
     "--from",
     "source",
     type=Choice(["allowed", "all"]),
@@ -65,7 +78,8 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
     "all: those that were answered.",
 )
 @click.option(
-    "--unanswered", is_flag=True, help="With --from all: also unanswered connections, such as syslog, which is one-way."
+    "--unanswered", is_flag=True,
+    help="With --from all or --keep: also unanswered connections, such as syslog, which is one-way.",
 )
 @click.option(
     "-o",
@@ -117,6 +131,8 @@ def suggest(
     captures: tuple[str, ...],
     instance_file: str | None,
     policy: str | None,
+    keep: bool,
+    remove: str | None,
     source: Literal["allowed", "all"] | None,
     unanswered: bool,
     output: str | None,
@@ -141,11 +157,13 @@ def suggest(
     format "markdown" is for pull requests.
 
     With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. It assumes
-    that the policy of --policy is in force, and only differences are written.
+    that the policy of --policy is in force, and only differences are written: with --keep it only adds rules, and with
+    --remove it takes rules away, too.
 
     \b
     Examples:
       sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
+      sgfast suggest monday.pcap --policy today.yaml --keep --to aws -o add.sh
       sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
     from sgfast.suggesting import ONLY_FILES, Limits, first_stream, load_instances
@@ -159,7 +177,8 @@ def suggest(
         raise click.UsageError("--policy already has instances; leave out --instances")
     if source == "allowed" and policy is None:
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
-    if unanswered and policy is not None and source != "all":
+    _check_keep(policy, keep, remove, source, per, export)
+    if unanswered and policy is not None and source != "all" and not keep:
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
     from sgfast.system.output import is_standard_output
 
@@ -185,6 +204,8 @@ def suggest(
             instances=None if instance_file is None else load_instances(instance_file),
             policy=before,
             unanswered=unanswered,
+            keep=keep,
+            remove=remove,
             limits=Limits(**_chosen(widening)),
             **_chosen({"per": per, "allowed_only": None if source is None else source == "allowed"}),
             vpc=options.vpc,
@@ -193,7 +214,10 @@ def suggest(
             progress=progress,
         )
         raise_arrived()
-        if export is not None:
+        refusal = "" if remove is None else _refusal(found)
+        if refusal:
+            say(f"nothing is written: {refusal}")
+        elif export is not None:
             export.write(parts, opened, before, found.policy, found.cautions)
         elif opened:
             opened[0].write(found.text.encode())
@@ -211,11 +235,48 @@ def suggest(
         form, lambda: suggestion_answer(found, by, top), lambda: suggestion_document(found, by, *lengths),
         to_error=to_error,
     )  # fmt: skip
-    if found.damaged is None and not found.check.matches:
-        say("the suggested policy does not allow exactly what it was made for")
-    if found.evidence.conclusive == "no":
+    if found.damaged is None and not found.check.matches and not refusal:
+        say(NOT_EXACT)
+    if found.evidence.conclusive == "no" and not refusal:
         say("nobody can rely on the suggested policy: the report says what the captures lack")
-    exit_status(damaged=found.damaged is not None, failed=not found.is_reliable)
+    exit_status(damaged=found.damaged is not None, failed=bool(refusal) or not found.is_reliable)
+
+
+def _check_keep(
+    policy: str | None, keep: bool, remove: str | None, source: str | None, per: str | None, export: Export | None
+) -> None:
+    """Raise UsageError for options that do not go together."""
+    if keep:
+        if policy is None:
+            raise click.UsageError("--keep needs --policy, which is the policy to keep")
+        if remove is not None:
+            raise click.UsageError("--keep takes no rule away, and --remove does: leave one of them out")
+        if source is not None:
+            raise click.UsageError("--keep is for the connections that --policy would break: leave out --from")
+        if per == "instance":
+            raise click.UsageError("--keep keeps the groups of --policy: leave out --per instance")
+    elif remove is not None:
+        if policy is None or export is None:
+            raise click.UsageError("--remove is for --policy with --to: it says when the script may take rules away")
+        from sgfast.replaying.time_window import parse_duration
+
+        parse_duration(remove, "--remove")
+    elif policy is not None and export is not None:
+        raise click.UsageError(
+            "--to with --policy needs --keep, with which the script only adds rules, or --remove DURATION (such as "
+            "30d), with which it also takes away what captures of at least that time did not use"
+        )
+
+
+def _refusal(found: Suggestion) -> str:
+    """Return why the captures do not justify taking rules away; empty if they do."""
+    if found.damaged is not None:
+        return "a capture cannot be read to its end, so the rest of its traffic may need what would be taken away"
+    if not found.check.matches:
+        return NOT_EXACT
+    for reason in found.evidence.open_reasons:
+        return f"{reason.sentence} (--accept-evidence {reason.code} takes rules away all the same)"
+    return ""
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -33,10 +33,9 @@ from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
-from sgfast.suggesting import observe
 from sgfast.suggesting.document import quoted, short
 from sgfast.suggesting.instances import opened
-from sgfast.suggesting.observing import Kind, Observer, TrafficTotals, all_answered
+from sgfast.suggesting.observing import Kind, Observer, TrafficTotals, all_answered, observe
 from sgfast.suggesting.rules import Limits, suggest_rules
 from sgfast.system.names import printable
 
@@ -95,7 +94,8 @@ def first_expectations(
 
     Raises the errors of ``replay``, and SgfastError if no connection worked.
     """
-    observer, result = observe(opened(policy), captures, all_answered(False), options, progress)
+    observer = Observer(all_answered(False), policy.settings)
+    result = observe(opened(policy), captures, observer, options, progress)
     kinds = observer.wanted
     if not kinds:
         captured = ", ".join(map(printable, result.captures))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sgfast.errors import PolicyError
@@ -11,7 +11,6 @@ from sgfast.policy.lookup import NamedKind, by_name
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     AddressGroupPeer,
-    Direction,
     GroupPeer,
     Instance,
     Named,
@@ -24,7 +23,7 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import network_key
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import LAST_PORT
-from sgfast.policy.templates import RuleNumbers, default_group
+from sgfast.policy.templates import RuleNumbers, default_group, next_rule_id
 from sgfast.spelling import did_you_mean
 
 
@@ -312,17 +311,6 @@ def _add_rule(policy: Policy, change: AddRule) -> Policy:
         policy,
         replace(group, rules=(*group.rules, rule), numbered=(numbers["inbound"], numbers["outbound"]))
     )
-
-
-def next_rule_id(
-    group: SecurityGroup, direction: Direction, numbers: dict[Direction, int], owners: Container[str]
-) -> str:
-    """Return the next id that no rule ever had (SPEC 2.5), and count it in ``numbers``, which begin as those of the
-    group. ``owners``: the ids of all rules of the policy."""
-    numbers[direction] += 1
-    while (rule_id := f"{group.name}/{direction}/{numbers[direction]}") in owners or rule_id in group.gone:
-        numbers[direction] += 1
-    return rule_id
 
 
 def _remove_rule(policy: Policy, change: RemoveRule) -> Policy:

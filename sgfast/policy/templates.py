@@ -5,7 +5,7 @@ Rules in these tables have no id. They get their ids when they are added to a gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -100,6 +100,17 @@ class RuleNumbers:
         while (generated := f"{self._group}/{direction}/{self._used[direction]}") in self._written:
             self._used[direction] += 1
         return generated
+
+
+def next_rule_id(
+    group: SecurityGroup, direction: Direction, numbers: dict[Direction, int], owners: Container[str]
+) -> str:
+    """Return the next id that no rule ever had (SPEC 2.5), and count it in ``numbers``, which begin as those of the
+    group. ``owners``: the ids of all rules of the policy."""
+    numbers[direction] += 1
+    while (rule_id := f"{group.name}/{direction}/{numbers[direction]}") in owners or rule_id in group.gone:
+        numbers[direction] += 1
+    return rule_id
 
 
 def rules_in_group(rules: Iterable[Rule], group: str, numbers: RuleNumbers) -> list[Rule]:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.replaying.results import ReplayResult
 
-#: Days that captures must last, so that weekly jobs, backups and patches are in them.
-NEEDED_DAYS = 7
-#: The first and the last packet are seldom exactly at the ends of that time: this much may be missing.
-SLACK_HOURS = 1
+#: The seconds that captures must last if nobody says how long: 7 days, so that weekly jobs, backups and patches are in
+#: them.
+DEFAULT_NEED = 7 * 86400.0
+#: The first and the last packet are seldom exactly at the ends of that time: this part may be missing, but no more than
+#: an hour.
+SLACK = 1 / 168
 
 
-def evidence_for_removal(result: ReplayResult) -> Evidence:
-    """Return the evidence of a replay for answers on what may be removed, which rest on its duration, too."""
+def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> Evidence:
+    """Return the evidence of a replay for answers on what may be removed, which rest on its duration, too. ``needed``:
+    the seconds that it must last."""
     if result.first_time_ns is None or result.last_time_ns is None:
         return result.evidence
-    seconds, needed = (result.last_time_ns - result.first_time_ns) / 1e9, 24 * 3600 * NEEDED_DAYS
-    if seconds >= needed - 3600 * SLACK_HOURS:
+    seconds = (result.last_time_ns - result.first_time_ns) / 1e9
+    if seconds >= needed - min(3600, SLACK * needed):
         return result.evidence
-    sentence = (
-        f"the captures last {_lasting(seconds)} and not {NEEDED_DAYS} days, so the traffic of weekly jobs, backups and "
-        "patches may be missing"
-    )
-    command = f"tcpdump -i any -s 0 -G 86400 -W {NEEDED_DAYS} -w %F.pcap, which captures {NEEDED_DAYS} days"
+    days = ceil(needed / 86400)
+    if needed == DEFAULT_NEED:
+        time, missing = f"{days} days", "the traffic of weekly jobs, backups and patches"
+    else:
+        time, missing = _lasting(needed), "traffic that is rarer"
+    sentence = f"the captures last {_lasting(seconds)} and not {time}, so {missing} may be missing"
+    length = f"{days} days" if days > 1 else "a day"
+    command = f"tcpdump -i any -s 0 -G 86400 -W {days} -w %F.pcap, which captures {length}"
     reason = EvidenceReason("short-window", "partly", result.packets, seconds / needed, sentence, command)
     return Evidence.of([*result.evidence.reasons, reason]).accepting(result.accepted_evidence)
 

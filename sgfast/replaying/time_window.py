@@ -49,6 +49,13 @@ def parse_moment(text: str, option: str) -> Moment:
     return Moment(at, False)
 
 
+def parse_duration(text: str, option: str) -> float:
+    """Parse a time like ``30d`` or ``1h30m`` as seconds. Raises ReadingError, naming ``option``."""
+    if _AFTER_FIRST.fullmatch(text) is None or not (moment := parse_moment(text, option)).ns:
+        raise ReadingError(f"{option}: must be a time like 30d or 12h, not {printable(text[:60])}")
+    return moment.ns / NANOSECONDS
+
+
 def parse_window(start: str | float | None, end: str | float | None) -> tuple[Moment | None, Moment | None]:
     """Parse both ends of the window.
 

@@ -28,7 +28,7 @@ from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.twins import suggested_by_rule
-from sgfast.suggesting import Check, LeftOut, Suggestion
+from sgfast.suggesting import LeftOut, Suggestion
 from sgfast.suggesting.document import short
 
 #: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.
@@ -62,7 +62,7 @@ def suggestion_document(
     unlisted = len(by_rule) - len(shown)
     words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
-    check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found.check)}")
+    check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found)}")
     packets = [(number, word) for word, number in found.other_packets.items()]
     packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
@@ -88,16 +88,22 @@ def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, r
 
 def headline(found: Suggestion) -> str:
     """Summarise the suggestion in one sentence, without a full stop."""
+    if found.kept is not None:
+        words = f"Keeps {plural(found.kept, 'rule')}, and adds {grouped(len(found.rules)) if found.rules else 'none'}"
+        return headline_of(found.evidence, words, words)
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
     rules = len(suggested_by_rule(found))
     words = f"{plural(rules, 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
     return headline_of(found.evidence, words, words)
 
 
-def claim_words(check: Check) -> str:
+def claim_words(found: Suggestion) -> str:
     """Say how many of the connections the suggested policy allows."""
-    also = f", and {grouped(check.also_allowed)} of those left out" if check.also_allowed else ""
-    return f"the suggested policy allows {grouped(check.allowed)} of {plural(check.claimed, 'connection')}{also}"
+    check, is_kept = found.check, found.kept is not None
+    claimed = plural(check.claimed, "connection") + (" that would break" if is_kept else "")
+    others = "others that are denied today" if is_kept else "those left out"
+    also = f", and {grouped(check.also_allowed)} of {others}" if check.also_allowed else ""
+    return f"the suggested policy allows {grouped(check.allowed)} of {claimed}{also}"
 
 
 def suggested_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,11 +20,13 @@ from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
+from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
-from sgfast.replaying.removal import evidence_for_removal
+from sgfast.replaying.removal import DEFAULT_NEED, evidence_for_removal
 from sgfast.replaying.results import Sinks, count
+from sgfast.replaying.time_window import parse_duration
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
     grouped_by_service,
@@ -34,22 +36,20 @@ from sgfast.suggesting.instances import (
     opened,
     starter,
 )
+from sgfast.suggesting.keeping import keep as keep_all
 from sgfast.suggesting.observing import (
-    PERHAPS_ANSWERED,
-    UNANSWERED,
     Kind,
-    KindFilter,
     Observer,
     PrivateHosts,
+    Progress,
     TrafficTotals,
     all_answered,
     allowed_ones,
+    observe,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 
 __all__ = ["Kind", "LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
-
-Progress = Callable[[int, int], None]
 
 ONLY_FILES = "{}: captures are read several times; save this one to a file first"
 #: The maximum number of replays with a suggested policy. Each round drops connections that do not open under it.
@@ -86,6 +86,7 @@ class Suggestion(Shown):
     policy: Policy
     #: The policy as YAML, with comments.
     text: str
+    #: The suggested rules; with ``keep`` only those that were added.
     rules: tuple[SuggestedRule, ...]
     left_out: tuple[LeftOut, ...]
     check: Check
@@ -98,6 +99,8 @@ class Suggestion(Shown):
     warnings: list[str] = field(default_factory=list)
     #: Reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
     evidence: Evidence = SOUND
+    #: The number of rules of the given policy that are kept (``keep``); None: the policy has only suggested rules.
+    kept: int | None = None
 
     @property
     def is_reliable(self) -> bool:
@@ -125,6 +128,8 @@ def suggest(
     policy: PolicySource | None = None,
     allowed_only: bool | None = None,
     unanswered: bool = False,
+    keep: bool = False,
+    remove: str | float | None = None,
     per: Literal["group", "instance"] = "group",
     limits: Limits | None = None,
     vpc: str | None = None,
@@ -140,12 +145,17 @@ def suggest(
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``allowed_only``: allow the connections that ``policy`` allows. This is the default if there is a policy. Otherwise
     allow the connections that were answered, and with ``unanswered`` also those that were not.
+    ``keep``: suggest ``policy``, whole and unchanged, with the fewest further rules that let through what it breaks:
+    denied connections that were answered, and with ``unanswered`` also those that nobody answered.
+    ``remove``: the time, such as ``"30d"``, that captures must last before rules of ``policy`` that they do not use may
+    be taken away. ``evidence`` says so if they are shorter. The default is 7 days.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
     ``limits``: how far rules may exceed the observed connections.
     ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
-    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``.
+    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` without a policy, or
+    with ``instances``, ``allowed_only``, ``remove`` or ``per="instance"``.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):
@@ -155,6 +165,11 @@ def suggest(
     captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if (stream := first_stream(captures)) is not None:
         raise ArgumentError(ONLY_FILES.format(stream))
+    if keep:
+        if policy is None or instances is not None or allowed_only is not None or remove is not None or per != "group":
+            raise ArgumentError("keep needs a policy, and goes without instances, allowed_only, remove and per")
+        return _with_all_kept(load(policy), captures, limits or Limits(), unanswered, options, progress)
+    needed = DEFAULT_NEED if remove is None else parse_duration(str(remove), "remove")
     if allowed_only is None:
         allowed_only = policy is not None
     if allowed_only and policy is None:
@@ -172,7 +187,8 @@ def suggest(
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
-    seen, result = observe(replayed, captures, why_not, options, progress)
+    seen = Observer(why_not, replayed.settings)
+    result = observe(replayed, captures, seen, options, progress)
     if per == "instance":
         target = one_group_each(base)
     elif (instances is None and policy is None) or is_ungrouped(base):
@@ -182,7 +198,7 @@ def suggest(
     limits = limits or Limits()
     if target.settings.profile == "aws":
         limits = replace(limits, both_versions=True)
-    wanted, evidence = seen.wanted, evidence_for_removal(result)
+    wanted, evidence = seen.wanted, evidence_for_removal(result, needed)
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=seen.uncounted)))
@@ -206,7 +222,8 @@ def suggest(
         text = document(made, suggested.rules, _comments(result, evidence, claimed, reasons))
         # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
-        repeated, _ = observe(final, captures, why_not, options, progress)
+        repeated = Observer(why_not, final.settings)
+        observe(final, captures, repeated, options, progress)
         check = _check(claimed, repeated)
         if check.matches:
             break
@@ -228,6 +245,37 @@ def suggest(
     )  # fmt: skip
 
 
+def _with_all_kept(
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], limits: Limits, unanswered: bool,
+    options: ReplayOptions, progress: Progress | None,
+) -> Suggestion:  # fmt: skip
+    """Suggest the policy with the rules that it lacks."""
+    found = keep_all(policy, captures, limits, unanswered, options, progress)
+    result, rules = found.result, found.missing.rules
+    warnings = list(result.warnings)
+    most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
+    made = replace(found.policy, quotas=_raised(policy, most_rules, warnings))
+    left_out = [_left_out_for(reason, kinds) for reason, kinds in found.left_out.items()]
+    if found.after.uncounted:
+        left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=found.after.uncounted)))
+    left_out.sort(key=lambda part: (-part.evidence.connections, part.reason))
+    kept = sum(len(group.rules) for group in policy.security_groups)
+    allowed = sum(totals.connections for totals in found.claimed.values())
+    comments = [
+        *_cautions(result.evidence),
+        f"{shown_origin(policy.origin)}, whole, and {count(len(rules), 'rule')} that sgfast added, with comments.",
+        f"They let through {count(allowed, 'connection')} that would break, of {count(result.packets, 'packet')} of "
+        f"{', '.join(result.captures)}.",
+        *_comments_on_the_rest(result, left_out),
+    ]
+    text = document(made, rules, comments, with_ids=True)
+    check = Check(allowed, max(0, allowed - found.still_broken), found.also_allowed, found.is_done)
+    return Suggestion(
+        parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
+        result.captures, result.left_out, result.damaged, warnings, result.evidence, kept,
+    )  # fmt: skip
+
+
 def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
     """Return the first capture that can only be read once (standard input, a pipe or a device), or None."""
     for capture in [os.fspath(each) for each in captures]:
@@ -238,27 +286,6 @@ def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
         if capture == "-" or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             return capture
     return None
-
-
-def observe(
-    policy: Policy, captures: Sequence[str | os.PathLike[str]], why_not: KindFilter, options: ReplayOptions,
-    progress: Progress | None,
-) -> tuple[Observer, ReplayResult]:  # fmt: skip
-    """Replay captures and add up their connections by kind, in order of time."""
-    observer = Observer(why_not, policy.settings)
-    result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
-    # Connections end in a different order in each process.
-    observer.wanted = _in_order(observer.wanted)
-    if UNANSWERED in observer.left_out and not result.evidence.carries("answers"):
-        observer.left_out[PERHAPS_ANSWERED] = observer.left_out.pop(UNANSWERED)
-    observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
-    return observer, result
-
-
-def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:
-    """Sort kinds by the time when they were first seen."""
-    return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
-                                                        item[0].protocol, item[0].port or 0)))  # fmt: skip
 
 
 def _raised(policy: Policy, most_rules: int, warnings: list[str]) -> Quotas:
@@ -303,10 +330,16 @@ def _comments(
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
         f"allows {count(allowed, 'connection')} that were seen. A capture shows what was used, not what is needed.",
     ]
+    return comments + _comments_on_the_rest(result, left_out)
+
+
+def _comments_on_the_rest(result: ReplayResult, left_out: list[LeftOut]) -> list[str]:
+    comments = []
     if result.left_out is not None:
         comments.append(f"Not looked at: {count(result.left_out.total, 'packet')} (--start, --end, --filter, --dedup)")
-    comments += [f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out]
-    return comments
+    return comments + [
+        f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out
+    ]
 
 
 def _cautions(evidence: Evidence) -> list[str]:

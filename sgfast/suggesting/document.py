@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.policy.model import (
     DEFAULT_VPC,
     WORDS,
+    AddressGroupPeer,
     GroupPeer,
     Instance,
     Named,
@@ -26,8 +26,13 @@ from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import SuggestedRule
 
 
-def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[str]) -> str:
-    """Return the text of ``policy``. ``rules`` are its rules with evidence. ``comments`` are placed at the top."""
+def document(
+    policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[str], *, with_ids: bool = False
+) -> str:
+    """Return the text of ``policy``. ``rules`` are its rules with evidence. ``comments`` are placed at the top.
+
+    ``with_ids``: write the ids of all rules. Otherwise all rules must have the ids that readers make (SPEC 2.5).
+    """
     lines = [f"# {_plain(comment)}" for comment in comments]
     lines.append("version: 1")
     if policy.quotas != Quotas():
@@ -42,6 +47,11 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
     if policy.peerings:
         lines.append("peerings:")
         lines += [f"  - [{', '.join(map(quoted, pair))}]" for pair in sorted(map(sorted, policy.peerings))]
+    if policy.address_groups:
+        lines.append("address_groups:")
+        for addresses in policy.address_groups:
+            listed = ", ".join(quoted(short(network)) for network in addresses.addresses)
+            lines.append(f"  - {{name: {quoted(addresses.name)}{_words(addresses)}, addresses: [{listed}]}}")
     lines.append("security_groups:" if policy.security_groups else "security_groups: []")
     evidence = {suggested.rule.id: suggested.evidence for suggested in rules}
     for group in policy.security_groups:
@@ -49,10 +59,13 @@ def document(policy: Policy, rules: Sequence[SuggestedRule], comments: Iterable[
         lines += [f"    {key}: {quoted(word)}" for key, word in _written_words(group)]
         if group.description:
             lines.append(f"    description: {quoted(group.description)}")
+        if not group.stateful:
+            lines.append("    stateful: false")
         lines.append("    rules:" if group.rules else "    rules: []")
         for rule in group.rules:
-            lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
-            lines.append(f"      - {rule_line(rule)}")
+            if rule.id in evidence:
+                lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
+            lines.append(f"      - {rule_line(rule, with_id=with_ids)}")
     lines.append("instances:" if policy.instances else "instances: []")
     several = len(policy.vpcs) > 1
     lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
@@ -95,10 +108,11 @@ def short(network: Network) -> str:
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
-def rule_line(rule: Rule) -> str:
+def rule_line(rule: Rule, *, with_id: bool = False) -> str:
     """Return a rule of a group as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
-    parts = [f"direction: {rule.direction}"]
-    if rule.peer is None or isinstance(rule.peer, GroupPeer):
+    parts = [f"id: {quoted(rule.id)}"] if with_id else []
+    parts.append(f"direction: {rule.direction}")
+    if rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer):
         parts.append(f"ethertype: IPv{rule.ethertype}")
     protocol = "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol)
     parts.append(f"protocol: {quoted(protocol)}")
@@ -107,15 +121,25 @@ def rule_line(rule: Rule) -> str:
         parts.append(f"ports: {ports}" if ports.isdigit() else f'ports: "{ports}"')
     if rule.icmp_type is not None:
         parts.append(f"icmp_type: {rule.icmp_type}")
+    if rule.icmp_code is not None:
+        parts.append(f"icmp_code: {rule.icmp_code}")
     peer = "source" if rule.direction == "inbound" else "destination"
     if isinstance(rule.peer, GroupPeer):
         # A mapping is written if the group's name could be mistaken for an address.
         name = rule.peer.name
         parts.append(f"{peer}: {quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {quoted(name)}}}")
+    elif isinstance(rule.peer, AddressGroupPeer):
+        parts.append(f"{peer}: {{address_group: {quoted(rule.peer.name)}}}")
     elif rule.peer is None:
         parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
-    elif isinstance(rule.peer, IPv4Network | IPv6Network):
+    else:
         parts.append(f"{peer}: {quoted(short(rule.peer))}")
+    if rule.action != "allow":
+        parts.append(f"action: {rule.action}")
+    if rule.priority != 1:
+        parts.append(f"priority: {rule.priority}")
+    if rule.description:
+        parts.append(f"description: {quoted(rule.description)}")
     return f"{{{', '.join(parts)}}}"
 
 

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from sgfast.policy.changes import next_rule_id
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import End, Packet, RuleInGroup, misfit_fields, precedence, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, Direction, Policy, Rule
+from sgfast.policy.templates import next_rule_id
 from sgfast.suggesting.observing import Kind, TrafficTotals
 from sgfast.suggesting.rules import Limits, Need, SuggestedRule, needs_of, suggest_rules
 
 #: Reasons for which no rule is added.
 DENY_RULE = "a deny rule is for these, and no added rule may overrule it"
-NOT_PEERED = "denied whatever the rules: the two VPCs are not peered"
+NOT_PEERED = "denied whatever the rules: vpc-isolated"
 NOTHING_MISSING = "denied for another reason than a missing rule"
 
 
@@ -54,6 +54,8 @@ def missing_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: L
     that a deny rule is for, or that no rule mends, is in ``left_out`` with its reason.
     """
     limits = limits or Limits()
+    if policy.settings.profile == "aws":
+        limits = replace(limits, both_versions=True)
     winners = _Winners(policy)
     left_out: defaultdict[str, dict[Kind, TrafficTotals]] = defaultdict(dict)
     needs: dict[Kind, list[Need]] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Settings
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying.results import Names, Rows
+from sgfast.replaying import ReplayResult, run_replay
+from sgfast.replaying.options import ReplayOptions
+from sgfast.replaying.results import Names, Rows, Sinks
+
+Progress = Callable[[int, int], None]
 
 #: The maximum number of kinds of connections kept; connections of further kinds are only counted.
 MOST_KINDS = 200_000
@@ -25,6 +30,7 @@ EXAMPLES = 3
 
 #: Reasons for leaving out a connection without an answer. The second one: an answer might not be in the captures.
 UNANSWERED, PERHAPS_ANSWERED = "unanswered", "perhaps answered, as an answer might not be in the captures"
+REFUSED = "refused (RST or ICMP unreachable)"
 
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
@@ -35,7 +41,7 @@ _SOLICITATION = 133
 _KIND_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("instance", "<i4", (2,)), ("port", "<i4"),
     ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("is_free", "u1"),
-    ("spare", "u1", (2,)),
+    ("code", "u1"), ("spare", "u1"),
 ])  # fmt: skip
 
 
@@ -103,7 +109,19 @@ def all_answered(unanswered: bool) -> KindFilter:
             return f"denied whatever the rules: {REASONS[reason]}"
         if answer == _ANSWERED or (answer == _SILENT and unanswered):
             return None
-        return UNANSWERED if answer == _SILENT else "refused (RST or ICMP unreachable)"
+        return UNANSWERED if answer == _SILENT else REFUSED
+
+    return why_not
+
+
+def would_break(unanswered: bool) -> KindFilter:
+    """Select, of denied connections, those that were answered and that a rule may let through; with ``unanswered`` also
+    those that nobody answered."""
+
+    def why_not(verdict: int, reason: int, answer: int) -> str | None:
+        if answer != _ANSWERED and not (answer == _SILENT and unanswered):
+            return UNANSWERED if answer == _SILENT else REFUSED
+        return None if REASONS[reason] in ("no-rule", "deny-rule") else f"denied whatever the rules: {REASONS[reason]}"
 
     return why_not
 
@@ -124,10 +142,15 @@ def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
 
 def ports_or_types(flows: Rows) -> NDArray[np.int64]:
     """Return destination ports or ICMP types of FLOW_DTYPE rows; -1 for protocols without either."""
-    is_icmp = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
     # The ports are unsigned, and NumPy 2.5 refuses to combine unsigned numbers with -1.
     ports = np.where(flows["has_ports"] != 0, (flows["ports"] & 0xFFFF).astype(np.int64), -1)
-    return np.where(is_icmp, flows["icmp"] >> 8, ports)
+    return np.where(_is_icmp(flows), flows["icmp"] >> 8, ports)
+
+
+def _is_icmp(flows: Rows) -> NDArray[np.bool_]:
+    """Return which rows are about ICMP of their IP version."""
+    found: NDArray[np.bool_] = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
+    return found
 
 
 def ends_of(flows: Rows, dtype: np.dtype[Any]) -> Rows:
@@ -170,13 +193,7 @@ class Observer:
     def write(self, flows: Rows) -> None:
         if not len(flows):
             return
-        keys = ends_of(flows, _KIND_DTYPE)
-        for name in ("verdict", "reason", "answer"):
-            keys[name] = flows[name]
-        if self._by_role:
-            is_six = flows["family"] == 6
-            is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
-            keys["is_free"] = is_dhcp | ((flows["protocol"] == ICMPV6) & is_six & (keys["port"] == _SOLICITATION))
+        keys = self._keys_of(flows)
         # Equal rows are added up. The first of them gives the kind.
         _, firsts, group_of = np.unique(keys.view(f"V{_KIND_DTYPE.itemsize}"), return_index=True, return_inverse=True)
         group_of = group_of.reshape(-1)
@@ -194,8 +211,22 @@ class Observer:
             )
             self._take(keys[firsts[n]], evidence)
 
+    def _keys_of(self, flows: Rows) -> Rows:
+        """Return the columns by which rows are grouped."""
+        keys = ends_of(flows, _KIND_DTYPE)
+        for name in ("verdict", "reason", "answer"):
+            keys[name] = flows[name]
+        if self._by_role:
+            is_six = flows["family"] == 6
+            is_dhcp = (flows["protocol"] == UDP) & (flows["ports"] == np.where(is_six, 546 << 16 | 547, 68 << 16 | 67))
+            keys["is_free"] = is_dhcp | ((flows["protocol"] == ICMPV6) & is_six & (keys["port"] == _SOLICITATION))
+        return keys
+
+    def _kind_of(self, row: Any) -> Kind:
+        return kind_of(row, self._names)._replace(is_free=bool(row["is_free"]))
+
     def _take(self, row: Any, evidence: TrafficTotals) -> None:
-        kind = kind_of(row, self._names)._replace(is_free=bool(row["is_free"]))
+        kind = self._kind_of(row)
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
         why = why or _cannot_be_named(kind, self._first_port)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
@@ -208,6 +239,57 @@ class Observer:
             kinds[kind] = evidence
         else:
             self.uncounted += evidence.connections
+
+
+class BreakObserver(Observer):
+    """An ``Observer`` of denied connections, with their ICMP codes. It only notes the kinds of allowed connections, if
+    these kinds are ``watched`` and would break if they were denied."""
+
+    def __init__(self, unanswered: bool, settings: Settings, watched: Container[Kind]) -> None:
+        super().__init__(would_break(unanswered), settings)
+        self._answers = (_ANSWERED, _SILENT) if unanswered else (_ANSWERED,)
+        self._watched = watched
+        self.allowed: set[Kind] = set()
+
+    def write(self, flows: Rows) -> None:
+        is_needed = (flows["verdict"] == _DENY) | np.isin(flows["answer"], self._answers)
+        super().write(flows[is_needed])
+
+    def _keys_of(self, flows: Rows) -> Rows:
+        keys = super()._keys_of(flows)
+        keys["code"] = np.where(_is_icmp(flows), flows["icmp"] & 0xFF, 0)
+        return keys
+
+    def _kind_of(self, row: Any) -> Kind:
+        kind = super()._kind_of(row)
+        is_icmp = kind.protocol == (ICMP if kind.family == 4 else ICMPV6)
+        return kind._replace(code=int(row["code"])) if is_icmp else kind
+
+    def _take(self, row: Any, evidence: TrafficTotals) -> None:
+        if row["verdict"] == _DENY:
+            super()._take(row, evidence)
+        elif (kind := self._kind_of(row)) in self._watched:
+            self.allowed.add(kind)
+
+
+def observe(
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], observer: Observer, options: ReplayOptions,
+    progress: Progress | None,
+) -> ReplayResult:  # fmt: skip
+    """Replay captures. The observer has their connections by kind, in order of time."""
+    result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
+    # Connections end in a different order in each process.
+    observer.wanted = _in_order(observer.wanted)
+    if UNANSWERED in observer.left_out and not result.evidence.carries("answers"):
+        observer.left_out[PERHAPS_ANSWERED] = observer.left_out.pop(UNANSWERED)
+    observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
+    return result
+
+
+def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:
+    """Sort kinds by the time when they were first seen."""
+    return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
+                                                        item[0].protocol, item[0].port or 0)))  # fmt: skip
 
 
 class PrivateHosts:

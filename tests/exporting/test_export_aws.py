@@ -15,7 +15,15 @@ import ec2
 import pytest
 from command import PCAPS, sgfast
 from effort import some
-from exported import BLOCKS, assert_policies_and_their_changes_come_back, assert_same, renamed, run, seeds
+from exported import (
+    BLOCKS,
+    assert_kept_policies_only_add,
+    assert_policies_and_their_changes_come_back,
+    assert_same,
+    renamed,
+    run,
+    seeds,
+)
 from provider_commands import executed, provider_command
 
 from sgfast.errors import ExportError
@@ -86,6 +94,15 @@ def test_random_policies_and_their_changes_come_back_from_the_calls(client: Any)
     assert_policies_and_their_changes_come_back(
         seeds(POLICIES, 2101), aws.TARGET, changed, lambda old, new: aws.export(old, new).calls
     )
+
+
+def test_kept_policy_only_adds_to_the_account(client: Any, tmp_path: Path) -> None:
+    def changed(old: Policy | None, new: Policy) -> Policy:
+        if old is None:
+            ec2.backend(REGION).reset()
+        return apply(client, old, new, {} if old else place(client, new))
+
+    assert_kept_policies_only_add(seeds(POLICIES, 2102), aws.TARGET, tmp_path, changed)
 
 
 SHOP = """
@@ -200,6 +217,26 @@ def test_what_traffic_needs_is_in_the_account_after_export(
     assert sgfast(capsys, "diff", wanted, then, "--fail-on", "opened,closed").status == 1
 
 
+def test_three_commands_lead_from_a_capture_to_an_account_that_breaks_nothing_and_lost_nothing(
+    client: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The guide's way: import, suggest, apply. The account is that of the README, with fewer rules."""
+    account = load_policy(PCAPS / "shop.proposed.yaml")
+    apply(client, None, account, place(client, account, "10.0.0.0/16"))
+    today, calls, then = (tmp_path / name for name in ("today.yaml", "calls.json", "then.yaml"))
+    live = ("import", "aws", "--live", "--region", REGION, "-q", "-o")
+    assert sgfast(capsys, *live, today).status == 0
+    assert sgfast(capsys, "replay", today, PCAPS / "shop.pcap", "--fail-on", "would-break").status == 1
+    target = ("--to", "aws", "--to-format", "json", "-o", calls)
+    assert sgfast(capsys, "suggest", PCAPS / "shop.pcap", "--policy", today, "--keep", *target).status == 0
+    run(json.loads(calls.read_text()), {}, lambda request: call(client, request))
+    assert sgfast(capsys, *live, then).status == 0
+    assert sgfast(capsys, "replay", then, PCAPS / "shop.pcap", "--fail-on", "would-break").status == 0
+    assert sgfast(capsys, "diff", today, then, "--fail-on", "closed").status == 0
+    was, now = (load_policy(each).group_of_rule.keys() for each in (today, then))
+    assert was < now
+
+
 def test_the_policy_of_readme_comes_back_though_a_rule_with_a_group_is_for_ipv4_alone(client: Any) -> None:
     policy = load_policy(PCAPS / "shop.yaml")
     assert_same(policy, apply(client, None, policy, place(client, policy, "10.0.0.0/16")), aws.TARGET)
@@ -298,7 +335,7 @@ def test_a_region_that_could_be_a_variable_or_another_host_is_refused(
         ("export", new, "--to", "aws", "--format", "json"),
         ("export", new, "--since", old, "--to", "aws"),
         ("diff", old, new, "--to", "aws"),
-        ("suggest", PCAPS / "shop.pcap", "--policy", new, "--to", "aws"),
+        ("suggest", PCAPS / "shop.pcap", "--policy", new, "--keep", "--to", "aws"),
     ):
         done = sgfast(capsys, *command)
         assert done.status == 2 and done.out == "", command

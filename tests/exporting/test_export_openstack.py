@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 from effort import some
-from exported import BLOCKS, assert_policies_and_their_changes_come_back, assert_same, run, seeds
+from exported import (
+    BLOCKS,
+    assert_kept_policies_only_add,
+    assert_policies_and_their_changes_come_back,
+    assert_same,
+    run,
+    seeds,
+)
 from neutron_environment import neutron_python
 from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
@@ -108,6 +115,16 @@ def test_random_policies_and_their_changes_come_back_from_the_calls(project: Clo
         seeds(some(20, 200), 2131), exporting.OPENSTACK, changed,
         lambda old, new: exporting.export(old, new, "openstack", "json").calls, (47, 132),
     )  # fmt: skip
+
+
+def test_kept_policy_only_adds_to_the_project(project: Cloud, tmp_path: Path) -> None:
+    def changed(old: Policy | None, new: Policy) -> Policy:
+        if old is None:
+            project.empty()
+            project.place(new)
+        return apply(project, old, new)
+
+    assert_kept_policies_only_add(seeds(some(4, 100), 2132), exporting.OPENSTACK, tmp_path, changed)
 
 
 SHOP = """

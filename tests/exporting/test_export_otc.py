@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from effort import some
-from exported import assert_policies_and_their_changes_come_back, run, seeds
+from exported import assert_kept_policies_only_add, assert_policies_and_their_changes_come_back, run, seeds
 
 from sgfast import Policy
 from sgfast.errors import ExportError
@@ -92,6 +93,18 @@ def test_random_policies_and_their_changes_come_back_from_the_calls() -> None:
         seeds(some(20, 1000), 2161), openstack.OTC_V3, apply,
         lambda old, new: openstack.export(old, new, "otc", "json").calls,
     )  # fmt: skip
+
+
+def test_kept_policy_only_adds_to_the_cloud(tmp_path: Path) -> None:
+    cloud = Cloud(Policy())
+
+    def apply(old: Policy | None, new: Policy) -> Policy:
+        if old is None:
+            cloud.__init__(new)  # type: ignore[misc]
+        run(openstack.export(old, new, "otc", "json").document("0"), {"project": "p"}, cloud.call)
+        return cloud.live()
+
+    assert_kept_policies_only_add(seeds(some(6, 200), 2162), openstack.OTC_V3, tmp_path, apply)
 
 
 def test_deny_rules_priorities_and_lists_of_ports_are_otcs_own_but_not_its_scripts() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from command import sgfast
 from effort import some
-from exported import GROUPS, assert_same, exportable, random_policy, renamed, seeds
+from exported import GROUPS, assert_same, exportable, kept, random_policy, renamed, seeds
 from terraform import Resource, resource, state
 
 from sgfast import Policy
@@ -144,6 +144,24 @@ def test_random_policies_and_their_changes_are_in_the_configuration(provider: te
         assert after.resources == Configuration(terraform.export(None, second, provider, "0")).resources
         unchanged = Configuration(terraform.export(second, second, provider, "0"))
         assert not (unchanged.resources or unchanged.removed)
+
+
+@pytest.mark.parametrize("provider", TARGETS)
+def test_kept_policy_only_adds_to_the_configuration(provider: terraform.Provider, tmp_path: Path) -> None:
+    target, added = TARGETS[provider], 0
+    for pick in seeds(some(6, 200), 2192):
+        today = random_policy(pick)
+        today = exportable(today if provider == "aws" else without_icmp_types(today), target)
+        new = kept(today, tmp_path, pick, target)
+        if provider != "aws":
+            new = without_icmp_types(new)
+        before = Configuration(terraform.export(None, today, provider, "0"))
+        change = Configuration(terraform.export(today, new, provider, "0"))
+        after = change.applied_to(before)
+        assert not change.removed and before.resources.items() <= after.resources.items()
+        assert_same(new, after.policy(new), target)
+        added += len(change.resources)
+    assert added > 10
 
 
 IMPORTED = """

@@ -376,7 +376,7 @@ def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys
     assert "19 rules in 3 groups for 4 instances" in suggested.err
     # The policy that the suggestion starts from is in the cloud already, which gave its rules their ids.
     words = ["suggest", PCAPS / "shop.pcap", "--to"]
-    since = sgfast(capsys, *words, "openstack", "--policy", PCAPS / "shop.yaml")
+    since = sgfast(capsys, *words, "openstack", "--policy", PCAPS / "shop.yaml", "--remove", "5s")
     assert since.status == 2 and "can be taken away only by its id" in since.err and since.out == ""
     words += ["nftables", "--instance", "host-10.0.0.5"]
     assert "hook input" in sgfast(capsys, *words).out

@@ -7,10 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from traffic import Crowd, as_capture
 
 from sgfast import Policy
 from sgfast.errors import ExportError
+from sgfast.exporting.delta import policy_delta
 from sgfast.exporting.expressible import Target, expressible
 from sgfast.policy.model import (
     DEFAULT_VPC,
@@ -23,6 +28,7 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.reaching.difference import difference
+from sgfast.suggesting import suggest
 
 GROUPS = ("a", "b", "c")
 #: The networks that contain all instances and some of the CIDRs of rules.
@@ -187,3 +193,33 @@ def assert_policies_and_their_changes_come_back(
         assert_same(second, back, target)
         assert "c" not in back.group_by_name
         assert calls(back, second) == []
+
+
+def kept(today: Policy, folder: Path, pick: random.Random, target: Target) -> Policy:
+    """Return the policy with the rules that it lacks for random traffic, and that the target can express."""
+    traffic = Crowd(today, np.random.default_rng(pick.randrange(1 << 32))).draw(300)
+    found = suggest([as_capture(folder, traffic)], policy=today, keep=True, unanswered=True)
+    new = exportable(found.policy, target)
+    assert _ids(today) <= _ids(new)
+    return new
+
+
+def _ids(policy: Policy) -> set[str]:
+    return {rule.id for group in policy.security_groups for rule in group.rules}
+
+
+def assert_kept_policies_only_add(
+    picks: Iterable[random.Random], target: Target, folder: Path, apply: Callable[[Policy | None, Policy], Policy]
+) -> None:
+    """Check that all rules of a cloud are still there, with their ids, when what a kept policy adds was applied."""
+    added = 0
+    for pick in picks:
+        today = apply(None, exportable(random_policy(pick), target))
+        new = kept(today, folder, pick, target)
+        delta = policy_delta(expressible(today, target), expressible(new, target))
+        assert not (delta.rules_taken or delta.groups_deleted or delta.memberships or delta.memberships_taken)
+        then = apply(today, new)
+        assert _ids(today) <= _ids(then)
+        assert_same(new, then, target)
+        added += len(delta.rules)
+    assert added > 10

@@ -85,7 +85,8 @@ class JsonReplayed(Answer):
 
 class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     captures: list[Printable]
-    rules: list[JsonSuggestedRule]
+    rules: Annotated[list[JsonSuggestedRule], "With --keep, the added rules alone."]
+    kept: Annotated[Count | None, "With --keep, the number of rules of --policy, which are all there."]
     groups: Count
     instances: Count
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]

@@ -1,0 +1,94 @@
+"""Add to a policy the fewest rules that let through what would break, and take nothing away (SPEC 10.15)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sgfast.policy.model import Policy
+from sgfast.replaying import ReplayResult
+from sgfast.replaying.options import ReplayOptions
+from sgfast.suggesting.missing import Missing, missing_rules
+from sgfast.suggesting.observing import BreakObserver, Kind, Progress, TrafficTotals, observe
+from sgfast.suggesting.rules import Limits
+
+#: The maximum number of replays. Each one but the last finds connections that only begin to break, or break no more,
+#: because of rules that were added before it.
+MOST_REPLAYS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A policy with added rules, and what came of it."""
+
+    policy: Policy
+    missing: Missing
+    #: The connections that the added rules let through, by kind.
+    claimed: dict[Kind, TrafficTotals]
+    #: The denied connections of the replays with the given policy and with the new one.
+    before: BreakObserver
+    after: BreakObserver
+    #: The result of the first replay.
+    result: ReplayResult
+    #: Whether nothing else breaks than what no rule mends.
+    is_done: bool
+
+    @property
+    def left_out(self) -> dict[str, dict[Kind, TrafficTotals]]:
+        """The connections that the new policy still denies, by reason and kind, without those of ``claimed``."""
+        unmended = {
+            reason: {kind: self.after.wanted[kind] for kind in kinds if kind in self.after.wanted}
+            for reason, kinds in self.missing.left_out.items()
+        }
+        return self.after.left_out | {reason: kinds for reason, kinds in unmended.items() if kinds}
+
+    @property
+    def still_broken(self) -> int:
+        """The number of connections of ``claimed`` that the new policy denies."""
+        return sum(self.after.wanted[kind].connections for kind in self.claimed if kind in self.after.wanted)
+
+    @property
+    def also_allowed(self) -> int:
+        """The number of other connections that the given policy denies, and the new one does not."""
+        now: Counter[Kind] = Counter()
+        for kinds in self.after.left_out.values():
+            now.update({kind: totals.connections for kind, totals in kinds.items()})
+        was: Counter[Kind] = Counter()
+        for kinds in self.before.left_out.values():
+            was.update({kind: totals.connections for kind, totals in kinds.items()})
+        return (was - now).total()
+
+
+def keep(
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], limits: Limits, unanswered: bool,
+    options: ReplayOptions, progress: Progress | None,
+) -> Kept:  # fmt: skip
+    """Find the rules that ``policy`` lacks for the connections of captures that would break.
+
+    A rule may let connections begin that make others break, or that show what was taken for one to be part of another
+    one (SPEC 9.2). So the captures are replayed until nothing new breaks and every rule is needed.
+    """
+    wanted: dict[Kind, TrafficTotals] = {}
+    #: Kinds that a replay did not need any more. If they break again after that, they stay.
+    dropped: set[Kind] = set()
+    before: BreakObserver | None = None
+    for _ in range(MOST_REPLAYS):
+        missing = missing_rules(policy, wanted, limits)
+        mended = wanted.keys() - {kind for kinds in missing.left_out.values() for kind in kinds}
+        made = missing.added_to(policy)
+        after = BreakObserver(unanswered, policy.settings, mended)
+        replayed = observe(made, captures, after, options, progress)
+        if before is None:
+            before, result = after, replayed
+        broken = {kind: evidence for kind, evidence in after.wanted.items() if kind not in wanted}
+        idle = mended - after.allowed - dropped
+        if not broken and not idle:
+            break
+        dropped |= idle
+        wanted = {kind: evidence for kind, evidence in wanted.items() if kind not in idle} | broken
+    claimed = {kind: evidence for kind, evidence in wanted.items() if kind in mended}
+    is_done = not broken and not mended & after.wanted.keys()
+    assert before is not None
+    return Kept(made, missing, claimed, before, after, result, is_done)
