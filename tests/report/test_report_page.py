@@ -327,7 +327,7 @@ def test_the_timeline_tells_its_numbers(browser: Browser, pages: dict[str, str])
 # Who talks to whom
 
 ROWS = "[...document.querySelectorAll('#matrix td a')].map((each) => [each.hash, each.title])"
-SUMS = "[...document.querySelectorAll('.sum')].map((each) => each.textContent)"
+SUMS = "[...document.querySelectorAll('.sum output')].map((each) => each.textContent)"
 
 
 def go(browser: Browser, act: Callable[[], object]) -> None:
@@ -399,7 +399,7 @@ def test_the_matrix_is_used_by_keyboard_and_is_one_stop(browser: Browser, pages:
     shown(browser, pages["shop"] + second)
     assert browser.ask(SUMS) == sums
     browser.press("Tab")
-    browser.ask("document.querySelector('.chosen').click()")
+    browser.ask("document.querySelector('.chip').click()")
     assert all(" of " not in words for words in browser.ask(SUMS))
 
 
