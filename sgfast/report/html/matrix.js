@@ -55,7 +55,7 @@ class Choice {
       this.whole = this.folded.nextElementSibling;
       this.whole.style.setProperty("--columns", this.whole.rows[0].cells.length);
       this.addCells(this.whole);
-      this.choose();
+      this.link();
     }
     this.folded.hidden = open;
     if (this.whole) this.whole.hidden = !open;
@@ -159,12 +159,17 @@ class Choice {
       chip.textContent = `${pair} ✕`;
       chip.setAttribute("aria-label", `${pair}: remove this filter`);
     }
+    this.link();
+    for (const each of this.narrowed) each.narrow();
+  }
+
+  // Give each cell the address to which it leads, and mark the chosen one.
+  link() {
     for (const { link, from, to } of this.cells) {
       link.hash = `#matrix?${this.options(from, to)}`;
       if (from === this.from && to === this.to) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
-    for (const each of this.narrowed) each.narrow();
   }
 }
 

@@ -57,7 +57,7 @@ def make_page(
     script = Markup("".join(_asset(f"{name}.js") for name in ("page", "matrix", *scripts)))
     script = Markup(f'"use strict";\n(() => {{\n{script}}})();\n')
     links = (
-        tag("a", each.name, each.count and tag("span", each.count, class_="count"), href=f"#{each.key}")
+        tag("a", each.name, each.count and joined(" ", tag("span", each.count, class_="count")), href=f"#{each.key}")
         for each in sections
     )
     fixed = {

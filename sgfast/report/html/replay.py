@@ -206,7 +206,7 @@ def _shares(result: ReplayResult) -> Markup:
             tag(
                 "div",
                 tag("dt", tag("span", class_=f"dot {style}"), name),
-                tag("dd", tag("strong", number), tag("span", f"{unit}, {share:.1f} %")),
+                tag("dd", tag("strong", number), " ", tag("span", f"{unit}, {share:.1f} %")),
                 tag("dd", _SHARE_NOTES[style], class_="soft"),
             )
         )
