@@ -1,5 +1,5 @@
-"""What a reader does with the page in a browser, step by step: Back, a click in the matrix, unfolding, the filter, and
-paper (SPEC 10.10).
+"""The page in a browser as a reader goes through it: Back, a click in the matrix, unfolding, the filter, and paper
+(SPEC 10.10).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sgfast.report.html.reach import reach_html
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-#: What a reader sees, and what of it the browser's history has to bring back.
+#: The state of the page that the browser's history has to bring back.
 SEEN = """({
     address: location.hash, y: scrollY, whole: document.querySelectorAll(".matrix")[1]?.checkVisibility() ?? false,
     inputs: [...document.querySelectorAll("input[type=search]")].map((each) => each.value),
@@ -68,7 +68,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]) -> di
 
 
 def seen(browser: Browser) -> Any:
-    """What a reader sees, as soon as the history keeps how far the page is scrolled."""
+    """Return what a reader sees, as soon as the history keeps how far the page is scrolled."""
     browser.ask("""new Promise((done) => {
         const look = () => (history.state?.y === scrollY ? done() : setTimeout(look, 20));
         look();
