@@ -35,6 +35,7 @@ from sgfast.report.denial_reasons import MAX_FIELDS, Reasons
 from sgfast.report.html import Timeline
 from sgfast.report.html.answers import LISTS, traffic_columns
 from sgfast.report.html.columns import Columns, folded
+from sgfast.report.html.matrix import SIDE
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
@@ -334,7 +335,7 @@ def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, las
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
     columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
-    matrix = matrix_of(columns, outcomes(answers_unknown=False))
+    matrix = matrix_of(columns, outcomes(answers_unknown=False), SIDE)
     labels = matrix.rows.labels
     assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
     sizes = [sum(sum(cell.sizes) for (n, _), cell in matrix.cells.items() if n == row) for row in range(rows)]

@@ -79,6 +79,14 @@ FAINT = """
 """
 
 
+#: A promise of the time, in milliseconds, at which the script has read all kinds.
+READY = """new Promise((done) => {
+    const look = () => document.documentElement.classList.contains("ready") && done(performance.now());
+    new MutationObserver(look).observe(document.documentElement, {attributes: true});
+    look();
+})"""
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(tmp_path_factory.mktemp("chromium"))
@@ -128,11 +136,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def shown(browser: Browser, address: str, **options: Any) -> float:
     """Opens a page, and waits until its script has read all kinds. Returns how long that took, in milliseconds."""
     browser.open(address, **options)
-    took: float = browser.ask("""new Promise((done) => {
-        const look = () => document.documentElement.classList.contains("ready") && done(performance.now());
-        new MutationObserver(look).observe(document.documentElement, {attributes: true});
-        look();
-    })""")
+    took: float = browser.ask(READY)
     return took
 
 
@@ -187,6 +191,8 @@ def test_axe_finds_nothing(browser: Browser, pages: dict[str, str], name: str, w
     assert AXE is not None
     shown(browser, pages[name], width=width, dark=dark)
     browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    browser.ask("document.querySelector('#matrix > .all')?.click()")
+    browser.ask("document.querySelector('#matrix td a').click()")
     browser.ask("for (const each of document.querySelectorAll('.list tr:first-child .unfold')) each.click()")
     browser.ask(f"{AXE.read_text()}; 0")
     passed, found = browser.ask("""axe.run().then((results) => [results.passes.length, results.violations.flatMap(
@@ -327,7 +333,7 @@ def test_the_timeline_tells_its_numbers(browser: Browser, pages: dict[str, str])
 # Who talks to whom
 
 ROWS = "[...document.querySelectorAll('#matrix td a')].map((each) => [each.hash, each.title])"
-SUMS = "[...document.querySelectorAll('.sum')].map((each) => each.textContent)"
+SUMS = "[...document.querySelectorAll('.sum output')].map((each) => each.textContent)"
 
 
 def go(browser: Browser, act: Callable[[], object]) -> None:
@@ -399,7 +405,7 @@ def test_the_matrix_is_used_by_keyboard_and_is_one_stop(browser: Browser, pages:
     shown(browser, pages["shop"] + second)
     assert browser.ask(SUMS) == sums
     browser.press("Tab")
-    browser.ask("document.querySelector('.chosen').click()")
+    browser.ask("document.querySelector('.chip').click()")
     assert all(" of " not in words for words in browser.ask(SUMS))
 
 

@@ -94,9 +94,15 @@ class Browser:
         self._events.clear()
         self._load(address)
 
-    def _load(self, address: str) -> None:
+    def reload(self) -> None:
+        self._load()
+
+    def _load(self, address: str | None = None) -> None:
         self._events = [event for event in self._events if event.get("method") != "Page.loadEventFired"]
-        assert "errorText" not in self.call("Page.navigate", url=address)
+        if address is None:
+            self.call("Page.reload")
+        else:
+            assert "errorText" not in self.call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
             self._events.append(self._receive())
 

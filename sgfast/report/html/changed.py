@@ -49,11 +49,12 @@ class VerdictSections:
         result = self._result
         if effects := effects_by_rule(result):
             content = _effects(result, effects, self._lines)
-            found.append(PageSection("rules", "Rules", "Rules that make the difference", content, len(effects)))
+            title, count = "Rules that make the difference", grouped(len(effects))
+            found.append(PageSection("rules", "Rules", title, content, count))
         if result.moved:
             connections = sum(move.connections for move in result.moved) + result.moved_others
             title = "Allowed by both, but by another rule"
-            found.append(PageSection("moved", "Other rules", title, _moved(result), connections))
+            found.append(PageSection("moved", "Other rules", title, _moved(result), plural(connections, "connection")))
         return found
 
     def data(self, room: int) -> list[tuple[Markup, str]]:
@@ -86,17 +87,18 @@ class _VerdictSection:
 
     def section(self) -> PageSection:
         total = self._result.total(self._verdict)
+        count = plural(total.connections, "connection")
         if not total.connections:
-            return PageSection(self._verdict, *_TITLES[self._verdict], none(_NONE[self._verdict]), 0)
+            return PageSection(self._verdict, *_TITLES[self._verdict], none(_NONE[self._verdict]), count)
         counts = (
-            f"{plural(total.connections, 'connection')}, {answered(total)}; {plural(total.packets, 'packet')}, "
+            f"{count}, {answered(total)}; {plural(total.packets, 'packet')}, "
             f"{human_bytes(total.bytes)}."
         )
         found = self._rollup.fold(self._verdict, most=MOST_ROWS)
         rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
         shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
         content = joined(intro(counts), shown, left_note(self._verdict, found))
-        return PageSection(self._verdict, *_TITLES[self._verdict], content, total.connections)
+        return PageSection(self._verdict, *_TITLES[self._verdict], content, count)
 
     @property
     def _key(self) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.model import WORDS, Policy, Rule
+from sgfast.policy.model import WORDS, Instance, Policy, Rule
 from sgfast.replaying.kinds import NEVER, Kinds, coded
 from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.denial_reasons import Cause, Reasons, peer_words, port_words, protocol_words
@@ -31,7 +31,7 @@ from sgfast.report.rollup.ends import EndName
 Numbers = NDArray[np.int64]
 
 #: Columns that are neither counts nor part of a kind's identity.
-_BESIDE = ("cause", "first", "last", "number")
+_BESIDE = ("cause", "first", "lasted", "number")
 
 #: The share of the largest kinds that stays unfolded, and how the rest is folded; tried in this order. The last step
 #: is small for all captures: it has a row for each protocol, reason and rule.
@@ -47,6 +47,8 @@ class Columns:
     ends: list[str]
     #: The provider's words for instances (SPEC 2.12), by end.
     titles: dict[int, str]
+    #: The addresses of instances, by end. The filter finds them.
+    addresses: dict[int, str]
     #: Group index of each end.
     group: Numbers
     groups: list[str]
@@ -86,16 +88,18 @@ def columns_of(
     first = rows[np.unique(services, return_index=True)[1]]
     cause, causes = _causes(rollup.kinds, reasons)
     rule, rule_lines = rules_of(rows["rule"], rollup.kinds.rules, rules)
+    first_ms = _since(rows, "first_ns", start_ns)
     kinds = {
         "source": places[: len(rows)], "destination": places[len(rows) :], "service": services,
         "reason": rows["reason"], "rule": rule, "inbound": rows["inbound"], **more, **counted, "cause": cause,
-        "first": _since(rows, "first_ns", start_ns), "last": _since(rows, "last_ns", start_ns),
+        "first": first_ms, "lasted": _since(rows, "last_ns", start_ns) - first_ms,
         "number": np.where(_is_timed(rows), rows["number"], 0),
     }  # fmt: skip
     # In the order of groups, the columns become shorter when they are packed.
     order = np.lexsort((services, group[kinds["destination"]], group[kinds["source"]]))
     return Columns(
-        [plain(name.called) for name in names], _titles(policy, names), group.astype(np.int64), labels(groups),
+        [plain(name.called) for name in names], _titles(policy, names), _addresses(policy, names),
+        group.astype(np.int64), labels(groups),
         ["instances" if name.kind == "groups" else "addresses" for name in groups],
         [service_name(service_of(rollup.kinds, row)) for row in first],
         [*map(protocol_word, first["protocol"].tolist())], rule_lines,
@@ -155,6 +159,19 @@ def _titles(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
     return {n: plain(title) for n, title in titles.items() if title}
 
 
+def _addresses(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
+    instances = policy.instance_by_name
+    return {
+        n: plain(addresses_text(instances[name.text]))
+        for n, name in enumerate(names) if name.kind == "instance" and name.text in instances
+    }  # fmt: skip
+
+
+def addresses_text(instance: Instance) -> str:
+    """Return the addresses of an instance, single ones without the length of their prefix."""
+    return " ".join(str(each).removesuffix(f"/{each.max_prefixlen}") for each in instance.addresses)
+
+
 def title_of(policy: Policy, name: str) -> str:
     """Return the provider's words for an instance (SPEC 2.12)."""
     instance = policy.instance_by_name.get(name)
@@ -166,7 +183,8 @@ def rule_line(rule: Rule, group: str, lines: Lines) -> str:
     ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
     matched = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
-    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {matched}{priority}")
+    described = f" · {rule.description}" if rule.description else ""
+    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {matched}{priority}{described}")
 
 
 def line_words(rule: Rule, lines: Lines) -> str:
@@ -196,14 +214,15 @@ def packed(columns: Columns, most: int, more: Mapping[str, object]) -> tuple[str
 
 
 def _text(columns: Columns, more: Mapping[str, object]) -> str:
-    fields = {name: getattr(columns, name) for name in ("ends", "titles", "groups", "nouns", "services", "rules")}
+    names = ("ends", "titles", "addresses", "groups", "nouns", "services", "rules")
+    fields = {name: getattr(columns, name) for name in names}
     kinds = {name: column.tolist() for name, column in columns.kinds.items()}
     reasons = [reason or "" for reason in REASONS]
     whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "exact": columns.exact, "kinds": kinds}
     return packed_text({**whole, **more})
 
 
-def packed_text(data: Mapping[str, object]) -> str:
+def packed_text(data: object) -> str:
     """Return data as a text that page.js can read."""
     document = json.dumps(data, separators=(",", ":"))
     return base64.b64encode(gzip.compress(document.encode(), 6, mtime=0)).decode()
@@ -246,7 +265,7 @@ def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str,
         found[name] = np.zeros(len(first), dtype=np.int64)
         np.add.at(found[name], codes, kinds[name])
     nothing, zero = np.full(len(first), -1), np.zeros(len(first), dtype=np.int64)
-    return {**found, "cause": nothing, "first": nothing, "last": nothing, "number": zero}
+    return {**found, "cause": nothing, "first": nothing, "lasted": zero, "number": zero}
 
 
 def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:

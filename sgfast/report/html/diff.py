@@ -12,7 +12,7 @@ from sgfast.report.diff import headline as traffic_headline
 from sgfast.report.document import REMINDER, Item, Name
 from sgfast.report.html.changed import VerdictSections
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
+from sgfast.report.html.matrix import LegendEntry, legend
 from sgfast.report.html.page import (
     PageSection,
     about_section,
@@ -26,6 +26,7 @@ from sgfast.report.html.page import (
     make_page,
     none,
     short_name,
+    warnings_counted,
     written,
 )
 from sgfast.report.html.rule_matrix import PageTable
@@ -67,17 +68,17 @@ def diff_html(
     changed = VerdictSections(result, lines) if result is not None else None
     sections = []
     if found.opened or found.closed:
-        drawn = matrix_table(rows.matrix, "Services that NEW opens and closes, by who may reach whom")
+        drawn = rows.matrix("Services that NEW opens and closes, by who may reach whom")
         matrix = joined(intro(_MATRIX), legend([_OPENED, _CLOSED]), drawn)
         sections.append(PageSection("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
     for page_table in tables if not found.not_compared else ():
         key = page_table.key
         content = joined(intro(_INTROS[key]), rows.table(page_table)) if page_table.rows else none(_NONE[key])
-        sections.append(PageSection(key, *_NAMES[key], content, len(page_table.rows)))
+        sections.append(PageSection(key, *_NAMES[key], content, plural(len(page_table.rows), "row")))
     if changed is not None:
         sections += changed.sections()
     listed = _about(found, result, warnings)
-    sections.append(PageSection("about", "About", "About this comparison", listed, len(warnings) or None))
+    sections.append(PageSection("about", "About", "About this comparison", listed, warnings_counted(warnings)))
 
     def data(room: int) -> tuple[Markup, str]:
         read = [rows.data(room // 2 if changed is not None else room)]

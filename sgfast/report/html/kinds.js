@@ -23,13 +23,20 @@ class Kinds {
     this.ranked = new Map();
     // By kind: a bit for each chosen word that the kind lacks, and a bit if it is not between the chosen groups.
     this.misses = new Uint32Array(this.kinds.source.length);
-    const lower = (texts) => texts.map((text) => text.toLowerCase());
-    const groups = lower(data.groups);
-    this.texts = {
-      ends: lower(data.ends).map((end, n) => `${end}\n${groups[data.group[n]]}\n${(data.titles[n] ?? "").toLowerCase()}`),
-      services: lower(data.services), reasons: data.reasons, rules: lower(data.rules),
-    };
     this.lists = [];
+  }
+
+  // Return the texts in which words are searched, each list with the columns of kinds that have its numbers.
+  searched() {
+    const { addresses, causes, ends, group, groups, meanings, near, passing = [], reasons, rules, services, titles } = this.data;
+    const why = (html = "") => written(html).textContent;
+    const found = [
+      [["source", "destination"], ends.map((end, n) => [end, groups[group[n]], titles[n], addresses[n]].join("\n"))],
+      [["service"], services], [["rule"], rules], [["passing"], passing],
+      [["reason"], reasons.map((reason) => `${reason}\n${why(meanings[reason])}`)],
+      [["cause"], causes.map(([html, nearest]) => [why(html), ...nearest.map((rule) => near[rule])].join("\n"))],
+    ];
+    return found.map(([columns, texts]) => [columns.filter((name) => this.kinds[name]), texts.map((text) => text.toLowerCase())]);
   }
 
   // Return the rank of each text of a list in alphabetical order.
@@ -39,20 +46,21 @@ class Kinds {
   }
 
   narrow() {
-    const { source, destination, service, reason, rule } = this.kinds;
+    const { source, destination } = this.kinds;
     const { choice, misses, data: { group, groups } } = this;
     const chosenFrom = choice.among(groups, choice.from, choice.rows);
     const chosenTo = choice.among(groups, choice.to, choice.columns);
     for (let n = 0; n < misses.length; n += 1) {
       misses[n] = chosenFrom[group[source[n]]] & chosenTo[group[destination[n]]] ? 0 : 1 << 30;
     }
+    if (choice.words.length) this.texts ??= this.searched();
     choice.words.forEach((word, bit) => {
-      const [ends, services, reasons, rules] = Object.values(this.texts)
-        .map((texts) => Uint8Array.from(texts, (text) => text.includes(word)));
-      for (let n = 0; n < misses.length; n += 1) {
-        const has = ends[source[n]] | ends[destination[n]] | services[service[n]] | reasons[reason[n]] | rules[rule[n]];
-        if (!has) misses[n] |= 1 << bit;
+      const has = new Uint8Array(misses.length);
+      for (const [columns, texts] of this.texts) {
+        const found = Uint8Array.from(texts, (text) => text.includes(word));
+        for (const name of columns) this.kinds[name].forEach((number, n) => { has[n] |= found[number]; });
       }
+      for (let n = 0; n < misses.length; n += 1) misses[n] |= has[n] ? 0 : 1 << bit;
     });
     for (const list of this.lists) list.fold();
   }
@@ -295,7 +303,7 @@ class KindsTable extends Chosen {
 
   kindLine({ kind, count }) {
     const { kinds } = this.data;
-    const [first, last] = [kinds.first[kind], kinds.last[kind]].map(seconds);
+    const [first, last] = [kinds.first[kind], kinds.first[kind] + kinds.lasted[kind]].map(seconds);
     const example = kinds.number[kind] ? `packet ${number(kinds.number[kind])} ` : "";
     const when = first && `: ${example}at ${first}${last === first ? "" : `, the last at ${last}`}`;
     const ends = [this.endName(kinds.source[kind]), " → ", this.endName(kinds.destination[kind])];

@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 import numpy as np
 
 from sgfast.report.amounts import grouped
-from sgfast.report.html.columns import Numbers
+from sgfast.report.html.columns import Numbers, packed_text
 from sgfast.report.html.markup import Markup, joined, tag
 
 #: The most rows and columns, which fit on a screen. Further groups share one.
 SIDE = 15
+#: The most groups of a side that the matrix unfolds to. A browser is slow with more cells.
+MOST_UNFOLDED = 100
 #: Name of the shared row or column in the page's address.
 OTHERS = "*"
 #: The most columns whose headings are level; with more columns, headings are turned.
@@ -47,7 +49,7 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The rows, or the columns. Groups beyond ``SIDE`` share the last one."""
+    """The rows, or the columns. Groups beyond a number of them share the last one."""
 
     labels: list[str]
     #: Number of rows that belong to one group. A further row is shared.
@@ -69,11 +71,17 @@ class Matrix:
     #: By row and column: the square; cells without traffic have none.
     cells: Mapping[tuple[int, int], Square]
 
+    @property
+    def has_others(self) -> bool:
+        return any(len(each.labels) > each.own for each in (self.rows, self.columns))
 
-def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int]) -> Axis:
-    """Return an axis. ``sizes``: by group; the largest come first. ``there``: the groups that have a row."""
+
+def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int], side: int) -> Axis:
+    """Return an axis. ``sizes``: by group; the largest come first. ``there``: the groups that have a row. If they are
+    more than ``side`` and one, the smallest share a row.
+    """
     ranked = sorted(there, key=lambda group: (-int(sizes[group]), groups[group]))
-    own = ranked if len(ranked) <= SIDE + 1 else ranked[:SIDE]
+    own = ranked if len(ranked) <= side + 1 else ranked[:side]
     place = np.full(len(groups), len(own))
     place[own] = np.arange(len(own))
     labels = [groups[group] for group in own]
@@ -82,7 +90,19 @@ def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int]) -> Axis:
     return Axis(labels, len(own), place)
 
 
-def matrix_table(matrix: Matrix, caption: str) -> Markup:
+def matrix_table(folded: Matrix, whole: Matrix, caption: str) -> Markup:
+    """Return a matrix. ``whole``: the one that a button of the page's script shows if ``folded`` has others. If it has
+    others, too, the page does without it.
+    """
+    place = tag(
+        "div", _table(folded, caption), class_="scroll", tabindex=0, role="region", aria_label="Matrix of groups"
+    )
+    if whole.has_others or not folded.has_others:
+        return place
+    return joined(place, tag("template", Markup(packed_text(_table(whole, caption))), id="whole-matrix"))
+
+
+def _table(matrix: Matrix, caption: str) -> Markup:
     to_keys = matrix.columns.keys
     heads = [
         tag("th", tag("a", name, href=_link(to=key), title=f"all to {name}"), scope="col")
@@ -94,13 +114,9 @@ def matrix_table(matrix: Matrix, caption: str) -> Markup:
         head = tag("th", tag("a", name, href=_link(key), title=f"all from {name}"), scope="row")
         rows.append(tag("tr", head, *cells))
     return tag(
-        "div",
-        tag(
-            "table", tag("caption", caption),
-            tag("thead", tag("tr", tag("th", "from ↓ to →", class_="corner", scope="col"), *heads)),
-            tag("tbody", *rows), class_="matrix few" if len(to_keys) <= _FEW else "matrix",
-        ),
-        class_="scroll", tabindex=0, role="region", aria_label="Matrix of groups",
+        "table", tag("caption", caption),
+        tag("thead", tag("tr", tag("th", "from ↓ to →", class_="corner", scope="col"), *heads)),
+        tag("tbody", *rows), class_="matrix few" if len(to_keys) <= _FEW else "matrix",
     )  # fmt: skip
 
 
@@ -112,24 +128,19 @@ def _cell(outcomes: Sequence[LegendEntry], cell: Square | None, link: str) -> Ma
     if cell is None:
         return tag("td")
     number = tag("span", cell.short, class_="breaks" if cell.is_bad else None, aria_hidden="true")
-    words = tag("span", cell.words, class_="words")
-    return tag("td", tag("a", _square(cell, outcomes), number, words, href=link, title=cell.words))
+    return tag("td", tag("a", _square(cell, outcomes), number, href=link, title=cell.words))
 
 
 def _square(cell: Square, outcomes: Sequence[LegendEntry]) -> Markup:
     """Return a square that is divided into bands by outcome."""
-    side = max(_LEAST, cell.share * (_CELL - 2))
+    side = round(max(_LEAST, cell.share * (_CELL - 2)))
     heights = [max(_BAND, size / sum(cell.sizes)) if size else 0.0 for size in cell.sizes]
-    start = (_CELL - side) / 2
-    top = start
-    bands = []
-    for height, outcome in zip(heights, outcomes, strict=True):
-        if height:
-            part = side * height / sum(heights)
-            bands.append(tag("rect", class_=f"fill-{outcome.style}", x=f"{start:.1f}", y=f"{top:.1f}",
-                             width=f"{side:.1f}", height=f"{part:.1f}"))  # fmt: skip
-            top += part
-    return tag("svg", *bands, width=_CELL, height=_CELL, aria_hidden="true")
+    ends = [5 * round(20 * sum(heights[: n + 1]) / sum(heights)) for n in range(len(heights))]
+    bands = [
+        tag("rect", class_=f"fill-{outcome.style}", y=f"{start}%", width="100%", height=f"{end - start}%")
+        for start, end, outcome in zip([0, *ends], ends, outcomes, strict=False) if end > start
+    ]  # fmt: skip
+    return tag("svg", *bands, width=side, height=side, aria_hidden="true")
 
 
 def legend(outcomes: Sequence[LegendEntry]) -> Markup:

@@ -1,6 +1,6 @@
-// Parts of all pages: the colour theme, tables that can be sorted and filtered, and the page's address. The address keeps
-// the state of a table, so that it can be shared: #rules?sort=packets&dir=desc&filter=web. Without scripts the page shows
-// the first rows of each table.
+// Parts of all pages: the colour theme, tables that can be sorted and filtered, the page's address, and the browser's
+// history. The address keeps the state of a table, so that it can be shared: #rules?sort=packets&dir=desc&filter=web. An
+// entry of the history keeps all that the reader changed. Without scripts the page shows the first rows of each table.
 const root = document.documentElement;
 root.classList.add("script");
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -14,11 +14,56 @@ function element(name, properties, ...children) {
   return made;
 }
 
+// Return an input for words to search for. "found": what it finds.
+function filterInput(found) {
+  return element("input", { type: "search", autocomplete: "off", spellcheck: false, placeholder: found.join(", ") });
+}
+
 const wordsOf = (input) => input.value.toLowerCase().split(/\s+/).filter(Boolean);
 
-function setUrl(key, options) {
+// By key: the tables that keep their state in the address.
+const tables = new Map();
+const details = [...document.querySelectorAll("details")];
+const content = document.getElementById("content").dataset.content;
+let choice = null;
+// The input whose text is the history's current entry: further text does not become an entry of its own.
+let typed = null;
+
+// What an entry of the history keeps. "content" identifies the page: what another page kept at the same address does not
+// fit.
+function kept() {
+  const open = details.map((each) => each.open);
+  return { content, tables: [...tables.values()].map((table) => table.kept()), choice: choice?.kept(), open, y: scrollY };
+}
+
+function keep() {
+  try { history.replaceState(kept(), ""); } catch { /* nothing is kept */ }
+}
+
+// Make an entry in the history, with an address.
+function record(key, options, input = null) {
   const words = options.toString();
-  try { history.replaceState(null, "", `#${key}${words && `?${words}`}`); } catch { /* URL unchanged */ }
+  const write = input && input === typed ? "replaceState" : "pushState";
+  try { history[write](kept(), "", `#${key}${words && `?${words}`}`); } catch { /* nothing is kept */ }
+  typed = input;
+}
+
+async function restore(state) {
+  await choice?.restore(state.choice);
+  [...tables.values()].forEach((table, n) => table.restore(state.tables[n]));
+  details.forEach((each, n) => { each.open = state.open[n]; });
+  scrollTo({ top: state.y, behavior: "instant" });
+}
+
+// Show what the current entry of the history keeps. A new one has nothing but its address.
+async function arrive() {
+  typed = null;
+  if (history.state?.content === content) {
+    await restore(history.state);
+  } else {
+    follow();
+    keep();
+  }
 }
 
 // Colour theme. The choice is stored if the browser lets local files store data.
@@ -56,7 +101,7 @@ class Sorted {
     this.descending = this.sort === head ? !this.descending : head.classList.contains("number");
     this.sort = head;
     this.sorted();
-    setUrl(this.key, this.options());
+    record(this.key, this.options());
   }
 
   setSort(options) {
@@ -86,14 +131,14 @@ class Table extends Sorted {
   constructor(table) {
     super(table);
     this.rows = [...this.body.rows].map((row, place) => ({ row, place, text: row.textContent.toLowerCase() }));
-    this.input = element("input", { type: "search", autocomplete: "off", spellcheck: false });
+    this.input = filterInput(this.heads.filter((head) => !head.classList.contains("number")).map((head) => head.textContent.toLowerCase()));
     this.output = element("output", {});
     this.tools = element("div", { className: "tools" }, element("label", {}, "Filter", this.input), this.output);
     this.input.setAttribute("aria-label", `Filter: ${table.caption.textContent}`);
-    this.input.addEventListener("input", () => { this.sorted(); setUrl(this.key, this.options()); });
+    this.input.addEventListener("input", () => { this.sorted(); record(this.key, this.options(), this.input); });
     this.all = element("button", { type: "button", className: "all" });
     this.whole = false;
-    this.all.addEventListener("click", () => { this.whole = true; this.sorted(); });
+    this.all.addEventListener("click", () => { this.whole = true; this.sorted(); keep(); });
     table.before(this.tools);
     table.after(this.all);
     this.sorted();
@@ -109,6 +154,15 @@ class Table extends Sorted {
     const options = this.sortOptions(new URLSearchParams());
     if (this.input.value) options.set("filter", this.input.value);
     return options;
+  }
+
+  kept() {
+    return { options: this.options().toString(), whole: this.whole };
+  }
+
+  restore({ options, whole }) {
+    this.whole = whole;
+    this.set(new URLSearchParams(options));
   }
 
   value(row) {
@@ -145,12 +199,9 @@ class Table extends Sorted {
   }
 }
 
-// By key: the tables that keep their state in the address.
-const tables = new Map();
 // By a template's data-reader: the function that makes rows of the data in the template. It gets the data, the tables
 // whose data-answers is the template's id, and the choice.
 const readers = {};
-let choice = null;
 
 function follow() {
   const [key, words] = location.hash.slice(1).split(/\?(.*)/s);
@@ -159,8 +210,8 @@ function follow() {
   const section = document.getElementById(key) ?? choice?.section;
   if (!known || !section) return;
   known.set(new URLSearchParams(words));
-  // After a click on the matrix, the page does not scroll.
-  if (known !== choice || !section.contains(document.activeElement)) section.scrollIntoView({ behavior: "instant" });
+  if (known === choice && choice.isMade()) choice.goToRows();
+  else section.scrollIntoView({ behavior: "instant" });
 }
 
 async function read(template) {
@@ -191,10 +242,16 @@ async function answer() {
 
 // The script is at the end of the page. This event comes when all parts of the script have run.
 addEventListener("DOMContentLoaded", () => {
+  history.scrollRestoration = "manual";
   for (const table of document.querySelectorAll("table[data-table]:not([data-answers])")) {
     tables.set(table.dataset.table, new Table(table));
   }
-  addEventListener("hashchange", follow);
-  follow();
-  answer().then(follow).finally(() => root.classList.add("ready"));
+  answer().then(arrive).finally(() => {
+    let soon;
+    addEventListener("popstate", arrive);
+    addEventListener("scroll", () => { clearTimeout(soon); soon = setTimeout(keep, 100); });
+    // Events of details do not bubble.
+    document.addEventListener("toggle", keep, true);
+    root.classList.add("ready");
+  });
 });

@@ -38,8 +38,8 @@ class PageSection:
     name: str
     title: str
     content: Markup
-    #: The number behind the name in the navigation.
-    count: int | None = None
+    #: The number behind the name in the navigation, with its unit unless the name is the unit.
+    count: str = ""
 
 
 #: Takes the number of characters that the page has room for. Returns the script's data, and a sentence on what the data
@@ -56,7 +56,10 @@ def make_page(
     style = _asset("page.css")
     script = Markup("".join(_asset(f"{name}.js") for name in ("page", "matrix", *scripts)))
     script = Markup(f'"use strict";\n(() => {{\n{script}}})();\n')
-    links = (tag("a", each.name, _counted(each.count), href=f"#{each.key}") for each in sections)
+    links = (
+        tag("a", each.name, each.count and joined(" ", tag("span", each.count, class_="count")), href=f"#{each.key}")
+        for each in sections
+    )
     fixed = {
         "policy": text(_security_policy(style, script)),
         "title": text(title),
@@ -72,7 +75,9 @@ def make_page(
     used = sum(len(part.encode()) for part in (*fixed.values(), *content))
     read, left_out = data(max(MOST_BYTES - used - _FRAME_BYTES, _LEAST_ROOM))
     note = tag("p", left_out, class_="alert mild") if left_out else ""
-    return Template(_asset("page.html")).substitute(**fixed, sections=joined(note, *content, read))
+    body = joined(note, *content, read)
+    digest = hashlib.sha256(body.encode()).hexdigest()[:16]
+    return Template(_asset("page.html")).substitute(**fixed, sections=body, digest=digest)
 
 
 @cache
@@ -88,10 +93,6 @@ def _security_policy(style: str, script: str) -> str:
 
 def _hash(code: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-
-
-def _counted(count: int | None) -> Markup:
-    return Markup() if count is None else tag("span", grouped(count), class_="count")
 
 
 # Parts of several reports ---------------------------------------------------------------------------------------------
@@ -118,6 +119,10 @@ def left_out(result: ReplayResult | DiffResult) -> Markup:
     if result.left_out is None:
         return Markup()
     return tag("p", f"Left out: {left_out_words(result.left_out)}.", class_="about")
+
+
+def warnings_counted(warnings: Sequence[str]) -> str:
+    return plural(len(warnings), "warning") if warnings else ""
 
 
 def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:

@@ -8,7 +8,7 @@ from sgfast.reaching.rows import Reach
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
-from sgfast.report.html.matrix import LegendEntry, legend, matrix_table
+from sgfast.report.html.matrix import LegendEntry, legend
 from sgfast.report.html.page import (
     PageSection,
     about_section,
@@ -18,6 +18,7 @@ from sgfast.report.html.page import (
     make_page,
     none,
     short_name,
+    warnings_counted,
     written,
 )
 from sgfast.report.html.rule_matrix import PageTable
@@ -37,8 +38,8 @@ _MATRIX = (
 _ROWS = (
     "Everybody in the first column may open connections to everybody in the second one, for all of the services. The "
     "rules are those that allow it: an outbound one of the sender, an inbound one of the receiver, or both. A network "
-    "stands for those of its addresses that no instance has. The filter finds what is written in a row; sgfast reach "
-    "--from NAME --to NAME asks about one instance, group or address."
+    "stands for those of its addresses that no instance has. The filter also finds the instances of a group, by name "
+    "and address; sgfast reach --from NAME --to NAME asks about one instance, group or address."
 )
 
 
@@ -51,13 +52,13 @@ def reach_html(found: Reach, lines: Lines) -> str:
     rows = RuleRows([table], {"new": lines})
     sections = []
     if found.rows:
-        matrix = joined(intro(_MATRIX), legend([_OPEN]), matrix_table(rows.matrix, "Services by who may reach whom"))
+        matrix = joined(intro(_MATRIX), legend([_OPEN]), rows.matrix("Services by who may reach whom"))
         sections.append(PageSection("matrix", "Who to whom", "Who may reach whom", matrix))
         listed = joined(intro(_ROWS), rows.table(table))
     else:
         listed = none("No rules of these filters let such a connection through.")
-    sections.append(PageSection("rows", "Rows", table.label, listed, len(found.rows)))
-    sections.append(PageSection("about", "About", "About this report", _about(found), len(found.warnings) or None))
+    sections.append(PageSection("rows", "Rows", table.label, listed, grouped(len(found.rows))))
+    sections.append(PageSection("about", "About", "About this report", _about(found), warnings_counted(found.warnings)))
     title = f"Who may reach whom under {short_name(found.policy.origin)}"
     return make_page("reach report", title, _head(found), sections, rows.data, ("rule_rows",))
 

@@ -17,7 +17,7 @@ from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
 from sgfast.report.html.columns import largest, sums
 from sgfast.report.html.markup import Content, Markup, joined, tag
-from sgfast.report.html.matrix import legend, matrix_table
+from sgfast.report.html.matrix import MOST_UNFOLDED, SIDE, legend, matrix_table
 from sgfast.report.html.page import (
     PageSection,
     about_section,
@@ -31,6 +31,7 @@ from sgfast.report.html.page import (
     make_page,
     none,
     short_name,
+    warnings_counted,
     written,
 )
 from sgfast.report.html.tables import (
@@ -50,7 +51,7 @@ from sgfast.report.replay import (
     tunnel_items,
     unreadable,
 )
-from sgfast.report.rollup import Rollup, rollup_of
+from sgfast.report.rollup import BY_PACKETS, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
@@ -198,6 +199,7 @@ def _shares(result: ReplayResult) -> Markup:
     for name, style, verdicts in _SHARES:
         packets = sum(result.verdicts[verdict] for verdict in verdicts)
         share = 100 * packets / result.packets if result.packets else 0.0
+        number, unit = plural(packets, "packet").split()
         if packets:
             parts.append(tag("rect", class_=f"fill-{style}", x=f"{start:.3f}%", width=f"{share:.3f}%", height=10))
         start += share
@@ -205,7 +207,7 @@ def _shares(result: ReplayResult) -> Markup:
             tag(
                 "div",
                 tag("dt", tag("span", class_=f"dot {style}"), name),
-                tag("dd", tag("strong", grouped(packets)), tag("span", f"{share:.1f} %")),
+                tag("dd", tag("strong", number), " ", tag("span", f"{unit}, {share:.1f} %")),
                 tag("dd", _SHARE_NOTES[style], class_="soft"),
             )
         )
@@ -227,17 +229,18 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     if timeline is not None and timeline.first_ns is not None:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
-        found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), len(result.changes)))
+        count = grouped(len(result.changes))
+        found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), count))
     rules = hits_by_rule(result)
     hit = sum(1 for hits in rules if hits.packets)
     never = len(rules) - hit
     used = used_table(rules, lines) if hit else none("No rule was hit.")
-    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, hit))
+    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit)))
     unused = _unused(result, rules, lines) if never else none("Every rule was hit.")
-    found.append(PageSection("unused", "Never hit", "Rules never hit", unused, never))
+    found.append(PageSection("unused", "Never hit", "Rules never hit", unused, plural(never, "rule")))
     if result.packets:
         found.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
-    found.append(PageSection("about", "About", "About this replay", _about(result), len(result.warnings) or None))
+    found.append(PageSection("about", "About", "About this replay", _about(result), warnings_counted(result.warnings)))
     return found
 
 
@@ -248,8 +251,8 @@ def _matrix(report: _Report) -> Markup:
         "column chooses what the tables below show."
     )
     entries = outcomes(answers_unknown=report.rollup.answers_unknown)
-    matrix = matrix_of(report.answers.columns, entries)
-    table = matrix_table(matrix, "Connections by the groups they come from and go to")
+    folded, whole = (matrix_of(report.answers.columns, entries, side) for side in (SIDE, MOST_UNFOLDED))
+    table = matrix_table(folded, whole, "Connections by the groups they come from and go to")
     return joined(intro(words), legend(entries), table)
 
 
@@ -277,15 +280,16 @@ _NONE = {
 def _answers(report: _Report, shown: List) -> list[PageSection]:
     """Return the section of a list; nothing if the list is empty and has no text for this."""
     total = report.answers.total(shown)
+    count = plural(total, "packet" if shown.part in BY_PACKETS else "connection")
     notes = _denied_notes(report) if shown.key == "denied" else []
     if shown.key == "denied" and report.rollup.answers_unknown:
         return []
     if not total and not notes:
-        return [PageSection(shown.key, *_NAMES[shown.key], none(_NONE[shown.key]), 0)] if shown.key in _NONE else []
+        return [PageSection(shown.key, *_NAMES[shown.key], none(_NONE[shown.key]), count)] if shown.key in _NONE else []
     table = report.answers.table(shown) if total else Markup()
     if shown.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
-    return [PageSection(shown.key, *_NAMES[shown.key], joined(intro(_INTROS[shown.key]), table, *notes), total)]
+    return [PageSection(shown.key, *_NAMES[shown.key], joined(intro(_INTROS[shown.key]), table, *notes), count)]
 
 
 def _denied_notes(report: _Report) -> list[Markup]:

@@ -54,7 +54,7 @@ class PageTable:
 class RuleMatrix:
     """``matrix``, and for each row the cells that count it: row * number of columns + column."""
 
-    def __init__(self, given: Sequence[PageTable]) -> None:
+    def __init__(self, given: Sequence[PageTable], side: int) -> None:
         names: dict[EndName, int] = {}
         ends = [_Ends(each.policy, names) for each in given]
         infrastructure = {each.policy.settings.infrastructure for each in given}
@@ -66,11 +66,13 @@ class RuleMatrix:
              for row in each.rows]
             for each, own in zip(given, ends, strict=True)
         ]  # fmt: skip
-        self._rows, self._columns = self._axes(given, places, [*names])
+        self._rows, self._columns = self._axes(given, places, [*names], side)
         self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
         self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(given))
 
-    def _axes(self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName]) -> tuple[Axis, Axis]:
+    def _axes(
+        self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName], side: int
+    ) -> tuple[Axis, Axis]:
         """Return the axes of senders and of receivers, ends with most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
         for each, of_table in zip(given, places, strict=True):
@@ -80,7 +82,7 @@ class RuleMatrix:
                     for n, end in enumerate(both):
                         sizes[n, [*end]] += size
         groups = labels(names)
-        rows, columns = (axis(groups, size, np.flatnonzero(size).tolist()) for size in sizes)
+        rows, columns = (axis(groups, size, np.flatnonzero(size).tolist(), side) for size in sizes)
         return rows, columns
 
     def _squares(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:

@@ -11,7 +11,9 @@ class RuleRows {
     this.choice = choice;
     this.tables = [];
     const lower = (texts) => texts.map((text) => text.toLowerCase());
-    this.texts = { parts: lower(data.parts.map(([text, , whole]) => whole || text)), services: lower(data.services), lines: lower(data.lines) };
+    const members = (n) => data.members[n].map((instance) => data.instances[instance]);
+    const parts = data.parts.map(([text, , whole], n) => [whole || text, ...members(n)].join("\n"));
+    this.texts = { parts: lower(parts), services: lower(data.services), lines: lower(data.lines) };
     this.ranked = new Map();
   }
 
@@ -28,11 +30,11 @@ class RuleRows {
 
   narrow() {
     const { choice, data } = this;
-    const place = (keys, name) => (name === null ? null : keys.indexOf(name));
-    const [row, column, width] = [place(choice.rows, choice.from), place(choice.columns, choice.to), choice.columns.length];
-    const isChosen = (cell) => (row === null || Math.floor(cell / width) === row) && (column === null || cell % width === column);
+    const rows = choice.among(data.rows, choice.from, choice.rows);
+    const columns = choice.among(data.columns, choice.to, choice.columns);
+    const isChosen = (cell) => rows[Math.floor(cell / columns.length)] & columns[cell % columns.length];
     // By entry: 1 if one of its cells is chosen.
-    this.cells = Uint8Array.from(data.cells, (cells) => (row === null && column === null) || cells.some(isChosen));
+    this.cells = Uint8Array.from(data.cells, (cells) => !choice.isMade() || cells.some(isChosen));
     // By word and entry: 1 if the text contains the word.
     this.has = choice.words.map((word) => {
       const [parts, services, lines] = Object.values(this.texts)

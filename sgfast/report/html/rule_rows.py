@@ -8,6 +8,7 @@ The script makes no cells: the data has each different cell once, as HTML, and t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Decider
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text
-from sgfast.report.html.columns import line_words, packed_text, rule_line
+from sgfast.report.html.columns import addresses_text, line_words, packed_text, rule_line
 from sgfast.report.html.markup import Markup, code, joined, plain, tag
-from sgfast.report.html.matrix import Matrix
+from sgfast.report.html.matrix import MOST_UNFOLDED, SIDE, matrix_table
 from sgfast.report.html.rule_matrix import PageTable, RuleMatrix
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, table
 from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
@@ -41,11 +42,19 @@ class RuleRows:
     def __init__(self, tables: Sequence[PageTable], lines: Mapping[str, Lines]) -> None:
         self._tables = tables
         self._lines = lines
-        self._matrix = RuleMatrix(tables)
+        #: By the kind and the name of a part: the names and addresses of its instances, which the filter finds.
+        self._members: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for instance in dict.fromkeys(instance for each in tables for instance in each.policy.instances):
+            words = plain(f"{instance.name} {addresses_text(instance)}")
+            for name in (("instance", instance.name), *(("group", group) for group in instance.security_groups)):
+                self._members[name].append(words)
+        self._folded = self._whole = RuleMatrix(tables, SIDE)
+        if self._folded.matrix.has_others:
+            whole = RuleMatrix(tables, MOST_UNFOLDED)
+            self._whole = self._folded if whole.matrix.has_others else whole
 
-    @property
-    def matrix(self) -> Matrix:
-        return self._matrix.matrix
+    def matrix(self, caption: str) -> Markup:
+        return matrix_table(self._folded.matrix, self._whole.matrix, caption)
 
     def table(self, page_table: PageTable) -> Markup:
         rows = [
@@ -92,7 +101,7 @@ class RuleRows:
         """Return data with the first ``share`` of each table's rows. A value of several rows is in the data once."""
         parts: dict[Part, int] = {}
         rules: dict[Decider, int] = {}
-        lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells")}
+        lists: dict[str, dict[Any, int]] = {name: {} for name in ("ends", "services", "rules", "cells", "instances")}
 
         def place(name: str, value: Any) -> int:
             return lists[name].setdefault(value, len(lists[name]))
@@ -108,15 +117,16 @@ class RuleRows:
                 deciders = tuple(rules.setdefault(each, len(rules)) for each in row.rules)
                 rows.append((
                     *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
-                    place("cells", self._matrix.cells_of(n, m)),
+                    place("cells", self._whole.cells_of(n, m)),
                 ))  # fmt: skip
             tables[page_table.key] = [*zip(*rows, strict=True)] or [()] * 5
-        numbered, deciders_of = [*parts], [*rules]
+        numbered, deciders_of, whole = [*parts], [*rules], self._whole.matrix
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
+            "members": [[place("instances", each) for each in self._members[part.kind, part.name]] for part in parts],
             "names": [plain(decider_text(each)) for each in rules],
             "lines": [self._line(each) for each in rules],
-            "tables": tables,
+            "tables": tables, "rows": whole.rows.keys, "columns": whole.columns.keys,
             **{name: [*values] for name, values in lists.items()},
             # The cells, and whether an unfolded row shows more than the cell.
             "shown": {

@@ -22,17 +22,17 @@ def outcomes(*, answers_unknown: bool) -> tuple[LegendEntry, ...]:
     )  # fmt: skip
 
 
-def matrix_of(columns: Columns, legend: Sequence[LegendEntry]) -> Matrix:
+def matrix_of(columns: Columns, legend: Sequence[LegendEntry], side: int) -> Matrix:
     """Return the matrix. It counts connections, or attempts if they were denied and not answered. ``legend``: the
-    outcomes.
+    outcomes. ``side``: the most rows, and columns, of one group.
     """
     kinds = columns.kinds
     unbroken = kinds["breaks"] == 0
     packets = np.where(unbroken, kinds["packets"], 0)
-        # A denied packet that opens nothing is no attempt. Its kind counts as one attempt, so that the matrix shows it.
+    # A denied packet that opens nothing is no attempt. Its kind counts as one attempt, so that the matrix shows it.
     attempts = np.where(unbroken, np.maximum(kinds["attempts"], packets > 0), 0)
     sizes = np.stack([kinds["breaks"], attempts, kinds["refused"] + kinds["silent"], kinds["allowed"]])
-    rows, heads = (_axis_of(columns, end, sizes.sum(axis=0)) for end in ("source", "destination"))
+    rows, heads = (_axis_of(columns, end, sizes.sum(axis=0), side) for end in ("source", "destination"))
     numbers = (columns.group[kinds[end]] for end in ("source", "destination"))
     row, column = (axis.place[groups] for axis, groups in zip((rows, heads), numbers, strict=True))
     number = len(rows.labels) * len(heads.labels)
@@ -50,9 +50,9 @@ def matrix_of(columns: Columns, legend: Sequence[LegendEntry]) -> Matrix:
     return Matrix(legend, rows, heads, found)
 
 
-def _axis_of(columns: Columns, end: str, sizes: Numbers) -> Axis:
+def _axis_of(columns: Columns, end: str, sizes: Numbers, side: int) -> Axis:
     groups = columns.group[columns.kinds[end]]
-    return axis(columns.groups, sums(groups, sizes, len(columns.groups)), np.unique(groups).tolist())
+    return axis(columns.groups, sums(groups, sizes, len(columns.groups)), np.unique(groups).tolist(), side)
 
 
 def cell_words(sizes: list[int], packets: int, legend: Sequence[LegendEntry]) -> str:
