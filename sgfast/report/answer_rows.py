@@ -42,7 +42,7 @@ def answer_sections(
         TrafficRow(
             row, getattr(row, measure),
             (_reason(row, part, reasons), *([nearest_text(row, reasons)] if explained else [])),
-            lines=[] if rules is None else _rule_lines(rules.of(row)),
+            lines=[] if rules is None else rule_lines(rules.of(row)),
         )
         for row in folded.rows
     ]  # fmt: skip
@@ -83,7 +83,8 @@ def _reason(row: RollupRow, part: TrafficPart, reasons: Reasons) -> str:
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
 
 
-def _rule_lines(rules: RowRules) -> list[str]:
+def rule_lines(rules: RowRules) -> list[str]:
+    """Return the first rules that a row lacks as lines to be pasted, and reasons for which no rule is added."""
     lines, shown = [], rules.added[:MOST_RULES]
     for group, added in groupby(shown, key=lambda each: each[0]):
         lines += [f"add to {group}:", *(f"  - {line}" for _, line in added)]

@@ -67,8 +67,10 @@ class RuleFinder:
             return None
         peer = ip_address(address)
         # The instance's own address is not counted. It only matters for a rule of the other end that names addresses.
-        own = next(each for each in instances[service.instance].addresses if each.version == peer.version)
-        local = own.network_address.packed
+        networks = [each for each in instances[service.instance].addresses if each.version == peer.version]
+        if not networks:        # a change added the address
+            return None
+        local = networks[0].network_address.packed
         port = service.port if service.icmp_type is None else service.icmp_type
         rest = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
         # A packet that the receiver's filter denied has passed the sender's, so the sender needs no rule.

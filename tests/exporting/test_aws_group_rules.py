@@ -45,7 +45,7 @@ def test_rules_suggested_from_traffic_of_one_ip_version_name_the_group(
     frames = [frame for pair in ends for port in (80, 443) for frame in handshake(4000 + port, port, *pair)]
     capture = write_capture(tmp_path, *frames)
     for target in (("aws", "--to-format", "json"), ("terraform", "--provider", "aws")):
-        outcome = sgfast(capsys, "suggest", capture, "--policy", path, "--from", "all", "--to", *target)
+        outcome = sgfast(capsys, "suggest", capture, "--policy", path, "--keep", "--to", *target)
         assert outcome.status == 0, outcome.err
         assert not re.search(r"Cidr|cidr|/32|/128", outcome.out)
         assert len(re.findall("UserIdGroupPairs|referenced_security_group_id", outcome.out)) == 4

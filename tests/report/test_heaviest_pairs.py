@@ -108,7 +108,7 @@ def test_no_report_names_an_object_by_a_bare_id(capsys: Capsys, tmp_path: Path) 
     assert "1 198.51.100.7 -> ELB app/front/50dc (eni-1): tcp/80 (no-rule)" in text
     assert 'nearest is "HTTPS for all", inbound tcp/443 from 0.0.0.0/0 (sgr-1 in web prod): its port is 443' in text
     assert "its source is group web prod (sg-1), and 198.51.100.7 is not in that group" in text
-    assert "Never hit: inbound tcp/5432 from group web prod (sg-1), IPv4 (sgr-2 in web prod)" in text
+    assert "Never hit: inbound tcp/5432 from group web prod (sg-1) (sgr-2 in web prod)" in text
     markdown = sgfast(capsys, *command, "--format", "markdown").out
     shown = re.sub(r"<template.*?</template>|<[^>]+>", "", page.read_text(encoding="utf-8"), flags=re.S)
     assert "ELB app/front/50dc (eni-1)" in shown and "No inbound rule of web prod (sg-2) matches." in shown

@@ -287,3 +287,11 @@ def test_on_paper_heads_repeat_and_nothing_is_cut_off(browser: Browser, pages: d
     # Sheets with rows of denied packets (page.css: --deny-ground), and those with names of columns.
     rows, heads = ({n for n, each in enumerate(drawn) if colour in each} for colour in (b".9882 .9255", b".0039 .0078"))
     assert len(rows) > 5 and rows <= heads
+
+
+def test_a_click_on_a_row_that_would_break_shows_the_rules_to_paste(browser: Browser, pages: dict[str, str]) -> None:
+    shown(browser, pages["shop"])
+    browser.ask("document.querySelectorAll('#broken .unfold').forEach((each) => each.click())")
+    found = browser.ask("[...document.querySelectorAll('#broken pre')].map((each) => each.textContent)")
+    assert len(found) == browser.ask("document.querySelectorAll('#broken .unfold').length") > 3
+    assert "add to db:\n  - {direction: inbound, protocol: tcp, ports: 6379, source: 198.51.100.7}" in found[0]

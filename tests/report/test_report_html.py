@@ -334,7 +334,8 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
     # Two more rows are what comes from public and from private addresses.
-    columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
+    rollup, lacks = Rollup(result.policy, result.kinds), np.full(len(result.kinds.rows), -1)
+    columns = traffic_columns(result, rollup, Reasons(result.policy), {}, lacks)
     matrix = matrix_of(columns, outcomes(answers_unknown=False), SIDE)
     labels = matrix.rows.labels
     assert len(labels) == rows and sum("others" in name for name in labels) == bool(last)
@@ -369,7 +370,8 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
 @pytest.mark.parametrize("level", ["group", "any"])
 def test_folding_all_kinds_keeps_sums_by_reason_and_protocol(level: Literal["group", "any"]) -> None:
     result = random_kinds(2, 4000, ports=100)
-    columns = traffic_columns(result, Rollup(result.policy, result.kinds), Reasons(result.policy), {})
+    rollup, lacks = Rollup(result.policy, result.kinds), np.full(len(result.kinds.rows), -1)
+    columns = traffic_columns(result, rollup, Reasons(result.policy), {}, lacks)
     coarse = folded(columns, 0, level)
     assert len(coarse) < (len(columns) if level == "group" else 100)
 

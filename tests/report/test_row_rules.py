@@ -92,7 +92,7 @@ def test_what_no_rule_mends_says_why_instead(capsys: Capsys, tmp_path: Path) -> 
     )
     found = rows(capsys, write_policy(tmp_path, denied), capture)
     assert {row["service"]: (row["rules"]["added"], row["rules"]["left_out"]) for row in found} == {
-        "tcp/5432": ([], ["denied whatever the rules: the two VPCs are not peered"]),
+        "tcp/5432": ([], ["denied whatever the rules: vpc-isolated"]),
         "tcp/22": ([], ["a deny rule is for these, and no added rule may overrule it"]),
     }
 

@@ -76,7 +76,8 @@ def assert_keeps(before: Policy, path: Path) -> tuple[Suggestion, int]:
     assert after.total() == sum(each.evidence.connections for each in told)
     change = before.diff(found.policy)
     assert not change.closed and bool(change.opened) == bool(found.rules)
-    ids = {each.rule.id for each in found.rules}
+    # AWS has no rule for a group and one IP version only, so nothing of these captures needs the other one.
+    ids = {each.rule.id for each in found.rules if each.rule.id not in found.policy.twins}
     for what, less in without_one_port(found.policy):
         if what.split()[0] in ids:
             lost = sgfast.load(found.policy).diff(sgfast.load(less), path).newly_denied
@@ -282,6 +283,6 @@ def test_rules_are_only_taken_away_by_captures_of_the_time_that_is_named(capsys:
     for enough in (("--remove", "13s"), ("--remove", "30d", "--accept-evidence", "short-window")):
         script.write_text("as it was")
         done = command(capsys, *wanted, *enough)
-        assert done.status == 0 and "takes away 9 rules" in script.read_text()
+        assert done.status == 0 and "takes away 11 rules" in script.read_text()
     only = command(capsys, *wanted, "--keep")
-    assert only.status == 0 and "# for AWS: adds 11 rules.\n" in script.read_text()
+    assert only.status == 0 and "# for AWS: adds 10 rules.\n" in script.read_text()

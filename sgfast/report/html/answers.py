@@ -8,18 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgfast.core.base.reasons import REASON_OF, REASON_TABLE
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
+from sgfast.report.answer_rows import rule_lines
 from sgfast.report.denial_reasons import MAX_COMPARED, Reasons
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
 from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
+from sgfast.report.row_rules import RuleFinder
 
 ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer", NOT_SEEN: "cannot tell"}
 
@@ -60,7 +63,18 @@ class Answers:
         self._rollup = rollup
         self._cells = Cells(result.policy)
         self._lines = lines
-        self.columns = traffic_columns(result, rollup, self._cells.reasons, lines)
+        #: By row of what would break: the rules that it lacks, as lines.
+        self._lacking: list[str] = []
+        self.columns = traffic_columns(result, rollup, self._cells.reasons, lines, self._lacks(result))
+
+    def _lacks(self, result: ReplayResult) -> NDArray[np.int64]:
+        """Return by kind the index of the rules that its row lacks; -1 for kinds in other rows than the largest."""
+        numbers = np.full(len(self._rollup.kinds.rows), -1)
+        finder = RuleFinder(result.policy, self._rollup)
+        for number, row in enumerate(self._rollup.fold("would-break", most=MOST_ROWS).rows):
+            self._lacking.append("\n".join(rule_lines(finder.of(row))))
+            numbers[row.places] = number
+        return numbers
 
     def total(self, shown: List) -> int:
         return self._rollup.total(shown.part)
@@ -79,11 +93,14 @@ class Answers:
         }  # fmt: skip
         return kinds_data(
             "kinds", self.columns, self._cells.reasons, self._lines, room,
-            {"tables": tables, "answers": ANSWERS}, "--connections FILE, or --json --by address --top N",
+            {"tables": tables, "answers": ANSWERS, "lacking": self._lacking},
+            "--connections FILE, or --json --by address --top N",
         )  # fmt: skip
 
 
-def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, lines: Lines) -> Columns:
+def traffic_columns(
+    result: ReplayResult, rollup: Rollup, reasons: Reasons, lines: Lines, lacks: NDArray[np.int64]
+) -> Columns:
     """Return the kinds with their counts. ``breaks``, ``allowed``, ``refused`` and ``silent`` count connections;
     ``attempts``, ``packets`` and ``bytes`` count denied traffic. The script derives ``unbroken``: denied packets of
     connections that would not break.
@@ -96,7 +113,7 @@ def traffic_columns(result: ReplayResult, rollup: Rollup, reasons: Reasons, line
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
         "bytes": rows["bytes"],
     }  # fmt: skip
-    return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {})
+    return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {"lacks": lacks})
 
 
 def kinds_data(

@@ -31,7 +31,7 @@ from sgfast.report.rollup.ends import EndName
 Numbers = NDArray[np.int64]
 
 #: Columns that are neither counts nor part of a kind's identity.
-_BESIDE = ("cause", "first", "lasted", "number")
+_BESIDE = ("cause", "first", "lasted", "number", "lacks")
 
 #: The share of the largest kinds that stays unfolded, and how the rest is folded; tried in this order. The last step
 #: is small for all captures: it has a row for each protocol, reason and rule.
@@ -265,7 +265,8 @@ def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str,
         found[name] = np.zeros(len(first), dtype=np.int64)
         np.add.at(found[name], codes, kinds[name])
     nothing, zero = np.full(len(first), -1), np.zeros(len(first), dtype=np.int64)
-    return {**found, "cause": nothing, "first": nothing, "lasted": zero, "number": zero}
+    beside = {"cause": nothing, "first": nothing, "lasted": zero, "number": zero, "lacks": nothing}
+    return {**found, **{name: column for name, column in beside.items() if name in kinds}}
 
 
 def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:
