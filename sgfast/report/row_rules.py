@@ -13,10 +13,10 @@ from sgfast.suggesting.document import rule_line
 from sgfast.suggesting.missing import missing_rules
 from sgfast.suggesting.observing import Kind, TrafficTotals
 
-#: The most kinds of traffic that are compared with rules for all rows together: a few seconds. Rows after that have no
-#: rules.
-MOST_COMPARED = 100_000
-TOO_MUCH = "not compared with the rules: there is too much traffic in the rows above"
+#: The most kinds of traffic that are compared with rules for all rows together, the largest kinds of each row first:
+#: half a second.
+MOST_COMPARED = 20_000
+TOO_MUCH = "the rest was not compared with the rules, as there is too much traffic"
 NOT_KNOWN = "no rule, as the address or the instance is not known"
 
 
@@ -40,11 +40,10 @@ class RuleFinder:
     def of(self, row: RollupRow) -> RowRules:
         rows = self._rollup.kinds.rows[row.places]
         rows = rows[rows["broken"] > 0]
+        unknown = {TOO_MUCH} if len(rows) > self._left else set()
+        rows = rows[: self._left]
         self._left -= len(rows)
-        if self._left < 0:
-            return RowRules((), (TOO_MUCH,))
         kinds: dict[Kind, TrafficTotals] = {}
-        unknown = set()
         for each in rows:
             kind = self._kind(each)
             if kind is None:

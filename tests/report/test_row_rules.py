@@ -127,3 +127,15 @@ def test_each_row_of_a_recording_can_be_mended(capsys: Capsys) -> None:
     added = [each for row in found for each in row["rules"]["added"]]
     assert found and added and not any(row["rules"]["left_out"] for row in found)
     assert broken(load_policy(policy), capture) and not broken(pasted(text, added), capture)
+
+
+def test_more_traffic_than_is_compared_is_said(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgfast.report.row_rules.MOST_COMPARED", 4)
+    calls = [(50000, port, f"203.0.113.{n}", "10.0.0.1") for n in range(3) for port in (80, 8443)]
+    frames = [frame for call in calls for frame in handshake(*call)]
+    first, second = rows(capsys, write_policy(tmp_path, POLICY), write_capture(tmp_path, *frames))
+    assert len(first["rules"]["added"]) == 3 and first["rules"]["left_out"] == []
+    assert len(second["rules"]["added"]) == 1
+    assert second["rules"]["left_out"] == ["the rest was not compared with the rules, as there is too much traffic"]
