@@ -67,7 +67,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--remove", metavar="DURATION",
-    help="With --policy and --to: the script also takes away what was not used, if the captures last at least this "
+    help="Like --keep, but take away the rules of --policy that no packet used, if the captures last at least this "
     "long (30d, 12h) and carry the answer. Otherwise nothing is written, and the exit status is 1.",
 )
 @click.option(
@@ -79,7 +79,7 @@ class _Prefixes(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--unanswered", is_flag=True,
-    help="With --from all or --keep: also unanswered connections, such as syslog, which is one-way.",
+    help="With --from all, --keep or --remove: also unanswered connections, such as syslog, which is one-way.",
 )
 @click.option(
     "-o",
@@ -158,7 +158,7 @@ def suggest(
 
     With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. It assumes
     that the policy of --policy is in force, and only differences are written: with --keep it only adds rules, and with
-    --remove it takes rules away, too.
+    --remove it takes away unused rules, too.
 
     \b
     Examples:
@@ -178,7 +178,7 @@ def suggest(
     if source == "allowed" and policy is None:
         raise click.UsageError("--from allowed needs --policy, which says what is allowed")
     _check_keep(policy, keep, remove, source, per, export)
-    if unanswered and policy is not None and source != "all" and not keep:
+    if unanswered and policy is not None and source != "all" and not keep and remove is None:
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
     from sgfast.system.output import is_standard_output
 
@@ -246,25 +246,24 @@ def _check_keep(
     policy: str | None, keep: bool, remove: str | None, source: str | None, per: str | None, export: Export | None
 ) -> None:
     """Raise UsageError for options that do not go together."""
-    if keep:
+    if keep or remove is not None:
+        option = "--keep" if remove is None else "--remove"
         if policy is None:
-            raise click.UsageError("--keep needs --policy, which is the policy to keep")
-        if remove is not None:
+            raise click.UsageError(f"{option} needs --policy, which is the policy to keep")
+        if keep and remove is not None:
             raise click.UsageError("--keep takes no rule away, and --remove does: leave one of them out")
         if source is not None:
-            raise click.UsageError("--keep is for the connections that --policy would break: leave out --from")
+            raise click.UsageError(f"{option} is for the connections that --policy would break: leave out --from")
         if per == "instance":
-            raise click.UsageError("--keep keeps the groups of --policy: leave out --per instance")
-    elif remove is not None:
-        if policy is None or export is None:
-            raise click.UsageError("--remove is for --policy with --to: it says when the script may take rules away")
-        from sgfast.replaying.time_window import parse_duration
+            raise click.UsageError(f"{option} keeps the groups of --policy: leave out --per instance")
+        if remove is not None:
+            from sgfast.replaying.time_window import parse_duration
 
-        parse_duration(remove, "--remove")
+            parse_duration(remove, "--remove")
     elif policy is not None and export is not None:
         raise click.UsageError(
             "--to with --policy needs --keep, with which the script only adds rules, or --remove DURATION (such as "
-            "30d), with which it also takes away what captures of at least that time did not use"
+            "30d), with which it also takes away the rules that captures of at least that time did not use"
         )
 
 

@@ -50,9 +50,12 @@ def parse_moment(text: str, option: str) -> Moment:
 
 
 def parse_duration(text: str, option: str) -> float:
-    """Parse a time like ``30d`` or ``1h30m`` as seconds. Raises ReadingError, naming ``option``."""
-    if _AFTER_FIRST.fullmatch(text) is None or not (moment := parse_moment(text, option)).ns:
-        raise ReadingError(f"{option}: must be a time like 30d or 12h, not {printable(text[:60])}")
+    """Parse a time with its unit, like ``30d`` or ``1h30m``, as seconds. Raises ReadingError, naming ``option``."""
+    has_unit = text[-1:].isalpha() and _AFTER_FIRST.fullmatch(text) is not None
+    if not has_unit or not (moment := parse_moment(text, option)).ns:
+        raise ReadingError(
+            f"{option}: must be a time with its unit (d, h, m or s), like 30d or 12h, not {printable(text[:60])}"
+        )
     return moment.ns / NANOSECONDS
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
-from sgfast.policy.model import GroupPeer, Rule
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
+from sgfast.policy.rule_text import rule_name
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
@@ -13,6 +14,7 @@ from sgfast.report.document import (
     REMINDER,
     Document,
     Item,
+    Items,
     Name,
     Paragraph,
     Section,
@@ -20,6 +22,7 @@ from sgfast.report.document import (
     capture_names,
     damage_items,
     more,
+    more_of,
     notes,
     warning_items,
 )
@@ -39,7 +42,7 @@ MOST_LEFT_OUT = 5
 def peer_name(rule: Rule) -> str:
     if rule.peer is None:
         return "0.0.0.0/0" if rule.ethertype == 4 else "::/0"
-    return rule.peer.name if isinstance(rule.peer, GroupPeer) else str(rule.peer)
+    return rule.peer.name if isinstance(rule.peer, GroupPeer | AddressGroupPeer) else str(rule.peer)
 
 
 def suggestion_document(
@@ -71,12 +74,21 @@ def suggestion_document(
             *evidence_blocks(found.evidence), Paragraph(check, "" if found.check.matches else "red"), *table,
             *more(words, len(by_rule)),
         ]),
+        *_removed_section(found, most),
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
             *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
             *warning_items(found.warnings, most), *damage_items(found.damaged), Item("Remember", REMINDER),
         ]),
     ]  # fmt: skip
+
+
+def _removed_section(found: Suggestion, most: int) -> list[Section]:
+    if not found.removed:
+        return []
+    items = [Item("", Name(rule_name(found.policy, each.rule, each.group))) for each in found.removed[:most]]
+    heading = f"Taken away: {plural(len(found.removed), 'rule')} that no packet used"
+    return [Section(heading, [Items(items), *more_of(len(found.removed), most, "rule")])]
 
 
 def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
@@ -88,11 +100,14 @@ def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, r
 
 def headline(found: Suggestion) -> str:
     """Summarise the suggestion in one sentence, without a full stop."""
-    if found.kept is not None:
-        words = f"Keeps {plural(found.kept, 'rule')}, and adds {grouped(len(found.rules)) if found.rules else 'none'}"
-        return headline_of(found.evidence, words, words)
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
     rules = len(suggested_by_rule(found))
+    if found.kept is not None:
+        kept = {found.policy.first_twin(rule).id for group in found.policy.security_groups for rule in group.rules}
+        words = f"Keeps {plural(len(kept) - rules, 'rule')}, {{}}adds {grouped(rules) if rules else 'none'}"
+        taken = f", and takes away {grouped(len(found.removed))} that no packet used" if found.removed else ""
+        words = words.format("" if taken else "and ") + taken
+        return headline_of(found.evidence, words, words)
     words = f"{plural(rules, 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
     return headline_of(found.evidence, words, words)
 
@@ -100,7 +115,7 @@ def headline(found: Suggestion) -> str:
 def claim_words(found: Suggestion) -> str:
     """Say how many of the connections the suggested policy allows."""
     check, is_kept = found.check, found.kept is not None
-    claimed = plural(check.claimed, "connection") + (" that would break" if is_kept else "")
+    claimed = plural(check.claimed, "connection") + (" that the added rules are for" if is_kept else "")
     others = "others that are denied today" if is_kept else "those left out"
     also = f", and {grouped(check.also_allowed)} of {others}" if check.also_allowed else ""
     return f"the suggested policy allows {grouped(check.allowed)} of {claimed}{also}"

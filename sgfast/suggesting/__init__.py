@@ -18,13 +18,14 @@ from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
+from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import Reading, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
-from sgfast.replaying.removal import DEFAULT_NEED, evidence_for_removal
+from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
 from sgfast.replaying.time_window import parse_duration
 from sgfast.suggesting.document import document
@@ -37,6 +38,7 @@ from sgfast.suggesting.instances import (
     starter,
 )
 from sgfast.suggesting.keeping import keep as keep_all
+from sgfast.suggesting.keeping import without_unused
 from sgfast.suggesting.observing import (
     Kind,
     Observer,
@@ -101,6 +103,8 @@ class Suggestion(Shown):
     evidence: Evidence = SOUND
     #: The number of rules of the given policy that are kept (``keep``); None: the policy has only suggested rules.
     kept: int | None = None
+    #: The rules of the given policy that are taken away (``remove``); of twins (SPEC 2.16) the first one.
+    removed: tuple[RuleInGroup, ...] = ()
 
     @property
     def is_reliable(self) -> bool:
@@ -110,7 +114,8 @@ class Suggestion(Shown):
     @property
     def cautions(self) -> list[str]:
         """Comments at the top of the policy on what the captures lack."""
-        return _cautions(self.evidence)
+        damage = [f"{self.damaged}: what follows was not read"] if self.damaged is not None else []
+        return [*damage, *_cautions(self.evidence)]
 
     def __repr__(self) -> str:
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
@@ -129,7 +134,7 @@ def suggest(
     allowed_only: bool | None = None,
     unanswered: bool = False,
     keep: bool = False,
-    remove: str | float | None = None,
+    remove: str | None = None,
     per: Literal["group", "instance"] = "group",
     limits: Limits | None = None,
     vpc: str | None = None,
@@ -147,15 +152,15 @@ def suggest(
     allow the connections that were answered, and with ``unanswered`` also those that were not.
     ``keep``: suggest ``policy``, whole and unchanged, with the fewest further rules that let through what it breaks:
     denied connections that were answered, and with ``unanswered`` also those that nobody answered.
-    ``remove``: the time, such as ``"30d"``, that captures must last before rules of ``policy`` that they do not use may
-    be taken away. ``evidence`` says so if they are shorter. The default is 7 days.
+    ``remove``: like ``keep``, and take away the rules of ``policy`` that no packet used. The value is the time, such as
+    ``"30d"``, that captures must last for that; ``evidence`` says so if they are shorter.
     ``per``: make rules for the groups that the instances are in, or give each instance a group of its own.
     ``limits``: how far rules may exceed the observed connections.
     ``accept_evidence``: codes of reasons to doubt the answer that do not count for its ``evidence`` (SPEC 10.27).
 
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
-    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` without a policy, or
-    with ``instances``, ``allowed_only``, ``remove`` or ``per="instance"``.
+    ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` or ``remove`` without
+    a policy, or with ``instances``, ``allowed_only`` or ``per="instance"``.
     """
     options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):
@@ -165,11 +170,11 @@ def suggest(
     captures = [captures] if isinstance(captures, str | os.PathLike) else captures
     if (stream := first_stream(captures)) is not None:
         raise ArgumentError(ONLY_FILES.format(stream))
-    if keep:
-        if policy is None or instances is not None or allowed_only is not None or remove is not None or per != "group":
-            raise ArgumentError("keep needs a policy, and goes without instances, allowed_only, remove and per")
-        return _with_all_kept(load(policy), captures, limits or Limits(), unanswered, options, progress)
-    needed = DEFAULT_NEED if remove is None else parse_duration(str(remove), "remove")
+    if keep or remove is not None:
+        if policy is None or instances is not None or allowed_only is not None or per != "group":
+            raise ArgumentError("keep and remove need a policy, and go without instances, allowed_only and per")
+        needed = None if remove is None else parse_duration(remove, "remove")
+        return _kept(load(policy), captures, limits or Limits(), unanswered, needed, options, progress)
     if allowed_only is None:
         allowed_only = policy is not None
     if allowed_only and policy is None:
@@ -198,7 +203,7 @@ def suggest(
     limits = limits or Limits()
     if target.settings.profile == "aws":
         limits = replace(limits, both_versions=True)
-    wanted, evidence = seen.wanted, evidence_for_removal(result, needed)
+    wanted, evidence = seen.wanted, evidence_for_removal(result)
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
     if seen.uncounted:
         left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=seen.uncounted)))
@@ -245,13 +250,20 @@ def suggest(
     )  # fmt: skip
 
 
-def _with_all_kept(
-    policy: Policy, captures: Sequence[str | os.PathLike[str]], limits: Limits, unanswered: bool,
+def _kept(
+    policy: Policy, captures: Sequence[str | os.PathLike[str]], limits: Limits, unanswered: bool, needed: float | None,
     options: ReplayOptions, progress: Progress | None,
 ) -> Suggestion:  # fmt: skip
-    """Suggest the policy with the rules that it lacks."""
+    """Suggest the policy with the rules that it lacks. ``needed``: also take away unused rules, and expect captures of
+    so many seconds.
+    """
     found = keep_all(policy, captures, limits, unanswered, options, progress)
     result, rules = found.result, found.missing.rules
+    removed: tuple[RuleInGroup, ...] = ()
+    evidence = result.evidence
+    if needed is not None:
+        evidence = evidence_for_removal(result, needed)
+        found, removed = without_unused(policy, found, captures, options, progress)
     warnings = list(result.warnings)
     most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
     made = replace(found.policy, quotas=_raised(policy, most_rules, warnings))
@@ -259,11 +271,12 @@ def _with_all_kept(
     if found.after.uncounted:
         left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=found.after.uncounted)))
     left_out.sort(key=lambda part: (-part.evidence.connections, part.reason))
-    kept = sum(len(group.rules) for group in policy.security_groups)
+    kept = sum(len(group.rules) for group in policy.security_groups) - len(removed)
+    less = f" without {count(len(removed), 'rule')} that no packet used" if removed else ", whole"
     allowed = sum(totals.connections for totals in found.claimed.values())
     comments = [
-        *_cautions(result.evidence),
-        f"{shown_origin(policy.origin)}, whole, and {count(len(rules), 'rule')} that sgfast added, with comments.",
+        *_cautions(evidence),
+        f"{shown_origin(policy.origin)}{less}, and {count(len(rules), 'rule')} that sgfast added, with comments.",
         f"They let through {count(allowed, 'connection')} that would break, of {count(result.packets, 'packet')} of "
         f"{', '.join(result.captures)}.",
         *_comments_on_the_rest(result, left_out),
@@ -272,7 +285,8 @@ def _with_all_kept(
     check = Check(allowed, max(0, allowed - found.still_broken), found.also_allowed, found.is_done)
     return Suggestion(
         parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
-        result.captures, result.left_out, result.damaged, warnings, result.evidence, kept,
+        result.captures, result.left_out, result.damaged, warnings, evidence, kept,
+        tuple(each for each in removed if policy.first_twin(each.rule) is each.rule),
     )  # fmt: skip
 
 

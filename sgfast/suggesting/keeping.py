@@ -1,12 +1,16 @@
-"""Add to a policy the fewest rules that let through what would break, and take nothing away (SPEC 10.15)."""
+"""Add to a policy the fewest rules that let through what would break, and take away what was not used if that is asked
+for (SPEC 10.15).
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sgfast.policy.loaded_policy import having
+from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
@@ -30,10 +34,13 @@ class Kept:
     #: The denied connections of the replays with the given policy and with the new one.
     before: BreakObserver
     after: BreakObserver
-    #: The result of the first replay.
+    #: The results of the first and of the last replay.
     result: ReplayResult
+    last: ReplayResult
     #: Whether nothing else breaks than what no rule mends.
     is_done: bool
+    #: Whether connections that nobody answered count as breaking.
+    unanswered: bool
 
     @property
     def left_out(self) -> dict[str, dict[Kind, TrafficTotals]]:
@@ -91,4 +98,35 @@ def keep(
     claimed = {kind: evidence for kind, evidence in wanted.items() if kind in mended}
     is_done = not broken and not mended & after.wanted.keys()
     assert before is not None
-    return Kept(made, missing, claimed, before, after, result, is_done)
+    return Kept(made, missing, claimed, before, after, result, replayed, is_done, unanswered)
+
+
+def without_unused(
+    policy: Policy, kept: Kept, captures: Sequence[str | os.PathLike[str]], options: ReplayOptions,
+    progress: Progress | None,
+) -> tuple[Kept, tuple[RuleInGroup, ...]]:  # fmt: skip
+    """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
+    2.16), and return them, too. ``is_done`` says whether the captures break no more than before.
+    """
+    used = {hits.rule.id for hits in kept.last.rules if hits.packets}
+    twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
+    unused = {
+        rule.id for group in kept.policy.security_groups for rule in group.rules
+        if rule.action == "allow" and rule.id in before
+        and rule.id not in used and not (rule.id in twins and twins[rule.id].id in used)
+    }  # fmt: skip
+    made = having(
+        kept.policy,
+        security_groups=tuple(
+            replace(group, rules=tuple(rule for rule in group.rules if rule.id not in unused))
+            for group in kept.policy.security_groups
+        ),
+    )
+    after = BreakObserver(kept.unanswered, policy.settings, ())
+    last = observe(made, captures, after, options, progress)
+    broken = {kind: totals.connections for kind, totals in after.wanted.items()}
+    is_same = broken == {kind: totals.connections for kind, totals in kept.after.wanted.items()}
+    removed = tuple(
+        RuleInGroup(group.name, rule) for group in policy.security_groups for rule in group.rules if rule.id in unused
+    )
+    return replace(kept, policy=made, last=last, is_done=kept.is_done and is_same), removed

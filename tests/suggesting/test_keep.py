@@ -225,6 +225,7 @@ def test_what_still_breaks_is_not_called_done(tmp_path: Path, monkeypatch: pytes
 
 # The command
 
+UNIT = "must be a time with its unit (d, h, m or s), like 30d or 12h, not "
 TODAY = ("suggest", SHOP[1], "--policy", PCAPS / "shop.proposed.yaml")
 
 
@@ -254,9 +255,10 @@ def test_policy_that_breaks_nothing_gets_no_rule(capsys: Capsys, tmp_path: Path)
         (["--keep", "--remove", "30d"], "--keep takes no rule away, and --remove does: leave one of them out"),
         (["--keep", "--from", "allowed"], "leave out --from"),
         (["--keep", "--per", "instance"], "leave out --per instance"),
-        (["--remove", "30d"], "--remove is for --policy with --to"),
-        (["--remove", "soon", "--to", "aws"], "--remove: must be a time like 30d or 12h, not soon"),
-        (["--remove", "0", "--to", "aws"], "--remove: must be a time like 30d or 12h, not 0"),
+        (["--remove", "30"], f"--remove: {UNIT}30"),
+        (["--remove", "soon", "--to", "aws"], f"--remove: {UNIT}soon"),
+        (["--remove", "0d", "--to", "aws"], f"--remove: {UNIT}0d"),
+        (["--remove", "30d", "--from", "all"], "--remove is for the connections that --policy would break"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(capsys: Capsys, options: list[str], said: str) -> None:
@@ -267,7 +269,7 @@ def test_options_that_make_no_sense_together_are_refused(capsys: Capsys, options
 def test_keep_needs_a_policy(capsys: Capsys) -> None:
     assert "--keep needs --policy" in command(capsys, "suggest", SHOP[1], "--keep").one_line()
     for more in ({}, {"policy": SHOP[0], "per": "instance"}, {"policy": SHOP[0], "allowed_only": False}):
-        with pytest.raises(ArgumentError, match="keep needs a policy, and goes without"):
+        with pytest.raises(ArgumentError, match="keep and remove need a policy, and go without"):
             suggest([SHOP[1]], keep=True, **more)  # type: ignore[arg-type]
 
 
@@ -283,6 +285,29 @@ def test_rules_are_only_taken_away_by_captures_of_the_time_that_is_named(capsys:
     for enough in (("--remove", "13s"), ("--remove", "30d", "--accept-evidence", "short-window")):
         script.write_text("as it was")
         done = command(capsys, *wanted, *enough)
-        assert done.status == 0 and "takes away 11 rules" in script.read_text()
+        assert done.status == 0 and "takes away 2 rules" in script.read_text()
+        assert "Keeps 8 rules, adds 11, and takes away 2 that no packet used" in done.out
     only = command(capsys, *wanted, "--keep")
     assert only.status == 0 and "# for AWS: adds 10 rules.\n" in script.read_text()
+
+
+def test_only_rules_that_nobody_used_are_taken_away_and_used_ones_stay_as_wide_as_they_were(tmp_path: Path) -> None:
+    """A used rule for all addresses is not narrowed to those that were seen, and no deny rule goes."""
+    document = """
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {id: https, direction: inbound, protocol: tcp, ports: 443, source: 0.0.0.0/0}
+      - {id: old, direction: inbound, protocol: tcp, ports: 8080, source: 0.0.0.0/0}
+      - {id: never, direction: inbound, protocol: tcp, ports: 23, action: deny, source: 0.0.0.0/0}
+      - {id: out, direction: outbound, protocol: all}
+instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]
+"""
+    capture = write_capture(tmp_path, *handshake(4000, 443, "198.51.100.7", "10.0.0.5"),
+                            *handshake(4001, 80, "198.51.100.7", "10.0.0.5"))  # fmt: skip
+    found = suggest(capture, policy=parse_policy(document), remove="1s", accept_evidence=["short-window"])
+    ids = [rule.id for rule in found.policy.security_groups[0].rules]
+    assert ids[:2] == ["https", "never"] and len(ids) == 3 and found.check.matches
+    assert [each.rule.id for each in found.removed] == ["old", "out"] and found.kept == 2
+    assert found.policy.security_groups[0].rules[0].peer is None

@@ -52,6 +52,10 @@ class JsonSuggestedRule(JsonTotals, _RuleHead):
     pass
 
 
+class JsonRemovedRule(_RuleHead):
+    """A rule of the given policy that is taken away."""
+
+
 class JsonSuggestedExample(JsonExample):
     packet: Annotated[None, "Not known for suggestions."]
 
@@ -85,8 +89,9 @@ class JsonReplayed(Answer):
 
 class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     captures: list[Printable]
-    rules: Annotated[list[JsonSuggestedRule], "With --keep, the added rules alone."]
-    kept: Annotated[Count | None, "With --keep, the number of rules of --policy, which are all there."]
+    rules: Annotated[list[JsonSuggestedRule], "With --keep or --remove, the added rules alone."]
+    kept: Annotated[Count | None, "With --keep or --remove, the number of rules of --policy that are still there."]
+    removed: Annotated[list[JsonRemovedRule], "With --remove, the rules of --policy that no packet used."]
     groups: Count
     instances: Count
     by: Annotated[Literal["group", "instance", "address", "service"], FOLDED_BY.format("left_out")]
@@ -106,6 +111,7 @@ def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = Non
     return JsonSuggestion.of(
         found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
         rules=[JsonSuggestedRule.of(each, group_id=groups[each.group].id) for each in found.rules],
+        removed=[JsonRemovedRule.of(each, group_id=groups[each.group].id) for each in found.removed],
         left_out=[_left_out_traffic(found, each, by, top or MOST_ROWS) for each in found.left_out],
     )  # fmt: skip
 
