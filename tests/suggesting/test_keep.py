@@ -232,7 +232,7 @@ TODAY = ("suggest", SHOP[1], "--policy", PCAPS / "shop.proposed.yaml")
 def test_report_has_the_added_rules_alone(capsys: Capsys) -> None:
     told = command(capsys, *TODAY, "--keep")
     assert told.status == 0 and told.out.startswith("Keeps 10 rules, and adds 11\n")
-    assert "allows 12 of 12 connections that would break" in " ".join(told.out.split())
+    assert "allows 12 of 12 connections that the added rules are for" in " ".join(told.out.split())
     assert "short-window" not in told.out and "Left out: 3 connections: refused" in told.out
     answer = valid("suggestion", json.loads(command(capsys, *TODAY, "--keep", "--json").out))
     assert (answer["kept"], len(answer["rules"]), answer["check"]["claimed"]) == (10, 11, 12)
