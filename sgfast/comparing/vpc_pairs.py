@@ -73,7 +73,7 @@ class VpcPairs:
         if vpc not in self._pairs:
             refuse_too_many(self._policies[0], 2 * len(self._pairs), engines=2)
             before, after = (
-                make_engine(policy, self._options, seen_from(policy, vpc), hash_key=self._hash_key)
+                make_engine(policy, self._options, _seen(policy, vpc), hash_key=self._hash_key)
                 for policy in self._policies
             )
             self._pairs[vpc] = Pair(before, after)
@@ -101,6 +101,11 @@ class VpcPairs:
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown()
+
+
+def _seen(policy: Policy, vpc: int) -> str | None:
+    """Return the VPC from which a policy sees the packets of a VPC. A policy that a replay would not map sees all."""
+    return seen_from(policy, vpc) if policy.is_mapped or policy.shares_addresses else None
 
 
 def _region(policy: Policy, vpc: Vpc) -> str:

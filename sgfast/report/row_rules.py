@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Network, Policy
+from sgfast.policy.profiles import PROFILES
+from sgfast.policy.templates import default_group
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.report.rollup import Rollup, RollupRow
 from sgfast.suggesting.document import rule_line
-from sgfast.suggesting.missing import missing_rules
-from sgfast.suggesting.observing import Kind, TrafficTotals
+from sgfast.suggesting.missing import Winners, missing_rules
+from sgfast.suggesting.observing import Kind, TrafficTotals, cannot_be_named
 
 #: The most kinds of traffic that are compared with rules for all rows together, the largest kinds of each row first:
 #: half a second.
 MOST_COMPARED = 20_000
 TOO_MUCH = "the rest was not compared with the rules, as there is too much traffic"
 NOT_KNOWN = "no rule, as the address or the instance is not known"
+NOT_ITS_ADDRESS = "the receiver may lack a rule for the sender's address, which sgfast suggest --keep finds"
+NO_DEFAULT = "the document has no group default (SPEC 8.1), and sgfast suggest --keep writes it whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class RuleFinder:
     def __init__(self, policy: Policy, rollup: Rollup) -> None:
         self._policy, self._rollup = policy, rollup
         self._left = MOST_COMPARED
+        self._winners = Winners(policy)
+        self._first_port = PROFILES[policy.settings.profile].first_port
 
     def of(self, row: RollupRow) -> RowRules:
         rows = self._rollup.kinds.rows[row.places]
@@ -44,20 +50,30 @@ class RuleFinder:
         rows = rows[: self._left]
         self._left -= len(rows)
         kinds: dict[Kind, TrafficTotals] = {}
+        #: Addresses that stand for those of instances with several. Only rules that name no address fit all of these.
+        uncertain: set[Network] = set()
         for each in rows:
-            kind = self._kind(each)
-            if kind is None:
-                unknown.add(NOT_KNOWN)
+            kind = self._kind(each, uncertain)
+            why = NOT_KNOWN if kind is None else cannot_be_named(kind, self._first_port)
+            if kind is None or why is not None:
+                unknown.add(why or NOT_KNOWN)
             else:
                 kinds.setdefault(kind, TrafficTotals()).add(TrafficTotals(int(each["broken"])))
-        missing = missing_rules(self._policy, kinds)
-        return RowRules(
-            tuple((each.group, rule_line(each.rule)) for each in missing.rules),
-            tuple(sorted(unknown.union(missing.left_out))),
-        )
+        missing = missing_rules(self._policy, kinds, winners=self._winners)
+        added = []
+        for found in missing.rules:
+            if found.rule.direction == "inbound" and found.rule.peer in uncertain:
+                unknown.add(NOT_ITS_ADDRESS)
+            elif self._policy.group_by_name[found.group].rules == default_group().rules:
+                unknown.add(NO_DEFAULT)
+            else:
+                added.append((found.group, rule_line(found.rule, self._policy)))
+        return RowRules(tuple(added), tuple(sorted(unknown.union(missing.left_out))))
 
-    def _kind(self, row: Any) -> Kind | None:
-        """Return the kind of connections of a row; None if its ends or the policy's instance are not known."""
+    def _kind(self, row: Any, uncertain: set[Network]) -> Kind | None:
+        """Return the kind of connections of a row; None if its ends or the policy's instance are not known. Adds the
+        sender's address to ``uncertain`` if the sender has others.
+        """
         if not row["family"] or row["instance"] < 0:
             return None
         service, (address, owner) = service_of(self._rollup.kinds, row), peer_of(self._rollup.kinds, row)
@@ -65,11 +81,13 @@ class RuleFinder:
         if service.instance not in instances or not (owner is None or owner in instances):
             return None
         peer = ip_address(address)
-        # The instance's own address is not counted. It only matters for a rule of the other end that names addresses.
+        # The instance's own address is not counted. It only matters for a rule of the receiver that names addresses.
         networks = [each for each in instances[service.instance].addresses if each.version == peer.version]
         if not networks:        # a change added the address
             return None
         local = networks[0].network_address.packed
+        if len(networks) > 1 or networks[0].prefixlen < networks[0].max_prefixlen:
+            uncertain.add(ip_network(local))
         port = service.port if service.icmp_type is None else service.icmp_type
         rest = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
         # A packet that the receiver's filter denied has passed the sender's, so the sender needs no rule.

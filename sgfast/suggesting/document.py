@@ -65,7 +65,7 @@ def document(
         for rule in group.rules:
             if rule.id in evidence:
                 lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
-            lines.append(f"      - {rule_line(rule, with_id=with_ids)}")
+            lines.append(f"      - {rule_line(rule, policy, with_id=with_ids)}")
     lines.append("instances:" if policy.instances else "instances: []")
     several = len(policy.vpcs) > 1
     lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
@@ -108,8 +108,8 @@ def short(network: Network) -> str:
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
-def rule_line(rule: Rule, *, with_id: bool = False) -> str:
-    """Return a rule of a group as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
+def rule_line(rule: Rule, policy: Policy, *, with_id: bool = False) -> str:
+    """Return a rule of a group of the policy as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
     parts = [f"id: {quoted(rule.id)}"] if with_id else []
     parts.append(f"direction: {rule.direction}")
     if rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer):
@@ -125,9 +125,10 @@ def rule_line(rule: Rule, *, with_id: bool = False) -> str:
         parts.append(f"icmp_code: {rule.icmp_code}")
     peer = "source" if rule.direction == "inbound" else "destination"
     if isinstance(rule.peer, GroupPeer):
-        # A mapping is written if the group's name could be mistaken for an address.
+        # A mapping is written if the name could be mistaken for an address, or for that of an address group.
         name = rule.peer.name
-        parts.append(f"{peer}: {quoted(name)}" if name[0].isalpha() else f"{peer}: {{group: {quoted(name)}}}")
+        is_clear = name[0].isalpha() and name not in policy.address_group_by_name
+        parts.append(f"{peer}: {quoted(name)}" if is_clear else f"{peer}: {{group: {quoted(name)}}}")
     elif isinstance(rule.peer, AddressGroupPeer):
         parts.append(f"{peer}: {{address_group: {quoted(rule.peer.name)}}}")
     elif rule.peer is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from sgfast.policy.loaded_policy import having
-from sgfast.policy.matching import End, Packet, RuleInGroup, misfit_fields, precedence, rules_of
-from sgfast.policy.model import ICMP, ICMPV6, Direction, Policy, Rule
+from sgfast.policy.matching import End, Packet, RuleInGroup, groups_of, misfit_fields, precedence, rules_of
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Network, Policy, Rule
 from sgfast.policy.templates import next_rule_id
 from sgfast.suggesting.observing import Kind, TrafficTotals
 from sgfast.suggesting.rules import Limits, Need, SuggestedRule, needs_of, suggest_rules
@@ -43,11 +43,14 @@ class Missing:
         )
 
 
-def missing_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits | None = None) -> Missing:
+def missing_rules(
+    policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits | None = None, winners: Winners | None = None
+) -> Missing:
     """Return the fewest rules that ``policy`` lacks to let connections of these kinds through.
 
     ``kinds``: connections that the policy denies, with their evidence, which the rules get. The instances of a kind are
-    those of the policy. ``limits``: how far rules may exceed these connections.
+    those of the policy. ``limits``: how far rules may exceed these connections. ``winners``: what an earlier call found
+    out about the same policy.
 
     Only an end without a matching rule gets one: the sender, the receiver, or both. An added rule never overrules a
     deny rule, because it has the priority of the policy's last deny rule, where denials come first (SPEC 4.10). A kind
@@ -56,7 +59,7 @@ def missing_rules(policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: L
     limits = limits or Limits()
     if policy.settings.profile == "aws":
         limits = replace(limits, both_versions=True)
-    winners = _Winners(policy)
+    winners = winners or Winners(policy)
     left_out: defaultdict[str, dict[Kind, TrafficTotals]] = defaultdict(dict)
     needs: dict[Kind, list[Need]] = {}
     for kind, evidence in kinds.items():
@@ -88,13 +91,12 @@ def _for_policy(policy: Policy, rules: Iterable[SuggestedRule]) -> Iterable[Sugg
         yield replace(each, rule=replace(each.rule, id=rule_id, priority=priority))
 
 
-class _Winners:
+class Winners:
     """Find the rule that wins for one end of a connection (SPEC 4.10)."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        #: The rules that match the service of a packet, in order of precedence, by groups, direction and service.
-        self._known: dict[tuple[tuple[str, ...], Direction, Packet], list[RuleInGroup]] = {}
+        self._known: dict[tuple[tuple[str, ...], Direction, Packet], _ByPeer] = {}
 
     def are_connected(self, kind: Kind) -> bool:
         """Return whether packets may pass between the VPCs of both ends."""
@@ -116,8 +118,46 @@ class _Winners:
                 each for each in rules_of(self._policy, here, need.service.direction)
                 if {*misfit_fields(self._policy, each.rule, here, peer, packet)} <= {"source", "destination"}
             ]  # fmt: skip
-            self._known[key] = sorted(fitting, key=lambda each: precedence(each.rule))
-        for each in self._known[key]:
+            self._known[key] = _ByPeer(self._policy, sorted(fitting, key=lambda each: precedence(each.rule)))
+        for each in self._known[key].near(peer):
             if not any(misfit_fields(self._policy, each.rule, here, peer, packet)):
                 return each.rule
         return None
+
+
+class _ByPeer:
+    """Rules that match a service, by their peers. Many connections differ in their peer only."""
+
+    def __init__(self, policy: Policy, rules: Sequence[RuleInGroup]) -> None:
+        """``rules``: in order of precedence."""
+        self._policy, self._rules = policy, rules
+        self._any: list[int] = []
+        self._named: defaultdict[str, list[int]] = defaultdict(list)
+        #: By the number of host bits: the places of rules by the bits of their prefix.
+        self._prefixes: defaultdict[int, defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for place, each in enumerate(rules):
+            match each.rule.peer:
+                case None:
+                    self._any.append(place)
+                case GroupPeer(name):
+                    self._named[name].append(place)
+                case AddressGroupPeer(name):
+                    for network in policy.address_group_by_name[name].addresses:
+                        self._add(network, place)
+                case network:
+                    self._add(network, place)
+
+    def _add(self, network: Network, place: int) -> None:
+        host_bits = network.max_prefixlen - network.prefixlen
+        self._prefixes[host_bits][int(network.network_address) >> host_bits].append(place)
+
+    def near(self, peer: End) -> Iterator[RuleInGroup]:
+        """Yield the rules that may match a peer, in order of precedence."""
+        number = int(peer.address)
+        places = [*self._any]
+        if peer.instance is not None and self._named:
+            for group in groups_of(self._policy, peer.instance, ip_network(peer.address.packed)):
+                places += self._named.get(group, ())
+        for host_bits, by_bits in self._prefixes.items():
+            places += by_bits.get(number >> host_bits, ())
+        yield from (self._rules[place] for place in sorted(places))

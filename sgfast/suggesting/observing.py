@@ -131,7 +131,7 @@ def allowed_ones(verdict: int, reason: int, answer: int) -> str | None:
     return f"denied by the policy: {REASONS[reason]}" if verdict == _DENY else None
 
 
-def _cannot_be_named(kind: Kind, first_port: int) -> str | None:
+def cannot_be_named(kind: Kind, first_port: int) -> str | None:
     """Return why only a rule for all protocols or ports would match; None if a narrower rule would."""
     if kind.protocol == (ICMPV6 if kind.family == 4 else ICMP):
         return "ICMP of the other IP version, which no rule can name"
@@ -228,7 +228,7 @@ class Observer:
     def _take(self, row: Any, evidence: TrafficTotals) -> None:
         kind = self._kind_of(row)
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
-        why = why or _cannot_be_named(kind, self._first_port)
+        why = why or cannot_be_named(kind, self._first_port)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
         known = kinds.get(kind)
         if known is not None:

@@ -169,3 +169,18 @@ def test_an_instance_of_another_vpc_is_doubted_where_addresses_name_the_vpc(tmp_
     (reason,) = replay(policy, capture).evidence.reasons
     assert reason.code == "other-vpc" and reason.packets == 1
     assert reason.sentence.startswith("10.2.2.1 is instance c-db of VPC c, which is not peered with a")
+
+
+def test_a_comparison_judges_a_policy_without_shared_addresses_as_a_replay_does(tmp_path: Path, capsys: Capsys) -> None:
+    """Only NEW shares addresses: b-db gets a second one, which a-web has. OLD sees both VPCs, as in its own replay."""
+    new = UNMARKED[DOCUMENT].partition("instances:")[0] + """instances:
+  - {name: a-web, vpc: a, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: c-db, vpc: c, addresses: [10.2.2.1, 10.0.0.5], security_groups: [web]}
+"""
+    (tmp_path / "old.yaml").write_text(new.replace("[10.2.2.1, 10.0.0.5]", "[10.2.2.1]"))
+    capture = write_capture(tmp_path, *handshake(50000, 80, "10.0.0.5", "10.2.2.1"))
+    assert replay(str(tmp_path / "old.yaml"), capture).reasons["vpc-isolated"] == 1
+    run = sgfast(capsys, "diff", tmp_path / "old.yaml", write_policy(tmp_path, new), capture, "--json")
+    assert {(row["old"], row["new"]): row["packets"] for row in json.loads(run.out)["verdicts"]} == {
+        ("deny", "local"): 1, ("moot", "local"): 2
+    }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command import PCAPS, handshake, sgfast, valid, write_capture, write_policy
+from frames import Layer, ethernet, ipv4
 
 from sgfast import replay
 from sgfast.loading import load_policy, parse_policy
@@ -139,3 +140,49 @@ def test_more_traffic_than_is_compared_is_said(
     assert len(first["rules"]["added"]) == 3 and first["rules"]["left_out"] == []
     assert len(second["rules"]["added"]) == 1
     assert second["rules"]["left_out"] == ["the rest was not compared with the rules, as there is too much traffic"]
+
+
+REGIONS = """
+version: 1
+vpcs: [{name: one, region: eu}, {name: two, region: us}]
+peerings: [[one, two]]
+security_groups: [{name: app, rules: []}, {name: db, rules: []}]
+instances:
+  - {name: app-1, vpc: one, addresses: [10.0.1.4, 10.0.1.7], security_groups: [app]}
+  - {name: db-1, vpc: two, addresses: [10.9.0.5], security_groups: [db]}
+"""
+
+
+def test_a_rule_for_another_address_of_the_sender_is_not_shown(capsys: Capsys, tmp_path: Path) -> None:
+    """Between regions no group can be the peer, and a row does not know which address of an instance sent."""
+    capture = write_capture(tmp_path, *handshake(50000, 5432, "10.0.1.7", "10.9.0.5"))
+    (row,) = rows(capsys, write_policy(tmp_path, REGIONS), capture)
+    assert [each["group"] for each in row["rules"]["added"]] == ["app"]
+    assert row["rules"]["left_out"] == [
+        "the receiver may lack a rule for the sender's address, which sgfast suggest --keep finds"
+    ]
+
+
+def test_no_line_is_shown_that_a_policy_cannot_have(capsys: Capsys, tmp_path: Path) -> None:
+    echo = ethernet(ipv4(CLIENT, "10.0.0.1", Layer(bytes([128, 0]) + bytes(6), 58)))
+    answer = ethernet(ipv4("10.0.0.1", CLIENT, Layer(bytes([129, 0]) + bytes(6), 58)))
+    capture = write_capture(tmp_path, *handshake(50000, 0, CLIENT, "10.0.0.1"), echo, answer)
+    found = rows(capsys, write_policy(tmp_path, POLICY), capture)
+    assert found and all(row["rules"]["added"] == [] and row["rules"]["left_out"] for row in found)
+
+
+def test_a_group_that_has_the_name_of_an_address_group_is_called_a_group(capsys: Capsys, tmp_path: Path) -> None:
+    document = POLICY.replace("security_groups:\n", "address_groups: [{name: web, addresses: [192.0.2.0/24]}]\n"
+                              "security_groups:\n", 1)  # fmt: skip
+    capture = write_capture(tmp_path, *handshake(50000, 5432, "10.0.0.1", "10.0.1.1"))
+    (row,) = rows(capsys, write_policy(tmp_path, document), capture)
+    assert "source: {group: web}}" in row["rules"]["added"][1]["rule"]
+    assert not broken(pasted(document, row["rules"]["added"]), capture)
+
+
+def test_a_line_is_not_shown_for_a_group_that_the_document_does_not_have(capsys: Capsys, tmp_path: Path) -> None:
+    """Pasted into a new group, it would be the only rule of the group that 8.1 makes."""
+    document = "version: 1\nsecurity_groups: []\ninstances: [{name: lone, addresses: [10.0.0.1]}]\n"
+    capture = write_capture(tmp_path, *handshake(50000, 443, CLIENT, "10.0.0.1"))
+    (row,) = rows(capsys, write_policy(tmp_path, document), capture)
+    assert row["rules"]["added"] == [] and "has no group default" in row["rules"]["left_out"][0]

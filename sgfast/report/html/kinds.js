@@ -295,7 +295,7 @@ class KindsTable extends Chosen {
     parts.push(...this.ruleLines("Nearest rule", this.near(entries)));
     if (this.key === "broken") {
       const lacks = this.data.kinds.lacks[entries[0].kind];
-      if (lacks >= 0) parts.push(element("p", {}, "Rules that would let this through:"), element("pre", {}, this.data.lacking[lacks]));
+      if (lacks >= 0) parts.push(element("p", {}, "Rules that would let the whole row through:"), element("pre", {}, this.data.lacking[lacks]));
       const attempts = entries.reduce((sum, { kind }) => sum + this.data.kinds.attempts[kind], 0);
       const denied = `${plural(this.sums.packets[row], "packet")}, ${bytes(this.sums.bytes[row])}`;
       parts.push(element("p", {}, `Denied: ${plural(attempts, "attempt")} to open a connection, ${denied}.`));
