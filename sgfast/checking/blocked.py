@@ -5,7 +5,7 @@ from __future__ import annotations
 from sgfast.checking.codes import LISTED, NO_INBOUND, NO_OUTBOUND, Finding, listed
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.policy.model import Direction
+from sgfast.policy.model import Direction, called
 
 _CODES: tuple[tuple[Direction, str, str], ...] = (
     ("inbound", NO_INBOUND, "lets anything in"), ("outbound", NO_OUTBOUND, "lets anything out"),
@@ -30,7 +30,9 @@ def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
             if names:
                 groups = [index.policy.security_groups[g].name for g in context.groups]
                 noun = "group" if len(groups) == 1 else "groups"
-                message = f"{listed(names)}: no rule of the {noun} {listed(groups)} {effect}"
+                of_instances = [called(index.policy.instance_by_name[name]) for name in names]
+                of_groups = [called(index.policy.group_by_name[name]) for name in groups]
+                message = f"{listed(of_instances)}: no rule of the {noun} {listed(of_groups)} {effect}"
                 found.append(
                     Finding(
                         code, message, group=groups[0], instances=tuple(names[:LISTED]), instance_count=len(names)

@@ -34,7 +34,7 @@ from sgfast.checking.codes import LISTED, REDUNDANT, SHADOWED, WIDER, Finding, l
 from sgfast.checking.policy_index import NOT_ONE, Budget, Context, PolicyIndex
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Rule
 from sgfast.policy.ranges import union
-from sgfast.policy.rule_text import rule_text
+from sgfast.policy.rule_text import rule_name, rule_text
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).
@@ -370,7 +370,10 @@ class Coverage:
         return (standing.is_useless or meets_nobody) and not is_reported
 
     def _called(self, key: RuleKey) -> str:
-        return f"{self.rule(key).id} ({rule_text(self.rule(key), self.index.policy)})"
+        policy, rule = self.index.policy, self.rule(key)
+        name = rule_name(policy, rule, self._groups[key[0]].name)
+        # Any other name than the id has the rule's words in it.
+        return f"{name} ({rule_text(rule, policy)})" if name == rule.id else name
 
     def _useless(self, key: RuleKey, standing: _Standing) -> Finding:
         group, rule = self._groups[key[0]].name, self.rule(key)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sgfast.algebra.addresses import ANYWHERE, addresses_of
 from sgfast.checking.codes import EXPOSED, Finding
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Rule, SecurityGroup
+from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
 
@@ -50,7 +50,7 @@ def exposed(index: PolicyIndex) -> list[Finding]:
     for n, (group, rules) in enumerate(zip(index.policy.security_groups, wide, strict=True)):
         for rule in rules:
             if rule.action == "allow":
-                found += _exposed_by(group, rule, denying[n], [denying[other] for other in beside[n]])
+                found += _exposed_by(index.policy, group, rule, denying[n], [denying[other] for other in beside[n]])
     return found
 
 
@@ -66,7 +66,7 @@ def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[
 
 
 def _exposed_by(
-    group: SecurityGroup, rule: Rule, denying: list[Rule], beside: Iterable[list[Rule]]
+    policy: Policy, group: SecurityGroup, rule: Rule, denying: list[Rule], beside: Iterable[list[Rule]]
 ) -> list[Finding]:
     before = [
         each for rules in (denying, *beside) for each in rules
@@ -81,7 +81,7 @@ def _exposed_by(
         return []
     names = [f"{protocol_name(protocol)}/{port} ({SENSITIVE[protocol, port]})" for protocol, port in ports]
     more = f" and {len(names) - _LISTED_PORTS} more such ports" if len(names) > _LISTED_PORTS else ""
-    message = f"{rule_text(rule)} opens {', '.join(names[:_LISTED_PORTS])}{more} to everyone"
+    message = f"{rule_text(rule, policy)} opens {', '.join(names[:_LISTED_PORTS])}{more} to everyone"
     return [Finding(EXPOSED, message, group=group.name, rule=rule.id)]
 
 

@@ -22,6 +22,7 @@ from sgfast.policy.model import (
     Peer,
     Rule,
     SecurityGroup,
+    called,
 )
 from sgfast.policy.ranges import ALL_PORTS, Range, Ranges, lowest, union
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
@@ -129,10 +130,12 @@ def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Find
         if new:
             names = [name for names in by_context for name in names]
             other, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
+            policy = index.policy
+            instances = [called(policy.instance_by_name[name]) for name in names]
             lacking = listed([_service_text(each) for each in new])
             message = (
-                f"{rule_text(rule)}: no {rule.direction} rule is about {lacking} over {other}, though {listed(names)} "
-                f"{verb} {other} addresses"
+                f"{rule_text(rule, policy)}: no {rule.direction} rule is about {lacking} over {other}, "
+                f"though {listed(instances)} {verb} {other} addresses"
             )
             yield Finding(
                 ONE_VERSION, message, group=group.name, rule=rule.id, instances=tuple(names[:LISTED]),

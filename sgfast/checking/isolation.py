@@ -13,7 +13,7 @@ from itertools import combinations, islice
 from sgfast.algebra.addresses import named_networks
 from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
 from sgfast.checking.policy_index import Budget, PolicyIndex
-from sgfast.policy.model import GroupPeer, Network, Rule
+from sgfast.policy.model import GroupPeer, Network, Rule, called
 
 #: The most rules checked against members, for all groups together; each takes a few microseconds.
 MAX_LOOKS = 500_000
@@ -53,14 +53,15 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
 
 def _isolated(index: PolicyIndex, members: list[int]) -> str:
     """Return a message on the VPCs or regions that separate members; empty if there are none (SPEC 7.2, 4.11)."""
-    policy = index.policy
+    policy, vpc_of = index.policy, index.policy.vpc_by_name
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
-    apart = [f"{a} and {b}" for a, b in pairs if not policy.connected(a, b)]
+    apart = [f"{called(vpc_of[a])} and {called(vpc_of[b])}" for a, b in pairs if not policy.connected(a, b)]
     if apart:
         return f"its members are in VPCs that are not peered: {listed(apart)}"
-    regions = policy.vpc_by_name
-    foreign = [f"{a} and {b}" for a, b in pairs if regions[a].region != regions[b].region]
+    foreign = [
+        f"{called(vpc_of[a])} and {called(vpc_of[b])}" for a, b in pairs if vpc_of[a].region != vpc_of[b].region
+    ]
     if foreign:
         return f"its members are in VPCs of different regions, which group references do not cross: {listed(foreign)}"
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgfast.checking.codes import WIDE_MEMBER, Finding, listed
 from sgfast.checking.policy_index import Budget, PolicyIndex
-from sgfast.policy.model import Network
+from sgfast.policy.model import Network, called
 from sgfast.policy.networks import network_key
 
 #: The most pairs of a prefix and a prefix within it. Each pair takes a few microseconds and a hundred bytes.
@@ -39,16 +39,16 @@ def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
                 names = made.setdefault((holder.name, network_key(around)), (around, {}, set()))
                 names[1][instance.name] = None
                 names[2].update(groups)
-    found = [
-        Finding(
-            WIDE_MEMBER,
-            f"its prefix {around} contains addresses of {len(names):,} other "
-            f"{'instance' if len(names) == 1 else 'instances'} ({listed(list(names))}), so rules that name "
-            f"{listed(sorted(groups))} match {'it' if len(names) == 1 else 'them'}, too",
-            instances=(holder,), instance_count=1,
+    found = []
+    for (holder_name, _), (within, others, member_of) in made.items():
+        instances = listed([called(policy.instance_by_name[name]) for name in others])
+        named = listed([called(policy.group_by_name[name]) for name in sorted(member_of)])
+        noun, pronoun = ("instance", "it") if len(others) == 1 else ("instances", "them")
+        message = (
+            f"its prefix {within} contains addresses of {len(others):,} other {noun} ({instances}), so rules that name "
+            f"{named} match {pronoun}, too"
         )
-        for (holder, _), (around, names, groups) in made.items()
-    ]  # fmt: skip
+        found.append(Finding(WIDE_MEMBER, message, instances=(holder_name,), instance_count=1))
     return found, skipped
 
 

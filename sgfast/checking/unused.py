@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule
-from sgfast.policy.rule_text import rule_text
+from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
+from sgfast.policy.rule_text import rule_name, rule_text
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
@@ -24,7 +24,8 @@ def unused(index: PolicyIndex) -> list[Finding]:
     for group in policy.security_groups:
         for rule in group.rules:
             if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.peer != GroupPeer(group.name):
-                naming[type(rule.peer), rule.peer.name][policy.first_twin(rule).id] = None
+                first = policy.first_twin(rule)
+                naming[type(rule.peer), rule.peer.name][rule_name(policy, first, group.name)] = None
     found = []
     for group in policy.security_groups:
         if not index.members[group.name] and group.name != DEFAULT_GROUP:
@@ -73,15 +74,15 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
     if any(index.is_nobody(each, vpc) is False for each in (rule, twin) for vpc in vpcs):
         return "that is the instance itself, and what it sends to itself meets no rule"
     if isinstance(rule.peer, AddressGroupPeer):
-        return f"{rule.peer.name} has no {word}address"
+        return f"{called(index.policy.address_group_by_name[rule.peer.name])} has no {word}address"
     assert isinstance(rule.peer, GroupPeer)
-    members = index.members[rule.peer.name]
+    members, peer = index.members[rule.peer.name], called(index.policy.group_by_name[rule.peer.name])
     if not members:
-        return f"no instance is in {rule.peer.name}"
+        return f"no instance is in {peer}"
     instances = index.policy.instances
     if not any(network.version in versions for n in members for network in instances[n].addresses):
-        return f"no instance in {rule.peer.name} has an {word}address"
-    return f"the instances in {rule.peer.name} are in VPCs that are not peered with the rule's VPC, or in other regions"
+        return f"no instance in {peer} has an {word}address"
+    return f"the instances in {peer} are in VPCs that are not peered with the rule's VPC, or in other regions"
 
 
 def never_hit(result: ReplayResult) -> list[Finding]:

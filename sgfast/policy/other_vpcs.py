@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from sgfast.policy.matching import Address
-from sgfast.policy.model import Instance, Policy
+from sgfast.policy.model import Instance, Policy, called
 from sgfast.policy.ranges import covers
 
 #: The limit for the owners of an address that a text names.
@@ -39,18 +39,19 @@ def owners_anywhere(policy: Policy, address: Address) -> list[Instance]:
     ]  # fmt: skip
 
 
-def owners_text(owners: list[Instance]) -> str:
+def owners_text(policy: Policy, owners: list[Instance]) -> str:
     """Write the owners for a sentence: ``dev-1's in VPC dev, which is not peered``."""
-    texts = [f"{owner.name}'s in VPC {owner.vpc}" for owner in owners[:_LISTED_OWNERS]]
+    texts = [f"{called(owner)}'s in VPC {called(policy.vpc_by_name[owner.vpc])}" for owner in owners[:_LISTED_OWNERS]]
     if len(owners) > _LISTED_OWNERS:
         texts.append(f"that of {len(owners) - _LISTED_OWNERS:,} more")
     *others, last = texts
     return f"{', '.join(others)} and {last}, which are not peered" if others else f"{last}, which is not peered"
 
 
-def elsewhere_text(vpc: str, address: Address, owners: list[Instance]) -> str:
+def elsewhere_text(policy: Policy, vpc: str, address: Address, owners: list[Instance]) -> str:
     """Explain why none of these owners counts for an address: a clause without a capital letter and a full stop."""
     return (
-        f"no instance that VPC {vpc} sees has {address}: it is {owners_text(owners)}; it is judged as an address that "
-        f"no instance owns, and nobody can tell whether it is one (write {owners[0].name} to ask about the instance)"
+        f"no instance that VPC {called(policy.vpc_by_name[vpc])} sees has {address}: it is "
+        f"{owners_text(policy, owners)}; it is judged as an address that no instance owns, and nobody can tell "
+        f"whether it is one (write {owners[0].name} to ask about the instance)"
     )

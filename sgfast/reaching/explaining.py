@@ -32,10 +32,11 @@ from sgfast.policy.model import (
     Network,
     Policy,
     Rule,
+    called,
 )
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
-from sgfast.policy.rule_text import peer_text, ports_text, protocol_text
+from sgfast.policy.rule_text import peer_text, ports_text, protocol_text, rule_name
 from sgfast.reaching.home_vpc import engine_about, home_vpc
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
@@ -185,7 +186,7 @@ def explain(
     for machine in assumed:
         if machine not in (src.instance, dst.instance):
             raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
-        groups = ", ".join(machine.security_groups)
+        groups = ", ".join(_groups_called(policy, machine.security_groups))
         choices.append(f"{machine.name} is assumed: a machine as if in {groups}, which the policy does not have.")
     version = src.address.version
     if number == ICMP and version == 6:
@@ -219,7 +220,7 @@ def explain_opener(
     warnings, reasons = [], []
     for end in (src, dst):
         if owners := _elsewhere(policy, vpc, end):
-            text = elsewhere_text(vpc, end.address, owners)
+            text = elsewhere_text(policy, vpc, end.address, owners)
             warnings.append(f"{text[0].upper()}{text[1:]}.")
             if verdict.verdict == "allow":
                 command = f"write {owners[0].name}, or --accept-evidence other-vpc if {end.address} is outside"
@@ -287,33 +288,49 @@ def sentence(explained: Explained) -> str:
 
 def _called(explained: Explained, end: End) -> str:
     if end.instance is not None:
-        return f"{end.address} ({end.instance.name})"
-    owners = _elsewhere(explained.policy, explained.vpc, end)
-    return f"{end.address} (no instance in VPC {explained.vpc}; {owners_text(owners)})" if owners else str(end.address)
+        return f"{end.address} ({called(end.instance)})"
+    policy, vpc = explained.policy, explained.vpc
+    owners = _elsewhere(policy, vpc, end)
+    if not owners:
+        return str(end.address)
+    return f"{end.address} (no instance in VPC {_vpc_called(policy, vpc)}; {owners_text(policy, owners)})"
+
+
+def _vpc_called(policy: Policy, vpc: str) -> str:
+    return called(policy.vpc_by_name[vpc])
+
+
+def _groups_called(policy: Policy, names: Sequence[str]) -> list[str]:
+    return [called(policy.group_by_name[name]) for name in names]
+
+
+def _rule_called(policy: Policy, found: RuleInGroup | NearMiss) -> str:
+    return rule_name(policy, policy.first_twin(found.rule), found.group)
 
 
 def _decision(explained: Explained) -> str:
     sides = [side for side in (explained.egress, explained.ingress) if side is not None]
-    called = explained.policy.first_twin
+    policy = explained.policy
     if explained.verdict not in ("allow", "deny", "cannot-tell") or explained.note:
         return f"{_VERDICTS.get(explained.verdict, explained.verdict)}: {explained.note}"
     if explained.verdict in ("allow", "cannot-tell"):
-        rules = [called(side.winner.rule).id for side in sides if side.winner is not None]
+        rules = [_rule_called(policy, side.winner) for side in sides if side.winner is not None]
         allowed = f"allowed by {' and '.join(rules)}" if rules else "allowed without a rule"
         if explained.allowed:
             return allowed
         for end in (explained.source, explained.destination):
-            if owners := _elsewhere(explained.policy, explained.vpc, end):
-                return f"{allowed}, but denied if {end.address} is {owners[0].name}: nobody can tell which"
+            if owners := _elsewhere(policy, explained.vpc, end):
+                return f"{allowed}, but denied if {end.address} is {called(owners[0])}: nobody can tell which"
     side = next(side for side in sides if side.verdict == "deny")
     if side.winner is not None:
-        return f"denied by {side.winner.rule.id}"
+        return f"denied by {_rule_called(policy, side.winner)}"
     if not side.nearest:
-        return f"denied: no {side.direction} rule of {side.instance.name} allows anything"
+        return f"denied: no {side.direction} rule of {called(side.instance)} allows anything"
     nearest = side.nearest[0]
     *others, last = (misfit.field for misfit in nearest.misfits)
     return (
-        f"denied: no {side.direction} rule of {side.instance.name} matches; the nearest is {called(nearest.rule).id}, "
+        f"denied: no {side.direction} rule of {called(side.instance)} matches; "
+        f"the nearest is {_rule_called(policy, nearest)}, "
         f"which misses on {', '.join(others)}{' and ' if others else ''}{last}"
     )
 
@@ -427,7 +444,7 @@ def _own_address(engine: Engine, instance: Instance, family: int, choices: list[
         for address in _candidates(engine.policy, network):
             if _owner(engine, address) is instance:
                 if len(instance.addresses) > 1 or network.num_addresses > 1:
-                    choices.append(f"{instance.name} has several addresses; {address} was used.")
+                    choices.append(f"{called(instance)} has several addresses; {address} was used.")
                 return address
     raise PolicyError(
         f"{engine.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
@@ -499,8 +516,8 @@ def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleI
             if peer.name in holder.security_groups:
                 around = next(each for each in holder.addresses if other_end.address in each)
                 yield (
-                    f"{other_end.address} counts as a member of {peer.name}: {holder.name}, which is in that group, "
-                    f"has {around} (settings.group_members: by-address)."
+                    f"{other_end.address} counts as a member of {called(policy.group_by_name[peer.name])}: "
+                    f"{called(holder)}, which is in that group, has {around} (settings.group_members: by-address)."
                 )
                 break
 
@@ -520,8 +537,8 @@ def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, other_
             return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
         case "icmp_code":
             return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
-    has = str(other_end.address) + (f" ({other_end.instance.name})" if other_end.instance is not None else "")
-    return Misfit(field, peer_text(rule), has, _why_no_peer(policy, rule, here, other_end))
+    has = str(other_end.address) + (f" ({called(other_end.instance)})" if other_end.instance is not None else "")
+    return Misfit(field, peer_text(rule, policy), has, _why_no_peer(policy, rule, here, other_end))
 
 
 def _or_none(number: int | None) -> str:
@@ -546,16 +563,17 @@ def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -
     if is_multicast(other_end.address):
         return "a multicast or broadcast address is in no group"
     if group not in groups_of(policy, other, network):
-        groups = ", ".join(other.security_groups[:_LISTED_GROUPS])
+        groups = ", ".join(_groups_called(policy, other.security_groups[:_LISTED_GROUPS]))
         if len(other.security_groups) > _LISTED_GROUPS:
             groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
         if not any(group in instance.security_groups for instance in policy.instances):
-            return f"the group has no members; {other.name} is in {groups}"
-        return f"{other.name} is not a member: it is in {groups}"
+            return f"the group has no members; {called(other)} is in {groups}"
+        return f"{called(other)} is not a member: it is in {groups}"
     if not policy.connected(here.vpc, other.vpc):
-        return f"{other.name} is a member, but in VPC {other.vpc}, which is not peered with {here.vpc}"
+        vpcs = [_vpc_called(policy, each.vpc) for each in (other, here)]
+        return f"{called(other)} is a member, but in VPC {vpcs[0]}, which is not peered with {vpcs[1]}"
     region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
-    return f"{other.name} is a member, but in {_region(others)}, and {here.name} is in {_region(region)}"
+    return f"{called(other)} is a member, but in {_region(others)}, and {called(here)} is in {_region(region)}"
 
 
 def _region(region: str) -> str:
@@ -567,7 +585,8 @@ def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
         case "out-of-scope", _:
             return "neither end is an instance of the policy: no filter sees the packet"
         case "local", _:
-            return f"both addresses belong to {src.instance.name if src.instance else '?'}: the packet passes no filter"
+            owner = called(src.instance) if src.instance else "?"
+            return f"both addresses belong to {owner}: the packet passes no filter"
         case "exempt", _:
             return "infrastructure traffic, which is not filtered (settings.infrastructure)"
         case _, "infrastructure":
@@ -578,8 +597,8 @@ def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:
         case _, "vpc-isolated":
             assert src.instance is not None and dst.instance is not None
             return (
-                f"VPC {src.instance.vpc} and VPC {dst.instance.vpc} are not peered: the packet is dropped before any "
-                "rule"
+                f"VPC {_vpc_called(policy, src.instance.vpc)} and VPC {_vpc_called(policy, dst.instance.vpc)} are not "
+                "peered: the packet is dropped before any rule"
             )
         case _, "invalid":
             return (

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
+from sgfast.policy.model import Named, called
 from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
@@ -35,18 +36,33 @@ class Part:
     without: tuple[str, ...] = ()
     #: The included addresses of an instance, or the included network of the internet. Empty: all addresses.
     addresses: tuple[str, ...] = ()
+    #: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
+    words: str = ""
+    without_words: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> str:
+        return self.words or self.name
+
+    @property
+    def exceptions(self) -> tuple[str, ...]:
+        return self.without_words or self.without
 
     @property
     def text(self) -> str:
         """The full text. Reports use shorter texts."""
-        name = self.name or ("all instances" if self.kind == "instances" else self.kind)
+        name = self.called or ("all instances" if self.kind == "instances" else self.kind)
         if self.addresses:
             name += f" ({', '.join(self.addresses)})"
-        return name + (f" except {', '.join(self.without)}" if self.without else "")
+        return name + (f" except {', '.join(self.exceptions)}" if self.without else "")
 
 
 #: The order of the parts of a row.
 ORDER: Sequence[PartKind] = ("any", "internet", "network", "address-group", "instances", "group", "instance")
+
+
+def _part(kind: PartKind, item: Named, addresses: tuple[str, ...] = ()) -> Part:
+    return Part(kind, item.name, addresses=addresses, words=called(item) if item.label else "")
 
 
 def in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
@@ -80,7 +96,7 @@ class NodeNames:
         self._known: dict[int, tuple[Part, ...]] = {}
         self._special = [span_of(network) for network in end.without if network.version == family]
         self._address_groups = [
-            (group.name, _outermost(span_of(network) for network in group.addresses if network.version == family))
+            (group, _outermost(span_of(network) for network in group.addresses if network.version == family))
             for group in self._account.policy.address_groups
         ]
 
@@ -143,10 +159,10 @@ class NodeNames:
 
     def _networks(self, region: Region) -> Iterator[Part]:
         whole = {span for span, without in region if not without}
-        for name, spans in self._address_groups:
+        for group, spans in self._address_groups:
             if spans and spans <= whole:
                 whole -= spans
-                yield Part("address-group", name)
+                yield _part("address-group", group)
         for span, without in region:
             if without or span in whole:
                 others = tuple(_text(each, self._family) for each in without)
@@ -168,7 +184,9 @@ class NodeNames:
             if len(found) > 1 and self._end.kind == "any" and not instances & ~self._own:
                 others = tuple(self._covering(self._own & ~instances))
                 if len(others) < len(found) - 1 and all(map(self._is_plain, others)):
-                    found = (Part("instances", without=tuple(part.name for part in others)),)
+                    words = tuple(part.called for part in others) if any(part.words for part in others) else ()
+                    names = tuple(part.name for part in others)
+                    found = (Part("instances", without=names, without_words=words),)
             self._known[instances] = found
         return self._known[instances]
 
@@ -189,19 +207,19 @@ class NodeNames:
         for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
             if nodes & uncovered and not nodes & ~instances:
                 uncovered &= ~nodes
-                yield Part("group", self._account.policy.security_groups[group].name)
+                yield _part("group", self._account.policy.security_groups[group])
         pieces: dict[int, list[Piece]] = {}
         for number in _bits(uncovered):
             for piece in self._parts[number]:
                 pieces.setdefault(piece.owners[self._policy], []).append(piece)
         for owner in sorted(pieces):
-            name = self._account.policy.instances[owner - 1].name
+            instance = self._account.policy.instances[owner - 1]
             nodes = self._of_owner.get(owner, 0)
             if nodes and not nodes & ~instances and owner not in self._cut_owners:
-                yield Part("instance", name)
+                yield _part("instance", instance)
             else:
                 ranges = ((piece.first, piece.last) for piece in pieces[owner])
-                yield Part("instance", name, addresses=tuple(map(str, networks_of(self._family, ranges))))
+                yield _part("instance", instance, tuple(map(str, networks_of(self._family, ranges))))
 
 
 class _Regions:

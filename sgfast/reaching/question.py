@@ -146,7 +146,7 @@ class Question:
                     if first is not None and len(self._notes) < MAX_NOTES:
                         address = ADDRESS[family](first)
                         owners = owners_elsewhere(policy, vpc, address)
-                        note = owners and elsewhere_text(vpc, address, owners)
+                        note = owners and elsewhere_text(policy, vpc, address, owners)
                         if note and note not in self._notes:
                             self._notes.append(note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from sgfast.policy.model import Policy, called
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
@@ -42,7 +43,7 @@ def answer_sections(
         TrafficRow(
             row, getattr(row, measure),
             (_reason(row, part, reasons), *([nearest_text(row, reasons)] if explained else [])),
-            lines=[] if rules is None else rule_lines(rules.of(row)),
+            lines=[] if rules is None else rule_lines(reasons.policy, rules.of(row)),
         )
         for row in folded.rows
     ]  # fmt: skip
@@ -83,11 +84,11 @@ def _reason(row: RollupRow, part: TrafficPart, reasons: Reasons) -> str:
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
 
 
-def rule_lines(rules: RowRules) -> list[str]:
+def rule_lines(policy: Policy, rules: RowRules) -> list[str]:
     """Return the first rules that a row lacks as lines to be pasted, and reasons for which no rule is added."""
     lines, shown = [], rules.added[:MOST_RULES]
     for group, added in groupby(shown, key=lambda each: each[0]):
-        lines += [f"add to {group}:", *(f"  - {line}" for _, line in added)]
+        lines += [f"add to {called(policy.group_by_name[group])}:", *(f"  - {line}" for _, line in added)]
     if unlisted := len(rules.added) - len(shown):
         lines.append(f"and {plural(unlisted, 'more rule')}, which sgfast suggest --keep writes")
     return [printable(line) for line in (*lines, *rules.left_out)]

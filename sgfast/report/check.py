@@ -151,9 +151,9 @@ def check_document(
     if sized:
         blocks.append(Paragraph(_sizes_words(policy, tables)))
     for each in assumed:
-        groups = ", ".join(map(printable, each.security_groups))
+        groups = printable(", ".join(called(policy.group_by_name[name]) for name in each.security_groups))
         address = each.addresses[0].network_address
-        blocks.append(Paragraph(f"Assumed: {printable(each.name)}, {address}, as if in {groups}"))
+        blocks.append(Paragraph(f"Assumed: {printable(called(each))}, {address}, as if in {groups}"))
     if traffic is not None:
         from sgfast.report.check_traffic import window_text
 

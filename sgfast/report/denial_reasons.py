@@ -68,7 +68,7 @@ class Reasons:
     """Relate denials to the rules of a policy. Names that the policy does not know are no error."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
         self._left = MAX_COMPARED
         #: Whether the limit was reached, so that some packets were not compared with rules.
         self.is_exhausted = False
@@ -87,15 +87,15 @@ class Reasons:
 
     def rule_words(self, rule: str) -> str:
         """Return a rule in words, by its id (SPEC 10.28)."""
-        return printable(rule_of_id(self._policy, rule))
+        return printable(rule_of_id(self.policy, rule))
 
     def _why(self, kind: Denied | Broken) -> str:
-        here, service = self._policy.instance_by_name.get(kind.service.instance), kind.service
+        here, service = self.policy.instance_by_name.get(kind.service.instance), kind.service
         match kind.reason:
             case "no-rule":
                 groups = ""
                 if here is not None:
-                    names = [called(self._policy.group_by_name[name]) for name in here.security_groups]
+                    names = [called(self.policy.group_by_name[name]) for name in here.security_groups]
                     groups = f"of {_listed(names)} "
                 return f"No {kind.direction} rule {groups}matches."
             case "deny-rule":
@@ -103,12 +103,13 @@ class Reasons:
                 by = f": {matching[0].rule.id}, priority {matching[0].rule.priority}" if matching else ""
                 return f"A deny rule wins{by}."
             case "vpc-isolated":
-                there = self._policy.instance_by_name.get(kind.peer_name or "")
+                there = self.policy.instance_by_name.get(kind.peer_name or "")
                 if here is None or there is None:
                     return "The two VPCs are not peered."
-                return f"VPC {here.vpc} and VPC {there.vpc} are not peered."
+                vpcs = [called(self.policy.vpc_by_name[each.vpc]) for each in (here, there)]
+                return f"VPC {vpcs[0]} and VPC {vpcs[1]} are not peered."
             case "table-full":
-                most = grouped(self._policy.settings.max_connections)
+                most = grouped(self.policy.settings.max_connections)
                 return f"The connection table is full: settings.max_connections is {most}."
             case "invalid" if service.icmp_type in _REPLIES.get(service.protocol, ()):
                 return "A reply whose request was denied or never seen."
@@ -124,7 +125,7 @@ class Reasons:
                     return f"{found.rule.id} allowed it when the replay began; a change took that away."
         for found, fields in self._near(kind):
             differences = (self._difference(found.rule, field, kind, named=False) for field in fields)
-            return f"Nearest: {rule_name(self._policy, found.rule, found.group)}, but {' and '.join(differences)}."
+            return f"Nearest: {rule_name(self.policy, found.rule, found.group)}, but {' and '.join(differences)}."
         return ""
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
@@ -139,7 +140,7 @@ class Reasons:
         if kind.reason != "no-rule":
             return []
         near = [
-            (RuleInGroup(found.group, self._policy.first_twin(found.rule)), fields)
+            (RuleInGroup(found.group, self.policy.first_twin(found.rule)), fields)
             for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS
         ]  # fmt: skip
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
@@ -147,22 +148,22 @@ class Reasons:
 
     def _compared(self, kind: Denied | Broken) -> _Compared:
         """Compare the packet with the rules of the filter that denied it."""
-        here = self._policy.instance_by_name.get(kind.service.instance)
+        here = self.policy.instance_by_name.get(kind.service.instance)
         if here is None:
             return [], []
         question = self._question(kind)
         if question not in self._known:
             service, peer = kind.service, ip_address(kind.peer)
-            there = End(peer, self._policy.instance_by_name.get(kind.peer_name or ""))
+            there = End(peer, self.policy.instance_by_name.get(kind.peer_name or ""))
             packet = Packet(peer.version, service.protocol, service.port, service.icmp_type, service.icmp_code)
-            self._known[question] = compare(self._policy, self._rules_of(here, kind.direction), here, there, packet)
+            self._known[question] = compare(self.policy, self._rules_of(here, kind.direction), here, there, packet)
         return self._known[question]
 
     def _rules_of(self, here: Instance, direction: Direction) -> list[RuleInGroup]:
         """Return the rules to compare; none if the limit is exceeded."""
         key = here.security_groups, direction
         if key not in self._rules:
-            rules = [*rules_of(self._policy, here, direction)]
+            rules = [*rules_of(self.policy, here, direction)]
             self._rules[key] = rules, sum(1 + len(self._networks_of(each.rule.peer)) for each in rules)
         rules, cost = self._rules[key]
         if cost > self._left:
@@ -174,10 +175,10 @@ class Reasons:
     def _question(self, kind: Denied | Broken) -> Hashable:
         """Return all values that the answer depends on: equal questions have equal answers."""
         service, address = kind.service, ip_address(kind.peer)
-        here, there = map(self._policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
+        here, there = map(self.policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
         ends = (
             here and (here.security_groups, here.vpc),
-            there and (groups_of(self._policy, there, ip_network(kind.peer)), there.vpc),
+            there and (groups_of(self.policy, there, ip_network(kind.peer)), there.vpc),
         )
         port = None if service.port is None else bisect_right(self._ports, service.port)
         service_fields = service.protocol, port, service.icmp_type, service.icmp_code
@@ -186,7 +187,7 @@ class Reasons:
     @cached_property
     def _ports(self) -> list[int]:
         """The ports at which ranges of rules begin, and the ports behind the ranges."""
-        rules = (rule for group in self._policy.security_groups for rule in group.rules)
+        rules = (rule for group in self.policy.security_groups for rule in group.rules)
         return sorted({port for rule in rules for first, last in rule.ports or () for port in (first, last + 1)})
 
     @cached_property
@@ -194,7 +195,7 @@ class Reasons:
         """The networks that rules name, by IP version and prefix length, longest first, as the bits of the prefix."""
         found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         # By key, because networks are slow to hash.
-        peers = {peer_key(rule.peer): rule.peer for group in self._policy.security_groups for rule in group.rules}
+        peers = {peer_key(rule.peer): rule.peer for group in self.policy.security_groups for rule in group.rules}
         for peer in peers.values():
             for network in self._networks_of(peer):
                 bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
@@ -206,7 +207,7 @@ class Reasons:
             case None | GroupPeer():
                 return ()
             case AddressGroupPeer(name):
-                return self._policy.address_group_by_name[name].addresses
+                return self.policy.address_group_by_name[name].addresses
             case network:
                 return (network,)
 
@@ -233,10 +234,10 @@ class Reasons:
                 return f"its ICMP type is {port_words(rule)}"
             case "icmp_code":
                 return f"its ICMP code is {rule.icmp_code}"
-        words = f"its {field} is {peer_words(rule, self._policy)}"
+        words = f"its {field} is {peer_words(rule, self.policy)}"
         if isinstance(rule.peer, GroupPeer):
-            there = self._policy.instance_by_name.get(kind.peer_name or "")
-            member = there is not None and rule.peer.name in groups_of(self._policy, there, ip_network(kind.peer))
+            there = self.policy.instance_by_name.get(kind.peer_name or "")
+            member = there is not None and rule.peer.name in groups_of(self.policy, there, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
             if named or member:
                 other = kind.peer if there is None else called(there)

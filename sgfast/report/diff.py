@@ -60,7 +60,7 @@ def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, time
     totals = Paragraph((
         f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
         "; OLD is ", Name(result.old.origin), ", NEW is ", Name(result.new.origin),
-        f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.vpc),
+        f"; {result.mode}, midstream {result.midstream}", *vpc_words(result.new, result.vpc),
     ))  # fmt: skip
     return [
         Section(

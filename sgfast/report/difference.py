@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from sgfast.policy.model import Policy
+from sgfast.policy.rule_text import rule_name
 from sgfast.reaching.difference import Difference
 from sgfast.reaching.rows import Decider, Row
 from sgfast.report.amounts import plural
@@ -48,27 +52,33 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
         rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
-            blocks.append(Items([Item(f"{word:6}", _difference_words(row), style) for row in rows[:most]]))
+            blocks.append(Items([Item(f"{word:6}", _difference_words(row, policies), style) for row in rows[:most]]))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
     if warnings := warning_items(found.warnings, most):
         blocks.append(Items(warnings))
     return [Section(headline(found), blocks)]
 
 
-def _difference_words(row: Row) -> Words:
+def _difference_words(row: Row, policies: Mapping[str, Policy]) -> Words:
     """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``."""
     sources, destinations, services = reach_cells(row)
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
-        words += [", " * bool(number), Name(each.rule.id), _policy_words(each)]
+        words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]
     if (unlisted := len(row.rules) - LISTED_RULES) > 0:
         words += [f" and {plural(unlisted, 'more rule')} (", Name("--json"), " has all)"]
     return words
 
 
-def decider_text(each: Decider) -> str:
-    """Return ``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``."""
-    return printable(each.rule.id) + _policy_words(each)
+def decider_text(each: Decider, policies: Mapping[str, Policy]) -> str:
+    """Return ``db/inbound/3``, ``db/inbound/3 denies``, ``db/inbound/3 of OLD denied``. ``policies``: by the word in
+    ``Decider``.
+    """
+    return printable(_rule_called(each, policies)) + _policy_words(each)
+
+
+def _rule_called(each: Decider, policies: Mapping[str, Policy]) -> str:
+    return rule_name(policies[each.policy], each.rule, each.group)
 
 
 def _policy_words(each: Decider) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
-from sgfast.policy.model import Policy
-from sgfast.policy.rule_text import rule_text
+from sgfast.policy.model import Policy, called
+from sgfast.policy.rule_text import rule_name, rule_text
 from sgfast.reaching.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
@@ -59,7 +59,8 @@ def _side_section(policy: Policy, side: SideExplained, direction: str, lines: Li
         blocks.append(Items([_rule_item(policy, " ", miss, lines) for miss in side.nearest[:TOP]]))
         blocks += _more_rules(len(side.nearest), "that are as near")
     heading = (
-        f"{direction} ", Name(side.instance.name), f", {groups} ", *names(side.instance.security_groups),
+        f"{direction} ", Name(called(side.instance)), f", {groups} ",
+        *names(called(policy.group_by_name[name]) for name in side.instance.security_groups),
         f": {outcome} ({side.reason})",
     )  # fmt: skip
     return Section(heading, blocks)
@@ -71,7 +72,10 @@ def _rule_item(policy: Policy, label: str, found: RuleInGroup | NearMiss, lines:
     where = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
     misfits = found.misfits if isinstance(found, NearMiss) else ()
-    words = (Name(rule.id), f"  {printable(rule_text(rule, policy))}{priority}{where}")
+    name = rule_name(policy, rule, found.group)
+    # Any other name than the id has the rule's words in it.
+    text = f"  {printable(rule_text(rule, policy))}" if name == rule.id else ""
+    words = (Name(name), f"{text}{priority}{where}")
     return Item(label, words, below=[*map(_misfit_item, misfits)])
 
 
@@ -89,5 +93,4 @@ def _more_rules(number: int, kind: str) -> list[Paragraph]:
 def _end_words(end: End) -> list[str]:
     if end.instance is None:
         return [str(end.address)]
-    label = f' "{printable(end.instance.label)}"' if end.instance.label else ""
-    return [f"{end.address} (", Name(end.instance.name), f"{label})"]
+    return [f"{end.address} (", Name(called(end.instance)), ")"]

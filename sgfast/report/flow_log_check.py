@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from sgfast.flow_logs import Disagreement, FlowLogCheck
+from sgfast.policy.model import Policy, called
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.document import NOTES_WIDTH, Document, Item, Items, Name, Paragraph, Section, notes
 from sgfast.report.evidence import evidence_blocks, headline_of
@@ -50,7 +52,7 @@ def flow_log_document(found: FlowLogCheck) -> Document:
         first = Section(headline_of(found.evidence, ""), [*doubts, Paragraph(heading)])
     document = [first, Section("", [Items(counts), *beside], goes_on=True)]
     if found.disagreements:
-        blocks = [Paragraph(_line(disagreement)) for disagreement in found.disagreements[:TOP]]
+        blocks = [Paragraph(_line(found.policy, disagreement)) for disagreement in found.disagreements[:TOP]]
         if found.disagreeing > TOP:
             more = found.disagreeing - TOP
             lists = "has all" if found.disagreeing == len(found.disagreements) else "has more"
@@ -59,18 +61,19 @@ def flow_log_document(found: FlowLogCheck) -> Document:
     return [*document, *(notes([*times, *warnings]) if times else [])]
 
 
-def _line(found: Disagreement) -> str:
+def _line(policy: Policy, found: Disagreement) -> str:
     record = found.record
     has_ports = record.sport or record.dport
     ends = [
         end_name(_address(address), port if has_ports else None)
         for address, port in ((record.src, record.sport), (record.dst, record.dport))
     ]
-    why = f"{found.reason} {printable(found.rule)}" if found.rule else found.reason
+    why = f"{found.reason} {printable(rule_of_id(policy, found.rule))}" if found.rule else found.reason
+    instance = printable(called(policy.instance_by_name[found.instance]))
     reply = ", as a reply" if found.role == "reply" else ""
     return (
         f"{printable(found.file)}:{record.line}: {'ACCEPT' if record.accepted else 'REJECT'} "
-        f"{protocol_word(record.protocol)} {ends[0]} to {ends[1]}, {found.direction} at {found.instance}: "
+        f"{protocol_word(record.protocol)} {ends[0]} to {ends[1]}, {found.direction} at {instance}: "
         f"{found.verdict} ({why}{reply})"
     )
 

@@ -60,13 +60,14 @@ def part_text(part: Part, most: int = LISTED_PARTS) -> str:
             within = f" ({part.addresses[0]})" if part.addresses else ""
             return f"internet{within}" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instances":
-            return "all instances" + (f" except {_listed(part.without, most)}" if part.without else "")
+            without = printable(_listed(part.exceptions, most))
+            return "all instances" + (f" except {without}" if without else "")
         case "instance" if part.addresses:
-            return f"{printable(part.name)} ({_listed(part.addresses, most)})"
+            return f"{printable(part.called)} ({_listed(part.addresses, most)})"
         case "network" if part.without:
             return f"{part.name} except {_listed(part.without, most)}"
         case _:
-            return printable(part.name)
+            return printable(part.called)
 
 
 def _listed(names: Sequence[str], most: int) -> str:

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.policy.rule_text import rule_name
+from sgfast.policy.model import Policy, called
+from sgfast.policy.rule_text import rule_name, rule_of_id
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
@@ -81,7 +82,7 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
         Paragraph((
             f"{plural(result.packets, 'packet')}, {human_bytes(result.bytes)} of ", *capture_names(result.captures),
             " against ", Name(result.policy.origin), f"; {result.mode}, midstream {result.midstream}",
-            *vpc_words(result.vpc), "" if result.engine == "fast" else f", {result.engine} engine",
+            *vpc_words(result.policy, result.vpc), "" if result.engine == "fast" else f", {result.engine} engine",
         )),
         *left_out_paragraphs(result),
     ]  # fmt: skip
@@ -158,7 +159,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
         connections = [
-            (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(connection, start))
+            (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(result.policy, connection, start))
             for change, connection in followed[:most]
         ]
         blocks.append(TableBlock(("cut at", "connection", "what became of it"), connections))
@@ -309,7 +310,7 @@ def _cut_words(cut: CutConnection) -> Words:
     return Name(f"{protocol} {initiator} > {responder}")
 
 
-def _cut_end(cut: CutConnection, start_ns: int) -> str:
+def _cut_end(policy: Policy, cut: CutConnection, start_ns: int) -> str:
     parts = ["had finished"] if cut.finished else []
     if cut.packets_after:
         parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
@@ -320,7 +321,8 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
     if cut.outcome == "denied":
         parts.append(f"tried again at {at}, denied")
     else:
-        rules = " and ".join(printable(rule) for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None)
+        named = [rule_of_id(policy, rule) for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None]
+        rules = printable(" and ".join(named))
         turned = " opened by the other end," if cut.turned else ""
         parts.append(f"came back at {at},{turned} under {rules}")
     return "; ".join(parts)
@@ -329,8 +331,13 @@ def _cut_end(cut: CutConnection, start_ns: int) -> str:
 # Parts of replay and diff ------------------------------------------------------------------------------------------
 
 
-def vpc_words(vpc: str | None) -> Words:
-    return () if vpc is None else (", VPC ", Name(vpc))
+def vpc_words(policy: Policy, vpc: str | None) -> Words:
+    return () if vpc is None else (", VPC ", Name(vpc_called(policy, vpc)))
+
+
+def vpc_called(policy: Policy, vpc: str) -> str:
+    """Return how reports name a VPC. One of two compared policies need not have it."""
+    return called(policy.vpc_by_name[vpc]) if vpc in policy.vpc_by_name else vpc
 
 
 def left_out_paragraphs(result: ReplayResult | DiffResult) -> list[Paragraph]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Rule
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
 from sgfast.policy.rule_text import rule_name
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
@@ -33,6 +32,7 @@ from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.twins import suggested_by_rule
 from sgfast.suggesting import LeftOut, Suggestion
 from sgfast.suggesting.document import short
+from sgfast.system.names import printable
 
 #: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.
 TOP = 30
@@ -51,12 +51,12 @@ def suggestion_document(
     """Return the report. ``by``: how left-out traffic is folded. ``most``: the most rules. ``left_out``: the most rows
     of traffic left out for one reason.
     """
-    by_rule, twins = suggested_by_rule(found), found.policy.twins
+    by_rule, policy = suggested_by_rule(found), found.policy
     largest = sorted(range(len(by_rule)), key=lambda n: -by_rule[n].evidence.connections)[:most]
     shown = [by_rule[n] for n in sorted(largest)]
     rules = [
         (grouped(each.evidence.connections), human_bytes(each.evidence.bytes),
-         (Name(each.group), ": ", suggested_words(each.rule, twins)))
+         (Name(called(policy.group_by_name[each.group])), ": ", printable(suggested_words(policy, each.rule))))
         for each in shown
     ]  # fmt: skip
     connections = sum(each.evidence.connections for each in by_rule) - sum(
@@ -121,15 +121,16 @@ def claim_words(found: Suggestion) -> str:
     return f"the suggested policy allows {grouped(check.allowed)} of {claimed}{also}"
 
 
-def suggested_words(rule: Rule, twins: Mapping[str, Rule] | None = None) -> str:
-    """Return ``tcp/5432 from web (IPv4)``; without the version for a rule of ``twins`` (SPEC 2.16)."""
+def suggested_words(policy: Policy, rule: Rule) -> str:
+    """Return ``tcp/5432 from web (IPv4)``; without the version for a rule that has a twin (SPEC 2.16)."""
     if rule.icmp_type is not None and rule.protocol is not None:
         service = service_name(Service("", rule.protocol, None, rule.icmp_type, 0))
     else:
         service = "all" if rule.protocol is None else protocol_word(rule.protocol)
         if rule.ports is not None:
             service += "/" + ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-    peer = peer_name(rule) + ("" if rule.id in (twins or {}) else f" (IPv{rule.ethertype})")
+    peer = called(policy.group_by_name[rule.peer.name]) if isinstance(rule.peer, GroupPeer) else peer_name(rule)
+    peer += "" if rule.id in policy.twins else f" (IPv{rule.ethertype})"
     if isinstance(rule.peer, IPv4Network | IPv6Network):
         peer = short(rule.peer)
     return f"{service} {'from' if rule.direction == 'inbound' else 'to'} {peer}"

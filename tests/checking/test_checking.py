@@ -41,7 +41,7 @@ id: high, direction: inbound, protocol: tcp, ports: 1-2, source: 10.9.0.128/25
 id: both, direction: inbound, protocol: tcp, ports: 1, source: 10.9.0.0/24
 """)
     ((about, message),) = found(halves)["SG001"]
-    assert about == "both" and "low (" in message and "high (" in message and "decide everything" in message
+    assert about == "both" and "(low in g)" in message and "(high in g)" in message and "decide everything" in message
 
 
 def test_a_rule_another_group_shadows_is_needed_where_that_group_is_not() -> None:

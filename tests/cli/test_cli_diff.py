@@ -136,8 +136,10 @@ def test_without_captures_the_rules_are_compared(capsys: Capsys) -> None:
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.splitlines() == [
         "By the rules alone: 1 row opened, 2 rows closed",
-        "  opens  tcp/8080 of web to 198.51.100.0/24: web-partners",
-        "  closes tcp/81 of web to 0.0.0.0/0, web: web-http-4 of OLD",
+        "  opens  tcp/8080 of web to 198.51.100.0/24: inbound tcp/80,8080 from",
+        "         198.51.100.0/24 (web-partners in web)",
+        "  closes tcp/81 of web to 0.0.0.0/0, web: inbound tcp/80-81 from 0.0.0.0/0",
+        "         (web-http-4 in web) of OLD",
         "  closes tcp/6379 (IPv4) of db to web: db/inbound/1 of OLD",
     ]
     assert sgfast(capsys, "diff", *SHOP).out.startswith(outcome.out + "\n3 connections newly denied")

@@ -95,25 +95,88 @@ def _aws_account(folder: Path) -> Path:
     return path
 
 
-def test_no_report_names_an_object_by_a_bare_id(capsys: Capsys, tmp_path: Path) -> None:
-    policy, page = _aws_account(tmp_path), tmp_path / "page.html"
-    calls = [("198.51.100.7", "10.0.0.5", 443), ("198.51.100.7", "10.0.0.5", 80), ("198.51.100.7", "10.0.0.6", 5432)]
+def _aws_capture(folder: Path) -> Path:
+    calls = [("198.51.100.7", "10.0.0.5", 443), ("198.51.100.7", "10.0.0.5", 80), ("198.51.100.7", "10.0.0.6", 5432),
+             ("10.0.0.6", "10.0.0.5", 22)]  # fmt: skip
     frames = []
     for client, server, port in calls:
         frames.append(ethernet(ip(client, server, tcp(2000, port, "S"))))
         frames.append(ethernet(ip(server, client, tcp(port, 2000, "SA"))))
-    capture = write_capture(tmp_path, *frames)
+    return write_capture(folder, *frames)
+
+
+def _aws_change(folder: Path, policy: Path) -> Path:
+    """Another policy, with one more rule for each of two groups. The second one makes another rule useless."""
+    export = json.loads(policy.read_text(encoding="utf-8"))
+    https, orders = export["SecurityGroupRules"]
+    export["SecurityGroupRules"] += [
+        {**https, "SecurityGroupRuleId": "sgr-3", "FromPort": 80, "ToPort": 80, "Description": "HTTP for all"},
+        {**orders, "SecurityGroupRuleId": "sgr-4", "ToPort": 5433, "Description": "again"},
+    ]
+    changed = folder / "changed.json"
+    changed.write_text(json.dumps(export), encoding="utf-8")
+    return changed
+
+
+_LOG = """version interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status
+2 eni-1 198.51.100.7 10.0.0.5 2000 81 6 1 60 1 2 ACCEPT OK
+"""
+_REPLAYED = [
+    "1 198.51.100.7 -> ELB app/front/50dc (eni-1): tcp/80 (no-rule)",
+    'nearest is "HTTPS for all", inbound tcp/443 from 0.0.0.0/0 (sgr-1 in web prod): its port is 443',
+    "its source is group web prod (sg-1), and 198.51.100.7 is not in that group",
+    "Never hit: inbound tcp/5432 from group web prod (sg-1) (sgr-2 in web prod)",
+    "add to web prod (sg-1): - {direction: inbound, protocol: tcp, ports: 80, source: 198.51.100.7}",
+]
+_OPENED = 'opens tcp/80 of web prod (sg-1) to 0.0.0.0/0: "HTTP for all", inbound tcp/80 from 0.0.0.0/0 (sgr-3'
+_EXPLAIN = ("explain", "POLICY", "--from", "198.51.100.7", "--protocol", "tcp")
+
+
+@pytest.mark.parametrize(("command", "told"), [
+    (("replay", "POLICY", "CAPTURE", "--show-rules"), _REPLAYED),
+    ((*_EXPLAIN, "--to", "eni-1", "--port", "443"), [
+        "to 10.0.0.5 (ELB app/front/50dc (eni-1)): allowed", "Into ELB app/front/50dc (eni-1), group web prod (sg-1)",
+        'wins: "HTTPS for all", inbound tcp/443 from 0.0.0.0/0 (sgr-1 in web prod)',
+    ]),
+    ((*_EXPLAIN, "--to", "eni-2", "--port", "5432"), ["source: wants group web prod (sg-1), the packet has 198.51"]),
+    (("suggest", "--policy", "POLICY", "CAPTURE", "--keep"), [
+        "web prod (sg-1): tcp/80 from 198.51.100.7", "web prod (sg-1): tcp/22 from web prod (sg-2) (IPv4)",
+    ]),
+    (("diff", "POLICY", "CHANGED"), [_OPENED]),
+    (("diff", "POLICY", "CHANGED", "CAPTURE"), [_OPENED, "NEW allow: \"HTTP for all\", inbound tcp/80"]),
+    (("reach", "CHANGED"), ["0.0.0.0/0 web prod (sg-1) tcp/80,443"]),
+    (("check", "CHANGED"), [
+        "no rule of the group web prod (sg-1) lets anything out",
+        'without it "again", inbound tcp/5432-5433 from group web prod (sg-1) (sgr-4 in web',
+    ]),
+    (("flowlog", "POLICY", "LOG"), ["inbound at ELB app/front/50dc (eni-1): deny"]),
+], ids=lambda value: value[0] if isinstance(value, tuple) else "")  # fmt: skip
+def test_no_report_names_an_object_by_a_bare_id(
+    capsys: Capsys, tmp_path: Path, command: tuple[str, ...], told: list[str]
+) -> None:
+    policy, log = _aws_account(tmp_path), tmp_path / "flow.log"
+    log.write_text(_LOG, encoding="utf-8")
+    files = {"POLICY": policy, "CHANGED": _aws_change(tmp_path, policy), "CAPTURE": _aws_capture(tmp_path), "LOG": log}
+    # Lines to be pasted keep the names that a document needs.
+    words = sgfast(capsys, *(files.get(word, word) for word in command)).out
+    text = " ".join(words.split())
+    assert [each for each in told if each not in text] == []
+    # The words of a rule stand beside its id in findings, and below it in a list of rules that differ.
+    bare = re.compile(r"(?<!\()\b(?:sg|eni|sgr)-\d(?! in web prod)")
+    assert not bare.search("\n".join(line for line in words.split("\n") if "{direction:" not in line))
+
+
+def test_page_markdown_and_json_have_the_same_names(capsys: Capsys, tmp_path: Path) -> None:
+    policy, capture, page = _aws_account(tmp_path), _aws_capture(tmp_path), tmp_path / "page.html"
     command = ("replay", policy, capture)
-    text = " ".join(sgfast(capsys, *command, "--report", page).out.split())
-    assert "1 198.51.100.7 -> ELB app/front/50dc (eni-1): tcp/80 (no-rule)" in text
-    assert 'nearest is "HTTPS for all", inbound tcp/443 from 0.0.0.0/0 (sgr-1 in web prod): its port is 443' in text
-    assert "its source is group web prod (sg-1), and 198.51.100.7 is not in that group" in text
-    assert "Never hit: inbound tcp/5432 from group web prod (sg-1) (sgr-2 in web prod)" in text
+    assert sgfast(capsys, *command, "--report", page).status == 0
     markdown = sgfast(capsys, *command, "--format", "markdown").out
-    shown = re.sub(r"<template.*?</template>|<[^>]+>", "", page.read_text(encoding="utf-8"), flags=re.S)
+    text = page.read_text(encoding="utf-8")
+    shown = re.sub(r"<template.*?</template>|<[^>]+>", "", text, flags=re.S)
     assert "ELB app/front/50dc (eni-1)" in shown and "No inbound rule of web prod (sg-2) matches." in shown
-    bare = re.compile(r"(?<!\()\b(?:sg|eni|sgr)-\d")
-    assert not bare.search(text) and not bare.search(markdown.replace("\\", ""))
+    assert "inbound tcp 5432 from group web prod (sg-1)" in shown
+    assert re.search(r">[^<]*HTTPS for all[^<]*, inbound tcp/443 from [^<]*\(sgr-1 in web prod\)</span></td>", text)
+    assert not re.search(r"(?<!\()\b(?:sg|eni|sgr)-\d", markdown.replace("\\", ""))
     summary = json.loads(sgfast(capsys, *command, "--json").out)
     (row,) = (row for row in summary["would_break"] if row["service"] == "tcp/80")
     assert (row["to"]["name"], row["to"]["called"]) == ("eni-1", "ELB app/front/50dc (eni-1)")

@@ -426,7 +426,7 @@ def test_rows_unfold_to_instances_rules_and_packets(browser: Browser, pages: dic
     browser.ask("document.querySelector('#allowed details').open = true")
     browser.ask("document.querySelector('#allowed .unfold').click()")
     words = browser.ask("document.querySelector('#allowed .unfolded').textContent")
-    assert "web-http-4 (group web): allow inbound tcp 80-81 from any IPv4 address" in words
+    assert "inbound tcp/80-81 from 0.0.0.0/0 (web-http-4 in web) (group web): allow" in words
 
 
 def test_a_filter_finds_the_smallest_of_all_kinds(browser: Browser, pages: dict[str, str]) -> None:

@@ -104,7 +104,7 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
     folded = Rollup(policy, kinds).fold("denied", most=10)
     assert folded.packets == folded.connections == number
     assert {row.source.text for row in folded.rows} == {"private addresses", "other addresses"}
-    assert folded.rows[0].source_text == "private addresses (65,536 addresses)"
+    assert folded.rows[0].source_text == "65,536 private addresses"
 
 
 def peer(n: int) -> str:

@@ -23,6 +23,7 @@ from sgfast.loading import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.policy.ranges import Ranges, intersection, union
 from sgfast.policy.ranges import difference as without_these
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.reaching.difference import difference
 from sgfast.reaching.ends import named_end
 from sgfast.reaching.names import Part
@@ -235,9 +236,12 @@ def test_the_page_of_diff_says_what_opens_and_closes_and_by_which_rules(capsys: 
         ]  # fmt: skip
     assert [row[0] for row in page.tables["rules"][1:]] == [effect.rule for effect in result.rules]
     assert page.tables["rules"][1][5] == "allow inbound IPv4 tcp 5432,6379 from group web, line 27"
-    assert [row[1:] for row in page.tables["moved"][1:]] == [[m.old_rule, m.new_rule] for m in result.moved]
+    assert [row[1:] for row in page.tables["moved"][1:]] == [
+        [rule_of_id(result.old, move.old_rule), rule_of_id(result.new, move.new_rule)] for move in result.moved
+    ]
     (row,) = page.tables["newly-allowed"][1:]
-    assert row[4:] == ["tcp/8080", "deny no-rule ", "allow web-partners"]
+    assert row[4:6] == ["tcp/8080", "deny no-rule "]
+    assert row[6:] == ["allow inbound tcp/80,8080 from 198.51.100.0/24 (web-partners in web)"]
 
 
 def test_policies_that_allow_the_same_are_told_so() -> None:

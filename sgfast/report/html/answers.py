@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sgfast.core.base.reasons import REASON_OF, REASON_TABLE
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import rule_lines
@@ -72,7 +73,7 @@ class Answers:
         numbers = np.full(len(self._rollup.kinds.rows), -1)
         finder = RuleFinder(result.policy, self._rollup)
         for number, row in enumerate(self._rollup.fold("would-break", most=MOST_ROWS).rows):
-            self._lacking.append("\n".join(rule_lines(finder.of(row))))
+            self._lacking.append("\n".join(rule_lines(result.policy, finder.of(row))))
             numbers[row.places] = number
         return numbers
 
@@ -106,7 +107,7 @@ def traffic_columns(
     connections that would not break.
     """
     rows, unanswered = rollup.kinds.rows, rollup.counts["unanswered"]
-    rule_lines = {hits.rule.id: rule_line(hits.rule, hits.group, lines) for hits in result.rules}
+    rule_lines = {hits.rule.id: rule_line(result.policy, hits.rule, hits.group, lines) for hits in result.rules}
     counted = {
         "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
         "refused": unanswered["refused"], "silent": unanswered[NOT_SEEN if rollup.answers_unknown else "silent"],
@@ -129,7 +130,7 @@ def kinds_data(
         for cause in columns.causes
     ]
     text, kept = packed(columns, room, {
-        "near": [rule_line(each.rule, each.group, lines) for each in near.values()], "causes": causes,
+        "near": [rule_line(reasons.policy, each.rule, each.group, lines) for each in near.values()], "causes": causes,
         "meanings": {reason.word: _why(reason.word, reason.sentence) for reason in REASON_TABLE}, **more,
     })  # fmt: skip
     words = []
@@ -163,7 +164,9 @@ class Cells:
             "to": Cell(self._end(row.destination, row.destinations)),
             "service": Cell(code(row.service)),
             "answer": Cell(ANSWERS.get(row.reason, "")),
-            "rule": Cell(code(row.rule) if row.rule is not None else plural(row.rules, "rule")),
+            "rule": Cell(
+                plural(row.rules, "rule") if row.rule is None else code(rule_of_id(self._policy, row.rule))
+            ),
             **(more or {}),
         }
         if any(column.key == "why" for column in columns):
@@ -182,6 +185,8 @@ class Cells:
             return joined(tag("b", name.called), " ", count)
         if name.kind == "address":
             return code(name.text)
+        if name.kind in ("private", "public"):
+            return f"{grouped(number)} {name.called}"
         return joined(name.called, " ", tag("span", f"({plural(number, 'address', 'addresses')})", class_="soft whole"))
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from sgfast.comparing import DiffResult, NewVerdict, RuleEffect
 from sgfast.engine import VERDICTS
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Policy, Rule, called
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.html.answers import Cells, kinds_data, left_note
@@ -106,8 +107,11 @@ class _VerdictSection:
 
     def _verdict_cells(self, row: RollupRow) -> dict[str, Cell]:
         passing = passing_of(row)
-        blocked = joined(badge("deny", blocking_verdict(row)), f" {row.reason} ", _rules(row.rule, row.rules))
-        passed = joined(badge("allow", passing.verdict), " ", _rules(passing.rule, passing.rules))
+        blocks = blocking(self._result, self._verdict)
+        lets_pass = self._result.old if self._passes == "old" else self._result.new
+        rules = _rules(blocks, row.rule, row.rules)
+        blocked = joined(badge("deny", blocking_verdict(row)), f" {row.reason} ", rules)
+        passed = joined(badge("allow", passing.verdict), " ", _rules(lets_pass, passing.rule, passing.rules))
         return {
             "answered": Cell(grouped(row.answered), row.answered), self._blocks: Cell(blocked),
             self._passes: Cell(passed),
@@ -123,12 +127,15 @@ class _VerdictSection:
 
 
 def _rule_lines(policy: Policy, lines: Lines) -> dict[str, str]:
-    return {rule.id: rule_line(rule, group.name, lines) for group in policy.security_groups for rule in group.rules}
+    return {
+        rule.id: rule_line(policy, rule, group.name, lines)
+        for group in policy.security_groups for rule in group.rules
+    }  # fmt: skip
 
 
-def _rules(rule: str | None, rules: int) -> Markup:
+def _rules(policy: Policy, rule: str | None, rules: int) -> Markup:
     if rule is not None:
-        return code(rule)
+        return code(rule_of_id(policy, rule))
     return tag("span", plural(rules, "rule")) if rules else Markup()
 
 
@@ -140,6 +147,9 @@ def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[s
         Heading("NEW", "new"),
     )  # fmt: skip
 
+    def group_called(effect: RuleEffect) -> str:
+        return called((result.old if effect.new is None else result.new).group_by_name[effect.group])
+
     def rule_cell(rule: Rule | None, word: str, policy: Policy) -> Cell:
         if rule is None:
             return Cell("-")
@@ -148,7 +158,7 @@ def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[s
 
     rows = [
         (
-            Cell(code(effect.rule)), Cell(effect.group), Cell(tag("span", effect.status, class_="whole")),
+            Cell(code(effect.rule)), Cell(group_called(effect)), Cell(tag("span", effect.status, class_="whole")),
             Cell(grouped(effect.newly_denied), effect.newly_denied),
             Cell(grouped(effect.newly_allowed), effect.newly_allowed),
             rule_cell(effect.old, "old", result.old), rule_cell(effect.new, "new", result.new),
@@ -167,9 +177,10 @@ def _moved(result: DiffResult) -> Markup:
     columns = (Heading("Connections", "connections", True), Heading("OLD", "old"), Heading("NEW", "new"))
     moves = moves_by_rule(result)
     rows = [
-        (Cell(grouped(move.connections), move.connections), Cell(code(move.old_rule)), Cell(code(move.new_rule)))
+        (Cell(grouped(move.connections), move.connections), Cell(code(rule_of_id(result.old, move.old_rule))),
+         Cell(code(rule_of_id(result.new, move.new_rule))))
         for move in moves[:MAX_ROWS]
-    ]
+    ]  # fmt: skip
     unlisted = sum(move.connections for move in moves[MAX_ROWS:]) + result.moved_others
     shown = table("moved", "Connections that both allow, by another rule", columns, rows)
     return joined(shown, more(unlisted, "connection"))

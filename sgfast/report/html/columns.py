@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.model import WORDS, Instance, Policy, Rule
+from sgfast.policy.model import WORDS, Instance, Policy, Rule, called
+from sgfast.policy.rule_text import rule_name
 from sgfast.replaying.kinds import NEVER, Kinds, coded
 from sgfast.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.denial_reasons import Cause, Reasons, peer_words, port_words, protocol_words
@@ -178,13 +179,20 @@ def title_of(policy: Policy, name: str) -> str:
     return ", ".join(word for key in WORDS if (word := getattr(instance, key, "")))
 
 
-def rule_line(rule: Rule, group: str, lines: Lines) -> str:
-    """Return a rule as one line of text. ``lines``: the line numbers of the document's rules."""
-    ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
-    matched = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule)}"
+def rule_line(policy: Policy, rule: Rule, group_name: str, lines: Lines) -> str:
+    """Return a rule as one line of text. ``lines``: the line numbers of the document's rules. The name that kinds.js
+    shows in cells stands before `` (group ``.
+    """
+    name = rule_name(policy, rule, group_name)
+    group = policy.group_by_name.get(group_name)
+    place = f"{name} (group {called(group) if group else group_name}{line_words(rule, lines)}): {rule.action}"
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
+    if name != rule.id:     # The name has the rule's words in it.
+        return plain(f"{place}{priority}")
+    ports, end = port_words(rule), "from" if rule.direction == "inbound" else "to"
+    matched = f"{rule.direction} {protocol_words(rule)}{' ' if ports else ''}{ports} {end} {peer_words(rule, policy)}"
     described = f" · {rule.description}" if rule.description else ""
-    return plain(f"{rule.id} (group {group}{line_words(rule, lines)}): {rule.action} {matched}{priority}{described}")
+    return plain(f"{place} {matched}{priority}{described}")
 
 
 def line_words(rule: Rule, lines: Lines) -> str:

@@ -32,7 +32,7 @@ from sgfast.report.html.page import (
 from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
-from sgfast.report.replay import time_items, tunnel_items
+from sgfast.report.replay import time_items, tunnel_items, vpc_called
 from sgfast.report.twins import with_first_twins
 
 _OPENED, _CLOSED = LegendEntry("opened", "deny", "+ "), LegendEntry("closed", "allow", "- ")
@@ -64,7 +64,7 @@ def diff_html(
         PageTable(_OPENED, found.new, opened, "opened", _NAMES["opened"][1]),
         PageTable(_CLOSED, found.old, closed, "closed", _NAMES["closed"][1]),
     ]
-    rows = RuleRows(tables, lines)
+    rows = RuleRows(tables, policies, lines)
     changed = VerdictSections(result, lines) if result is not None else None
     sections = []
     if found.opened or found.closed:
@@ -94,7 +94,8 @@ def _head(found: Difference, result: DiffResult | None, warnings: Sequence[str])
     names = written(("OLD is ", Name(found.old.origin), ", NEW is ", Name(found.new.origin)))
     parts = [tag("p", names, class_="about")]
     if result is not None:
-        options = [result.mode, f"midstream {result.midstream}", *([f"VPC {result.vpc}"] if result.vpc else [])]
+        vpc = [f"VPC {vpc_called(result.new, result.vpc)}"] if result.vpc else []
+        options = [result.mode, f"midstream {result.midstream}", *vpc]
         captures = written((Name(captures_named(result.captures)), f" · {', '.join(options)}"))
         parts += [tag("p", captures, class_="about"), left_out(result)]
     headline, style = _headline(found)

@@ -218,6 +218,7 @@ class KindsTable extends Chosen {
     if (several.size === 1) return this.endName(first);
     const noun = nouns[group[first]];
     const amount = [...several].some((end) => end >= exact) ? "many" : number(several.size);
+    if (/^(private|public) addresses$/.test(groups[group[first]])) return span("", `${amount} ${groups[group[first]]}`);
     const name = noun === "instances" ? element("b", {}, groups[group[first]]) : groups[group[first]];
     return span("", name, " ", span("soft whole", `(${amount} ${noun})`));
   }

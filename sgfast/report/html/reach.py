@@ -47,9 +47,10 @@ def reach_html(found: Reach, lines: Lines) -> str:
     """Return an HTML document, to be written as UTF-8. ``found``: a result with its rules. ``lines``: line numbers of
     the policy document's rules, as ``load_policy`` gives them.
     """
-    listed_rows = with_first_twins(found.rows, {"new": found.policy})
+    policies = {"new": found.policy}
+    listed_rows = with_first_twins(found.rows, policies)
     table = PageTable(_OPEN, found.policy, listed_rows, "rows", "Who may open connections to whom")
-    rows = RuleRows([table], {"new": lines})
+    rows = RuleRows([table], policies, {"new": lines})
     sections = []
     if found.rows:
         matrix = joined(intro(_MATRIX), legend([_OPEN]), rows.matrix("Services by who may reach whom"))

@@ -50,6 +50,7 @@ from sgfast.report.replay import (
     time_items,
     tunnel_items,
     unreadable,
+    vpc_called,
 )
 from sgfast.report.rollup import BY_PACKETS, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
@@ -105,7 +106,7 @@ def _head(report: _Report, captures: str) -> Markup:
     result = report.result
     options = [result.mode, f"midstream {result.midstream}"]
     if result.vpc is not None:
-        options.append(f"VPC {result.vpc}")
+        options.append(f"VPC {vpc_called(result.policy, result.vpc)}")
     if result.engine != "fast":
         options.append(f"{result.engine} engine")
     judged = written((Name(captures), " against ", Name(result.policy.origin), f" · {', '.join(options)}"))
@@ -234,7 +235,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     rules = hits_by_rule(result)
     hit = sum(1 for hits in rules if hits.packets)
     never = len(rules) - hit
-    used = used_table(rules, lines) if hit else none("No rule was hit.")
+    used = used_table(result.policy, rules, lines) if hit else none("No rule was hit.")
     found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit)))
     unused = _unused(result, rules, lines) if never else none("Every rule was hit.")
     found.append(PageSection("unused", "Never hit", "Rules never hit", unused, plural(never, "rule")))
@@ -329,7 +330,7 @@ def _changes(result: ReplayResult, start_ns: int) -> Markup:
     if result.changes:
         parts.append(changes_table(result.changes, start_ns))
     if any(change.connections for change in result.changes):
-        parts += [tag("h3", "Connections cut"), cuts_table(result.changes, start_ns)]
+        parts += [tag("h3", "Connections cut"), cuts_table(result.policy, result.changes, start_ns)]
     if result.changes_left:
         words = f"{plural(result.changes_left, 'change')} would come after the last packet."
         parts.append(tag("p", words, class_="note"))
@@ -344,7 +345,7 @@ def _unused(result: ReplayResult, rules: Sequence[RuleHits], lines: Lines) -> Ma
         words = f"Nothing in {span} needed these rules. Other traffic may still need them."
     else:
         words = f"Nothing that could be judged in {span} needed these rules. Packets that are missing may need them."
-    return joined(intro(words), unused_table(rules, lines))
+    return joined(intro(words), unused_table(result.policy, rules, lines))
 
 
 def _about(result: ReplayResult) -> Markup:

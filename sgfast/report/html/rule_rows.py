@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgfast.policy.document_reader import Lines
+from sgfast.policy.model import Policy
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Decider
 from sgfast.report.amounts import grouped, plural
@@ -37,10 +38,13 @@ _COLUMNS = (
 
 
 class RuleRows:
-    """The tables of one page. ``lines``: line numbers of rules, by policy."""
+    """The tables of one page. ``policies``: by the word in ``Decider``. ``lines``: line numbers of their rules."""
 
-    def __init__(self, tables: Sequence[PageTable], lines: Mapping[str, Lines]) -> None:
+    def __init__(
+        self, tables: Sequence[PageTable], policies: Mapping[str, Policy], lines: Mapping[str, Lines]
+    ) -> None:
         self._tables = tables
+        self._policies = policies
         self._lines = lines
         #: By the kind and the name of a part: the names and addresses of its instances, which the filter finds.
         self._members: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -72,7 +76,9 @@ class RuleRows:
     def _rules(self, rules: Sequence[Decider]) -> Markup:
         if not rules:
             return Markup("-")
-        shown = [tag("div", code(decider_text(each)), self._place(each)) for each in rules[:_LISTED_RULES]]
+        shown = [
+            tag("div", code(decider_text(each, self._policies)), self._place(each)) for each in rules[:_LISTED_RULES]
+        ]
         unlisted = len(rules) - len(shown)
         return joined(*shown, tag("div", f"and {grouped(unlisted)} more", class_="soft") if unlisted else "")
 
@@ -124,7 +130,7 @@ class RuleRows:
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
             "members": [[place("instances", each) for each in self._members[part.kind, part.name]] for part in parts],
-            "names": [plain(decider_text(each)) for each in rules],
+            "names": [plain(decider_text(each, self._policies)) for each in rules],
             "lines": [self._line(each) for each in rules],
             "tables": tables, "rows": whole.rows.keys, "columns": whole.columns.keys,
             **{name: [*values] for name, values in lists.items()},
@@ -137,7 +143,7 @@ class RuleRows:
         })  # fmt: skip
 
     def _line(self, each: Decider) -> str:
-        return rule_line(each.rule, each.group, self._lines[each.policy])
+        return rule_line(self._policies[each.policy], each.rule, each.group, self._lines[each.policy])
 
 
 def _kept(page_table: PageTable, share: float) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document_reader import Lines
+from sgfast.policy.model import Policy, called
+from sgfast.policy.rule_text import rule_of_id
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.denial_reasons import peer_words, port_words, protocol_words
@@ -118,7 +120,7 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     )
 
 
-def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
+def cuts_table(policy: Policy, changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     columns = (
         Heading("Connection", "connection"), Heading("Change", "change", True), Heading("Cut at", "at", True),
         Heading("Packets after", "after", True), Heading("Outcome", "outcome"), Heading("Again at", "again", True),
@@ -126,7 +128,7 @@ def cuts_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
     rows = [
         (Cell(_connection(cut)), _count(number), _seconds(change.at_ns, start_ns), _count(cut.packets_after),
-         Cell(_outcome(cut)), _seconds(cut.again_ns, start_ns))
+         Cell(_outcome(policy, cut)), _seconds(cut.again_ns, start_ns))
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
     unlisted = sum(change.disconnected for change in changes) - len(rows)
@@ -139,12 +141,12 @@ def _connection(cut: CutConnection) -> Markup:
     return joined(tag("span", protocol, class_="soft"), " ", *ends)
 
 
-def _outcome(cut: CutConnection) -> Markup:
+def _outcome(policy: Policy, cut: CutConnection) -> Markup:
     finished = tag("span", " It had finished.", class_="soft") if cut.finished else Markup()
     if cut.outcome == "back":
-        rules = " and ".join(rule for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None)
+        rules = [rule_of_id(policy, rule) for rule in (cut.egress_rule, cut.ingress_rule) if rule is not None]
         turned = "opened by the other end, " if cut.turned else ""
-        return joined(badge("allow", "back"), f" {turned}under {rules}", finished)
+        return joined(badge("allow", "back"), f" {turned}under {' and '.join(rules)}", finished)
     if cut.outcome == "denied":
         return joined(badge("deny", "denied"), " when it tried again", finished)
     if cut.finished:
@@ -155,22 +157,22 @@ def _outcome(cut: CutConnection) -> Markup:
 # Rules ---------------------------------------------------------------------------------------------------------------
 
 
-def _rule_cells(hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
-    rule = hits.rule
+def _rule_cells(policy: Policy, hits: RuleHits, lines: Lines) -> tuple[Cell, Cell, Cell]:
+    rule, group = hits.rule, policy.group_by_name.get(hits.group)
     ports = port_words(rule)
     end = "from" if rule.direction == "inbound" else "to"
     match = joined(
         rule.direction, " ", tag("span", f"{protocol_words(rule)}{' ' if ports else ''}{ports}", class_="code"),
-        f" {end} {peer_words(rule)}",
+        f" {end} {peer_words(rule, policy)}",
         tag("span", f", priority {rule.priority}", class_="soft") if rule.priority != 1 else "",
         tag("span", rule.description, class_="hint") if rule.description else "",
     )  # fmt: skip
     action = badge("deny", "deny") if rule.action == "deny" else badge("allow", "allow")
     name = joined(tag("span", rule.id, class_="code"), tag("span", line_words(rule, lines), class_="soft whole"))
-    return Cell(name), Cell(hits.group), Cell(joined(action, " ", match))
+    return Cell(name), Cell(called(group) if group else hits.group), Cell(joined(action, " ", match))
 
 
-def used_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
+def used_table(policy: Policy, rules: Sequence[RuleHits], lines: Lines) -> Markup:
     used = sorted((hits for hits in rules if hits.packets), key=lambda hits: -hits.packets)
     columns = (
         Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"),
@@ -178,7 +180,7 @@ def used_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
         Heading("Bytes", "bytes", True),
     )  # fmt: skip
     rows = [
-        (*_rule_cells(hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
+        (*_rule_cells(policy, hits, lines), _count(hits.connections), _count(hits.packets), _bytes(hits.bytes))
         for hits in used[:MAX_ROWS]
     ]
     unlisted = sum(hits.packets for hits in used[MAX_ROWS:])
@@ -186,10 +188,10 @@ def used_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
     return joined(table("rules", "Rules that were hit", columns, rows), note)
 
 
-def unused_table(rules: Sequence[RuleHits], lines: Lines) -> Markup:
+def unused_table(policy: Policy, rules: Sequence[RuleHits], lines: Lines) -> Markup:
     unused = [hits for hits in rules if not hits.packets]
     columns = (Heading("Rule", "rule"), Heading("Group", "group"), Heading("Effect", "effect"))
-    rows = [_rule_cells(hits, lines) for hits in unused[:MAX_ROWS]]
+    rows = [_rule_cells(policy, hits, lines) for hits in unused[:MAX_ROWS]]
     return joined(table("unused", "Rules never hit", columns, rows), more(len(unused) - MAX_ROWS, "rule"))
 
 

@@ -417,6 +417,8 @@ def _end_text(name: EndName, number: int) -> str:
     match name.kind:
         case "groups" if number > 1:
             return f"{name.called} ({number:,} instances)"
-        case "address-group" | "network" | "private" | "public" if number > 1:
+        case "address-group" | "network" if number > 1:
             return f"{name.called} ({number:,} addresses)"
+        case "private" | "public" if number > 1:
+            return f"{number:,} {name.called}"
     return name.called
