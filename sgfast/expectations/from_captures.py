@@ -26,14 +26,13 @@ from sgfast.policy.matching import End
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
-from sgfast.policy.rule_text import ports_text
+from sgfast.policy.rule_text import ports_text, quoted, short
 from sgfast.reaching.ends import named_end
 from sgfast.reaching.explaining import CLIENT_PORT, sentence
 from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
-from sgfast.suggesting.document import quoted, short
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Kind, Observer, TrafficTotals, all_answered, observe
 from sgfast.suggesting.rules import Limits, suggest_rules

@@ -1,8 +1,8 @@
-"""Short texts for rules and packets in reports: ``tcp/22 from 10.0.0.0/8``."""
+"""Texts for rules: short ones for reports, such as ``tcp/22 from 10.0.0.0/8``, and lines of policy documents."""
 
 from __future__ import annotations
 
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
 
 #: The limit for the port ranges that are written out. After these, only the number of ranges is written.
@@ -74,3 +74,54 @@ def rule_of_id(policy: Policy, rule_id: str) -> str:
     group = policy.group_by_name.get(policy.group_of_rule.get(rule_id, ""))
     rule = next((each for each in group.rules if each.id == rule_id), None) if group else None
     return rule_id if group is None or rule is None else rule_name(policy, rule, group.name)
+
+
+def short(network: Network) -> str:
+    """Format a network. A single address has no prefix length."""
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
+def quoted(text: str) -> str:
+    """Return the text as a YAML scalar, without quotes if YAML is sure to read it as the same text."""
+    plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
+    dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
+    if (plain and text.lower() not in ("null", "true", "false")) or dotted:
+        return text
+    # Unicode line separators are escaped, because YAML would fold them into spaces.
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
+
+
+def rule_in_document(rule: Rule, policy: Policy, *, with_id: bool = False) -> str:
+    """Return a rule of a group of the policy as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
+    parts = [f"id: {quoted(rule.id)}"] if with_id else []
+    parts.append(f"direction: {rule.direction}")
+    if rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer):
+        parts.append(f"ethertype: IPv{rule.ethertype}")
+    protocol = "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol)
+    parts.append(f"protocol: {quoted(protocol)}")
+    if rule.ports is not None:
+        ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
+        parts.append(f"ports: {ports}" if ports.isdigit() else f'ports: "{ports}"')
+    if rule.icmp_type is not None:
+        parts.append(f"icmp_type: {rule.icmp_type}")
+    if rule.icmp_code is not None:
+        parts.append(f"icmp_code: {rule.icmp_code}")
+    peer = "source" if rule.direction == "inbound" else "destination"
+    if isinstance(rule.peer, GroupPeer):
+        # A mapping is written if the name could be mistaken for an address, or for that of an address group.
+        name = rule.peer.name
+        is_clear = name[0].isalpha() and name not in policy.address_group_by_name
+        parts.append(f"{peer}: {quoted(name)}" if is_clear else f"{peer}: {{group: {quoted(name)}}}")
+    elif isinstance(rule.peer, AddressGroupPeer):
+        parts.append(f"{peer}: {{address_group: {quoted(rule.peer.name)}}}")
+    elif rule.peer is None:
+        parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
+    else:
+        parts.append(f"{peer}: {quoted(short(rule.peer))}")
+    if rule.action != "allow":
+        parts.append(f"action: {rule.action}")
+    if rule.priority != 1:
+        parts.append(f"priority: {rule.priority}")
+    if rule.description:
+        parts.append(f"description: {quoted(rule.description)}")
+    return f"{{{', '.join(parts)}}}"

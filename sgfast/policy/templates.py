@@ -16,11 +16,12 @@ from sgfast.policy.model import (
     TCP,
     Direction,
     GroupPeer,
+    Policy,
     Rule,
     SecurityGroup,
     Wording,
 )
-from sgfast.policy.rule_text import ports_text, protocol_text
+from sgfast.policy.rule_text import rule_in_document
 from sgfast.spelling import did_you_mean
 
 #: The placeholder for the group to which a template's rules are added. No group can have this name (SPEC 2.7).
@@ -140,19 +141,6 @@ def template_document(name: str) -> str:
     if name not in known:
         raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{did_you_mean(name, known)}")
     lines = ["security_groups:", f"  - name: {name}   # rename it here and in the rules below", "    rules:"]
-    lines += [f"      - {_as_flow_mapping(rule)}" for rule in rules_in_group(known[name], name, RuleNumbers(name))]
+    rules = rules_in_group(known[name], name, RuleNumbers(name))
+    lines += [f"      - {rule_in_document(rule, Policy())}" for rule in rules]
     return "\n".join(lines) + "\n"
-
-
-def _as_flow_mapping(rule: Rule) -> str:
-    """Write a rule of the tables as YAML. Such a rule has no ICMP type, priority, deny action or description, and its
-    peer is the group or any address.
-    """
-    fields = [f"direction: {rule.direction}", f"ethertype: IPv{rule.ethertype}"]
-    fields.append(f"protocol: {protocol_text(rule.protocol)}")
-    if rule.ports is not None:
-        fields.append(f"ports: {ports_text(rule.ports)}")
-    anywhere = "0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'
-    peer = rule.peer.name if isinstance(rule.peer, GroupPeer) else anywhere
-    fields.append(f"{'source' if rule.direction == 'inbound' else 'destination'}: {peer}")
-    return "{" + ", ".join(fields) + "}"

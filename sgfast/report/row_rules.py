@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from sgfast.policy.model import Network, Policy
+from sgfast.policy.model import Policy
+from sgfast.policy.networks import peer_key
 from sgfast.policy.profiles import PROFILES
+from sgfast.policy.rule_text import rule_in_document
 from sgfast.policy.templates import default_group
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.report.rollup import Rollup, RollupRow
-from sgfast.suggesting.document import rule_line
 from sgfast.suggesting.missing import Winners, missing_rules
 from sgfast.suggesting.observing import Kind, TrafficTotals, cannot_be_named
 
@@ -50,8 +51,8 @@ class RuleFinder:
         rows = rows[: self._left]
         self._left -= len(rows)
         kinds: dict[Kind, TrafficTotals] = {}
-        #: Addresses that stand for those of instances with several. Only rules that name no address fit all of these.
-        uncertain: set[Network] = set()
+        #: The keys of addresses that stand for those of instances with several. Rules for them fit only one of these.
+        uncertain: set[object] = set()
         for each in rows:
             kind = self._kind(each, uncertain)
             why = NOT_KNOWN if kind is None else cannot_be_named(kind, self._first_port)
@@ -62,15 +63,15 @@ class RuleFinder:
         missing = missing_rules(self._policy, kinds, winners=self._winners)
         added = []
         for found in missing.rules:
-            if found.rule.direction == "inbound" and found.rule.peer in uncertain:
+            if found.rule.direction == "inbound" and peer_key(found.rule.peer) in uncertain:
                 unknown.add(NOT_ITS_ADDRESS)
             elif self._policy.group_by_name[found.group].rules == default_group().rules:
                 unknown.add(NO_DEFAULT)
             else:
-                added.append((found.group, rule_line(found.rule, self._policy)))
+                added.append((found.group, rule_in_document(found.rule, self._policy)))
         return RowRules(tuple(added), tuple(sorted(unknown.union(missing.left_out))))
 
-    def _kind(self, row: Any, uncertain: set[Network]) -> Kind | None:
+    def _kind(self, row: Any, uncertain: set[object]) -> Kind | None:
         """Return the kind of connections of a row; None if its ends or the policy's instance are not known. Adds the
         sender's address to ``uncertain`` if the sender has others.
         """
@@ -87,7 +88,7 @@ class RuleFinder:
             return None
         local = networks[0].network_address.packed
         if len(networks) > 1 or networks[0].prefixlen < networks[0].max_prefixlen:
-            uncertain.add(ip_network(local))
+            uncertain.add(peer_key(ip_network(local)))
         port = service.port if service.icmp_type is None else service.icmp_type
         rest = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
         # A packet that the receiver's filter denied has passed the sender's, so the sender needs no rule.

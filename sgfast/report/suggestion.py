@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
-from sgfast.policy.rule_text import rule_name
+from sgfast.policy.rule_text import rule_name, short
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
@@ -31,7 +31,6 @@ from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.twins import suggested_by_rule
 from sgfast.suggesting import LeftOut, Suggestion
-from sgfast.suggesting.document import short
 from sgfast.system.names import printable
 
 #: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.

@@ -10,18 +10,14 @@ from datetime import datetime, timedelta
 from sgfast.policy.model import (
     DEFAULT_VPC,
     WORDS,
-    AddressGroupPeer,
-    GroupPeer,
     Instance,
     Named,
-    Network,
     Policy,
     Quotas,
-    Rule,
     Settings,
     Vpc,
 )
-from sgfast.policy.protocols import protocol_name
+from sgfast.policy.rule_text import quoted, rule_in_document, short
 from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import SuggestedRule
 
@@ -65,7 +61,7 @@ def document(
         for rule in group.rules:
             if rule.id in evidence:
                 lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
-            lines.append(f"      - {rule_line(rule, policy, with_id=with_ids)}")
+            lines.append(f"      - {rule_in_document(rule, policy, with_id=with_ids)}")
     lines.append("instances:" if policy.instances else "instances: []")
     several = len(policy.vpcs) > 1
     lines += [f"  - {{{_instance(instance, several)}}}" for instance in policy.instances]
@@ -103,47 +99,6 @@ def _times(evidence: TrafficTotals) -> str:
     return f", {first} UTC" if first == last else f", {first} to {last} UTC"
 
 
-def short(network: Network) -> str:
-    """Format a network. A single address has no prefix length."""
-    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
-
-
-def rule_line(rule: Rule, policy: Policy, *, with_id: bool = False) -> str:
-    """Return a rule of a group of the policy as one line: ``{direction: inbound, protocol: tcp, ports: 22, ...}``."""
-    parts = [f"id: {quoted(rule.id)}"] if with_id else []
-    parts.append(f"direction: {rule.direction}")
-    if rule.peer is None or isinstance(rule.peer, GroupPeer | AddressGroupPeer):
-        parts.append(f"ethertype: IPv{rule.ethertype}")
-    protocol = "all" if rule.protocol is None else protocol_name(rule.protocol) or str(rule.protocol)
-    parts.append(f"protocol: {quoted(protocol)}")
-    if rule.ports is not None:
-        ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports)
-        parts.append(f"ports: {ports}" if ports.isdigit() else f'ports: "{ports}"')
-    if rule.icmp_type is not None:
-        parts.append(f"icmp_type: {rule.icmp_type}")
-    if rule.icmp_code is not None:
-        parts.append(f"icmp_code: {rule.icmp_code}")
-    peer = "source" if rule.direction == "inbound" else "destination"
-    if isinstance(rule.peer, GroupPeer):
-        # A mapping is written if the name could be mistaken for an address, or for that of an address group.
-        name = rule.peer.name
-        is_clear = name[0].isalpha() and name not in policy.address_group_by_name
-        parts.append(f"{peer}: {quoted(name)}" if is_clear else f"{peer}: {{group: {quoted(name)}}}")
-    elif isinstance(rule.peer, AddressGroupPeer):
-        parts.append(f"{peer}: {{address_group: {quoted(rule.peer.name)}}}")
-    elif rule.peer is None:
-        parts.append(f"{peer}: " + ("0.0.0.0/0" if rule.ethertype == 4 else '"::/0"'))
-    else:
-        parts.append(f"{peer}: {quoted(short(rule.peer))}")
-    if rule.action != "allow":
-        parts.append(f"action: {rule.action}")
-    if rule.priority != 1:
-        parts.append(f"priority: {rule.priority}")
-    if rule.description:
-        parts.append(f"description: {quoted(rule.description)}")
-    return f"{{{', '.join(parts)}}}"
-
-
 def _instance(instance: Instance, several_vpcs: bool) -> str:
     addresses = ", ".join(quoted(short(network)) for network in instance.addresses)
     vpc = f", vpc: {quoted(instance.vpc)}" if several_vpcs else ""
@@ -169,16 +124,6 @@ def _mapping(value: object) -> str:
         text = _mapping(item) if is_dataclass(item) else quoted(item) if isinstance(item, str) else json.dumps(item)
         parts.append(f"{field.name}: {text}")
     return "{" + ", ".join(parts) + "}"
-
-
-def quoted(text: str) -> str:
-    """Return the text as a YAML scalar, without quotes if YAML is sure to read it as the same text."""
-    plain = text.isascii() and text[:1].isalpha() and all(c.isalnum() or c in "_-." for c in text)
-    dotted = text.count(".") == 3 and all(c.isdigit() or c in "./" for c in text)
-    if (plain and text.lower() not in ("null", "true", "false")) or dotted:
-        return text
-    # Unicode line separators are escaped, because YAML would fold them into spaces.
-    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
 def _plain(text: str) -> str:

@@ -208,7 +208,7 @@ def test_a_flow_logs_interface_is_found_by_its_id(tmp_path: Path) -> None:
 def test_an_explanation_shows_what_people_call_the_machine() -> None:
     """A name such as eni-0123 tells nobody which machine it is (SPEC 10.13)."""
     explained = explain(POLICY, "i-1", "198.51.100.7", "tcp", port=80, vpc="main")
-    assert '10.0.0.1 (jump "Jump Host")' in to_text(explain_document(explained, {}))
+    assert '10.0.0.1 (Jump Host (jump))' in to_text(explain_document(explained, {}))
     found = explain_answer(explained, {})
     assert found["from"] == {
         "address": "10.0.0.1", "instance": "jump", "vpc": "main", "id": "eni-1", "device": "i-1", "label": "Jump Host",

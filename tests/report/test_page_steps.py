@@ -9,7 +9,6 @@ import json
 import random
 import re
 import zlib
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,6 @@ SEEN = """({
     open: [...document.querySelectorAll("details")].map((each) => each.open),
 })"""
 WHOLE = "document.querySelectorAll('.matrix')[1]"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

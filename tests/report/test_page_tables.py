@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -31,13 +30,6 @@ from sgfast.report.html.reach import reach_html
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 PROPOSED = PCAPS / "shop.proposed.yaml"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
