@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
-from sgfast.core.base.frames import FrameBatch
+from sgfast.core.base.frames import FrameBatch, nanoseconds
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
@@ -139,6 +139,8 @@ class Engine:
             jobs=jobs,
         )
         self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, _FLAGS)
+        #: The rules and instances of a compiled policy, which programs may keep but cannot change.
+        self._copied: tuple[CompiledPolicy | None, tuple[Rule, ...], tuple[Instance, ...]] = None, (), ()
 
     @classmethod
     def for_captures(cls, policy: PolicySource, *, vpc: str | None = None, jobs: int = 1) -> Self:
@@ -152,14 +154,22 @@ class Engine:
         return f"<Engine {self.mode}, midstream {self.midstream}, of {self.policy!r}>"
 
     @property
-    def rules(self) -> list[Rule]:
+    def rules(self) -> tuple[Rule, ...]:
         """The rules, indexed by the numbers in results."""
-        return self.compiled.rules
+        return self._numbered()[0]
 
     @property
-    def instances(self) -> list[Instance]:
+    def instances(self) -> tuple[Instance, ...]:
         """The instances, indexed by the numbers in results."""
-        return self.compiled.instances
+        return self._numbered()[1]
+
+    def _numbered(self) -> tuple[tuple[Rule, ...], tuple[Instance, ...]]:
+        compiled, rules, instances = self._copied
+        if compiled is not self.compiled:
+            compiled = self.compiled
+            rules, instances = tuple(compiled.rules), tuple(compiled.instances)
+            self._copied = compiled, rules, instances
+        return rules, instances
 
     @property
     def open_connections(self) -> int:
@@ -202,11 +212,12 @@ class Engine:
         """Judge raw frames and return their results as :meth:`process` does.
 
         ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for a link type that is not supported
-        (SPEC 3.1).
+        (SPEC 3.1), ArgumentTypeError for a time that is no whole number of nanoseconds.
         """
         if link_type not in LINK_TYPES:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
-        return self.process(FrameBatch.from_frames(frames, times_ns, wire_lengths, link_type))
+        times = [_whole(time, "a time") for time in times_ns]
+        return self.process(FrameBatch.from_frames(frames, times, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[np.void]:
         """Return the results of packets that were ``PENDING`` and have been settled since the last call (SPEC 9.4).
@@ -240,10 +251,7 @@ class Engine:
         from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
-        try:
-            now_ns = index(now_ns)
-        except TypeError:
-            raise ArgumentTypeError(f"now_ns must be a whole number of nanoseconds, not {now_ns!r:.80}") from None
+        now_ns = _whole(now_ns, "now_ns")
         if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
             raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
         with self._changing:
@@ -464,6 +472,14 @@ def is_multicast(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
+def _whole(time: object, name: str) -> int:
+    """Return a time as a whole number of nanoseconds. Raises ArgumentTypeError for others."""
+    try:
+        return nanoseconds(time, name)
+    except TypeError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def _protocol_number(protocol: str | int) -> int | None:
     """Return a protocol's number, or None for an unknown name. Raises TypeError for neither a name nor a number."""
     return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
@@ -485,7 +501,8 @@ def header(
 ) -> NDArray[np.void]:
     """Return one packet as an array of ``HEADER_DTYPE`` (1,).
 
-    Raises ArgumentError for an impossible packet, TypeError for a value that is not a number.
+    Raises ArgumentError for an impossible packet, TypeError for a value that is not a number, ArgumentTypeError for a
+    time that is no whole number.
     """
     try:
         source, destination = ip_address(src), ip_address(dst)
@@ -508,7 +525,7 @@ def header(
     if unknown:
         raise ArgumentError(f"TCP flags must be letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
     row = np.zeros(1, dtype=HEADER_DTYPE)
-    row["time_ns"] = time_ns
+    row["time_ns"] = _whole(time_ns, "time_ns")
     row["wire"] = wire
     row["family"] = source.version
     width = 4 if source.version == 4 else 16

@@ -259,10 +259,10 @@ class Policy:
     instances: tuple[Instance, ...] = ()
     settings: Settings = field(default_factory=Settings)
     quotas: Quotas = field(default_factory=Quotas)
-    #: The source of the policy, for messages: a path, or "-".
-    origin: str = "<policy>"
-    #: Warnings for the author of the document (SPEC 8.1), as full sentences.
-    warnings: tuple[str, ...] = ()
+    #: The source of the policy, for messages: a path, or "-". Equal policies may have different sources.
+    origin: str = field(default="<policy>", compare=False)
+    #: Warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         rules = sum(len(group.rules) for group in self.security_groups)

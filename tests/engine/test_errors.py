@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SHOP
+from frames import ethernet, ipv4, tcp
 
 import sgfast
 from sgfast.policy.changes import RemoveInstance, RemoveRule
@@ -154,6 +155,28 @@ def test_time_of_a_change_is_whole(now_ns: Any) -> None:
     with pytest.raises(TypeError, match=r"^now_ns must be a whole number of nanoseconds, not"):
         sgfast.Engine(POLICY).apply(REMOVE, now_ns)
     sgfast.Engine(POLICY).apply(REMOVE, np.int64(5))    # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("time", [1700000000.5, np.float64(1.0), "1", None])
+def test_seconds_of_dpkt_and_scapy_are_refused_and_not_cut_to_nanoseconds(time: Any) -> None:
+    """Cut, two packets of a connection 9,000 s apart seemed to be 9,000 ns apart (SPEC 14.13)."""
+    frame = ethernet(ipv4("198.51.100.7", "10.0.0.5", tcp(40000, 443, "S")))
+    for judge in (
+        lambda: sgfast.Engine(POLICY).process_frames([frame], [time]),
+        lambda: sgfast.FrameBatch.from_frames([frame], [time]),
+        lambda: sgfast.header("198.51.100.7", "10.0.0.5", "tcp", time_ns=time),
+    ):
+        with pytest.raises(TypeError, match=r"whole number of nanoseconds, not .*round\(seconds \* 10\*\*9\)"):
+            judge()
+    assert len(sgfast.Engine(POLICY).process_frames([frame], np.array([5]))) == 1
+
+
+def test_programs_cannot_change_what_numbers_of_results_mean() -> None:
+    engine = sgfast.Engine(POLICY)
+    rules, instances = engine.rules, engine.instances
+    assert isinstance(rules, tuple) and isinstance(instances, tuple) and rules is engine.rules
+    engine.apply(REMOVE, 0)
+    assert [rule.id for rule in rules] == [rule.id for rule in engine.rules]    # numbers keep their meaning
 
 
 @pytest.mark.parametrize("changes", [None, ["x"], "x", 5, [REMOVE, None], RemoveRule])

@@ -73,7 +73,7 @@ def embed(policy: sgfast.Policy) -> None:
     frames = sgfast.FrameBatch.from_frames([b"\0" * 64], [0])
     assert_type(engine.process(frames), NDArray[np.void])
     assert_type(engine.resolved(), NDArray[np.void])
-    assert_type(engine.rules, list[sgfast.Rule])
+    assert_type(engine.rules, tuple[sgfast.Rule, ...])
     done = engine.apply([change(), {"add_address": {"instance": "web-1", "address": "10.0.0.7"}}], now_ns=0)
     assert assert_type(done.disconnected, int) == 1 and assert_type(done.finished, int) == 0
     assert assert_type(engine.open_connections, int) == 1

@@ -3,6 +3,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+def nanoseconds(time: object, name: str) -> int: ...
+
 class FrameBatch:
     def __init__(self, capacity: int) -> None: ...
     @property

@@ -5,6 +5,18 @@ from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_REFCNT
 
+from operator import index
+
+
+def nanoseconds(time, name):
+    """Return a time as a whole number. Raises TypeError for others, such as the seconds of dpkt and scapy."""
+    try:
+        return index(time)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a whole number of nanoseconds, not {time!r:.80}; of seconds, use round(seconds * 10**9)"
+        ) from None
+
 
 cdef class FrameBatch:
     """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, with data copied."""
@@ -112,11 +124,12 @@ cdef class FrameBatch:
 
         ``data``: one bytes object per frame; ``times_ns``: their timestamps in nanoseconds; ``wire_lengths``: their
         original lengths in bytes, for frames that were cut, or None. ValueError if the sequences differ in length or a
-        number is out of range.
+        number is out of range, TypeError for a time that is no whole number.
         """
         cdef list kept = [bytes(memoryview(item)) for item in data]
+        cdef list times = [nanoseconds(time, "a time") for time in times_ns]
         cdef Py_ssize_t count = len(kept)
-        if len(times_ns) != count or (wire_lengths is not None and len(wire_lengths) != count):
+        if len(times) != count or (wire_lengths is not None and len(wire_lengths) != count):
             raise ValueError("frames, times and wire lengths must have the same length")
         cdef FrameBatch batch = FrameBatch(max(count, 1))
         cdef Py_ssize_t i
@@ -132,9 +145,9 @@ cdef class FrameBatch:
                 if not 0 <= wire_lengths[i] <= 0xFFFFFFFF:
                     raise ValueError("a wire length is 0 to 4294967295 bytes")
                 frame.wire = max(frame.captured, <uint32_t>wire_lengths[i])
-            if not -(1 << 63) <= times_ns[i] < 1 << 63:
+            if not -(1 << 63) <= times[i] < 1 << 63:
                 raise ValueError("a time is a 64-bit number of nanoseconds")
-            frame.time_ns = times_ns[i]
+            frame.time_ns = times[i]
             frame.link_type = link_type
         batch.count = count
         batch.keep_alive = kept
