@@ -30,7 +30,7 @@ MOST_CHARACTERS = 65_000
 MOST_OF_A_NAME = 60
 #: The files of the report are written here, outside the checkout.
 FOLDER = Path(os.environ.get("RUNNER_TEMP") or ".")
-#: The most expectations and findings that are listed.
+#: The comment lists at most this many expectations, and at most this many findings.
 TOP = 20
 #: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
 COMMENTS = """

@@ -108,7 +108,7 @@ def rule_in_document(rule: Rule, policy: Policy, *, with_id: bool = False) -> st
         parts.append(f"icmp_code: {rule.icmp_code}")
     peer = "source" if rule.direction == "inbound" else "destination"
     if isinstance(rule.peer, GroupPeer):
-        # A mapping is written if the name could be mistaken for an address, or for that of an address group.
+        # Write `{group: NAME}` if the name alone could mean an address or an address group.
         name = rule.peer.name
         is_clear = name[0].isalpha() and name not in policy.address_group_by_name
         parts.append(f"{peer}: {quoted(name)}" if is_clear else f"{peer}: {{group: {quoted(name)}}}")

@@ -174,7 +174,7 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
     if not traffic.packets:
         return Evidence((_no_packets(traffic.left_out),))
     observed = traffic.observed or Observed(two_way=1)
-    # The packets of a tunnel often have one direction, whatever is inside.
+    # A tunnel often has packets of one direction only, even if the traffic inside has both.
     in_tunnels = any(each.code == "tunnels" and each.level == "no" for each in traffic.doubts)
     directions = _directions(traffic, observed) if traffic.judged > traffic.local and not in_tunnels else ()
     return Evidence.of([

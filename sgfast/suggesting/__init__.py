@@ -101,9 +101,9 @@ class Suggestion(Shown):
     warnings: list[str] = field(default_factory=list)
     #: Reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
     evidence: Evidence = SOUND
-    #: The number of rules of the given policy that are kept (``keep``); None: the policy has only suggested rules.
+    #: The number of rules that the suggested policy has from the given one; None without ``keep`` and ``remove``.
     kept: int | None = None
-    #: The rules of the given policy that are taken away (``remove``); of twins (SPEC 2.16) the first one.
+    #: The rules of the given policy that ``remove`` took away. Of two twins (SPEC 2.16), only the first one is here.
     removed: tuple[RuleInGroup, ...] = ()
 
     @property

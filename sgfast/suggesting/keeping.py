@@ -18,8 +18,8 @@ from sgfast.suggesting.missing import Missing, missing_rules
 from sgfast.suggesting.observing import BreakObserver, Kind, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits
 
-#: The maximum number of replays. Each one but the last finds connections that only begin to break, or break no more,
-#: because of rules that were added before it.
+#: The maximum number of replays. Rules that were added after one replay may make other connections break in the next
+#: one, or may make an earlier added rule unnecessary.
 MOST_REPLAYS = 20
 
 

@@ -278,7 +278,7 @@ def observe(
 ) -> ReplayResult:  # fmt: skip
     """Replay captures. The observer has their connections by kind, in order of time."""
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
-    # Connections end in a different order in each process.
+    # The order in which connections end differs from process to process, so they are sorted here.
     observer.wanted = _in_order(observer.wanted)
     if UNANSWERED in observer.left_out and not result.evidence.carries("answers"):
         observer.left_out[PERHAPS_ANSWERED] = observer.left_out.pop(UNANSWERED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -80,7 +81,8 @@ class Cloud:
         return import_sources([Source("otc.json", document)], "otc").policy()
 
 
-def test_random_policies_and_their_changes_come_back_from_the_calls() -> None:
+def applying() -> Callable[[Policy | None, Policy], Policy]:
+    """Return a function that applies a change to a cloud, and returns the policy that is there then."""
     cloud = Cloud(Policy())
 
     def apply(old: Policy | None, new: Policy) -> Policy:
@@ -89,22 +91,18 @@ def test_random_policies_and_their_changes_come_back_from_the_calls() -> None:
         run(openstack.export(old, new, "otc", "json").document("0"), {"project": "p"}, cloud.call)
         return cloud.live()
 
+    return apply
+
+
+def test_random_policies_and_their_changes_come_back_from_the_calls() -> None:
     assert_policies_and_their_changes_come_back(
-        seeds(some(20, 1000), 2161), openstack.OTC_V3, apply,
+        seeds(some(20, 1000), 2161), openstack.OTC_V3, applying(),
         lambda old, new: openstack.export(old, new, "otc", "json").calls,
     )  # fmt: skip
 
 
 def test_kept_policy_only_adds_to_the_cloud(tmp_path: Path) -> None:
-    cloud = Cloud(Policy())
-
-    def apply(old: Policy | None, new: Policy) -> Policy:
-        if old is None:
-            cloud.__init__(new)  # type: ignore[misc]
-        run(openstack.export(old, new, "otc", "json").document("0"), {"project": "p"}, cloud.call)
-        return cloud.live()
-
-    assert_kept_policies_only_add(seeds(some(6, 200), 2162), openstack.OTC_V3, tmp_path, apply)
+    assert_kept_policies_only_add(seeds(some(6, 200), 2162), openstack.OTC_V3, tmp_path, applying())
 
 
 def test_deny_rules_priorities_and_lists_of_ports_are_otcs_own_but_not_its_scripts() -> None:

@@ -157,7 +157,6 @@ def test_no_report_names_an_object_by_a_bare_id(
     policy, log = _aws_account(tmp_path), tmp_path / "flow.log"
     log.write_text(_LOG, encoding="utf-8")
     files = {"POLICY": policy, "CHANGED": _aws_change(tmp_path, policy), "CAPTURE": _aws_capture(tmp_path), "LOG": log}
-    # Lines to be pasted keep the names that a document needs.
     words = sgfast(capsys, *(files.get(word, word) for word in command)).out
     text = " ".join(words.split())
     assert [each for each in told if each not in text] == []

@@ -50,15 +50,6 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]) -> dict[str, str]:
-    """The address of each page."""
-    folder = tmp_path_factory.mktemp("pages")
-    for name, text in texts.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    return {name: (folder / f"{name}.html").as_uri() for name in texts}
-
-
 def seen(browser: Browser) -> Any:
     """Return what a reader sees, as soon as the history keeps how far the page is scrolled."""
     browser.ask("""new Promise((done) => {
@@ -212,7 +203,7 @@ def test_a_matrix_with_very_many_groups_stays_folded(browser: Browser, tmp_path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        # An instance's address, of which the row has only the name.
+        # The address of an instance. The row itself shows the instance's name only.
         ("10.0.1.9 tcp/6379", {"db-1"}), ("2001:DB8:1::9", {"db-1"}), ("10.0.1.99", set()),
         # The nearest rule, which no packet matched: its id, what it says, and its description.
         ("web-http-4", {"web-1"}), ("tcp/8080 80-81", {"web-1"}), ("customers", {"web-1"}), ("suppliers", set()),

@@ -42,15 +42,6 @@ def texts() -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory, texts: dict[str, str]) -> dict[str, str]:
-    """The address of each page."""
-    folder = tmp_path_factory.mktemp("pages")
-    for name, text in texts.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    return {name: (folder / f"{name}.html").as_uri() for name in texts}
-
-
 def page_of_two_verdicts() -> str:
     """Write a page about packets that NEW denies, and that passed OLD in two ways: as allowed, and as not filtered."""
     policies = load_policy(SHOP[0]), load_policy(PCAPS / "shop.proposed.yaml")

@@ -1,5 +1,5 @@
-# Denied attempts without a tuple in the connection table. Only the report remembers them, in a table of its own
-# (`Plane.attempts`), so that a retry is not a new attempt (SPEC 10.2).
+# Denied attempts that are not in the connection table. Reports need them, because a retry is not a new attempt (SPEC
+# 10.2). So they have a table of their own, `Plane.attempts`.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 

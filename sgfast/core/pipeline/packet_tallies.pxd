@@ -1,5 +1,5 @@
-# Counts packets in the tallies of the reports: packets out of scope (SPEC 10.27), denied packets, and packets that
-# begin a connection (SPEC 10.24). outcomes.pxd counts how connections end.
+# Adds packets to the tallies from which reports are made. Three kinds of packets are counted: packets out of scope
+# (SPEC 10.27), denied packets, and packets that begin a connection (SPEC 10.24). outcomes.pxd counts how they end.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t
 from libc.string cimport memcmp, memcpy, memset

@@ -32,8 +32,8 @@ cdef inline void note_one_way(Plane* plane, Entry* e) noexcept nogil:
 cdef inline void note_reaction(
     Plane* plane, const PacketContext* c, Entry* e, int side, bint opener_seen
 ) noexcept nogil:
-    # This packet belongs to a connection whose first packet `side` denied. Even if it is moot or denied, a packet of
-    # the other end shows how that end reacted. So does a packet after the opener that only makes sense after an answer.
+    # Notes how the other end reacted to an opener that `side` denied. A packet of the other end shows this, even if it
+    # is moot or denied. A later packet of the initiator shows it, too, if that packet makes sense only after an answer.
     cdef const Packet* p = c.packet
     if from_other_end(p, e, side):
         if not e.flags[side] & UNSEEN:

@@ -469,7 +469,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
 
 
 cdef inline void note_opened(Plane* plane, PacketContext* c, uint8_t reason) noexcept nogil:
-    # Records that the packet began a connection and that all its sides allowed the packet.
+    # Counts a connection that the packet opened. All filters on its way have allowed it.
     begin_record(plane, &plane.table, c, c.slot, c.entry, ALLOW, reason, -1)
     if reason == INFERRED:
         plane.counters.inferred += 1

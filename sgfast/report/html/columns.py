@@ -48,7 +48,7 @@ class Columns:
     ends: list[str]
     #: The provider's words for instances (SPEC 2.12), by end.
     titles: dict[int, str]
-    #: The addresses of instances, by end. The filter finds them.
+    #: The addresses of each end that is an instance, as text. The page's filter searches this text.
     addresses: dict[int, str]
     #: Group index of each end.
     group: Numbers

@@ -40,7 +40,7 @@ class EndName:
 
     text: str
     kind: EndKind
-    #: The name with the provider's words (SPEC 10.28), if there are any.
+    #: The text that reports show in place of the name, such as ``web (sg-0123)`` (SPEC 10.28); empty: show the name.
     words: str = ""
 
     @property
