@@ -55,7 +55,7 @@ def test_check(title: str, maker: Maker, results: Results, measure: Measure) -> 
     def ask() -> None:
         for _ in range(turns):
             for src, dst, sport, dport in flows:
-                check(src, dst, "tcp", sport=sport, dport=dport, flags=flags, time=1.0)
+                check(src, dst, "tcp", sport=sport, dport=dport, flags=flags, time_ns=10**9)
 
     def look_up() -> None:
         find = seen.get
@@ -77,7 +77,7 @@ def test_check(title: str, maker: Maker, results: Results, measure: Measure) -> 
         Section("one packet at a time from Python, any of 10,000 flows", "call"), title, timed(ask), items=items,
         yardsticks=yardsticks,
     )  # fmt: skip
-    verdicts = [check(src, dst, "tcp", sport=sport, dport=dport, flags=flags, time=1.0)
+    verdicts = [check(src, dst, "tcp", sport=sport, dport=dport, flags=flags, time_ns=10**9)
                 for src, dst, sport, dport in flows]  # fmt: skip
     assert {(verdict.verdict, verdict.reason) for verdict in verdicts} == {
         ("allow", "established") if allowed else ("deny", "no-rule")

@@ -13,15 +13,16 @@ from conftest import Maker, Measure
 from measure import Section, Yardstick, timed
 from workload import policy_text
 
-from sgfast import Policy, load_policy
+from sgfast import Policy
 from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.loading import load_policy
 
 RULES, GROUPS = 5_000, 100
 
 #: The arguments for Python, by title of the benchmark.
 PROCESSES = {
     "import sgfast": ("-c", "import sgfast"),
-    "import what a replay needs": ("-c", "from sgfast import Engine, load_policy, replay"),
+    "import what a replay needs": ("-c", "from sgfast import Engine, load, replay"),
     "sgfast --help": ("-m", "sgfast", "--help"),
 }
 

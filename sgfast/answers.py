@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sgfast import types
 from sgfast.errors import ArgumentError
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.loaded_policy import lines_of
 from sgfast.policy.model import Instance, Policy
 
-# Modules are imported when an answer needs them: importing all of them takes half a second.
-if TYPE_CHECKING:
-    from sgfast.checking import Checked, Finding
-    from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
-    from sgfast.evidence import Evidence
-    from sgfast.reaching.difference import Difference
-    from sgfast.reaching.rows import Row
-    from sgfast.replaying import ReplayResult
-    from sgfast.report.check import TableSizes
-
-#: The most rows in the text of a ``Reach``, the same as the command's default.
+#: The most rows in the text of a ``ReachResult``, the same as the command's default.
 _REACH_ROWS = 40
 
 
@@ -29,15 +20,15 @@ class CheckResult(Shown):
     """Findings of ``sgfast check``."""
 
     policy: Policy
-    checked: Checked
+    checked: types.Checked
     #: Sizes of the tables that the policy compiles to.
-    tables: TableSizes
+    tables: types.TableSizes
     warnings: tuple[str, ...] = ()
     #: Instances that the policy has only for this check.
     assumed: tuple[Instance, ...] = ()
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[types.Finding, ...]:
         """The findings, most severe first."""
         return self.checked.findings
 
@@ -49,16 +40,16 @@ class CheckResult(Shown):
         return self.checked.left_out
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> types.Evidence:
         """Reasons to doubt the findings that rest on captures or expectations (SPEC 10.27)."""
         return self.checked.evidence
 
     @property
-    def traffic(self) -> ReplayResult | None:
+    def traffic(self) -> types.ReplayResult | None:
         """The replay of the captures; None if there were no captures."""
         return self.checked.traffic
 
-    def matching(self, wanted: str) -> list[Finding]:
+    def matching(self, wanted: str) -> list[types.Finding]:
         """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
         ArgumentError for another word.
         """
@@ -87,49 +78,37 @@ class CheckResult(Shown):
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyDiff(Shown):
+class DiffResult(Shown):
     """A comparison of two policies: by the rules alone, and for captured traffic."""
 
     #: The comparison by the rules alone, for all packets.
-    by_rules: Difference
+    by_rules: types.Difference
     #: The comparison for the traffic of captures; None if there were no captures.
-    traffic: DiffResult | None = None
+    traffic: types.TrafficDiff | None = None
 
     @property
-    def opened(self) -> tuple[Row, ...]:
+    def opened(self) -> tuple[types.Row, ...]:
         """Rows that the new policy allows and the old one does not."""
         return self.by_rules.opened
 
     @property
-    def closed(self) -> tuple[Row, ...]:
+    def closed(self) -> tuple[types.Row, ...]:
         """Rows that the old policy allows and the new one does not."""
         return self.by_rules.closed
 
     @property
-    def newly_denied(self) -> list[ChangedGroup]:
+    def newly_denied(self) -> list[types.ChangedGroup]:
         """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
         there were no captures.
         """
         return self._changed("newly-denied")
 
     @property
-    def newly_allowed(self) -> list[ChangedGroup]:
+    def newly_allowed(self) -> list[types.ChangedGroup]:
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
         return self._changed("newly-allowed")
 
-    # `diff` once returned a DiffResult. For programs of that time, its attributes are still attributes of the answer.
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            from sgfast.comparing import DiffResult
-
-            if name.startswith("_") or not (name in DiffResult.__annotations__ or hasattr(DiffResult, name)):
-                raise AttributeError(f"'PolicyDiff' object has no attribute {name!r}", name=name, obj=self)
-            if self.traffic is None:
-                raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
-            return getattr(self.traffic, name)
-
-    def _changed(self, verdict: NewVerdict) -> list[ChangedGroup]:
+    def _changed(self, verdict: types.NewVerdict) -> list[types.ChangedGroup]:
         if self.traffic is None:
             raise ArgumentError(f"{verdict} connections are those of captures: give some, or see opened and closed")
         return self.traffic.of(verdict)
@@ -143,7 +122,7 @@ class PolicyDiff(Shown):
     def __repr__(self) -> str:
         opened = len(self.opened)
         words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
-        return f"<PolicyDiff: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
+        return f"<DiffResult: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
 
     def _repr_html_(self) -> str:
         return self.by_rules._repr_html_() + ("" if self.traffic is None else self.traffic._repr_html_())
@@ -159,11 +138,11 @@ def text_of(result: Any) -> str:
             from sgfast.report.explain import explain_document
 
             text = to_text(explain_document(result, lines_of(result.policy)))
-        case "Reach":
+        case "ReachResult":
             from sgfast.report.reach import reach_document
 
             text = to_text(reach_document(result, _REACH_ROWS))
-        case "Proof":
+        case "ExpectationsResult":
             from sgfast.expectations.output import expectations_document
 
             warnings = [*result.policy.warnings, *result.warnings]
@@ -175,7 +154,7 @@ def text_of(result: Any) -> str:
                 result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
             )
             text = to_text(document)
-        case "PolicyDiff":
+        case "DiffResult":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document
 

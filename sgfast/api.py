@@ -11,32 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
-from sgfast import loading
-from sgfast.answers import CheckResult, PolicyDiff
+from sgfast import loading, types
+from sgfast.answers import CheckResult, DiffResult
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import PolicySource
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
-
-# Modules are imported when a question needs them: importing all of them takes half a second.
-if TYPE_CHECKING:
-    from sgfast.engine import Midstream, Mode
-    from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import TargetName
-    from sgfast.policy.change_file import ChangesSource
-    from sgfast.policy.expectations import ExpectationsSource
-    from sgfast.reaching.difference import Difference
-    from sgfast.reaching.ends import NamedEnd
-    from sgfast.reaching.explaining import Explained
-    from sgfast.reaching.proving import Proof
-    from sgfast.reaching.rows import Reach
-    from sgfast.replaying import FlowSink, FrameSink, PacketSink, Reading, ReplayResult
-    from sgfast.replaying.options import Kept
-    from sgfast.system.output import Output as Output
 
 EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 """One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
@@ -65,7 +49,7 @@ def explain(
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
     accept_evidence: Sequence[str] = (),
-) -> Explained:
+) -> types.Explained:
     """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
 
     ``print(policy.explain("web-1", "db-1", "tcp/5432"))``. The service ``icmp`` is a ping. If an end or the service
@@ -102,7 +86,7 @@ def explain(
     return _standing_for(policy, *words, service)
 
 
-def _only_one(end: NamedEnd) -> str | None:
+def _only_one(end: types.NamedEnd) -> str | None:
     """Return an instance or an address as a word, or None if the end is anything else."""
     if end.kind == "instance":
         return end.name
@@ -111,7 +95,7 @@ def _only_one(end: NamedEnd) -> str | None:
     return None
 
 
-def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> Explained:
+def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> types.Explained:
     """Explain one of several packets: a denied one if there is one."""
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
@@ -121,7 +105,7 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     origin = shown_origin(policy.origin)
     question = f"{service} from {source} to {destination}"
 
-    def with_verdict(verdict: Action) -> Explained | None:
+    def with_verdict(verdict: Action) -> types.Explained | None:
         ends = (Word(source, origin),), (Word(destination, origin),)
         opposite: Action = "deny" if verdict == "allow" else "allow"
         expectation = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
@@ -152,7 +136,7 @@ def reach(
     protocol: str | None = None,
     port: int | str | None = None,
     rules: bool = False,
-) -> Reach:
+) -> types.ReachResult:
     """List who may open which connections to whom, by the rules alone and for all packets (SPEC 12.5).
 
     ``protocol``: only this service; None: all. ``port``: only these destination ports, ``443`` or
@@ -174,13 +158,16 @@ def reach(
     return find_rows(policy, sources, destinations, services, rules=rules)
 
 
-def test(policy: PolicySource, expectations: ExpectationsSource, *, accept_evidence: Sequence[str] = ()) -> Proof:
+def test(
+    policy: PolicySource, expectations: types.ExpectationsSource, *, accept_evidence: Sequence[str] = ()
+) -> types.ExpectationsResult:
     """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
 
-    ``expectations``: the path or the text of an expectations file, the same as plain values, or a list such as
-    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. The answer is true if all of them
-    hold. Its ``of("fails")`` are those that do not, each with a packet that shows it; its ``of("empty")`` those that
-    are about no packet, which prove nothing. ``accept_evidence``: ``["about-nobody"]`` accepts these (SPEC 10.27).
+    ``expectations``: the path of an expectations file, its content as plain values, or a list such as
+    ``[{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}]``. ``holds`` of the answer is true if
+    all of them hold. Its ``of("fails")`` are those that do not, each with a packet that shows it; its ``of("empty")``
+    those that are about no packet, which prove nothing. ``accept_evidence``: ``["about-nobody"]`` accepts these (SPEC
+    10.27).
 
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
     """
@@ -194,10 +181,10 @@ def test(policy: PolicySource, expectations: ExpectationsSource, *, accept_evide
 def check(
     policy: PolicySource,
     *,
-    expect: ExpectationsSource | None = None,
+    expect: types.ExpectationsSource | None = None,
     captures: CapturePaths = (),
     vpc: str | None = None,
-    reading: Reading | None = None,
+    reading: types.ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     as_if_in: Sequence[str] = (),
     progress: Progress | None = None,
@@ -227,10 +214,10 @@ def check(
     traffic = uses = None
     if captures:
         from sgfast.checking.usage import Uses
-        from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+        from sgfast.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
 
         uses = Uses(policy)
-        options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
+        options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
         warnings += [warning for warning in traffic.warnings if warning not in warnings]
     proof = None
@@ -244,24 +231,24 @@ def replay(
     policy: PolicySource,
     captures: CapturePaths,
     *,
-    mode: Mode = "causal",
-    midstream: Midstream = "infer",
+    mode: types.Mode = "causal",
+    midstream: types.Midstream = "infer",
     vpc: str | None = None,
     engine: Literal["fast", "reference"] = "fast",
-    packets: PacketSink | Sequence[PacketSink] | None = None,
-    frames: FrameSink | Sequence[FrameSink] | None = None,
-    flows: FlowSink | Sequence[FlowSink] | None = None,
+    packets: types.PacketSink | Sequence[types.PacketSink] | None = None,
+    frames: types.FrameSink | Sequence[types.FrameSink] | None = None,
+    flows: types.FlowSink | Sequence[types.FlowSink] | None = None,
     progress: Progress | None = None,
-    changes: ChangesSource | None = None,
+    changes: types.ChangesSource | None = None,
     resume: str | os.PathLike[str] | None = None,
-    snapshot: Output | str | os.PathLike[str] | None = None,
+    snapshot: str | os.PathLike[str] | None = None,
     jobs: int = 1,
-    reading: Reading | None = None,
+    reading: types.ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     client: Any = None,
     shards: int | None = None,
-    tables: Sequence[Kept] | Kept = (),
-) -> ReplayResult:
+    tables: Sequence[types.Kept] | types.Kept = (),
+) -> types.ReplayResult:
     """Judge every packet of ``captures``.
 
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
@@ -271,7 +258,7 @@ def replay(
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
     ``progress``: a function to call repeatedly with (packets, bytes read) so far, over all captures.
-    ``changes``: a change file (SPEC 9.5) as a path, a text or plain values, or the list of its changes, in which there
+    ``changes``: a change file (SPEC 9.5) as a path or plain values, or the list of its changes, in which there
     may be pairs ``(at, change)``: a time, and a value of ``sgfast.policy.changes`` or a mapping. All are checked
     before any packet is judged.
     ``snapshot``: where to save the state after the last packet. ``flows`` then does not get connections that are still
@@ -297,10 +284,10 @@ def replay(
     rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
     of the wrong type.
     """
-    from sgfast.replaying import Reading, ReplayOptions, Sinks, run_replay
+    from sgfast.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
 
     options = ReplayOptions(
-        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or Reading(),
+        mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or ReadOptions(),
         changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
         tables=(tables,) if isinstance(tables, str) else tuple(tables), accept_evidence=accept_evidence,
     )  # fmt: skip
@@ -316,11 +303,11 @@ def _several(sinks: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
 
 def export(
     policy: PolicySource,
-    to: TargetName,
+    to: types.TargetName,
     *,
     since: PolicySource | None = None,
     form: Literal["script", "json"] = "script",
-    provider: Provider | None = None,
+    provider: types.Provider | None = None,
     instance: str | None = None,
     interfaces: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     connections: str | os.PathLike[str] | None = None,
@@ -380,14 +367,14 @@ def diff(
     new: PolicySource,
     captures: CapturePaths = (),
     *,
-    mode: Mode = "causal",
-    midstream: Midstream = "infer",
+    mode: types.Mode = "causal",
+    midstream: types.Midstream = "infer",
     vpc: str | None = None,
     jobs: int = 1,
-    reading: Reading | None = None,
+    reading: types.ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     progress: Progress | None = None,
-) -> PolicyDiff:
+) -> DiffResult:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
     Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With captures, also what
@@ -398,18 +385,18 @@ def diff(
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
     from sgfast.comparing import run_diff
-    from sgfast.replaying import Reading, ReplayOptions
+    from sgfast.replaying import ReadOptions, ReplayOptions
 
     old, new = load(old), load(new)
     options = ReplayOptions(
-        mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading(),
+        mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or ReadOptions(),
         accept_evidence=accept_evidence,
     )  # fmt: skip
     rules = by_rules(old, new, must=not captures)
-    return PolicyDiff(rules, run_diff(old, new, captures, options, progress) if captures else None)
+    return DiffResult(rules, run_diff(old, new, captures, options, progress) if captures else None)
 
 
-def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> Difference:
+def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> types.Difference:
     """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
     from sgfast.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching.difference import Difference, difference
@@ -460,5 +447,3 @@ def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters
 
 
 load = _public(loading.load)
-load_policy = _public(loading.load_policy)
-parse_policy = _public(loading.parse_policy)

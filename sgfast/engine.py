@@ -6,9 +6,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch, nanoseconds
-from sgfast.core.base.reasons import REASON_TABLE
+from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -29,18 +30,23 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, In
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.policy.yaml_nodes import show, shown_origin
-from sgfast.verdicts import Applied, Candidate, Explanation, Side, SideExplanation, Verdict
+from sgfast.verdicts import ApplyResult, Candidate, Explanation, Side, SideExplanation, Verdict, VerdictWord
 
 if TYPE_CHECKING:
     from sgfast.policy.changes import Change
+else:
+    # Annotations can be resolved without the import, which takes longer than a command should wait.
+    Change = Any
 
 Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
 Address = str | IPv4Address | IPv6Address
+#: A point in time: nanoseconds since the Unix epoch, or a ``datetime`` with a time zone (SPEC 14.13).
+Instant = int | datetime
 
 #: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
-VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
-REASONS = (None, *(reason.word for reason in REASON_TABLE))
+VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
+REASONS: tuple[ReasonWord | None, ...] = (None, *(reason.word for reason in REASON_TABLE))
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
 PENDING = VERDICTS.index("pending")
 #: A side's verdict if the side does not exist or the packet never reached it.
@@ -204,7 +210,7 @@ class Engine:
     def process_frames(
         self,
         frames: Sequence[bytes],
-        times_ns: Sequence[int],
+        times_ns: Sequence[Instant],
         *,
         wire_lengths: Sequence[int] | None = None,
         link_type: int = 1,
@@ -212,11 +218,11 @@ class Engine:
         """Judge raw frames and return their results as :meth:`process` does.
 
         ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for a link type that is not supported
-        (SPEC 3.1), ArgumentTypeError for a time that is no whole number of nanoseconds.
+        (SPEC 3.1), ArgumentTypeError for a time that is no instant (SPEC 14.13).
         """
         if link_type not in LINK_TYPES:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
-        times = [_whole(time, "a time") for time in times_ns]
+        times = [_instant(time, "a time") for time in times_ns]
         return self.process(FrameBatch.from_frames(frames, times, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[np.void]:
@@ -236,8 +242,8 @@ class Engine:
             yield
 
     def apply(
-        self, changes: Change | Mapping[str, Any] | Iterable[Change | Mapping[str, Any]], now_ns: int
-    ) -> Applied:
+        self, changes: Change | Mapping[str, Any] | Iterable[Change | Mapping[str, Any]], now_ns: Instant
+    ) -> ApplyResult:
         """Change the policy between two packets (SPEC 6). Several changes are applied as one.
 
         ``changes``: values of ``sgfast.policy.changes``, such as ``sgfast.RemoveInstance("web-1")``, or entries of a
@@ -251,13 +257,11 @@ class Engine:
         from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
-        now_ns = _whole(now_ns, "now_ns")
-        if not -MAX_TIME_NS <= now_ns <= MAX_TIME_NS:
-            raise ArgumentError(f"now_ns must be within 2**62 nanoseconds (146 years) of 1970, not {now_ns}")
+        now_ns = _instant(now_ns, "now_ns")
         with self._changing:
             changed, known = apply_given(self.policy, given)
             if changed.policy is self.policy:
-                return Applied(0, 0, self.compiled.rule_tables, 0)
+                return ApplyResult(0, 0, self.compiled.rule_tables, 0)
             removed = [change.instance for change in known if isinstance(change, RemoveInstance)]
             compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
@@ -276,7 +280,7 @@ class Engine:
             except MemoryError:
                 self.policy, self.compiled = before
                 raise
-            return Applied(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
+            return ApplyResult(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
         """Return one row of a result of :meth:`process` with words instead of numbers."""
@@ -308,18 +312,21 @@ class Engine:
         icmp_type: int = 0,
         icmp_code: int = 0,
         icmp_id: int = 0,
-        time: float = 0.0,
+        time_ns: Instant = 0,
     ) -> Verdict:
         """Judge one packet, and remember the connection it opens or belongs to.
 
         ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12). An instance must have just one
         address of the IP version that both ends have (IPv4 if they have both versions); that address is used.
-        ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time``: seconds on the clock
-        that timeouts use. An ICMP error given here quotes no packet and is therefore ``invalid`` to stateful groups;
-        judge it as a frame instead. Raises ArgumentError for an impossible packet, TypeError for a value that is not a
-        number, PolicyError for a name that means no instance or an instance with several addresses.
+        ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time_ns``: the packet's time,
+        by which connections time out. An ICMP error given here quotes no packet and is therefore ``invalid`` to
+        stateful groups; judge it as a frame instead.
+
+        Raises ArgumentError for an impossible packet or a name that means no instance, PolicyError for a name that
+        means several instances or an instance with several addresses, TypeError for a value that is not a number,
+        ArgumentTypeError for a time that is no instant (SPEC 14.13).
         """
-        found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time)
+        found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns)
         if type(found) is Verdict:
             return found
         if found is not None:
@@ -332,13 +339,11 @@ class Engine:
         if here is not src or there is not dst:
             return self.check(
                 here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
-                icmp_code=icmp_code, icmp_id=icmp_id, time=time,
+                icmp_code=icmp_code, icmp_id=icmp_id, time_ns=time_ns,
             )  # fmt: skip
-        if not abs(time) <= 2**33:
-            raise ArgumentError(f"time must be in seconds since the epoch, not {time}")
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
-            icmp_id=icmp_id, time_ns=round(time * 10**9),
+            icmp_id=icmp_id, time_ns=time_ns,
         )  # fmt: skip
         return self.verdict(self.process(row)[0])
 
@@ -472,12 +477,17 @@ def is_multicast(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address == ip_address("255.255.255.255")
 
 
-def _whole(time: object, name: str) -> int:
-    """Return a time as a whole number of nanoseconds. Raises ArgumentTypeError for others."""
+def _instant(time: object, name: str) -> int:
+    """Return an instant as nanoseconds since the epoch (SPEC 14.13). Raises ArgumentTypeError for a float or a datetime
+    without a time zone, ArgumentError for a time beyond the clock's range.
+    """
     try:
-        return nanoseconds(time, name)
+        instant = nanoseconds(time, name)
     except TypeError as error:
         raise ArgumentTypeError(str(error)) from None
+    if not -MAX_TIME_NS <= instant <= MAX_TIME_NS:
+        raise ArgumentError(f"{name} must be within 2**62 nanoseconds (146 years) of 1970, not {instant}")
+    return instant
 
 
 def _protocol_number(protocol: str | int) -> int | None:
@@ -496,13 +506,13 @@ def header(
     icmp_type: int = 0,
     icmp_code: int = 0,
     icmp_id: int = 0,
-    time_ns: int = 0,
+    time_ns: Instant = 0,
     wire: int = 64,
 ) -> NDArray[np.void]:
     """Return one packet as an array of ``HEADER_DTYPE`` (1,).
 
     Raises ArgumentError for an impossible packet, TypeError for a value that is not a number, ArgumentTypeError for a
-    time that is no whole number.
+    time that is no instant (SPEC 14.13).
     """
     try:
         source, destination = ip_address(src), ip_address(dst)
@@ -525,7 +535,7 @@ def header(
     if unknown:
         raise ArgumentError(f"TCP flags must be letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
     row = np.zeros(1, dtype=HEADER_DTYPE)
-    row["time_ns"] = _whole(time_ns, "time_ns")
+    row["time_ns"] = _instant(time_ns, "time_ns")
     row["wire"] = wire
     row["family"] = source.version
     width = 4 if source.version == 4 else 16

@@ -17,13 +17,19 @@ Conclusive = Literal["yes", "partly", "no"]
 #: that something did not occur, such as a packet that uses a rule.
 Part = Literal["verdicts", "answers", "counts", "absence"]
 
+#: The code of a reason to doubt an answer.
+EvidenceCode = Literal[
+    "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "truncated", "one-direction", "mirror-cut",
+    "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window", "interrupted",
+]  # fmt: skip
+
 #: Share from which most of what an answer rests on is missing.
 MOSTLY = 0.5
 #: Most networks that a reason lists.
 LISTED_NETWORKS = 10
 
 #: The parts of an answer that each reason makes uncertain, by the reason's code.
-CODES: dict[str, frozenset[Part]] = {
+CODES: dict[EvidenceCode, frozenset[Part]] = {
     "no-packets": frozenset(("verdicts", "answers", "counts", "absence")),
     # Where tunnels are between addresses that no instance has, the tunnels are the cause.
     "tunnels": frozenset(("verdicts", "answers", "absence")),
@@ -52,7 +58,7 @@ _SAID = {"no": "Cannot tell", "partly": "Not certain"}
 class EvidenceReason:
     """Reason why an answer is not conclusive."""
 
-    code: str
+    code: EvidenceCode
     #: Whether it makes the whole answer uncertain, or a part of it.
     level: Literal["no", "partly"]
     #: Number of packets (of records, connections or expectations where there are no packets), and their share of all.

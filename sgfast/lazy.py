@@ -6,31 +6,40 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
 
-def on_demand(
-    package: str, homes: Mapping[str, Sequence[str]], first: str | None = None
-) -> Callable[[str], object]:
-    """Return a ``__getattr__`` for a package, which imports the module of a name when the name is first used.
+def on_demand(package: str, first: str | None = None) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package or module whose names are those of its stub, the ``.pyi``
+    file beside it. Each line of the stub is ``from MODULE import NAME as NAME``. The module of a name is imported when
+    the name is first used.
 
-    ``homes``: by module: its names. ``first``: a module to import before any other module. ``__all__`` is the list of
-    ``dir``, unless the package defines ``__all__``.
+    ``first``: a module to import before any other module. ``__all__`` is the list of ``dir``.
     """
-    home_of = {name: module for module, names in homes.items() for name in names}
+    homes: dict[str, str] = {}
+
+    def home_of() -> dict[str, str]:
+        if not homes:
+            with open(f"{sys.modules[package].__file__}i", encoding="utf-8") as stub:
+                homes.update({name: module for _, module, _, name, _, _ in map(str.split, stub)})
+        return homes
 
     def find(name: str) -> object:
         from importlib import import_module
 
         # pydoc prints all names of `__all__` in full: thousands of lines for sgfast. So pydoc gets no `__all__` here.
         if name == "__all__" and sys._getframe(1).f_code.co_name != "docmodule":
-            return dir(import_module(package))
-        if name not in home_of:
+            return names()
+        # Python asks for names like `__path__` while it imports the package.
+        if name.startswith("__") or name not in home_of():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if first is not None:
             import_module(first)
-        value: object = getattr(import_module(home_of[name]), name)
-        setattr(import_module(package), name, value)
+        value: object = getattr(import_module(home_of()[name]), name)
+        setattr(sys.modules[package], name, value)
         return value
 
-    return find
+    def names() -> list[str]:
+        return sorted(home_of())
+
+    return find, names

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.export_files import refuse_table, refuse_terraform_input
+from sgfast.policy.export_files import Unresolved, refuse_table, refuse_terraform_input
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
-if TYPE_CHECKING:
-    from sgfast.importing.unresolved import Unresolved
-
 __all__ = ["PolicySource", "load", "load_policy", "parse_policy"]
 
 #: The values that a program may pass as a policy (SPEC 14.2).
-PolicySource = Policy | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
+PolicySource = Policy | str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
 #: The number of characters at the start of a text in which JSON's first bracket is searched for. A text with more
 #: blanks before the bracket is read as YAML, which accepts JSON, too.
@@ -36,7 +33,7 @@ def load_policy(
     format: str = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
-    """Load the policy in a file; ``-`` is standard input. ``load`` also takes texts and plain values.
+    """Load the policy in a file; ``-`` is standard input.
 
     The file may also be a cloud's export, or a directory of exports that form one policy. ``format``: the name of the
     export's format (SPEC 10.17). ``unresolved``: the treatment of references to groups or lists that no file contains
@@ -61,7 +58,7 @@ def parse_policy(
     format: str = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
-    """Parse the text of a document or of a cloud's export. ``load`` also takes paths and plain values.
+    """Parse the text of a document or of a cloud's export.
 
     ``origin``: the name of the text in messages. The other arguments and the errors are those of ``load_policy``.
     """
@@ -81,22 +78,30 @@ def parse_policy(
         return _read(compose(text, origin), origin, lines, unresolved)
 
 
-def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved = "error") -> Policy:
+def load(
+    source: PolicySource | None = None,
+    *,
+    text: str | bytes | None = None,
+    format: str = "auto",
+    unresolved: Unresolved = "error",
+) -> Policy:
     """Load a policy from a path, a text or plain values (SPEC 14.2).
 
     ``source``: the path of a document, of a cloud's export or of a directory of exports, or ``-`` for standard input;
-    the text of a document or an export, as ``bytes`` or as a ``str`` that has a line break or begins like JSON; or
-    plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned unchanged; if a
+    or plain values, as ``yaml.safe_load`` or a cloud's library returns them. A ``Policy`` is returned unchanged; if a
     program made it, it is checked first.
+    ``text``: the text of a document or of an export, in the place of ``source``. It is never taken for a path.
     ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
     detects it.
     ``unresolved``: the treatment of groups or lists to which an export refers without containing them. ``error``: raise
     an error that lists them all. ``empty``: treat them as groups or lists without addresses.
 
     Raises PolicyError, which names file, line and field, or only the field of plain values. If there are several
-    errors, it has a line for each, and its ``errors`` has them one by one. Raises ArgumentError for an unknown format,
-    ArgumentTypeError for a ``source`` of another type.
+    errors, it has a line for each, and its ``errors`` has them one by one. Raises ArgumentError for an unknown format
+    or a text as ``source``, ArgumentTypeError for values of another type.
     """
+    if (source is None) == (text is None):
+        raise ArgumentTypeError("a policy needs either a source or text=")
     if isinstance(source, Policy):
         if not isinstance(source, LoadedPolicy) or not source.is_checked:
             from sgfast.policy.value_checks import check_made_policy
@@ -104,14 +109,16 @@ def load(source: PolicySource, *, format: str = "auto", unresolved: Unresolved =
             check_made_policy(source)
         return source
     lines: Lines = {}
-    if (path := path_in(source)) is not None:
+    if text is not None:
+        if not isinstance(text, str | bytes):
+            raise ArgumentTypeError(f"text must be a str or bytes, not {text!r:.80}")
+        policy = parse_policy(text, lines=lines, format=format, unresolved=unresolved)
+    elif (path := path_in(source, "give it as text= to sgfast.load")) is not None:
         policy = load_policy(path, lines, format=format, unresolved=unresolved)
-    elif isinstance(source, str | bytes):
-        policy = parse_policy(source, lines=lines, format=format, unresolved=unresolved)
     elif isinstance(source, Mapping | list | tuple):
         policy = _from_values(source, format, unresolved)
     else:
-        raise ArgumentTypeError(f"a policy must be a path, a text, a mapping or a Policy, not {source!r:.80}")
+        raise ArgumentTypeError(f"a policy must be a path, a mapping, a list or a Policy, not {source!r:.80}")
     if isinstance(policy, LoadedPolicy):
         policy.lines = lines
     return policy

@@ -33,16 +33,16 @@ _LOADED: pytest.StashKey[dict[Path, tuple[Policy, Lines] | PolicyError]] = pytes
 def sgfast_load(request: pytest.FixtureRequest) -> Callable[..., Policy]:
     """Load a policy, or a cloud's export, from a path relative to the test's file: ``sgfast_load("policy.yaml")``.
 
-    Other arguments are those of ``sgfast.load_policy``.
+    Other arguments are those of ``sgfast.load``.
     """
     folder = request.path.parent
 
-    def load(path: str | os.PathLike[str], *arguments: Any, **options: Any) -> Policy:
-        from sgfast.loading import load_policy
+    def load_beside(path: str | os.PathLike[str], **options: Any) -> Policy:
+        from sgfast.api import load
 
-        return load_policy(folder / path, *arguments, **options)
+        return load(folder / path, **options)
 
-    return load
+    return load_beside
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

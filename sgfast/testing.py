@@ -62,7 +62,7 @@ def _assert(
 ) -> None:  # fmt: skip
     __tracebackhide__ = True
     if not isinstance(policy, Policy):
-        raise ArgumentTypeError(f"{called}: needs a policy, not {type(policy).__name__}: use sgfast.load_policy(path)")
+        raise ArgumentTypeError(f"{called}: needs a policy, not {type(policy).__name__}: use sgfast.load(path)")
     end_wanted = "a name, an address or a network"
     sources = _words(f"{called}: source", source, End, end_wanted)
     destinations = _words(f"{called}: destination", destination, End, end_wanted)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from sgfast.core.base.reasons import ReasonWord
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.matching import RuleField
+from sgfast.policy.model import Action
+
+#: The verdict on a packet (SPEC 10.2). ``pending``: a fragment waits for its datagram's first one (SPEC 9.4).
+VerdictWord = Literal["allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +19,8 @@ class Side:
     """The verdict of one instance's filter on a packet (SPEC 10.3)."""
 
     instance: str
-    verdict: str
-    reason: str
+    verdict: Action
+    reason: ReasonWord
     rule: str | None
 
 
@@ -22,8 +28,8 @@ class Side:
 class Verdict:
     """The verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
-    verdict: str
-    reason: str | None
+    verdict: VerdictWord
+    reason: ReasonWord | None
     egress: Side | None = None
     ingress: Side | None = None
 
@@ -85,7 +91,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """The effect of a change (SPEC 6)."""
 
     #: The number of live connections that the change cut on at least one side: it disconnected them, or made the side

@@ -87,10 +87,10 @@ cut > ended : deadline
 7 0 1.45 flowlog | flowlog | flow logs: do they agree?
 8 0 1.45 export | export | how does it come into force?
 0 1.5 1.15 explaining | reaching | Explained
-1 1.5 1.15 rows | reaching | Reach
-2 1.5 1.15 proving | reaching | Proof
+1 1.5 1.15 rows | reaching | ReachResult
+2 1.5 1.15 proving | reaching | ExpectationsResult
 3 1.5 1.15 checking | checking | CheckResult
-4 1.5 1.15 comparing | reaching, comparing | PolicyDiff
+4 1.5 1.15 comparing | reaching, comparing | DiffResult
 5 1.5 1.15 replaying | replaying | ReplayResult
 6 1.5 1.15 suggesting | suggesting | Suggestion
 7 1.5 1.15 logs | flow_logs | FlowLogCheck

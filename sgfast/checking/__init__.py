@@ -31,6 +31,7 @@ from sgfast.checking.codes import (
     UNMET,
     Code,
     Finding,
+    FindingCode,
     Severity,
 )
 from sgfast.checking.coverage import Coverage
@@ -46,10 +47,12 @@ from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
     from sgfast.checking.usage import Uses
-    from sgfast.reaching.proving import Proof
+    from sgfast.reaching.proving import ExpectationsResult
     from sgfast.replaying import ReplayResult
 
-__all__ = ["CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "Severity", "check_policy"]
+__all__ = [
+    "CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "FindingCode", "Severity", "check_policy",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ def _codes(wanted: str) -> set[str]:
 
 
 def check_policy(
-    policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None, proof: Proof | None = None
+    policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None,
+    proof: ExpectationsResult | None = None,
 ) -> Checked:
     """Run all checks. ``traffic``: a replay of captures through this policy, and ``uses``, its sink of connections.
     ``proof``: the result of proving the policy's expectations.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Final, Literal
 
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule
-
-if TYPE_CHECKING:
-    from sgfast.suggesting import Kind
 
 Severity = Literal["error", "warning", "note"]
 
@@ -27,17 +25,30 @@ class Code:
     advice: str
 
 
-SHADOWED, REDUNDANT, WIDER, EXPOSED = "SG001", "SG002", "SG003", "SG004"
-UNUSED_GROUP, UNUSED_ADDRESS_GROUP, EMPTY_SOURCE = "SG005", "SG006", "SG007"
-NO_INBOUND, NO_OUTBOUND = "SG008", "SG009"
-NO_SELF_RULE, ISOLATED_MEMBERS = "SG010", "SG011"
-NEVER_HIT = "SG012"
-ONE_VERSION = "SG013"
-UNMET = "SG014"
-WIDER_THAN_USED = "SG015"
-WIDE_MEMBER = "SG016"
+#: The code of a finding (SPEC 10.12).
+FindingCode = Literal[
+    "SG001", "SG002", "SG003", "SG004", "SG005", "SG006", "SG007", "SG008", "SG009", "SG010", "SG011", "SG012", "SG013",
+    "SG014", "SG015", "SG016",
+]  # fmt: skip
 
-CODES: dict[str, Code] = {
+SHADOWED: Final = "SG001"
+REDUNDANT: Final = "SG002"
+WIDER: Final = "SG003"
+EXPOSED: Final = "SG004"
+UNUSED_GROUP: Final = "SG005"
+UNUSED_ADDRESS_GROUP: Final = "SG006"
+EMPTY_SOURCE: Final = "SG007"
+NO_INBOUND: Final = "SG008"
+NO_OUTBOUND: Final = "SG009"
+NO_SELF_RULE: Final = "SG010"
+ISOLATED_MEMBERS: Final = "SG011"
+NEVER_HIT: Final = "SG012"
+ONE_VERSION: Final = "SG013"
+UNMET: Final = "SG014"
+WIDER_THAN_USED: Final = "SG015"
+WIDE_MEMBER: Final = "SG016"
+
+CODES: dict[FindingCode, Code] = {
     SHADOWED: Code(
         "shadowed-rule", "warning", "a rule that never wins",
         "Another rule wins for every packet that it matches: remove it, or give it a higher priority than the others.",
@@ -109,14 +120,14 @@ CODES: dict[str, Code] = {
 #: Codes about instances. In findings with other codes, ``instances`` are a group's members.
 INSTANCE_CODES = frozenset((NO_INBOUND, NO_OUTBOUND, WIDE_MEMBER))
 #: Codes of findings that rest on what did not occur in captures.
-TRAFFIC_CODES = frozenset((NEVER_HIT, WIDER_THAN_USED))
+TRAFFIC_CODES: frozenset[FindingCode] = frozenset((NEVER_HIT, WIDER_THAN_USED))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One finding and its location."""
 
-    code: str
+    code: FindingCode
     #: One line without a full stop. Names in it are not escaped.
     message: str
     group: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import combinations, islice
 
 from sgfast.algebra.addresses import named_networks
-from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, listed
+from sgfast.checking.codes import ISOLATED_MEMBERS, LISTED, NO_SELF_RULE, Finding, FindingCode, listed
 from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.policy.model import GroupPeer, Network, Rule, called
 
@@ -34,7 +34,7 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
         members = index.members[group.name]
         if len(members) < 2:
             continue
-        messages: list[tuple[str, str]] = []
+        messages: list[tuple[FindingCode, str]] = []
         cause = _isolated(index, members)
         if cause:
             messages.append((ISOLATED_MEMBERS, cause))

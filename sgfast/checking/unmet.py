@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sgfast.checking.codes import UNMET, Finding
 from sgfast.reaching.explaining import Explained, sentence
-from sgfast.reaching.proving import Proof
+from sgfast.reaching.proving import ExpectationsResult
 
 
-def unmet(proof: Proof) -> list[Finding]:
+def unmet(proof: ExpectationsResult) -> list[Finding]:
     """Return one finding for each expectation that fails."""
     found = []
     for outcome in proof.of("fails"):

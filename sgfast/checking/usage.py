@@ -12,13 +12,13 @@ import numpy as np
 from sgfast.algebra.services import KEYS, key_ranges
 from sgfast.checking.codes import WIDER_THAN_USED, Finding
 from sgfast.engine import REASONS
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import Names, Rows
-from sgfast.suggesting import Kind
 from sgfast.suggesting.observing import ends_of, kind_of
 from sgfast.suggesting.rules import Drafter, Limits, Need, NeededService
 

@@ -32,7 +32,7 @@ from sgfast.spelling import did_you_mean
 from sgfast.system.signals import is_stopped, raise_arrived
 
 if TYPE_CHECKING:
-    from sgfast.comparing import DiffResult, NewVerdict
+    from sgfast.comparing import NewVerdict, TrafficDiff
     from sgfast.policy.document_reader import Lines
     from sgfast.reaching.difference import Difference
     from sgfast.replaying import ReplayOptions
@@ -185,14 +185,14 @@ def diff(
 
 
 def _answer(
-    found: Difference, result: DiffResult | None, warnings: list[str], by: By, top: int | None
+    found: Difference, result: TrafficDiff | None, warnings: list[str], by: By, top: int | None
 ) -> dict[str, Any]:
     from sgfast.report.json.diff import diff_answer
 
     return diff_answer(found, result, warnings, by, top)
 
 
-def _document(found: Difference, result: DiffResult | None, form: OutputForm, by: By, top: int | None) -> Document:
+def _document(found: Difference, result: TrafficDiff | None, form: OutputForm, by: By, top: int | None) -> Document:
     from sgfast.report.difference import difference_document
     from sgfast.report.document import TOP
 

@@ -213,9 +213,9 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(
                 "--merge and --follow cannot be combined: a growing file may still receive earlier packets"
             )
-        from sgfast.replaying.options import Reading, ReplayOptions
+        from sgfast.replaying.options import ReadOptions, ReplayOptions
 
-        reading = Reading(**_pop_fields(given, Reading))
+        reading = ReadOptions(**_pop_fields(given, ReadOptions))
         return command(*arguments, options=ReplayOptions(reading=reading, **_pop_fields(given, ReplayOptions)), **given)
 
     run = accept_option(vpc_option(run))

@@ -1,6 +1,6 @@
 """Judge captures by two policies at once, and find the changed connections.
 
-    capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> DiffResult
+    capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> TrafficDiff
 
 ``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds the rules that both policies have,
 ``groups`` describes what the core counted, and ``results`` defines the result.
@@ -29,12 +29,12 @@ from sgfast.comparing.results import (
     NEW_VERDICTS,
     ChangedGroup,
     Counts,
-    DiffResult,
     Example,
     Judgement,
     MovedTraffic,
     NewVerdict,
     RuleEffect,
+    TrafficDiff,
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
@@ -43,7 +43,7 @@ from sgfast.policy.lookup import vpc_name
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
-from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
 from sgfast.system.names import printable
@@ -56,12 +56,12 @@ __all__ = [
     "ChangedGroup",
     "ChangedKinds",
     "Counts",
-    "DiffResult",
     "Example",
     "Judgement",
     "MovedTraffic",
     "NewVerdict",
     "RuleEffect",
+    "TrafficDiff",
     "diff",
     "run_diff",
 ]
@@ -79,9 +79,9 @@ def diff(
     midstream: Midstream = ReplayOptions.midstream,
     vpc: str | None = None,
     jobs: int = ReplayOptions.jobs,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> DiffResult:
+) -> TrafficDiff:
     """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old``.
 
     Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. The
@@ -90,7 +90,7 @@ def diff(
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
     """
-    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or Reading())
+    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or ReadOptions())
     return run_diff(old, new, captures, options, progress)
 
 
@@ -100,7 +100,7 @@ def run_diff(
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
-) -> DiffResult:
+) -> TrafficDiff:
     """Compare like ``diff``, with the options as one value."""
     old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
@@ -108,7 +108,7 @@ def run_diff(
     paths = tuple(os.fsdecode(path) for path in captures)
     # With one hash key for both engines, each packet is parsed and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
-    result = DiffResult(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
+    result = TrafficDiff(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
     comparison: Pair | VpcPairs
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
@@ -148,7 +148,7 @@ def run_diff(
 
 
 def _fill(
-    result: DiffResult, pairs: Sequence[Pair], times: tuple[int | None, int | None, Oddities]
+    result: TrafficDiff, pairs: Sequence[Pair], times: tuple[int | None, int | None, Oddities]
 ) -> None:
     """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
     counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]

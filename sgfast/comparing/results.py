@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
+from sgfast.comparing.tables import DiffTables
+from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import html_doubts, html_table
@@ -17,9 +19,7 @@ from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, eviden
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import count
 from sgfast.system.names import without_credentials
-
-if TYPE_CHECKING:
-    from sgfast.comparing.tables import DiffTables
+from sgfast.verdicts import VerdictWord
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -39,9 +39,9 @@ class Judgement:
     rules deny it, they are the rule of the denying side, and the egress side's rule if that side allowed it before.
     """
 
-    verdict: str
+    verdict: VerdictWord
     #: None if no filter sees the packet.
-    reason: str | None
+    reason: ReasonWord | None
     egress_rule: str | None
     ingress_rule: str | None
 
@@ -124,7 +124,7 @@ class MovedTraffic:
 
 
 @dataclass
-class DiffResult:
+class TrafficDiff:
     """The changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet."""
 
     old: Policy
@@ -140,7 +140,7 @@ class DiffResult:
     #: The packets of the captures that are not in ``packets``; None: no option leaves packets out.
     left_out: PacketsLeftOut | None = None
     #: The number of packets for each pair of verdicts of OLD and NEW that occurred.
-    verdicts: dict[tuple[str, str], int] = field(default_factory=dict)
+    verdicts: dict[tuple[VerdictWord, VerdictWord], int] = field(default_factory=dict)
     #: Groups sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
     #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` summarises them.
@@ -186,14 +186,12 @@ class DiffResult:
     @property
     def tables(self) -> DiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
-        from sgfast.comparing.tables import DiffTables
-
         effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
         return DiffTables(self.kinds.items(), effects)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(verdict).connections} {verdict}" for verdict in NEW_VERDICTS)
-        return f"<DiffResult of {', '.join(self.captures)}: {count(self.packets, 'packet')}; connections: {counts}>"
+        return f"<TrafficDiff of {', '.join(self.captures)}: {count(self.packets, 'packet')}; connections: {counts}>"
 
     def of(self, change: NewVerdict) -> list[ChangedGroup]:
         return [group for group in self.groups if group.change == change]

@@ -18,6 +18,6 @@ class SingleChecks:
         icmp_type: Any,
         icmp_code: Any,
         icmp_id: Any,
-        time: Any,
+        time_ns: Any,
     ) -> Any: ...
     def keep(self, row: bytes, words: Any) -> None: ...

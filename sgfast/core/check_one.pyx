@@ -4,7 +4,6 @@ from ipaddress import IPv4Address, IPv6Address
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.unicode cimport (
@@ -14,7 +13,6 @@ from cpython.unicode cimport (
     PyUnicode_GET_LENGTH,
     PyUnicode_KIND,
 )
-from libc.math cimport fabs, rint
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
@@ -37,8 +35,8 @@ cdef enum:
     MAX_CACHED = 1 << 14
     WIRE_BYTES = 64         # as in `sgfast.header`
 
-# Limit of times in seconds before and after 1970, so that nanoseconds fit in 64 bits.
-cdef int64_t MAX_SECONDS = <int64_t>1 << 33
+# The clock of the data plane has this range before and after 1970.
+cdef int64_t MAX_TIME_NS = <int64_t>1 << 62
 
 #: Read by tests.
 KEPT_AT_MOST = MAX_CACHED
@@ -72,22 +70,6 @@ cdef inline bint read_u8(object number, uint8_t* value) except -1:
     if not read_whole(number, 0, 0xFF, &whole):
         return False
     value[0] = <uint8_t>whole
-    return True
-
-
-cdef inline bint read_seconds(object time, int64_t* ns) except -1:
-    # Rounds like round(time * 10**9): to the nearest integer, ties to even.
-    cdef double seconds
-    cdef int64_t whole
-    if PyFloat_CheckExact(time):
-        seconds = PyFloat_AS_DOUBLE(time)
-        if not fabs(seconds) <= MAX_SECONDS:
-            return False
-        ns[0] = <int64_t>rint(seconds * 1e9)
-        return True
-    if not read_whole(time, -MAX_SECONDS, MAX_SECONDS, &whole):
-        return False
-    ns[0] = whole * 1000000000
     return True
 
 
@@ -139,7 +121,7 @@ cdef class SingleChecks:
 
     cdef bint read_arguments(
         self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
-        object icmp_type, object icmp_code, object icmp_id, object time
+        object icmp_type, object icmp_code, object icmp_id, object time_ns
     ) except -1:
         cdef uint16_t source_port, destination_port, identifier
         cdef uint8_t kind, code
@@ -147,7 +129,7 @@ cdef class SingleChecks:
         cdef uint8_t bit
         cdef const uint8_t* letters
         cdef Py_ssize_t i
-        cdef int64_t number, time_ns
+        cdef int64_t number, time
         cdef PyObject* named
         memset(row, 0, sizeof(HeaderRow))
         row.family = read_address(src, row.src)
@@ -163,7 +145,7 @@ cdef class SingleChecks:
             return False
         if not (
             read_u16(sport, &source_port) and read_u16(dport, &destination_port) and read_u8(icmp_type, &kind)
-            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier) and read_seconds(time, &time_ns)
+            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier) and read_whole(time_ns, -MAX_TIME_NS, MAX_TIME_NS, &time)
             and is_plain_text(flags)
         ):
             return False
@@ -173,7 +155,7 @@ cdef class SingleChecks:
             if not bit:
                 return False
             bits |= bit
-        row.time_ns = time_ns
+        row.time_ns = time
         row.wire = WIRE_BYTES
         row.protocol = <uint8_t>number
         if number in (PROTO_TCP, PROTO_UDP, PROTO_DCCP, PROTO_SCTP, PROTO_UDPLITE):
@@ -189,17 +171,17 @@ cdef class SingleChecks:
             row.has_icmp = True
         return True
 
-    def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time):
+    def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns):
         """Judge a packet; the arguments are those of ``Engine.check``.
 
         Return the value passed to ``keep`` for an equal result, or else the result as bytes, a row of RESULT_DTYPE.
         Return None, and judge nothing, if an argument is out of range or of another type than exactly str, bytes, int,
-        float, IPv4Address or IPv6Address.
+        IPv4Address or IPv6Address.
         """
         cdef HeaderRow header
         cdef ResultRow result
         if not self.read_arguments(
-            &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time
+            &header, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns
         ):
             return None
         memset(&result, 0, sizeof(ResultRow))

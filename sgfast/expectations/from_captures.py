@@ -11,18 +11,18 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address, ip_network
 from textwrap import fill, indent
 from typing import Literal
 
 from sgfast.capture import Damage
-from sgfast.engine import Engine
+from sgfast.engine import Engine, timeouts_ns
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.loaded_policy import having
-from sgfast.policy.matching import End
+from sgfast.policy.matching import End, Kind
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
@@ -34,7 +34,7 @@ from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
 from sgfast.suggesting.instances import opened
-from sgfast.suggesting.observing import Kind, Observer, TrafficTotals, all_answered, observe
+from sgfast.suggesting.observing import Observer, TrafficTotals, all_answered, observe
 from sgfast.suggesting.rules import Limits, suggest_rules
 from sgfast.system.names import printable
 
@@ -142,7 +142,7 @@ def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind
     """Return the connections that the policy does not deny, each judged as the opener of a connection."""
     settings = replace(policy.settings, timeouts=Timeouts())
     engine = Engine(having(policy, settings=settings), vpc=vpc)
-    apart = 2 * max(astuple(settings.timeouts))
+    apart = 2 * max(timeouts_ns(settings.timeouts))
     found = set()
     for n, kind in enumerate(kinds):
         is_icmp = kind.protocol in (ICMP, ICMPV6)
@@ -150,7 +150,7 @@ def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind
             ip_address(kind.initiator), ip_address(kind.responder), kind.protocol, sport=CLIENT_PORT,
             dport=0 if is_icmp else kind.port or 0, icmp_type=kind.port or 0 if is_icmp else 0,
             # The times are so far apart that the engine has forgotten all earlier connections.
-            time=n * apart,
+            time_ns=n * apart,
         )  # fmt: skip
         if verdict.verdict != "deny":
             found.add(kind)

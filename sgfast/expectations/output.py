@@ -10,7 +10,7 @@ from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching.explaining import Explained, Misfit, sentence
-from sgfast.reaching.proving import Outcome, Proof
+from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.report.evidence import evidence_blocks, headline_of
@@ -23,7 +23,7 @@ _WANTED = {"allow": "should be allowed", "deny": "should be denied"}
 _IS = {"allow": "is allowed", "deny": "is denied"}
 
 
-def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Document:
+def expectations_document(proof: ExpectationsResult, lines: Lines, warnings: list[str]) -> Document:
     """Return the report. ``lines``: the line numbers of the policy's rules, as far as they are known."""
     uncertain, fails, empty = _uncertain(proof), proof.of("fails"), proof.of("empty")
     holds = [outcome for outcome in proof.of("holds") if outcome not in uncertain]
@@ -56,7 +56,7 @@ def expectations_document(proof: Proof, lines: Lines, warnings: list[str]) -> Do
     return [Section(heading, evidence_blocks(proof.evidence)), *sections]
 
 
-def _uncertain(proof: Proof) -> list[Outcome]:
+def _uncertain(proof: ExpectationsResult) -> list[Outcome]:
     """Return the outcomes that hold only if an address is not that of an instance of another VPC."""
     return [outcome for outcome in proof.uncertain if "other-vpc" not in proof.accepted_evidence]
 
@@ -121,7 +121,7 @@ def failure_text(outcome: Outcome, lines: Lines) -> str:
     return "\n".join(map(printable, text))
 
 
-def expectations_junit(proof: Proof) -> str:
+def expectations_junit(proof: ExpectationsResult) -> str:
     """Return JUnit's XML, one test case for each expectation. One that is about no packet counts as failed, or as
     skipped if the user accepts that.
     """

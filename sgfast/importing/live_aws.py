@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError, pip_install
 from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import Account, Progress, Source
-from sgfast.importing.unresolved import Unresolved
+from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 
@@ -80,7 +80,7 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
     """Read the policy of a region like ``sgfast import aws --live`` does (SPEC 10.17, 15.4).
 
     ``ec2``: a client or a resource of EC2, or a session of boto3. ``region``: the region to read with a session;
-    without it, the session's configured region. ``unresolved``: as in ``load_policy``. Raises LiveError if anything
+    without it, the session's configured region. ``unresolved``: as in ``load``. Raises LiveError if anything
     cannot be read, PolicyError if a policy cannot express it.
     """
     if hasattr(ec2, "get_available_services"):  # Only a session has this method.

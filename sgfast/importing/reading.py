@@ -17,7 +17,8 @@ from sgfast.importing.conversion import policy_of, yaml_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.formats import FORMATS, TERRAFORM, Format
 from sgfast.importing.sources import Source, json_value, plain_source, read_sources
-from sgfast.importing.unresolved import Unresolved, addresses_in, is_address_file, resolve
+from sgfast.importing.unresolved import addresses_in, is_address_file, resolve
+from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 

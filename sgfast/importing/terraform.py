@@ -20,7 +20,8 @@ from sgfast.importing.fields import JsonObject
 from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source, read_sources
 from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
-from sgfast.importing.unresolved import Unresolved, resolve
+from sgfast.importing.unresolved import resolve
+from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show
 

@@ -11,18 +11,16 @@ file that has only the key ``addresses`` may supply the addresses of such groups
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import get_args
 
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.importing.draft import Draft, DraftRule
 from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
 from sgfast.importing.values import networks_of
+from sgfast.policy.export_files import Unresolved
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
-
-#: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
-Unresolved = Literal["error", "empty"]
 
 #: The given addresses of groups and lists by id, with the place where they are given.
 Addresses = dict[str, tuple[Location, list[str]]]

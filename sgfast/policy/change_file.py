@@ -177,7 +177,7 @@ def _too_much_work(changes: int, policy: Policy) -> str:
 
 #: Values that a program may pass as a change file.
 ChangesSource = (
-    ChangeFile | str | bytes | os.PathLike[str] | Mapping[str, Any]
+    ChangeFile | str | os.PathLike[str] | Mapping[str, Any]
     | Sequence[Mapping[str, Any] | tuple[float | str | datetime, Change | Mapping[str, Any]]]
 )  # fmt: skip
 
@@ -195,7 +195,7 @@ def parse_changes(text: str | bytes, origin: str = _ORIGIN) -> ChangeFile:
 
 
 def changes_of(source: ChangesSource) -> ChangeFile:
-    """Read timed changes from a path, a text or plain values.
+    """Read timed changes from a path or plain values.
 
     Plain values have the content of a change file, or only its list of ``changes``. The list may contain pairs
     ``(at, change)`` with a value of ``sgfast.policy.changes`` or a mapping (SPEC 14.6).
@@ -206,12 +206,10 @@ def changes_of(source: ChangesSource) -> ChangeFile:
         return source
     if (path := path_in(source)) is not None:
         return load_changes(path)
-    if isinstance(source, str | bytes):
-        return parse_changes(source)
     if isinstance(source, Mapping):
         return ChangeFile(compose_values(source, _ORIGIN), _ORIGIN)
     if not isinstance(source, list | tuple):
-        raise ArgumentTypeError(f"changes must be a change file, its path, its text or a list, not {source!r:.80}")
+        raise ArgumentTypeError(f"changes must be the path of a change file, a mapping or a list, not {source!r:.80}")
     given: dict[int, Change] = {}
     items: list[object] = []
     for n, item in enumerate(source):

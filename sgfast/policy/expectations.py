@@ -58,7 +58,7 @@ class ExpectationsFile:
 
 #: Values that a program may pass as a file of expectations.
 ExpectationsSource = (
-    ExpectationsFile | str | bytes | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ExpectationsFile | str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 )
 
 
@@ -77,17 +77,15 @@ def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> Exp
 
 
 def expectations_of(source: ExpectationsSource) -> ExpectationsFile:
-    """Read expectations from a path, a text, or plain values: the content of a file, or only its list ``expect`` (SPEC
+    """Read expectations from a path or plain values: the content of a file, or only its list ``expect`` (SPEC
     14.4). Raises PolicyError like ``load_expectations``; ArgumentTypeError for other values.
     """
     if isinstance(source, ExpectationsFile):
         return source
     if (path := path_in(source)) is not None:
         return load_expectations(path)
-    if isinstance(source, str | bytes):
-        return parse_expectations(source)
     if not isinstance(source, Mapping | list | tuple):
-        raise ArgumentTypeError(f"expectations must be a path, a text, a mapping or a list, not {source!r:.80}")
+        raise ArgumentTypeError(f"expectations must be a path, a mapping or a list, not {source!r:.80}")
     origin = "<expectations>"
     whole = source if isinstance(source, Mapping) else {"expect": source}
     return _read(compose_values(whole, origin), origin)

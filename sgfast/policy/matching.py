@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Literal
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Literal, NamedTuple
 
-from sgfast.policy.model import AddressGroupPeer, Direction, GroupPeer, Instance, Network, Policy, Rule
+from sgfast.policy.model import (
+    PORT_PROTOCOLS,
+    AddressGroupPeer,
+    Direction,
+    GroupPeer,
+    Instance,
+    Network,
+    Policy,
+    Rule,
+)
 from sgfast.policy.networks import is_multicast
+from sgfast.policy.protocols import protocol_name
 
 Address = IPv4Address | IPv6Address
 RuleField = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
@@ -33,6 +43,35 @@ class End:
 
     address: Address
     instance: Instance | None
+
+
+class Kind(NamedTuple):
+    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes."""
+
+    initiator: bytes
+    responder: bytes
+    #: The names of the initiator's and the responder's instance; None if the address belongs to no instance.
+    egress: str | None
+    ingress: str | None
+    protocol: int
+    #: The destination port or ICMP type; None if the protocol has neither.
+    port: int | None
+    #: Whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
+    is_free: bool = False
+    #: The ICMP code. Suggested rules are for any code, so it only tells which rules of a given policy match; None: only
+    #: rules for any code do.
+    code: int | None = None
+
+    @property
+    def family(self) -> int:
+        return 4 if len(self.initiator) == 4 else 6
+
+    def text(self) -> str:
+        source, destination = (str(ip_address(address)) for address in (self.initiator, self.responder))
+        service = protocol_name(self.protocol) or f"protocol {self.protocol}"
+        if self.port is not None:
+            service += f"/{self.port}" if self.protocol in PORT_PROTOCOLS else f" type {self.port}"
+        return f"{source} to {destination} {service}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sgfast.errors import PolicyError
+from sgfast.errors import ArgumentError
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, plain, show
 
@@ -19,19 +19,20 @@ from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, plain, show
 _NOWHERE = yaml.Mark("", 0, -1, 0, None, 0)
 
 
-def path_in(source: object) -> str | os.PathLike[str] | None:
-    """Return the path if the source of a document is one: a path object, or a ``str`` of one line that does not begin
-    like JSON (SPEC 14.2). Otherwise return None.
+def path_in(source: object, instead: str = "give what yaml.safe_load makes of it") -> str | os.PathLike[str] | None:
+    """Return the path if the source of a document is a path object or a ``str`` (SPEC 14.2). Otherwise return None.
 
-    Raises PolicyError for a text that is no path of a file, but looks like a line of YAML.
+    Raises ArgumentError for a ``str`` or ``bytes`` with the text of a document. ``instead``: the remedy in its message.
     """
-    if isinstance(source, str):
-        if "\n" in source or source.lstrip().startswith(("{", "[{")):
-            return None
-        if ": " in source and not os.path.exists(source):
-            raise PolicyError(f"{show(source)}: there is no such file; to give a text, end it with a line break")
-        return source
-    return source if isinstance(source, os.PathLike) else None
+    if isinstance(source, bytes) or (isinstance(source, str) and _is_text(source)):
+        raise ArgumentError(f"{source!r:.80} is a text, and not a path: {instead}")
+    return source if isinstance(source, str | os.PathLike) else None
+
+
+def _is_text(source: str) -> bool:
+    """Return whether a ``str`` has several lines, begins like JSON, or looks like a line of YAML and names no file."""
+    is_line = ": " in source and not os.path.exists(source)
+    return "\n" in source or source.lstrip().startswith(("{", "[{")) or is_line
 
 
 def compose_values(value: object, origin: str, where: Node | None = None) -> Node:

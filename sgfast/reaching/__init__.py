@@ -17,33 +17,7 @@
     difference     connections that one policy allows and another does not
 """
 
-from typing import TYPE_CHECKING
-
 from sgfast.lazy import on_demand
 
-if TYPE_CHECKING:
-    from sgfast.reaching.contradiction import Opener as Opener
-    from sgfast.reaching.contradiction import first_contradiction as first_contradiction
-    from sgfast.reaching.difference import Difference as Difference
-    from sgfast.reaching.difference import difference as difference
-    from sgfast.reaching.ends import ANY as ANY
-    from sgfast.reaching.ends import NamedEnd as NamedEnd
-    from sgfast.reaching.ends import named_end as named_end
-    from sgfast.reaching.names import Part as Part
-    from sgfast.reaching.rows import Reach as Reach
-    from sgfast.reaching.rows import Row as Row
-    from sgfast.reaching.rows import reach as reach
-    from sgfast.reaching.services import named_service as named_service
-
 # Programs import these names from the package (SPEC 12).
-__getattr__ = on_demand(
-    __name__,
-    {
-        "sgfast.reaching.contradiction": ("Opener", "first_contradiction"),
-        "sgfast.reaching.difference": ("Difference", "difference"),
-        "sgfast.reaching.ends": ("ANY", "NamedEnd", "named_end"),
-        "sgfast.reaching.names": ("Part",),
-        "sgfast.reaching.rows": ("Reach", "Row", "reach"),
-        "sgfast.reaching.services": ("named_service",),
-    },
-)
+__getattr__, __dir__ = on_demand(__name__)

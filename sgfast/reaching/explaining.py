@@ -226,7 +226,8 @@ def explain_opener(
                 command = f"write {owners[0].name}, or --accept-evidence other-vpc if {end.address} is outside"
                 reasons.append(EvidenceReason("other-vpc", "no", 1, 1.0, text, command))
     evidence = Evidence.of(reasons).accepting(accepted)
-    word, reason = verdict.verdict, verdict.reason
+    word: str = verdict.verdict
+    reason = verdict.reason
     if evidence.conclusive == "no":
         word, reason = "cannot-tell", None
     if verdict.verdict in ("allow", "deny"):

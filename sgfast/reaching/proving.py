@@ -89,8 +89,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof(Shown):
-    """Outcomes of all expectations of a file, in its order. It is true if all of them hold, on conclusive evidence."""
+class ExpectationsResult(Shown):
+    """Outcomes of all expectations of a file, in its order. It is true if ``holds`` is."""
 
     policy: Policy
     origin: str
@@ -98,8 +98,13 @@ class Proof(Shown):
     #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
+    @property
+    def holds(self) -> bool:
+        """Whether all expectations hold, on conclusive evidence."""
         return not self.of("fails") and self.evidence.conclusive == "yes"
+
+    def __bool__(self) -> bool:
+        return self.holds
 
     @property
     def uncertain(self) -> list[Outcome]:
@@ -145,7 +150,7 @@ class Proof(Shown):
     def __repr__(self) -> str:
         numbers = {word: len(self.of(word)) for word in _WORDS}
         counts = ", ".join(f"{number} {_WORDS[word][number != 1]}" for word, number in numbers.items())
-        return f"<Proof of {self.origin}: {counts}>"
+        return f"<ExpectationsResult of {self.origin}: {counts}>"
 
     @property
     def warnings(self) -> list[str]:
@@ -244,7 +249,7 @@ class Expectations:
             lowest(ranges[network.version], *range_of(network)) is not None for network in owned
         )
 
-    def prove(self, accept_evidence: Sequence[str] = ()) -> Proof:
+    def prove(self, accept_evidence: Sequence[str] = ()) -> ExpectationsResult:
         """Hold each expectation against all packets that it is about. ``accept_evidence``: codes of reasons to doubt
         the answer that do not count for its ``evidence``.
 
@@ -253,7 +258,7 @@ class Expectations:
         accepted = known_codes(accept_evidence)
         self._refuse(self._all_steps(), len(self._resolved))
         outcomes = tuple([self._outcome(resolved) for resolved in self._resolved])
-        return Proof(self.policy, self.origin, outcomes, accepted)
+        return ExpectationsResult(self.policy, self.origin, outcomes, accepted)
 
     def _refuse(self, steps: int, expectations: int) -> None:
         if steps > MAX_STEPS:

@@ -230,7 +230,7 @@ def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach(Shown):
+class ReachResult(Shown):
     """The connections that may be opened between two ends, as rows."""
 
     policy: Policy
@@ -245,7 +245,7 @@ class Reach(Shown):
 
     def __repr__(self) -> str:
         rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"
-        return f"<Reach from {self.sources.name} to {self.destinations.name} ({self.asked}): {rows}>"
+        return f"<ReachResult from {self.sources.name} to {self.destinations.name} ({self.asked}): {rows}>"
 
     def _repr_html_(self) -> str:
         return rows_as_html(self.rows)
@@ -265,7 +265,7 @@ def rows_as_html(rows: Sequence[Row]) -> str:
 
 def reach(
     policy: Policy, sources: NamedEnd = ANY, destinations: NamedEnd = ANY, services: str = "all", *, rules: bool = False
-) -> Reach:
+) -> ReachResult:
     """Find exactly the connections that may be opened from ``sources`` to ``destinations`` (SPEC 12.5).
 
     ``services`` is read by ``named_service``. With ``rules`` each row gets the rules that allow it. Raises
@@ -287,7 +287,7 @@ def reach(
         EvidenceReason("other-vpc", "partly", len(rows), 1.0, note, "write the instance's name instead of its address")
         for note in notes[: bool(rows)]
     ]
-    return Reach(policy, sources, destinations, services, tuple(rows), warnings, Evidence.of(reasons))
+    return ReachResult(policy, sources, destinations, services, tuple(rows), warnings, Evidence.of(reasons))
 
 
 def with_rules(question: Question, rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:

@@ -26,7 +26,7 @@ from sgfast.reference.packets import Packet, icmp_role, infrastructure_role, is_
 from sgfast.reference.rules import winning_rule
 from sgfast.reference.table import Case, Connection, Entry, Moot, Opener, Side
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
-from sgfast.reference.verdicts import Applied, PacketVerdict, SideVerdict
+from sgfast.reference.verdicts import ApplyResult, PacketVerdict, SideVerdict
 
 #: The minimum capacity of the list of seen openers, however small the connection table is (SPEC 9.3).
 LEAST_OPENERS_SEEN = 1 << 20
@@ -387,7 +387,7 @@ class ReferenceEngine:
 
     # --- Section 6: changes while traffic flows
 
-    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> Applied:
+    def apply(self, changes: Change | Iterable[Change], now_ns: int) -> ApplyResult:
         """Change the policy before the next packet: apply all changes as one, or raise PolicyError and change nothing.
 
         ``now_ns`` is the time of the change, on the clock of SPEC 9.1. It does not move the clock (SPEC 6.9).
@@ -395,7 +395,7 @@ class ReferenceEngine:
         listed = list(changes) if isinstance(changes, Iterable) else [changes]
         changed = apply_changes(self.policy, listed)
         if changed.policy is self.policy:
-            return Applied()
+            return ApplyResult()
         now = now_ns if self.clock.now is None else max(now_ns, self.clock.now)
         self._give_up(self._datagrams.take_over(now, self._packets))  # judged by the old policy (SPEC 6.9)
         # ``visible_prefixes`` may raise PolicyError. The engine is unchanged until it returns.
@@ -404,10 +404,10 @@ class ReferenceEngine:
         self.policy = changed.policy
         self._forget_lost_sides({change.instance for change in listed if isinstance(change, RemoveInstance)})
         if changed.only_words:
-            return Applied()        # "changing only a description: no change" (SPEC 6.3)
+            return ApplyResult()        # "changing only a description: no change" (SPEC 6.3)
         concerned = changed.instances
         cut = [had_ended for entry in self._entries.values() for had_ended in self._cut_sides(entry, concerned, now)]
-        return Applied(len(cut), sum(cut))
+        return ApplyResult(len(cut), sum(cut))
 
     def _forget_lost_sides(self, deleted: set[str]) -> None:
         """Forget connections of deleted instances and of addresses with a new owner (SPEC 6.6, 6.11).

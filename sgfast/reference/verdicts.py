@@ -48,7 +48,7 @@ class PacketVerdict:
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyResult:
     """The effect of a change of the policy (SPEC 6)."""
 
     #: The number of tuples of which the change disconnected or forgot at least one side's live connection.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.evidence import EvidenceReason
+from sgfast.evidence import EvidenceCode, EvidenceReason
 from sgfast.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 from sgfast.replaying.results import count
 from sgfast.system.names import printable
@@ -207,7 +207,7 @@ def reasons_of(pairs: CapturePairs) -> list[EvidenceReason]:
     return found
 
 
-def _reason(code: str, pair: CapturePair, sentence: str, command: str) -> EvidenceReason:
+def _reason(code: EvidenceCode, pair: CapturePair, sentence: str, command: str) -> EvidenceReason:
     return EvidenceReason(code, "partly", pair.packets, pair.packets / pair.compared, sentence, command)
 
 

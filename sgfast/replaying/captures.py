@@ -23,7 +23,7 @@ from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
 from sgfast.replaying.evidence import SOME_TUNNELS
-from sgfast.replaying.options import Reading
+from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
@@ -39,7 +39,7 @@ _TUNNEL_NAMES = dict(
 CapturePart = list[tuple[str, int | None]]
 
 
-def parts_of(paths: Sequence[str], reading: Reading) -> tuple[list[CapturePart], list[str]]:
+def parts_of(paths: Sequence[str], reading: ReadOptions) -> tuple[list[CapturePart], list[str]]:
     """Return the parts to read one after another, and warnings. A directory or pattern is a part with all its captures.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
@@ -81,7 +81,7 @@ class Captures:
     """
 
     def __init__(
-        self, paths: Sequence[str], reading: Reading, progress: Callable[[int, int], None] | None,
+        self, paths: Sequence[str], reading: ReadOptions, progress: Callable[[int, int], None] | None,
         first_ns: int | None = None, vpc_mapping: VpcMapping | None = None, lasting: bool = False,
         parts: Sequence[CapturePart] | None = None, reads: FileReads | None = None,
     ) -> None:  # fmt: skip
@@ -276,7 +276,7 @@ class Noticed:
             )
 
 
-def are_files(paths: Sequence[str], reading: Reading) -> bool:
+def are_files(paths: Sequence[str], reading: ReadOptions) -> bool:
     """Return whether all captures are complete files, unlike pipes, URLs and files that are followed."""
     return not reading.follow and all(map(_is_there, paths))
 

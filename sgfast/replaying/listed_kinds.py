@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import REASONS
 from sgfast.replaying.kinds import Kinds
 
@@ -30,7 +31,7 @@ class Denied:
     peer: str
     #: The name of the instance that owns the peer's address, or None.
     peer_name: str | None
-    reason: str
+    reason: ReasonWord
     packets: int
     bytes: int
 
@@ -43,7 +44,7 @@ class Broken:
     direction: Literal["inbound", "outbound"]
     peer: str
     peer_name: str | None
-    reason: str
+    reason: ReasonWord
     connections: int
 
 
@@ -82,7 +83,8 @@ def direction_of(row: Any) -> Literal["inbound", "outbound"]:
 
 def denied_of(kinds: Kinds, row: Any) -> Denied:
     """Convert a row whose instance and peer are known."""
-    reason = REASONS[row["reason"]] or ""
+    # Roll-ups also describe allowed traffic with this class. Such a row has no reason.
+    reason = cast(ReasonWord, REASONS[row["reason"]] or "")
     counts = int(row["packets"]), int(row["bytes"])
     return Denied(service_of(kinds, row), direction_of(row), *peer_of(kinds, row), reason, *counts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,7 +34,7 @@ MOST_SHARDS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """Options for reading captures. ``sgfast.cli.options.replay_options`` adds the same options to a command.
 
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
@@ -46,9 +47,10 @@ class Reading:
     #: Whether the last capture is a growing file, which is read until the first interrupt (SIGINT).
     follow: bool = False
     #: The time window [start, end) of packets to keep. Each bound is a time after the first packet of all captures
-    #: ("12.5", "1h30m", a number of seconds), or an ISO 8601 instant. Numbers are converted to texts.
-    start: str | float | None = None
-    end: str | float | None = None
+    #: ("12.5", "1h30m", a number of seconds), or an instant: an ISO 8601 text or a ``datetime`` with a time zone. All
+    #: are converted to texts.
+    start: str | float | datetime | None = None
+    end: str | float | datetime | None = None
     #: An expression in tcpdump's syntax that packets must match.
     filter: str | None = None
     #: Whether to leave out copies of packets, which captures of several interfaces contain.
@@ -84,7 +86,7 @@ class Reading:
     @property
     def is_plain(self) -> bool:
         """Whether all options have their defaults."""
-        return self == Reading()
+        return self == ReadOptions()
 
     @property
     def leaves_out(self) -> bool:
@@ -95,9 +97,13 @@ class Reading:
 def _time_text(time: Any, name: str) -> str | None:
     if time is None or isinstance(time, str):
         return time
+    if isinstance(time, datetime):
+        if time.utcoffset() is None:
+            raise ArgumentTypeError(f"{name}: {time} has no time zone; if it is in UTC, use time.replace(tzinfo=UTC)")
+        return time.isoformat()
     is_number = isinstance(time, Real) and not isinstance(time, bool)
     if not is_number:
-        raise ArgumentTypeError(f"{name} must be a text or a number of seconds, not {time!r:.80}")
+        raise ArgumentTypeError(f"{name} must be a text, a number of seconds or a datetime, not {time!r:.80}")
     if not 0 <= time <= MAX_SECONDS:    # refuses NaN, too
         raise ReadingError(f"{name} must be 0 to {MAX_SECONDS:,} seconds after the first packet, not {time!s:.80}")
     # Format with nine decimals, because ``str`` writes small numbers with an exponent, which times must not have.
@@ -116,7 +122,7 @@ class ReplayOptions:
     vpc: str | None = None
     engine: Literal["fast", "reference"] = "fast"
     jobs: int = 1
-    reading: Reading = Reading()
+    reading: ReadOptions = ReadOptions()
     changes: ChangesSource | None = None
     resume: str | os.PathLike[str] | None = None
     snapshot: Output | str | os.PathLike[str] | None = None
@@ -131,8 +137,8 @@ class ReplayOptions:
         object.__setattr__(self, "accept_evidence", known_codes(self.accept_evidence))
         check_modes(self.mode, self.midstream)
         check_jobs(self.jobs)
-        if not isinstance(self.reading, Reading):
-            raise ArgumentTypeError(f"reading must be a sgfast.Reading, not {self.reading!r:.80}")
+        if not isinstance(self.reading, ReadOptions):
+            raise ArgumentTypeError(f"reading must be a sgfast.ReadOptions, not {self.reading!r:.80}")
         if self.engine not in ("fast", "reference"):
             raise ArgumentError(f"engine must be 'fast' or 'reference', not {self.engine!r:.80}")
         for name in self.tables:

@@ -13,7 +13,7 @@ from typing import Protocol
 from sgfast.core.base.frames import FrameBatch
 from sgfast.preprocess.decap import TunnelSample
 from sgfast.preprocess.selection import Dedup, Filter, Window
-from sgfast.replaying.options import Reading
+from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.time_window import parse_window, refuse_backwards
 
 #: Without ``dedup``, the packets of a capture are divided into runs of LOOK_EVERY, and the first LOOKED_AT packets of
@@ -65,7 +65,7 @@ class PacketSelection:
     filter. If only the first packet's time shows that the window is invalid, the first batch raises it.
     """
 
-    def __init__(self, reading: Reading, first_ns: int | None) -> None:
+    def __init__(self, reading: ReadOptions, first_ns: int | None) -> None:
         self.first_ns = first_ns
         self._reading = reading
         self._start, self._end = parse_window(reading.start, reading.end)

@@ -15,7 +15,7 @@ from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.captures import Noticed
-from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
 from sgfast.system.names import printable
@@ -159,7 +159,7 @@ def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt
     return dealt
 
 
-def _selection(reading: Reading) -> dict[str, object]:
+def _selection(reading: ReadOptions) -> dict[str, object]:
     """Return the options that select packets, as the user wrote them, for comparison."""
     return {
         "--start": reading.start,

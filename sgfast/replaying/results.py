@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
+from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import Shown, html_doubts, html_table, html_text
@@ -30,10 +31,9 @@ from sgfast.replaying.listed_kinds import (
     unlisted_denials,
 )
 from sgfast.replaying.packet_selection import PacketsLeftOut
+from sgfast.replaying.tables import KeptRows, ReplayTables
 from sgfast.system.names import without_credentials
-
-if TYPE_CHECKING:
-    from sgfast.replaying.tables import KeptRows, ReplayTables
+from sgfast.verdicts import VerdictWord
 
 Rows = NDArray[Any]
 
@@ -250,9 +250,9 @@ class ReplayResult(Shown):
     #: Bytes on the wire.
     bytes: int = 0
     #: The number of packets by verdict, in the words of SPEC 10.2; every verdict is present.
-    verdicts: dict[str, int] = field(default_factory=dict)
+    verdicts: dict[VerdictWord, int] = field(default_factory=dict)
     #: The number of packets by reason, in the words of SPEC 10.3; only reasons that occurred.
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[ReasonWord, int] = field(default_factory=dict)
     #: The numbers of opened, denied, disconnected and inferred connections. Connections between two instances count
     #: once.
     connections: dict[str, int] = field(default_factory=dict)
@@ -315,8 +315,6 @@ class ReplayResult(Shown):
     @property
     def tables(self) -> ReplayTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
-        from sgfast.replaying.tables import ReplayTables
-
         hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]
         return ReplayTables(self.kinds, hits, self.kept)
 

@@ -58,7 +58,7 @@ class _Rows:
             option = "--verdicts" if self._kept == "packets" else "--connections"
             raise TableError(
                 f"more than {MOST_KEPT:,} {self._kept}, which is too many to keep in memory: select fewer with "
-                "reading=Reading(filter=..., start=..., end=...), or write a file with "
+                "reading=ReadOptions(filter=..., start=..., end=...), or write a file with "
                 f"sgfast replay {option} FILE.parquet"
             )
         self._pieces.append(tuple(each.copy() for each in rows))

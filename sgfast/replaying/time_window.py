@@ -59,8 +59,8 @@ def parse_duration(text: str, option: str) -> float:
     return moment.ns / NANOSECONDS
 
 
-def parse_window(start: str | float | None, end: str | float | None) -> tuple[Moment | None, Moment | None]:
-    """Parse both ends of the window.
+def parse_window(start: object, end: object) -> tuple[Moment | None, Moment | None]:
+    """Parse both ends of the window: texts, or None for no such end.
 
     Raises ReadingError for an invalid end, or if it is already certain, before the first packet, that the window is
     empty.

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from ipaddress import ip_address
 from operator import add
-from typing import Any
+from typing import Any, TypeVar
 
 from sgfast.engine import REASONS
 from sgfast.replaying.evidence import Observed
 from sgfast.replaying.kinds import added_up
 from sgfast.replaying.results import LISTED_CUTS, ChangeDone, CutConnection, ReplayResult, RuleHits
+
+Word = TypeVar("Word", bound=str)
 
 
 def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
@@ -43,9 +45,9 @@ def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
     whole.connections = tuple(sorted(cuts, key=_cut_key)[:LISTED_CUTS])
 
 
-def sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+def sums(counts: Iterable[dict[Word, int]]) -> dict[Word, int]:
     """Add up values by key, keeping the order in which keys first occur."""
-    total: dict[str, int] = {}
+    total: dict[Word, int] = {}
     for each in counts:
         for key, n in each.items():
             total[key] = total.get(key, 0) + n

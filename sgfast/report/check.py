@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
-from sgfast.checking.codes import NEVER_HIT
+from sgfast.checking.codes import NEVER_HIT, FindingCode
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import AmbiguousAddress
 from sgfast.evidence import ended
@@ -237,7 +237,7 @@ class Entry:
     message: str
 
     @property
-    def code(self) -> str:
+    def code(self) -> FindingCode:
         return self.findings[0].code
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.comparing import NEW_VERDICTS, Counts, DiffResult, NewVerdict
+from sgfast.comparing import NEW_VERDICTS, Counts, NewVerdict, TrafficDiff
 from sgfast.policy.model import Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import peer_text, rule_of_id
@@ -45,7 +45,7 @@ def blocking_verdict(row: RollupRow) -> str:
     return "moot" if row.reason == "opener-denied" else "deny"
 
 
-def blocking(result: DiffResult, verdict: NewVerdict) -> Policy:
+def blocking(result: TrafficDiff, verdict: NewVerdict) -> Policy:
     """Return the policy that blocks connections with this new verdict."""
     return result.new if verdict == "newly-denied" else result.old
 
@@ -53,7 +53,7 @@ def blocking(result: DiffResult, verdict: NewVerdict) -> Policy:
 TITLES: dict[NewVerdict, str] = {"newly-denied": "Newly denied", "newly-allowed": "Newly allowed"}
 
 
-def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
+def diff_document(result: TrafficDiff, by: By = "group", most: int = TOP, *, timed: bool = True) -> Document:
     """Return the report about captures. ``by``: how rows are folded. ``most``: the most rows of a list. ``timed``:
     whether the report says how long the comparison took.
     """
@@ -72,7 +72,7 @@ def diff_document(result: DiffResult, by: By = "group", most: int = TOP, *, time
     ]  # fmt: skip
 
 
-def _changed(result: DiffResult, by: By, most: int) -> list[Section]:
+def _changed(result: TrafficDiff, by: By, most: int) -> list[Section]:
     sections, reasons = [], Reasons(result.new)
     for verdict, rollup in changed_rollups(result).items():
         total = result.total(verdict)
@@ -106,7 +106,7 @@ def _left_words(folded: Folded) -> str:
     return f"{left_rows(folded)} ({counts}; {plural(folded.unlisted_packets, 'packet')})"
 
 
-def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
+def _rules_that_differ(result: TrafficDiff, most: int) -> list[Section]:
     effects = effects_by_rule(result)
     if not effects:
         return []
@@ -128,7 +128,7 @@ def _rules_that_differ(result: DiffResult, most: int) -> list[Section]:
     return [Section("Rules that make the difference", [Items(items), *more(counts if unlisted else "", len(effects))])]
 
 
-def _moved(result: DiffResult, most: int) -> list[Section]:
+def _moved(result: TrafficDiff, most: int) -> list[Section]:
     moves = moves_by_rule(result)
     if not moves:
         return []
@@ -148,13 +148,13 @@ def _moved(result: DiffResult, most: int) -> list[Section]:
     return [Section("Allowed by both, but by another rule", blocks)]
 
 
-def headline(result: DiffResult) -> str:
+def headline(result: TrafficDiff) -> str:
     """Summarise the result in one sentence, without a full stop."""
     changes = _changes(result)
     return headline_of(result.evidence, changes or "Nothing changes for this traffic", changes)
 
 
-def _changes(result: DiffResult) -> str:
+def _changes(result: TrafficDiff) -> str:
     """Summarise the connections that change; "" for none."""
     denied, allowed = (result.total(verdict) for verdict in NEW_VERDICTS)
     parts = []
@@ -171,7 +171,7 @@ def answered(counts: Counts) -> str:
     return f"{grouped(counts.answered) if counts.answered else 'none'} answered in the capture"
 
 
-def _judgements(result: DiffResult, row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
+def _judgements(result: TrafficDiff, row: RollupRow, verdict: NewVerdict) -> tuple[str, str]:
     """Return the judgements of OLD and NEW: ``allow: web/inbound/2``, ``deny: no-rule``, ``allow: 3 rules``."""
     passing = passing_of(row)
     lets_pass = result.old if verdict == "newly-denied" else result.new

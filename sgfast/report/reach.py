@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Reach, Row
+from sgfast.reaching.rows import ReachResult, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, TableBlock
 from sgfast.report.evidence import evidence_blocks
@@ -15,7 +15,7 @@ from sgfast.system.names import printable
 LISTED_PARTS = 8
 
 
-def reach_document(found: Reach, top: int) -> Document:
+def reach_document(found: ReachResult, top: int) -> Document:
     """Return the report. ``top``: the most rows."""
     question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     doubts, told = evidence_blocks(found.evidence), [each.sentence for each in found.evidence.reasons]

@@ -40,7 +40,7 @@ from sgfast.report.twins import hits_by_rule
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
-    from sgfast.comparing import DiffResult
+    from sgfast.comparing import TrafficDiff
 
 _NOTES = {
     "moot": "follow a denied opener: would not exist",
@@ -340,11 +340,11 @@ def vpc_called(policy: Policy, vpc: str) -> str:
     return called(policy.vpc_by_name[vpc]) if vpc in policy.vpc_by_name else vpc
 
 
-def left_out_paragraphs(result: ReplayResult | DiffResult) -> list[Paragraph]:
+def left_out_paragraphs(result: ReplayResult | TrafficDiff) -> list[Paragraph]:
     return [] if result.left_out is None else [Paragraph(f"Left out: {left_out_words(result.left_out)}")]
 
 
-def time_items(result: ReplayResult | DiffResult) -> list[Item]:
+def time_items(result: ReplayResult | TrafficDiff) -> list[Item]:
     """Return the times of the first and last packet."""
     if result.first_time_ns is None or result.last_time_ns is None:
         return []
@@ -364,12 +364,12 @@ def tunnel_items(decapsulated: Mapping[str, int] | None) -> list[Item]:
     return [Item("Tunnels", f"taken off packets: {words}")]
 
 
-def speed_item(result: ReplayResult | DiffResult) -> Item:
+def speed_item(result: ReplayResult | TrafficDiff) -> Item:
     rate = grouped(round(result.packets_per_second))
     return Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)")
 
 
-def closing(result: ReplayResult | DiffResult, most: int, timed: bool) -> list[Section]:
+def closing(result: ReplayResult | TrafficDiff, most: int, timed: bool) -> list[Section]:
     """Return times, at most ``most`` warnings, damage and speed."""
     items = [
         *time_items(result), *tunnel_items(result.decapsulated), *warning_items(result.warnings, most),

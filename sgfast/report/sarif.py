@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sgfast.checking import CODES, Checked, Finding
+from sgfast.checking import CODES, Checked, Finding, FindingCode
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
 from sgfast.report.check import line_of, perhaps, subject_of
@@ -71,7 +71,7 @@ def _without_surrogates(text: str) -> str:
 
 
 def _result(
-    finding: Finding, numbers: dict[str, int], origin: str, checked: Checked, lines: Lines
+    finding: Finding, numbers: dict[FindingCode, int], origin: str, checked: Checked, lines: Lines
 ) -> dict[str, Any]:
     text = f"{perhaps(finding)}{subject_of(finding)}: {finding.message}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:

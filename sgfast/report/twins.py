@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
-    from sgfast.comparing import DiffResult, MovedTraffic, RuleEffect
+    from sgfast.comparing import MovedTraffic, RuleEffect, TrafficDiff
     from sgfast.reaching.rows import Row
     from sgfast.replaying import ReplayResult, RuleHits
     from sgfast.suggesting import Suggestion
@@ -26,7 +26,7 @@ def hits_by_rule(result: ReplayResult) -> list[RuleHits]:
     return _added(lines, lambda each: each.rule.id, ("connections", "packets", "bytes"))
 
 
-def effects_by_rule(result: DiffResult) -> list[RuleEffect]:
+def effects_by_rule(result: TrafficDiff) -> list[RuleEffect]:
     """Return the rules that decide on changed connections, those that decide on most first."""
     lines = []
     for each in result.rules:
@@ -41,7 +41,7 @@ def effects_by_rule(result: DiffResult) -> list[RuleEffect]:
     return sorted(found, key=lambda each: -each.newly_denied - each.newly_allowed)
 
 
-def moves_by_rule(result: DiffResult) -> list[MovedTraffic]:
+def moves_by_rule(result: TrafficDiff) -> list[MovedTraffic]:
     """Return the connections that another rule allows than before, most first."""
     lines = [
         replace(each, old_rule=_called(result.old, each.old_rule), new_rule=_called(result.new, each.new_rule))

@@ -18,12 +18,12 @@ from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
-from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
-from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
@@ -40,7 +40,6 @@ from sgfast.suggesting.instances import (
 from sgfast.suggesting.keeping import keep as keep_all
 from sgfast.suggesting.keeping import without_unused
 from sgfast.suggesting.observing import (
-    Kind,
     Observer,
     PrivateHosts,
     Progress,
@@ -51,7 +50,7 @@ from sgfast.suggesting.observing import (
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 
-__all__ = ["Kind", "LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
+__all__ = ["LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
 
 ONLY_FILES = "{}: captures are read several times; save this one to a file first"
 #: The maximum number of replays with a suggested policy. Each round drops connections that do not open under it.
@@ -138,7 +137,7 @@ def suggest(
     per: Literal["group", "instance"] = "group",
     limits: Limits | None = None,
     vpc: str | None = None,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Suggestion:
@@ -162,7 +161,7 @@ def suggest(
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` or ``remove`` without
     a policy, or with ``instances``, ``allowed_only`` or ``per="instance"``.
     """
-    options = ReplayOptions(vpc=vpc, reading=reading or Reading(), accept_evidence=accept_evidence)
+    options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):
         raise ArgumentError(f"per must be group or instance, not {per!r:.80}")
     if options.reading.follow:

@@ -12,11 +12,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.loaded_policy import LoadedPolicy, having
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.templates import default_group
 from sgfast.policy.yaml_nodes import MAP, SEQ, compose, garbage_collection_paused, plain, read_document
-from sgfast.suggesting.observing import Kind
 
 OPEN_GROUP = "open"
 #: Names of services, used to name groups after the services that their instances offer.

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sgfast.policy.loaded_policy import having
-from sgfast.policy.matching import RuleInGroup
+from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting.missing import Missing, missing_rules
-from sgfast.suggesting.observing import BreakObserver, Kind, Progress, TrafficTotals, observe
+from sgfast.suggesting.observing import BreakObserver, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits
 
 #: The maximum number of replays. Rules that were added after one replay may make other connections break in the next

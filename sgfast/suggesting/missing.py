@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from sgfast.policy.loaded_policy import having
-from sgfast.policy.matching import End, Packet, RuleInGroup, groups_of, misfit_fields, precedence, rules_of
+from sgfast.policy.matching import End, Kind, Packet, RuleInGroup, groups_of, misfit_fields, precedence, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Network, Policy, Rule
 from sgfast.policy.templates import next_rule_id
-from sgfast.suggesting.observing import Kind, TrafficTotals
+from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import Limits, Need, SuggestedRule, needs_of, suggest_rules
 
 #: Reasons for which no rule is added.

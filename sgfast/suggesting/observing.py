@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings
 from sgfast.policy.profiles import PROFILES
-from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Names, Rows, Sinks
@@ -43,35 +43,6 @@ _KIND_DTYPE = np.dtype([
     ("family", "u1"), ("protocol", "u1"), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"), ("is_free", "u1"),
     ("code", "u1"), ("spare", "u1"),
 ])  # fmt: skip
-
-
-class Kind(NamedTuple):
-    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes."""
-
-    initiator: bytes
-    responder: bytes
-    #: The names of the initiator's and the responder's instance; None if the address belongs to no instance.
-    egress: str | None
-    ingress: str | None
-    protocol: int
-    #: The destination port or ICMP type; None if the protocol has neither.
-    port: int | None
-    #: Whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
-    is_free: bool = False
-    #: The ICMP code. Suggested rules are for any code, so it only tells which rules of a given policy match; None: only
-    #: rules for any code do.
-    code: int | None = None
-
-    @property
-    def family(self) -> int:
-        return 4 if len(self.initiator) == 4 else 6
-
-    def text(self) -> str:
-        source, destination = (str(ip_address(address)) for address in (self.initiator, self.responder))
-        service = protocol_name(self.protocol) or f"protocol {self.protocol}"
-        if self.port is not None:
-            service += f"/{self.port}" if self.protocol in PORT_PROTOCOLS else f" type {self.port}"
-        return f"{source} to {destination} {service}"
 
 
 @dataclass(slots=True)

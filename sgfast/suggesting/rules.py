@@ -25,7 +25,7 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from sgfast.errors import ArgumentError, SgfastError
-from sgfast.policy.matching import groups_of
+from sgfast.policy.matching import Kind, groups_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
@@ -39,7 +39,7 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import is_multicast, peer_key
 from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
-from sgfast.suggesting.observing import Kind, TrafficTotals
+from sgfast.suggesting.observing import TrafficTotals
 
 #: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
 _FEW_GROUPS = 10

@@ -326,7 +326,7 @@ RULE_TABLE = TableKind(
     ),
 )
 CHANGED_TABLE = TableKind(
-    ("DiffResult.tables.changed",),
+    ("TrafficDiff.tables.changed",),
     "traffic of one kind that one policy blocks and the other lets pass",
     (
         Column("change", WORD, "Whether the new policy denies or allows it.", words=("newly-denied", "newly-allowed")),
@@ -338,7 +338,7 @@ CHANGED_TABLE = TableKind(
     ),
 )  # fmt: skip
 RULE_EFFECT_TABLE = TableKind(
-    ("DiffResult.tables.rules",),
+    ("TrafficDiff.tables.rules",),
     "a rule that was added, removed or changed, and that decides about a connection whose verdict changes",
     (
         Column("rule", RULE, "The rule's id."),

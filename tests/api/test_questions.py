@@ -87,7 +87,7 @@ def test_an_answer_prints_as_its_command_prints_it(
 
 
 def test_a_check_reads_the_part_of_the_captures_that_it_is_told_to() -> None:
-    checked = POLICY.check(captures=SHOP[1], reading=library.Reading(filter="tcp"))
+    checked = POLICY.check(captures=SHOP[1], reading=library.ReadOptions(filter="tcp"))
     assert checked.traffic is not None and 0 < checked.traffic.packets < 261
     assert checked.traffic.left_out is not None
 
@@ -108,7 +108,7 @@ def test_warnings_of_policies_and_captures_reach_the_answer() -> None:
 
 
 def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> None:
-    class Mine(library.Reach):
+    class Mine(library.ReachResult):
         pass
 
     found = POLICY.reach(destination="db")
@@ -117,7 +117,7 @@ def test_a_class_that_a_program_derives_from_an_answer_prints_as_it_does() -> No
 
 def test_one_of_several_is_told_in_the_singular() -> None:
     proof = POLICY.test([{"from": "web", "to": "db", "service": "tcp/5432", "verdict": "allow"}])
-    assert repr(proof) == "<Proof of <expectations>: 0 hold, 1 fails, 0 are about no packet>"
+    assert repr(proof) == "<ExpectationsResult of <expectations>: 0 hold, 1 fails, 0 are about no packet>"
     assert repr(POLICY.reach(source="web", destination="db", port=5432)).endswith(": 1 row>")
 
 

@@ -262,7 +262,7 @@ def test_an_interrupt_ends_it_before_the_end_of_what_is_there(captures: int, pol
             os.kill(os.getpid(), signal.SIGINT)
         batches.append(packets)
 
-    result = library.replay(policy, [path] * captures, reading=library.Reading(follow=True), progress=interrupt)
+    result = library.replay(policy, [path] * captures, reading=library.ReadOptions(follow=True), progress=interrupt)
     assert result.packets == batches[-1] < 40_000 and result.damaged is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -286,9 +286,9 @@ def test_order_is_the_one_given_unless_merged(capsys: Capsys, tmp_path: Path) ->
     early = write_capture(tmp_path, *handshake(1000, 80)[:1], name="b", first_second=1000)
     assert verdict_times(capsys, policy, late, early) == ["1001", "1001", "1000"]
     assert verdict_times(capsys, policy, late, early, "--merge") == ["1000", "1001", "1001"]
-    result = library.replay(policy, [late, early], reading=library.Reading(merge=True))
+    result = library.replay(policy, [late, early], reading=library.ReadOptions(merge=True))
     assert result.reasons == {"rule": 1, "established": 2} and result.warnings == []
-    reference = library.replay(policy, [late, early], reading=library.Reading(merge=True), engine="reference")
+    reference = library.replay(policy, [late, early], reading=library.ReadOptions(merge=True), engine="reference")
     assert reference.reasons == result.reasons
 
 

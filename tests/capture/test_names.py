@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sgfast import parse_policy
 from sgfast.capture.urls import open_url
 from sgfast.errors import CaptureError
+from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
 from sgfast.system.names import printable
 

@@ -204,7 +204,7 @@ def test_what_cannot_be_compared_is_said_or_is_an_error(
 
 def test_from_python() -> None:
     result = package.diff(load_policy(SHOP[0]), SHOP[1], SHOP[2], jobs=2)
-    assert isinstance(result.traffic, package.DiffResult)
+    assert isinstance(result.traffic, package.TrafficDiff)
     assert result.traffic.total("newly-denied").connections == 3
     with pytest.raises(ValueError, match="mode must be"):
         wrong: Any = "wrong"

@@ -29,7 +29,7 @@ def test_files_or_their_directory_make_one_policy(capsys: Capsys, tmp_path: Path
     assert "(OpenStack Neutron)" in text
     printed = sgfast(capsys, "import", "neutron", EXPORT)
     assert printed.status == 0 and printed.err == ""
-    first, second = package.load_policy(out), package.parse_policy(printed.out)
+    first, second = package.load(out), package.load(text=printed.out)
     assert first.instances == second.instances and first.security_groups == second.security_groups
     assert list(tmp_path.iterdir()) == [out]
 
@@ -54,7 +54,7 @@ def test_one_file_from_standard_input(capsys: Capsys, monkeypatch: pytest.Monkey
         monkeypatch.setattr("sys.stdin", stream)
         outcome = sgfast(capsys, "import", "auto", "-")
     assert outcome.status == 0 and "from <stdin>" in outcome.out
-    assert len(package.load_policy(path).instances) == 1
+    assert len(package.load(path).instances) == 1
     assert "only once" in sgfast(capsys, "import", "auto", "-", "-").one_line()
 
 
@@ -126,7 +126,7 @@ def test_two_clouds_are_not_one_policy(capsys: Capsys, tmp_path: Path) -> None:
 )
 def test_a_policy_that_forgot_its_version_is_told_so(text: str) -> None:
     with pytest.raises(PolicyError, match="version: is missing: write version: 1"):
-        package.parse_policy(text)
+        package.load(text=text)
 
 
 def test_errors_of_the_document_name_the_object_not_a_line() -> None:

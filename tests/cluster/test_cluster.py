@@ -40,8 +40,9 @@ from recordings import recorded_replays
 from traffic import SECOND, Crowd, policies
 from tunnels import geneve, vxlan
 
-from sgfast import Reading, parse_policy, replay
+from sgfast import ReadOptions, replay
 from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
@@ -181,19 +182,20 @@ def test_copies_are_left_out_across_files(client: Any, tmp_path: Path, seed: int
     made.sort(key=lambda packet: packet[0])
     cuts = [0, *sorted(rng.integers(0, len(made), size=7).tolist()), len(made)]
     captures = [write(tmp_path / f"{n}.pcap", made[a:b]) for n, (a, b) in enumerate(pairwise(cuts))]
-    result, *_ = same_on(client, POLICY, captures, reading=Reading(dedup=True))
+    result, *_ = same_on(client, POLICY, captures, reading=ReadOptions(dedup=True))
     assert result.left_out is not None and result.left_out.duplicates
 
 
 @pytest.mark.parametrize(
     "reading",
     [
-        Reading(filter="tcp port 80 and not host 198.51.100.3"), Reading(start="0.05", end="0.3"),
-        Reading(start="2023-11-14T22:13:20.1Z"), Reading(filter="udp port 9", dedup=True), Reading(merge=True),
+        ReadOptions(filter="tcp port 80 and not host 198.51.100.3"), ReadOptions(start="0.05", end="0.3"),
+        ReadOptions(start="2023-11-14T22:13:20.1Z"), ReadOptions(filter="udp port 9", dedup=True),
+        ReadOptions(merge=True),
     ],
     ids=lambda reading: str(reading)[:40],
 )  # fmt: skip
-def test_what_is_left_out_is_left_out_once(client: Any, tmp_path: Path, reading: Reading) -> None:
+def test_what_is_left_out_is_left_out_once(client: Any, tmp_path: Path, reading: ReadOptions) -> None:
     same_on(client, POLICY, captures_in(tmp_path, 4, 150), reading=reading)
 
 
@@ -208,7 +210,7 @@ def test_captures_of_a_directory_that_overlap_are_merged(client: Any, tmp_path: 
     write(day / "empty.pcap", [])
     same_on(client, POLICY, [day])
     same_on(client, POLICY, [str(day / "*.pcap*")], shards=[2])
-    same_on(client, POLICY, sorted(map(str, day.iterdir())), reading=Reading(merge=True), shards=[2])
+    same_on(client, POLICY, sorted(map(str, day.iterdir())), reading=ReadOptions(merge=True), shards=[2])
 
 
 def test_captures_after_a_damaged_one_are_judged_and_that_is_read_again(client: Any, tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_vpcs_that_packets_are_dealt_out_to(client: Any, tmp_path: Path) -> None
     captures = [vpcs.written(tmp_path / f"{n}.pcap", made[n * 500 : n * 500 + 500]) for n in range(3)]
     changes = tmp_path / "changes.yaml"
     changes.write_text(vpcs.CHANGES)
-    same_on(client, policy, captures, changes=changes, reading=Reading(decap=("vxlan", "geneve")))
+    same_on(client, policy, captures, changes=changes, reading=ReadOptions(decap=("vxlan", "geneve")))
 
 
 def test_who_cut_packets_and_which_are_in_tunnels_is_known_on_a_cluster(client: Any, tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_who_cut_packets_and_which_are_in_tunnels_is_known_on_a_cluster(client: 
         write(tmp_path / "cut.pcap", [(BASE + 9 + n, frame) for n, frame in enumerate(cut)], wires=[len(whole)] * 5),
     ]
     one, many = (
-        replay(POLICY, captures, reading=Reading(decap=("vxlan",)), **options)
+        replay(POLICY, captures, reading=ReadOptions(decap=("vxlan",)), **options)
         for options in ({}, {"client": client, "shards": 3})
     )
     assert many.observed == one.observed and one.observed is not None
@@ -311,7 +313,7 @@ def test_a_shard_whose_first_packet_follows_a_change_is_judged_by_what_changed(
     ]
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"changes:\n  - {{at: 5, {change}}}\n")
-    options = {"changes": changes, "reading": Reading(decap=("vxlan", "geneve"))}
+    options = {"changes": changes, "reading": ReadOptions(decap=("vxlan", "geneve"))}
     same_on(client, parse_policy(vpcs.DOCUMENT), vpcs.written(tmp_path / "one.pcap", made), **options)
 
 
@@ -320,7 +322,7 @@ def test_connections_of_a_vpc_that_fell_silent_end_as_those_of_others(client: An
     made += [(n * 1000, 1002, ethernet(ip("198.51.100.1", vpcs.SHARED, udp(4000, 53)))) for n in range(1, 3000, 20)]
     _, _, flows = same_on(
         client, parse_policy(vpcs.DOCUMENT), vpcs.written(tmp_path / "one.pcap", made),
-        reading=Reading(decap=("vxlan", "geneve")),
+        reading=ReadOptions(decap=("vxlan", "geneve")),
     )  # fmt: skip
     assert sum(b'"ended": "timeout"' in flow for flow in flows) >= 5
 
@@ -369,7 +371,7 @@ def test_segments_that_are_there_are_not_read_again_unless_their_capture_changed
     # Another policy judges what was read; another choice of packets reads others.
     run(4, parse_policy(DOCUMENT.replace("ports: 80", "ports: 443")))
     with pytest.raises(ClusterError, match=r"run: was made by a replay with another choice of packets \(--start,"):
-        replay(POLICY, captures, client=client, resume=folder, reading=Reading(filter="tcp"))
+        replay(POLICY, captures, client=client, resume=folder, reading=ReadOptions(filter="tcp"))
     with pytest.raises(ClusterError, match="shards, not 5; use another folder"):
         replay(POLICY, captures, client=client, resume=folder, shards=5)
     write(captures[2], spread(packets(50, 9)))

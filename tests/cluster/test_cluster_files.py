@@ -18,7 +18,7 @@ from command import SHOP
 from effort import some
 from traffic import SECOND
 
-from sgfast import Reading, replay
+from sgfast import ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.errors import ClusterError
 from sgfast.replaying import ReplayResult, cluster
@@ -226,7 +226,7 @@ def test_a_plan_with_an_impossible_number_of_shards_is_replaced(shards: Any, inl
 
 
 def test_packets_are_no_copies_whatever_the_seed(inline: Any, tmp_path: Path) -> None:
-    kept = Kept(inline, tmp_path, 1, reading=Reading(dedup=True))
+    kept = Kept(inline, tmp_path, 1, reading=ReadOptions(dedup=True))
     for seed in (0, 1, 1 << 63):
         change(kept.plan, lambda content, seed=seed: {**content, "seed": seed})
         kept.again(0)
@@ -307,7 +307,7 @@ def forge(file: Path, rng: np.random.Generator) -> str:
 
 def test_forged_files_give_a_result_or_one_line(inline: Any, tmp_path: Path) -> None:
     [capture], policy, folder = captures_in(tmp_path, 1, 60), POLICY, tmp_path / "run"
-    options = {"client": inline, "reading": Reading(dedup=True, filter="ip")}
+    options = {"client": inline, "reading": ReadOptions(dedup=True, filter="ip")}
     one = replay(policy, capture, shards=1, resume=folder, **options)
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     rng, errors, read_again = np.random.default_rng(8), 0, 0
@@ -345,7 +345,7 @@ def shop_twice(folder: Path, ahead_ns: int) -> list[Path]:
 def test_captures_that_do_not_go_together_are_told_of_as_by_one_process(
     inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_ns: int, merge: bool
 ) -> None:
-    captures, reading = shop_twice(tmp_path, ahead_ns), Reading(merge=merge)
+    captures, reading = shop_twice(tmp_path, ahead_ns), ReadOptions(merge=merge)
     wanted = {each for each in replay(SHOP[0], captures, reading=reading).evidence.reasons if each.code in PAIRS}
     assert {each.code for each in wanted} >= {"duplicates", *(["clocks"] if ahead_ns else [])}
     for nbytes in (1 << 30, 10_000):

@@ -14,8 +14,9 @@ from effort import some
 from traffic import SECOND
 from web import serving
 
-from sgfast import Policy, parse_policy, replay
+from sgfast import Policy, replay
 from sgfast.errors import CaptureError
+from sgfast.loading import parse_policy
 
 pytest.importorskip("distributed")
 

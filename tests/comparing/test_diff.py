@@ -19,12 +19,12 @@ from slow_diff import Collected, check, write_pcap
 from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
-from sgfast.comparing import DiffResult, diff
+from sgfast.comparing import TrafficDiff, diff
 from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.options import Reading
+from sgfast.replaying.options import ReadOptions
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 PROGRAMS = PCAPS / "programs"
@@ -110,7 +110,7 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
     """Many batches, some of which are left out altogether, and captures one after the other."""
     batches = 0
 
-    def said(processors: int, connections: int, jobs: int, reading: Reading, *case: Any) -> DiffResult:
+    def said(processors: int, connections: int, jobs: int, reading: ReadOptions, *case: Any) -> TrafficDiff:
         monkeypatch.setattr(comparing, "usable_processors", lambda: processors)
         monkeypatch.setattr(comparing, "TOGETHER_FROM", connections)
         return replace(diff(*case, reading=reading, jobs=jobs), elapsed_seconds=0.0)
@@ -132,9 +132,10 @@ def test_several_threads_say_what_one_says_batch_after_batch(tmp_path: Path, mon
         small = min(p.settings.max_connections for p in (policy, other)) < 1_000_000
         jobs = [] if small else [(1, 0, 3), (2, 0, 4)]
         # In the middle nothing is judged for several batches.
-        rare = Reading(filter="tcp port 22 and src portrange 40000-40001")
+        rare = ReadOptions(filter="tcp port 22 and src portrange 40000-40001")
         try:
-            for reading in (Reading(), Reading(filter="not udp"), rare, Reading(start="1", end=str(last // 10**9))):
+            late = ReadOptions(start="1", end=str(last // 10**9))
+            for reading in (ReadOptions(), ReadOptions(filter="not udp"), rare, late):
                 one, *several = (
                     said(*how, reading, policy, other, paths)
                     for how in [(1, 0, 1), (2, 1 << 30, 2), (2, 30, 1), (2, 1 << 30, 1), *jobs]
@@ -206,7 +207,7 @@ def test_without_a_second_thread_the_first_goes_on(tmp_path: Path, monkeypatch: 
     assert result.packets == 3 * 261 and result.groups
 
 
-def same(result: DiffResult) -> None:
+def same(result: TrafficDiff) -> None:
     assert (result.groups, result.rules, result.moved) == ([], [], [])
     assert not any(len(kinds.rows) for kinds in result.kinds.values())
     assert all(old == new for old, new in result.verdicts)

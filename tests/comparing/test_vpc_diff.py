@@ -15,8 +15,8 @@ from effort import some
 from frames import ethernet, ipv4, udp
 from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 
-from sgfast import Reading
-from sgfast.comparing import ChangedGroup, DiffResult, diff
+from sgfast import ReadOptions
+from sgfast.comparing import ChangedGroup, TrafficDiff, diff
 from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.report.rollup.changed import changed_rollups
@@ -31,7 +31,7 @@ def of_whole(group: ChangedGroup, numbers: list[int]) -> ChangedGroup:
     return replace(group, examples=tuple(replace(e, packet=numbers[e.packet - 1]) for e in group.examples))
 
 
-def told_by_instance(result: DiffResult) -> Counter[Any]:
+def told_by_instance(result: TrafficDiff) -> Counter[Any]:
     """The connections of each row."""
     found: Counter[Any] = Counter()
     for change, rollup in changed_rollups(result).items():
@@ -49,7 +49,7 @@ def test_a_mixture_is_compared_as_each_vpc_alone(seed: int, tmp_path: Path) -> N
     old, new = parse_policy(DOCUMENT), parse_policy(PROPOSED)
     options: dict[str, Any] = {
         "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
-        "reading": Reading(decap=("vxlan", "geneve")),
+        "reading": ReadOptions(decap=("vxlan", "geneve")),
     }  # fmt: skip
     together = diff(old, new, written(tmp_path / "mixed.pcap", packets), **options)
     several = diff(old, new, tmp_path / "mixed.pcap", jobs=3, **options)
@@ -103,10 +103,10 @@ def test_a_vpc_that_one_policy_does_not_have_is_out_of_its_scope(tmp_path: Path)
     capture = write_capture(tmp_path, mirrored(SYN, 1001), mirrored(SYN, 1004), mirrored(SYN, 1004))
     old = parse_policy(DOCUMENT)
     new = parse_policy("\n".join(line for line in DOCUMENT.splitlines() if "name: c" not in line))
-    found = diff(old, new, capture, reading=Reading(decap=("vxlan",)))
+    found = diff(old, new, capture, reading=ReadOptions(decap=("vxlan",)))
     assert found.verdicts == {("allow", "allow"): 1, ("deny", "out-of-scope"): 2}
     assert "VPC 'c' is only in OLD: under NEW its packets are out of scope" in found.warnings
-    assert diff(new, old, capture, reading=Reading(decap=("vxlan",))).warnings == [
+    assert diff(new, old, capture, reading=ReadOptions(decap=("vxlan",))).warnings == [
         "VPC 'c' is only in NEW: under OLD its packets are out of scope"
     ]
 
@@ -136,7 +136,7 @@ def test_examples_have_their_own_numbers_and_times(tmp_path: Path) -> None:
     packets = [(5000, 1001, SYN), (4000, 1004, SYN), (5000, 1001, SYN)]
     found = diff(
         parse_policy(DOCUMENT), parse_policy(PROPOSED), written(tmp_path / "x.pcap", packets),
-        reading=Reading(decap=("vxlan", "geneve")),
+        reading=ReadOptions(decap=("vxlan", "geneve")),
     )  # fmt: skip
     assert [(e.packet, e.time_ns) for group in found.groups for e in group.examples] == [
         (1, 1005 * 10**9), (2, 1004 * 10**9),
@@ -152,7 +152,7 @@ def test_packets_of_too_many_vpcs_are_not_compared(
     """Each takes two engines."""
     monkeypatch.setattr("sgfast.replaying.vpc_mapping.MOST_ENGINES", most)
     capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
-    policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), Reading(decap=("vxlan",))
+    policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), ReadOptions(decap=("vxlan",))
     if fails:
         with pytest.raises(PolicyError, match="packets of more than 2 VPCs"):
             diff(*policies, capture, reading=reading)

@@ -14,11 +14,12 @@ from effort import some
 from policy_changes import Changer
 from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 
-from sgfast import HEADER_DTYPE, Engine, Policy, parse_policy
+from sgfast import HEADER_DTYPE, Engine, Policy
 from sgfast.compiler import Compiler, Numbering, compile_policy
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import RuleArrays
 from sgfast.errors import AmbiguousAddress, PolicyError
+from sgfast.loading import parse_policy
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,

@@ -56,7 +56,7 @@ setup(ext_modules=cythonize(extensions), script_args=["-q", "build_ext", "--inpl
 USE = f"""
 import numpy as np, sgfast, user_module
 from frames import ethernet, ip, tcp
-policy = sgfast.load_policy({str(PCAPS / "shop.yaml")!r})
+policy = sgfast.load({str(PCAPS / "shop.yaml")!r})
 rows = np.concatenate([
     sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=port, dport=dport, time_ns=port)
     for port in range(1000, 1300) for dport in (80, 22)

@@ -135,7 +135,7 @@ def test_snapshot_keeps_that_changes_forget(tmp_path: Path) -> None:
     save_snapshot(run(FORGETTING, handshake()), tmp_path / "engine.snapshot")
     resumed = load_snapshot(tmp_path / "engine.snapshot")
     assert resumed.apply(CHANGES["no-http"], START_NS).disconnected == 1
-    late = resumed.check("203.0.113.9", "10.0.0.5", "tcp", sport=40000, dport=80, flags="A", time=START_NS / 10**9)
+    late = resumed.check("203.0.113.9", "10.0.0.5", "tcp", sport=40000, dport=80, flags="A", time_ns=START_NS)
     assert late.reason == "midstream"
 
 

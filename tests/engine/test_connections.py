@@ -17,6 +17,7 @@ from peers_and_filter import (
     timeouts,
 )
 from scenario import (
+    SECOND,
     START_NS,
     from_engine,
     from_reference,
@@ -183,12 +184,12 @@ def test_icmp_query_and_reply_by_kind_and_identifier(query: int, reply: int) -> 
 def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs: int) -> None:
     engine = Engine(policy_of(PEERS), mode="causal", jobs=jobs)
 
-    def dialogue(steps: str, there: str = "10.0.0.5", at: float = 0.0) -> int:
+    def dialogue(steps: str, there: str = "10.0.0.5", at: int = 0) -> int:
         here = "203.0.113.9"
         for step in steps.split():
             ends = (here, there) if step[0] == ">" else (there, here)
             ports = {"sport": 40000, "dport": 80} if step[0] == ">" else {"sport": 80, "dport": 40000}
-            assert engine.check(*ends, "tcp", **ports, flags=step[1:], time=at).allowed
+            assert engine.check(*ends, "tcp", **ports, flags=step[1:], time_ns=at).allowed
         return engine.open_connections
 
     assert engine.open_connections == 0
@@ -202,10 +203,10 @@ def test_open_are_connections_that_neither_ended_nor_timed_out_nor_were_cut(jobs
     assert engine.open_connections == 1
     engine.apply({"remove_rule": {"group": "w", "rule": "w/inbound/1"}}, 0)
     assert engine.open_connections == 0                             # web's filter denies it now, db's would not
-    assert dialogue(">S", "10.0.0.6", at=29.0) == 1
-    assert engine.check("203.0.113.9", "10.0.0.6", "tcp", sport=40000, dport=80, time=59.0 - 1e-9).allowed
+    assert dialogue(">S", "10.0.0.6", at=29 * SECOND) == 1
+    assert engine.check("203.0.113.9", "10.0.0.6", "tcp", sport=40000, dport=80, time_ns=59 * SECOND - 1).allowed
     assert engine.open_connections == 1
-    engine.check("203.0.113.9", "198.51.100.10", "udp", sport=1, dport=2, time=59.0)
+    engine.check("203.0.113.9", "198.51.100.10", "udp", sport=1, dport=2, time_ns=59 * SECOND)
     assert engine.open_connections == 0
 
 

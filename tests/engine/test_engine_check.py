@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -18,18 +19,19 @@ import pytest
 from effort import some
 from policy_changes import Changer
 from scenario import policy_of
-from traffic import SECOND, Crowd, drawn
+from traffic import Crowd, drawn
 
 from sgfast import Policy
 from sgfast.core.check_one import KEPT_AT_MOST
 from sgfast.core.state.snapshot import save_plane
-from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch
+from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch, header
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Quotas, Rule, SecurityGroup
 from sgfast.verdicts import Verdict
 
 SEED = 20250117
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 OPEN = """
 settings: {infrastructure: filtered}
@@ -66,7 +68,7 @@ def outcome(engine: Engine, arguments: dict[str, Any]) -> Verdict | tuple[type, 
 def is_read(engine: Engine, **changed: Any) -> bool:
     """Whether an argument is read in C. The packet is judged if so."""
     arguments = {"src": "203.0.113.9", "dst": "10.0.0.5", "protocol": 17, "sport": 1, "dport": 2, "flags": "S",
-                 "icmp_type": 0, "icmp_code": 0, "icmp_id": 0, "time": 0.0} | changed  # fmt: skip
+                 "icmp_type": 0, "icmp_code": 0, "icmp_id": 0, "time_ns": 0} | changed  # fmt: skip
     return engine._single.check(*arguments.values()) is not None
 
 
@@ -98,7 +100,7 @@ def calls(policy: Policy, rng: np.random.Generator, count: int) -> list[dict[str
         made.append({
             "src": str(src), "dst": str(dst), "protocol": int(row["protocol"]), "sport": int(row["sport"]),
             "dport": int(row["dport"]), "flags": flags, "icmp_type": int(row["icmp_type"]),
-            "icmp_code": int(row["icmp_code"]), "icmp_id": int(rng.integers(3)), "time": int(row["time_ns"]) / SECOND,
+            "icmp_code": int(row["icmp_code"]), "icmp_id": int(rng.integers(3)), "time_ns": int(row["time_ns"]),
         })  # fmt: skip
     return made
 
@@ -117,8 +119,10 @@ def reworded(call: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         call["protocol"] = NAMES.get(call["protocol"], call["protocol"])
     if not rng.integers(4):
         call["flags"] = call["flags"].lower() + call["flags"]
-    ways = [call["time"], int(call["time"]), np.float64(call["time"]), Fraction(call["time"])]
-    call["time"] = ways[rng.integers(len(ways))] if not rng.integers(4) else call["time"]
+    if not rng.integers(4):
+        time = EPOCH + timedelta(microseconds=call["time_ns"] // 1000)
+        ways = [np.int64(call["time_ns"]), time, time.astimezone(timezone(timedelta(hours=-3)))]
+        call["time_ns"] = ways[rng.integers(len(ways))]
     return call
 
 
@@ -151,10 +155,10 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "flags": (
         "", "X", "SX", "SS", "sAs", "FSRPAUEC", "\u017f", "ß", "Å", "日", "S ", "S\0", None, 2, b"S", ["S"], Text.SYN,
     ),
-    "time": (
-        float("nan"), float("inf"), -float("inf"), 2**33, -(2**33), 2**33 + 1, 2.0**33, np.nextafter(2.0**33, 1e12),
-        -0.0, 0.5e-9, 1.5e-9, 2.5e-9, -0.5e-9, -1.5e-9, 1e300, 10**400, "1", None, True, np.float64(1.5),
-        np.float32(1.5), np.int64(3), Fraction(1, 3), Decimal("1.5"), 1j, [1],
+    "time_ns": (
+        float("nan"), float("inf"), 2**62, -(2**62), 2**62 + 1, 2**63, -(2**63), 2.0**33, -0.0, 1.5, 10**400, "1", None,
+        True, np.float64(2), np.int64(3), Fraction(3), Decimal("3"), 1j, [1], datetime(2026, 1, 1),
+        datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC),
     ),
 }  # fmt: skip
 WRONG["dst"] = WRONG["src"]
@@ -185,7 +189,7 @@ def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_the
             if not rng.integers(6):
                 call = with_one_wrong(call, rng)
             if n % 50 == 49 and rng.integers(2):
-                change(changer, int(plain["time"] * SECOND), fast, other)
+                change(changer, plain["time_ns"], fast, other)
             got = outcome(fast, call)
             assert got == outcome(other, call), call
             if isinstance(got, Verdict):
@@ -232,7 +236,7 @@ def test_every_odd_argument_is_taken_or_refused_as_ever(name: str) -> None:
 
 def test_refused_packets_do_nothing() -> None:
     engine = Engine(policy_of(OPEN))
-    for name, value in (("dport", 65536), ("time", float("nan")), ("flags", "X"), ("icmp_id", -1), ("src", "::1")):
+    for name, value in (("dport", 65536), ("time_ns", 2**63), ("flags", "X"), ("icmp_id", -1), ("src", "::1")):
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
             engine.check(**{"src": "203.0.113.9", "dst": "10.0.0.5", "protocol": "tcp"} | {name: value})   # type: ignore[arg-type]
     assert engine.dataplane.counters["packets"] == 0
@@ -250,10 +254,10 @@ def test_usual_arguments_are_read_in_c() -> None:
         assert is_read(engine, src=src)
     for src, dst in ((one, five), (one.packed, five.packed), (str(one), five)):
         assert is_read(engine, src=src, dst=dst)
-    for time in (0, 1.5, -1.5, 2**33, -(2.0**33)):
-        assert is_read(engine, time=time)
+    for time in (0, -1, 2**62, -(2**62)):
+        assert is_read(engine, time_ns=time)
     assert is_read(engine, flags="") and is_read(engine, flags="fsrpauecFSRPAUEC")
-    assert not is_read(engine, flags="x") and not is_read(engine, time=2**33 + 1) and not is_read(engine, dport=-1)
+    assert not is_read(engine, flags="x") and not is_read(engine, time_ns=2**62 + 1) and not is_read(engine, dport=-1)
     assert not is_read(engine, src="::1") and not is_read(engine, protocol="tpc")
 
 
@@ -327,26 +331,41 @@ def test_addresses_are_read_as_ipaddress_reads_them() -> None:
 # --- Time
 
 
-def test_seconds_become_the_nanoseconds_that_round_makes_of_them() -> None:
+def test_an_instant_is_the_same_as_a_number_and_as_a_datetime_of_any_zone() -> None:
     print(f"seed {SEED}")
     rng = np.random.default_rng(SEED)
-    end = 2**62 - 1     # the clock's (SPEC 9.1)
-    times: list[float] = [0.5e-9 * n for n in range(-40, 40)]
-    times += [float(t) for t in rng.uniform(-(2**33), 2**33, 300)] + [float(t) for t in rng.uniform(0, 1, 300)]
-    times += [1.7e9 + 0.5e-7 * n for n in range(50)] + [2.0**33, -(2.0**33), 2**33, -(2**33), 7, -7]
     engine = Engine(policy_of(OPEN))
-    for time in sorted(times):
-        assert is_read(engine, time=time)
-        assert engine.dataplane.counters["last_ns"] == max(-end, min(round(time * 10**9), end)), time
+    for microseconds in sorted(rng.integers(-(2**51), 2**51, 300).tolist()):
+        zone = timezone(timedelta(minutes=int(rng.integers(900))))
+        time = (EPOCH + timedelta(microseconds=microseconds)).astimezone(zone)
+        assert engine.check("203.0.113.9", "10.0.0.5", "udp", sport=1, dport=2, time_ns=time).allowed
+        assert engine.dataplane.counters["last_ns"] == microseconds * 1000 == header(
+            "203.0.113.9", "10.0.0.5", 17, time_ns=time
+        )["time_ns"][0]  # fmt: skip
+
+
+def test_a_time_that_may_be_any_is_refused_with_the_way_to_convert_it() -> None:
+    """Seconds as a float would be 1970, and a naive datetime is the time of some unnamed place."""
+    engine, ends = Engine(policy_of(OPEN)), ("203.0.113.9", "10.0.0.5", "udp")
+    frame = bytes(60)
+    for time, remedy in ((1.7e9, r"of seconds, use round\(seconds \* 10\*\*9\)"), (datetime(2026, 1, 1), "tzinfo=UTC")):
+        for call in (
+            lambda t: engine.check(*ends, time_ns=t), lambda t: header(*ends, time_ns=t),
+            lambda t: engine.process_frames([frame], [t]), lambda t: engine.apply([], t),
+            lambda t: FrameBatch.from_frames([frame], [t]),
+        ):
+            with pytest.raises(TypeError, match=remedy):
+                call(time)
+    assert engine.dataplane.counters["packets"] == 0
 
 
 def test_time_that_ends_all_connections_ends_them() -> None:
     """Long work is done without the GIL: the same must come of it."""
     engine = Engine(policy_of(OPEN))
     for n in range(3000):
-        engine.check("203.0.113.9", "10.0.0.5", "udp", sport=n, dport=80, time=n / 1e4)
+        engine.check("203.0.113.9", "10.0.0.5", "udp", sport=n, dport=80, time_ns=n * 100_000)
     assert engine.dataplane.counters["live_tuples"] == 3000
-    assert engine.check("203.0.113.9", "10.0.0.5", "udp", sport=1, dport=80, time=1e6).reason == "rule"
+    assert engine.check("203.0.113.9", "10.0.0.5", "udp", sport=1, dport=80, time_ns=10**15).reason == "rule"
     assert engine.dataplane.counters["live_tuples"] == 1
 
 
@@ -526,7 +545,8 @@ def test_threads_may_check_while_the_policy_changes(turns_of_ten_microseconds: N
                 host, port = n % 8, (80, 81)[n >> 3 & 1]
                 address = (10 << 24) + host
                 verdict = engine.check(
-                    f"203.0.113.{worker}", str(ip_address(address)), "tcp", sport=n & 0xFFFF, dport=port, time=n / 100
+                    f"203.0.113.{worker}", str(ip_address(address)), "tcp", sport=n & 0xFFFF, dport=port,
+                    time_ns=n * 10_000_000,
                 )
                 side = verdict.ingress
                 if side is None:

@@ -354,9 +354,9 @@ def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
     crowd = Crowd(policy, rng)
     precedence = {rule.id: (rule.priority, rule.action != "deny", n) for n, rule in enumerate(engine.rules)}
     actions = {rule.id: rule.action for rule in engine.rules}
-    now = 0.0
+    now = 0
     for _ in range(60):
-        now += 10_000
+        now += 10**13
         family = int(rng.choice((4, 6)))
         outside = [*OUTSIDE[family], *(("224.0.0.5", "255.255.255.255") if family == 4 else ("ff02::5",))]
         src, dst = two_ends(crowd.inside[family] or outside, outside, rng)
@@ -369,7 +369,7 @@ def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
             opener["icmp_type"] = int(rng.choice((8, 13, 9, 10) if family == 4 else (128, 144, 200)))
             opener["icmp_code"] = int(rng.integers(0, 2))
         explained = engine.explain(src, dst, protocol, **opener)
-        checked = engine.check(src, dst, protocol, time=now, sport=9, **opener)
+        checked = engine.check(src, dst, protocol, time_ns=now, sport=9, **opener)
         assert (explained.verdict, explained.reason) == (checked.verdict, checked.reason), (src, dst, protocol, opener)
         sides = [side for side in (checked.egress, checked.ingress) if side is not None]
         if explained.reason == "vpc-isolated":

@@ -19,7 +19,7 @@ from sgfast.policy.changes import RemoveInstance, RemoveRule
 from sgfast.reaching.explaining import explain
 from sgfast.suggesting import Limits, suggest
 
-POLICY = sgfast.load_policy(SHOP[0])
+POLICY = sgfast.load(SHOP[0])
 CAPTURE = SHOP[1]
 
 
@@ -43,12 +43,12 @@ WRONG_VALUES: dict[str, Callable[[], object]] = {
     "jobs with a cluster": lambda: replay(jobs=2, client=object()),
     "standard input with a cluster": lambda: sgfast.replay(POLICY, "-", client=object()),
     "shards": lambda: replay(shards=0, client=object()),
-    "merge and follow": lambda: sgfast.Reading(merge=True, follow=True),
-    "tunnel": lambda: replay(reading=sgfast.Reading(decap=("vlxan",))),
+    "merge and follow": lambda: sgfast.ReadOptions(merge=True, follow=True),
+    "tunnel": lambda: replay(reading=sgfast.ReadOptions(decap=("vlxan",))),
     "allowed_only without a policy": lambda: suggest([CAPTURE], allowed_only=True),
     "unanswered with what a policy allows": lambda: suggest([CAPTURE], policy=POLICY, unanswered=True),
     "capture that is read several times": lambda: suggest("-"),
-    "growing capture that is read several times": lambda: suggest(CAPTURE, reading=sgfast.Reading(follow=True)),
+    "growing capture that is read several times": lambda: suggest(CAPTURE, reading=sgfast.ReadOptions(follow=True)),
     "whom rules are for": lambda: suggest(CAPTURE, per="grop"),  # type: ignore[arg-type]
     "prefix length": lambda: Limits((24, 129)),
     "number of public addresses": lambda: Limits(any_above=-1),
@@ -152,7 +152,7 @@ def test_change_at_a_time_the_clock_does_not_reach(now_ns: int) -> None:
 
 @pytest.mark.parametrize("now_ns", [1.5, "1", None])
 def test_time_of_a_change_is_whole(now_ns: Any) -> None:
-    with pytest.raises(TypeError, match=r"^now_ns must be a whole number of nanoseconds, not"):
+    with pytest.raises(TypeError, match=r"^now_ns must be a whole number of nanoseconds or a datetime, not"):
         sgfast.Engine(POLICY).apply(REMOVE, now_ns)
     sgfast.Engine(POLICY).apply(REMOVE, np.int64(5))    # type: ignore[arg-type]
 
@@ -166,7 +166,7 @@ def test_seconds_of_dpkt_and_scapy_are_refused_and_not_cut_to_nanoseconds(time: 
         lambda: sgfast.FrameBatch.from_frames([frame], [time]),
         lambda: sgfast.header("198.51.100.7", "10.0.0.5", "tcp", time_ns=time),
     ):
-        with pytest.raises(TypeError, match=r"whole number of nanoseconds, not .*round\(seconds \* 10\*\*9\)"):
+        with pytest.raises(TypeError, match=r"or a datetime, not .*round\(seconds \* 10\*\*9\)"):
             judge()
     assert len(sgfast.Engine(POLICY).process_frames([frame], np.array([5]))) == 1
 
@@ -189,7 +189,7 @@ def test_what_is_no_change_is_a_type_error(changes: Any) -> None:
 
 @pytest.mark.parametrize("changes", [5, {5}, object])
 def test_what_is_no_change_file_is_a_type_error(changes: Any) -> None:
-    with pytest.raises(TypeError, match=r"^changes must be a change file, its path, its text or a list, not"):
+    with pytest.raises(TypeError, match=r"^changes must be the path of a change file, a mapping or a list, not"):
         replay(changes=changes)
 
 

@@ -25,9 +25,9 @@ from test_import_otc import rule as otc_rule
 from test_import_terraform_aws import infrastructure, nested, new_groups, several
 from test_import_terraform_neutron import huawei, openstack_ports, otc, unborn
 
-from sgfast import parse_policy
 from sgfast.errors import PolicyError
 from sgfast.importing.sources import source_of
+from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 
 _WEB = "69c999ad-0001"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from exports import imported
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
+from sgfast.loading import parse_policy
 
 GROUPS = ["sg-0", "sg-1", "sg-2"]
 HOSTS = {4: ["10.0.0.5", "10.0.0.6", "10.0.1.9"], 6: ["2001:db8::5", "2001:db8::6", "2001:db8:1::9"]}
@@ -143,7 +144,7 @@ def test_the_imported_policy_says_what_the_export_says(seed: int) -> None:
             more = {"icmp_type": icmp[0], "icmp_code": icmp[1], "icmp_id": n}
         for engine in engines:
             # Far apart in time, so that earlier connections have expired.
-            found = engine.check(src, dst, protocol, time=n * 1e6, **more)
+            found = engine.check(src, dst, protocol, time_ns=n * 10**15, **more)
             assert (found.verdict == "allow") is expected, (src, dst, name, port, icmp, found)
         seen.add(expected)
     assert seen <= {True, False} and False in seen

@@ -12,9 +12,9 @@ import pytest
 from exports import OUTSIDE, allowed, error_of, policy_of, same_meaning
 from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
-from sgfast import load_policy
 from sgfast.errors import PolicyError
 from sgfast.importing.reading import load
+from sgfast.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"

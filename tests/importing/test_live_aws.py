@@ -17,10 +17,11 @@ import pytest
 from command import environment, sgfast, start
 from exports import imported_files, reasons_of
 
-from sgfast import Engine, load_policy, policy_from_boto3
+from sgfast import Engine, policy_from_boto3
 from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.importing import live_aws
 from sgfast.importing.reading import Imported, import_sources
+from sgfast.loading import load_policy
 from sgfast.testing import assert_allows, assert_denies
 
 boto3 = pytest.importorskip("boto3")

@@ -15,9 +15,10 @@ from command import sgfast
 from exports import imported_files, reasons_of
 from openstack_cloud import PASSWORD, PROJECT, TOKEN, Cloud, openstack_cloud
 
-from sgfast import Engine, load_policy
+from sgfast import Engine
 from sgfast.importing import live_openstack
 from sgfast.importing.reading import import_sources
+from sgfast.loading import load_policy
 
 pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")

@@ -15,9 +15,10 @@ from exports import imported_files, reasons_of
 from neutron_environment import neutron_python
 from running_neutron import command, environment, running_neutron
 
-from sgfast import Engine, load_policy
+from sgfast import Engine
 from sgfast.importing.live_openstack import read_account
 from sgfast.importing.reading import Imported, import_sources
+from sgfast.loading import load_policy
 
 if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)

@@ -41,8 +41,8 @@ def described(text: str) -> str:
 def test_what_json_dumps_writes_is_read() -> None:
     rule = {"direction": "inbound", "protocol": "tcp", "id": "r", "description": SMILE}
     document = {"version": 1, "security_groups": [{"name": "g", "label": f"{SMILE}é\\{SMILE}", "rules": [rule]}]}
-    policy = sgfast.load(json.dumps(document))
-    assert policy == sgfast.load(json.dumps(document, ensure_ascii=False)) == sgfast.load(document)
+    policy = sgfast.load(text=json.dumps(document))
+    assert policy == sgfast.load(text=json.dumps(document, ensure_ascii=False)) == sgfast.load(document)
     assert policy.security_groups[0].label == f"{SMILE}é\\{SMILE}"
 
     changes = {"changes": [{"at": 0, "modify_rule": {"group": "g", "rule": "r", "set": {"description": f"{SMILE}!"}}}]}

@@ -53,7 +53,7 @@ from tunnels import (
     vxlan,
 )
 
-from sgfast import FrameBatch, Reading, replay
+from sgfast import FrameBatch, ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
@@ -387,7 +387,7 @@ def test_a_mirrored_capture_is_judged_as_the_one_it_mirrors(tmp_path: Path, engi
     mirrored = write_capture(tmp_path, *MIRRORED, name="mirrored.pcap")
     policy = parse_policy(POLICY)
     one = replay(policy, plain, engine=engine)  # type: ignore[arg-type]
-    other = replay(policy, mirrored, engine=engine, reading=Reading(decap=KINDS))  # type: ignore[arg-type]
+    other = replay(policy, mirrored, engine=engine, reading=ReadOptions(decap=KINDS))  # type: ignore[arg-type]
     for what in ("packets", "verdicts", "reasons", "connections", "rules"):
         left, right = getattr(one, what), getattr(other, what)
         if what != "rules":

@@ -15,7 +15,7 @@ from command import CLIENT, POLICY, SERVER, SHOP, handshake, sgfast, valid, writ
 from frames import ethernet, ip, tcp, udp
 from tunnels import vxlan
 
-from sgfast import Reading, replay
+from sgfast import ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.loading import parse_policy
@@ -140,11 +140,11 @@ def test_batches_that_lose_all_their_packets_are_passed_over(capsys: Capsys, tmp
     path.write_bytes(pcap_head() + b"".join(frames))
     policy = parse_policy(POLICY)
     told = []
-    result = replay(policy, path, reading=Reading(filter="dst port 53"), progress=lambda *done: told.append(done))
+    result = replay(policy, path, reading=ReadOptions(filter="dst port 53"), progress=lambda *done: told.append(done))
     assert result.packets == 3 and result.left_out == PacketsLeftOut(filter=count - 3)
     # Who waits is told, and can interrupt, though nothing comes.
     assert len(told) >= count // 8192 and told[-1][0] == count
-    result = replay(policy, path, reading=Reading(start="20", end="20.5"), jobs=2)
+    result = replay(policy, path, reading=ReadOptions(start="20", end="20.5"), jobs=2)
     assert result.packets == 1000 and result.left_out == PacketsLeftOut(20_000, 29_000)
 
 
@@ -309,7 +309,7 @@ def test_capture_that_holds_packets_twice_is_told_of(
 
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
-    selection = PacketSelection(Reading(), None)
+    selection = PacketSelection(ReadOptions(), None)
     # Batches that are not looked at consist of copies only.
     copies = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * LOOKED_AT, [0] * LOOKED_AT)
     for n in range(MANY_COPIES * share // LOOKED_AT + 1):
@@ -329,7 +329,7 @@ def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -
 def test_the_same_packets_are_checked_for_copies_whatever_a_batch_holds(size: int) -> None:
     """A batch has a window of the file: few large packets, or many small ones."""
     batch = FrameBatch.from_frames([ethernet(ip(CLIENT, SERVER, udp(1, 53)))] * size, [0] * size)
-    selection = PacketSelection(Reading(), None)
+    selection = PacketSelection(ReadOptions(), None)
     batches = 3 * LOOK_EVERY // size if size > 1 else 1000
     for _ in range(batches):
         selection.apply(batch)

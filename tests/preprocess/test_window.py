@@ -11,7 +11,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ReadingError
 from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.selection import Window
-from sgfast.replaying.options import Reading
+from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.time_window import Moment, parse_moment
 
 SECOND = 10**9
@@ -101,7 +101,7 @@ def test_times_as_people_write_them(text: str, ns: int, is_relative: bool) -> No
 )
 def test_other_times_are_refused_on_one_line(text: str, words: str) -> None:
     with pytest.raises(ReadingError) as refused:
-        Reading(end=text)
+        ReadOptions(end=text)
     message = str(refused.value)
     assert message.startswith("--end: ") and words in message and message.isprintable() and len(message) < 300
 
@@ -109,6 +109,6 @@ def test_other_times_are_refused_on_one_line(text: str, words: str) -> None:
 def test_end_that_is_not_after_start_is_refused_before_anything_is_read() -> None:
     for start, end in (("5", "5"), ("1m", "59"), ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00")):
         with pytest.raises(ReadingError, match="must be after --start"):
-            Reading(start=start, end=end)
+            ReadOptions(start=start, end=end)
     # A date and a number of seconds can be compared only when the first packet's time is known.
-    Reading(start="2026-01-31T12:00:00Z", end="5")
+    ReadOptions(start="2026-01-31T12:00:00Z", end="5")

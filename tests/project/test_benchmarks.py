@@ -112,7 +112,7 @@ def test_the_last_packet_of_expiry_finds_every_connection_timed_out(workload: An
 @pytest.mark.parametrize("kind", [{}, {"family": 6}, {"sets": 20}, {"members": 10}], ids=str)
 def test_policy_text_is_the_policy(kind: dict[str, int], workload: Any) -> None:
     policy = workload.make_policy(500, 10, 40, **kind)
-    read = sgfast.parse_policy(workload.policy_text(policy))
+    read = sgfast.load(text=workload.policy_text(policy))
     assert read.security_groups == policy.security_groups and read.instances == policy.instances
 
 
@@ -236,14 +236,14 @@ def test_rule_sets_become_groups_of_nested_destinations_and_what_cannot_is_count
     said = sgfast.Engine(made.policy)
 
     def rule(source: str, destination: str, protocol: str, **more: int) -> str | None:
-        verdict = said.check(source, destination, protocol, time=0.0, **more)
+        verdict = said.check(source, destination, protocol, time_ns=0, **more)
         return verdict.ingress.rule if verdict.ingress else None
 
     assert rule("10.9.9.9", "20.1.2.3", "tcp", sport=1, dport=100) == "to-20.1.2.0-24/inbound/1"
     assert rule("11.9.9.9", "20.1.2.3", "udp", sport=1, dport=100) == "to-20.0.0.0-8/inbound/1"
     assert rule("10.9.9.9", "20.1.3.3", "tcp", sport=1, dport=444) == "to-0.0.0.0-0/inbound/1"
     assert rule("11.9.9.9", "20.1.2.3", "tcp", sport=1, dport=100) is None
-    assert said.check("10.9.9.9", "30.1.2.3", "tcp", sport=1, dport=1, time=0.0).verdict == "out-of-scope"
+    assert said.check("10.9.9.9", "30.1.2.3", "tcp", sport=1, dport=1, time_ns=0).verdict == "out-of-scope"
 
 
 def test_a_line_that_is_no_rule_is_named(classbench: Any, tmp_path: Path) -> None:

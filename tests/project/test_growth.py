@@ -14,7 +14,7 @@ import pytest
 from command import PCAPS, handshake, write_capture
 from growth import operations
 
-from sgfast import Engine, parse_policy, replay
+from sgfast import Engine, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
 from sgfast.expectations.from_captures import first_expectations
@@ -23,6 +23,7 @@ from sgfast.importing.draft import Draft
 from sgfast.importing.object_location import Location
 from sgfast.importing.reading import import_sources
 from sgfast.importing.sources import source_of
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations

@@ -22,7 +22,7 @@ BOXES = """
 0 0 1.3 tests | Tests of policies | testing pytest_plugin
 0 1.3 1.9 library | import sgfast | sgfast
 0 3.2 1.9 commands | Commands | cli __main__
-1 1.3 3.8 api | Policy, questions, answers | api answers
+1 1.3 3.8 api | Policy, questions, answers | api answers types
 2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
 4 0 0.9 logs | Flow logs | flow_logs
@@ -59,7 +59,7 @@ def modules() -> dict[str, set[str]]:
     """By module, the modules it imports. A .pyx and its .pxd are one module."""
     found: dict[str, set[tuple[str, str]]] = {}
     for path in sorted((ROOT / "sgfast").rglob("*")):
-        if path.suffix in (".py", ".pyx", ".pxd"):
+        if path.suffix in (".py", ".pyi", ".pyx", ".pxd"):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             found.setdefault(name, set()).update(imported(path))
     # "from package import name" imports a module of the package if there is one of that name.
@@ -177,7 +177,7 @@ def test_a_public_class_name_stands_once() -> None:
 
 def test_no_module_is_a_snippet() -> None:
     """Leave out Cython modules, which may be short, as their ``.pxd`` has the code that others inline."""
-    faces = {"__init__.py", "version.py"}
+    faces = {"__init__.py", "types.py", "version.py"}
     files = [path for path in product() if path.suffix == ".py" and path.name not in faces]
     assert [path.name for path in files if path.read_text().count("\n") < 30] == []
 

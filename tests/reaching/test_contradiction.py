@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 from workload import make_policy
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
 from sgfast.errors import AmbiguousAddress, SgfastError, TooMuch
+from sgfast.loading import parse_policy
 from sgfast.policy.matching import End
 from sgfast.policy.model import Policy
 from sgfast.reaching import relation

@@ -10,7 +10,7 @@ from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import difference
 from sgfast.reaching.names import Part

@@ -9,8 +9,9 @@ import pytest
 from command import SERVER, process, sgfast, valid, write_capture, write_policy
 from frames import ethernet, ip, tcp, udp
 
-from sgfast import parse_policy, replay
+from sgfast import replay
 from sgfast.expectations.replay_comparison import hold_against
+from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.reaching.proving import Expectations
 

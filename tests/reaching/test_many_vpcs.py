@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 from growth import operations
 
-from sgfast import Policy, parse_policy
+from sgfast import Policy
 from sgfast.errors import PolicyError, TooMuch
+from sgfast.loading import parse_policy
 from sgfast.policy.expectations import expectations_of
 from sgfast.reaching import proving, relation
 from sgfast.reaching.difference import difference

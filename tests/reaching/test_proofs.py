@@ -12,9 +12,10 @@ from expected import files, is_proved_about, packets
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.expectations.output import failure_text
+from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.reaching import proving, relation

@@ -12,8 +12,8 @@ from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 
-from sgfast import load_policy, parse_policy
 from sgfast.errors import SgfastError, TooMuch
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching import relation
 from sgfast.reaching.ends import named_end

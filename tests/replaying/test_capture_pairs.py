@@ -14,7 +14,7 @@ import pytest
 from command import CLIENT, SERVER, SHOP, sgfast, write_policy
 from frames import ethernet, ip, tcp, udp, wire_length
 
-from sgfast import Reading, replay
+from sgfast import ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.evidence import EvidenceReason
@@ -63,7 +63,7 @@ def numbered(first: int, last: int, every_ns: int = MILLISECOND) -> list[Frame]:
 
 
 def reasons(captures: Sequence[Path], policy: str | Path = SHOP[0], **reading: Any) -> dict[str, EvidenceReason]:
-    found = replay(str(policy), [str(path) for path in captures], reading=Reading(**reading)).evidence.reasons
+    found = replay(str(policy), [str(path) for path in captures], reading=ReadOptions(**reading)).evidence.reasons
     return {each.code: each for each in found if each.code in ("overlap", "duplicates", "clocks")}
 
 

@@ -39,7 +39,7 @@ from sgfast.engine import REASONS
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.options import Reading
+from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -208,7 +208,7 @@ def test_captures_however_they_are_read_give_the_same_report(tmp_path: Path, how
         data = pcap_of(Traffic(traffic.frames[part], traffic.times_ns[part], traffic.wire_lengths[part]))
         paths.append(tmp_path / f"{n}.pcap")
         paths[-1].write_bytes(gzip.compress(data, 1) if how == "compressed" else data)
-    reading = Reading(merge=how.endswith("merged"), filter="udp or icmp" if how == "filtered" else None)
+    reading = ReadOptions(merge=how.endswith("merged"), filter="udp or icmp" if how == "filtered" else None)
     told = [found(replay(policy, paths, jobs=jobs, reading=reading)) for jobs in (1, 2, 4)]
     assert told[0][0] > 2_000       # packets
     for each in told[1:]:

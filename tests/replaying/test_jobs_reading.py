@@ -24,7 +24,7 @@ from test_jobs import PCAPS, SEED, crowd, in_process_of_its_own, padded, roomy, 
 from test_split_captures import found
 from traffic import SECOND, Crowd, Traffic, pcap_of
 
-from sgfast import Engine, FrameBatch, Reading, replay
+from sgfast import Engine, FrameBatch, ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.errors import CaptureError
 from sgfast.loading import load_policy
@@ -164,8 +164,8 @@ def test_nothing_is_let_go_into_which_threads_still_read(tmp_path: Path, what: s
 
 #: Options that leave packets out, or change them, before they are judged.
 READINGS = (
-    Reading(), Reading(), Reading(filter="not udp"), Reading(dedup=True), Reading(start=1, end="1h"),
-    Reading(decap=("gre", "ipip", "vxlan")),
+    ReadOptions(), ReadOptions(), ReadOptions(filter="not udp"), ReadOptions(dedup=True),
+    ReadOptions(start=1, end="1h"), ReadOptions(decap=("gre", "ipip", "vxlan")),
 )  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def test_connections_come_in_the_same_order_however_the_file_is_read(tmp_path: P
     written_as = set()
     for jobs, merge in ((1, False), (2, False), (3, True)):
         written: list[bytes] = []
-        replay(policy, path, jobs=jobs, reading=Reading(merge=merge), flows=ConnectionLines(written.append))
+        replay(policy, path, jobs=jobs, reading=ReadOptions(merge=merge), flows=ConnectionLines(written.append))
         assert len(written) > 1
         written_as.add(b"".join(written))
     for count in (1, 2):
@@ -275,7 +275,7 @@ def test_connections_that_end_by_a_change_come_after_those_before_it(tmp_path: P
     rows: list[bytes] = []
     packets = [ip("10.0.0.5", "198.51.100.7", udp(1002 if n == 1 else 1001, 53)) for n in range(62)]
     path.write_bytes(pcap(packets, times_ns=[n * 10 * SECOND for n in range(62)]))
-    changes = "changes: [{at: 605, remove_instance: {instance: web-1}}]\n"
+    changes = [{"at": 605, "remove_instance": {"instance": "web-1"}}]
     replay(PCAPS / "shop.yaml", path, changes=changes, flows=ConnectionLines(rows.append))
     ends = [json.loads(row) for row in b"".join(rows).splitlines()]
     assert [(row["initiator_port"], row["egress"]["ended"]) for row in ends] == [(1002, "timeout"), (1001, "removed")]

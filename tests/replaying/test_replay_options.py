@@ -22,7 +22,7 @@ from sgfast.cli.diff import diff as diff_command
 from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.errors import ArgumentError
-from sgfast.replaying.options import Reading, ReplayOptions
+from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.report.json.suggestion import suggestion_answer
 
 PACKAGE = Path(sgfast.__file__).parent
@@ -50,7 +50,7 @@ def test_no_option_is_missing_on_the_command_line_or_has_another_default_there()
 @pytest.mark.parametrize("command", [replay_command, diff_command, suggest_command, check_command])
 def test_captures_are_read_by_the_same_options_whichever_command_reads_them(command: Any) -> None:
     names = {parameter.name for parameter in command.params}
-    assert {field.name for field in fields(Reading)} | {"vpc"} <= names
+    assert {field.name for field in fields(ReadOptions)} | {"vpc"} <= names
 
 
 @pytest.mark.parametrize("policy", [None, SHOP[0]])
@@ -72,7 +72,7 @@ def test_suggest_has_the_same_defaults_in_the_library_and_on_the_command_line(
     monkeypatch.undo()
     # The library takes None for all defaults of these two.
     (by_command,) = asked
-    assert by_command.pop("limits") == suggesting.Limits() and by_command.pop("reading") == Reading()
+    assert by_command.pop("limits") == suggesting.Limits() and by_command.pop("reading") == ReadOptions()
     policy_given = by_command.pop("policy")
     assert (policy_given is None) == (policy is None)
     for name in ("captures", "progress"):
@@ -109,7 +109,7 @@ def test_options_that_were_checked_stay_as_they_are() -> None:
         ({"client": object(), "engine": "reference"}, ("a.pcap",), "cluster"),
         ({"client": object(), "snapshot": "state"}, ("a.pcap",), "cluster"),
         ({"client": object(), "jobs": 2}, ("a.pcap",), "cluster"),
-        ({"client": object(), "reading": Reading(follow=True)}, ("a.pcap",), "cluster"),
+        ({"client": object(), "reading": ReadOptions(follow=True)}, ("a.pcap",), "cluster"),
         ({"client": object()}, ("a.pcap", "-"), "cluster"),
         ({"client": object(), "shards": 4097}, ("a.pcap",), "shards must be 1 to 4096, not 4097"),
     ],
@@ -122,13 +122,14 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], captures: t
 
 def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None:
     seconds: list[Any] = [1, 1.5, np.float64(1.5), np.int64(1)]
-    assert [Reading(start=each, end=9) for each in seconds] == [Reading(start=str(each), end="9") for each in seconds]
+    texts = [ReadOptions(start=str(each), end="9") for each in seconds]
+    assert [ReadOptions(start=each, end=9) for each in seconds] == texts
     # Python writes small and large numbers with an exponent.
     exact: list[Any] = [0.00005, 0, 1e-9, 10, 1000000000.1, Fraction(1, 4), np.float32(0.5), 1e-12]
     texts = ["0.00005", "0", "0.000000001", "10", "1000000000.1", "0.25", "0.5", "0"]
-    assert [Reading(start=each).start for each in exact] == texts
-    assert Reading(decap="vxlan") == Reading(decap=["vxlan"]) == Reading(decap=("vxlan",))  # type: ignore[arg-type]
-    once, twice = (sgfast.replay(*SHOP, reading=Reading(start=each)) for each in (2, "2"))
+    assert [ReadOptions(start=each).start for each in exact] == texts
+    assert ReadOptions(decap="vxlan") == ReadOptions(decap=["vxlan"]) == ReadOptions(decap=("vxlan",))  # type: ignore[arg-type]
+    once, twice = (sgfast.replay(*SHOP, reading=ReadOptions(start=each)) for each in (2, "2"))
     assert once.packets == twice.packets < 261
     policy = sgfast.load(SHOP[0])
     assert policy.check(as_if_in="db=10.9.9.9").assumed == policy.check(as_if_in=["db=10.9.9.9"]).assumed != ()
@@ -137,17 +138,17 @@ def test_numbers_and_single_texts_mean_what_their_texts_and_lists_mean() -> None
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Reading(start=["1"]), r"start must be a text or a number of seconds, not \['1'\]"),  # type: ignore[arg-type]
-        (lambda: Reading(filter=5), "filter must be a text in tcpdump's syntax, not 5"),  # type: ignore[arg-type]
-        (lambda: Reading(decap=5), "decap must be kinds of tunnels, vxlan, .*, not 5"),  # type: ignore[arg-type]
-        (lambda: Reading(decap="vxlam"), "'vxlam' is not a kind of tunnel"),
-        (lambda: Reading(start=True), "start must be a text or a number of seconds, not True"),
-        (lambda: Reading(end=float("nan")), "end must be 0 to [0-9,]+ seconds after the first packet, not nan"),
-        (lambda: Reading(start=-1), "start must be 0 to [0-9,]+ seconds after the first packet, not -1"),
-        (lambda: Reading(end=10**400), "end must be 0 to [0-9,]+ seconds after the first packet, not 10{79}"),
-        (lambda: Reading(merge="x"), "merge must be True or False, not 'x'"),  # type: ignore[arg-type]
-        (lambda: Reading(dedup=1), "dedup must be True or False, not 1"),  # type: ignore[arg-type]
-        (lambda: sgfast.replay(*SHOP, reading={"start": 1}), "reading must be a sgfast.Reading, not {'start': 1}"),  # type: ignore[arg-type]
+        (lambda: ReadOptions(start=["1"]), r"start must be a text, a number of seconds or a datetime, not \['1'\]"),  # type: ignore[arg-type]
+        (lambda: ReadOptions(filter=5), "filter must be a text in tcpdump's syntax, not 5"),  # type: ignore[arg-type]
+        (lambda: ReadOptions(decap=5), "decap must be kinds of tunnels, vxlan, .*, not 5"),  # type: ignore[arg-type]
+        (lambda: ReadOptions(decap="vxlam"), "'vxlam' is not a kind of tunnel"),
+        (lambda: ReadOptions(start=True), "start must be a text, a number of seconds or a datetime, not True"),
+        (lambda: ReadOptions(end=float("nan")), "end must be 0 to [0-9,]+ seconds after the first packet, not nan"),
+        (lambda: ReadOptions(start=-1), "start must be 0 to [0-9,]+ seconds after the first packet, not -1"),
+        (lambda: ReadOptions(end=10**400), "end must be 0 to [0-9,]+ seconds after the first packet, not 10{79}"),
+        (lambda: ReadOptions(merge="x"), "merge must be True or False, not 'x'"),  # type: ignore[arg-type]
+        (lambda: ReadOptions(dedup=1), "dedup must be True or False, not 1"),  # type: ignore[arg-type]
+        (lambda: sgfast.replay(*SHOP, reading={"start": 1}), "reading must be a sgfast.ReadOptions, not {'start': 1}"),  # type: ignore[arg-type]
         (lambda: sgfast.replay(SHOP[0], []), "there are no captures: give at least one path"),
         (lambda: sgfast.suggest([]), "there are no captures: give at least one path"),
     ],

@@ -29,7 +29,17 @@ from policy_changes import Changer
 from test_split_captures import CAPTURE, POLICY, found, records
 from traffic import Crowd, drawn, policies
 
-from sgfast import Engine, FrameBatch, Policy, Reading, SnapshotError, load_snapshot, replay, save_snapshot, snapshot
+from sgfast import (
+    Engine,
+    FrameBatch,
+    Policy,
+    ReadOptions,
+    SnapshotError,
+    load_snapshot,
+    replay,
+    save_snapshot,
+    snapshot,
+)
 from sgfast.capture import open_capture
 from sgfast.loading import load_policy
 from sgfast.policy.changes import AddRule, RemoveRule
@@ -240,8 +250,8 @@ def test_one_capture_is_judged_up_to_a_time_and_from_there_on(tmp_path: Path, ca
     cut = tmp_path / "cut"
     whole, pieces, later = [], [], []
     expected = replay(POLICY, CAPTURE, packets=VerdictLines(whole.append))
-    replay(POLICY, CAPTURE, packets=VerdictLines(pieces.append), reading=Reading(end="5"), snapshot=cut)
-    after = replay(POLICY, CAPTURE, packets=VerdictLines(later.append), reading=Reading(start="5"), resume=cut)
+    replay(POLICY, CAPTURE, packets=VerdictLines(pieces.append), reading=ReadOptions(end="5"), snapshot=cut)
+    after = replay(POLICY, CAPTURE, packets=VerdictLines(later.append), reading=ReadOptions(start="5"), resume=cut)
     assert b"".join(pieces + later) == b"".join(whole)
     assert (after.packets, after.verdicts, after.reasons) == (expected.packets, expected.verdicts, expected.reasons)
     told = [f"{cut}: that replay had --start (none), not 5", f"{cut}: that replay had --end 5, not (none)"]

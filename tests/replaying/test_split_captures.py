@@ -1,4 +1,4 @@
-"""PacketSelection a capture into files, or copying it into another format, changes no verdict."""
+"""Splitting a capture into files, or copying it into another format, changes no verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from captures import NANO, pcap_head, pcap_record
 
-from sgfast import DiffResult, FrameBatch, replay
+from sgfast import FrameBatch, TrafficDiff, replay
 from sgfast.capture import open_capture
 from sgfast.comparing import diff
 from sgfast.replaying import Names, ReplayResult
@@ -78,7 +78,7 @@ def test_how_far_timestamps_went_back_is_told_whoever_judges(tmp_path: Path) -> 
         "gap",
     ]
 
-    def told(result: ReplayResult | DiffResult) -> list[str]:
+    def told(result: ReplayResult | TrafficDiff) -> list[str]:
         return [warning for warning in result.warnings if "with a timestamp" in warning]
 
     assert told(replay(POLICY, whole)) == expected

@@ -15,7 +15,7 @@ from command import POLICY, SERVER, SHOP, handshake, sgfast, valid, write_captur
 from frames import ethernet, ip, tcp, udp
 from tunnels import erspan, geneve, gre, vxlan
 
-from sgfast import Reading, diff, replay
+from sgfast import ReadOptions, diff, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.loading import parse_policy
@@ -73,15 +73,15 @@ def test_a_mirror_between_instances_is_not_green_unless_its_tunnels_are_taken_of
     (reason,) = [each for each in summary["evidence"]["reasons"] if each["code"] == "tunnels"]
     assert (reason["level"], reason["share"], reason["command"]) == ("no", 1.0, "--decap vxlan")
     assert reason["packets"] == min(summary["packets"], LOOKED_AT)
-    assert diff(SHOP[0], SHOP[0], capture).evidence.conclusive == "no"
-    assert codes(replay(SHOP[0], capture, reading=Reading(dedup=True)))["tunnels"] == "no"
+    assert diff(SHOP[0], SHOP[0], capture).traffic.evidence.conclusive == "no"
+    assert codes(replay(SHOP[0], capture, reading=ReadOptions(dedup=True)))["tunnels"] == "no"
     accepted = sgfast(
         capsys, "replay", SHOP[0], capture, "--json", "--accept-evidence", "tunnels", "--accept-evidence",
         "one-direction",
     )  # fmt: skip
     assert json.loads(accepted.out)["evidence"]["conclusive"] == "yes"
 
-    plain, inside = replay(*SHOP), replay(SHOP[0], capture, reading=Reading(decap=("vxlan",)))
+    plain, inside = replay(*SHOP), replay(SHOP[0], capture, reading=ReadOptions(decap=("vxlan",)))
     assert inside.evidence.conclusive == plain.evidence.conclusive == "yes"
     assert (inside.verdicts, inside.reasons, inside.connections) == (plain.verdicts, plain.reasons, plain.connections)
 
@@ -108,10 +108,10 @@ def test_the_command_takes_off_what_it_took_off_before(tmp_path: Path) -> None:
     """A mirror of an overlay: the second tunnel is found when the first one is gone."""
     overlay = [ethernet(ip(*ENDS, geneve(frame))) for frame in handshake(1000, 80)]
     capture = write_capture(tmp_path, *(ethernet(ip(*ENDS, gre(frame, 0x6558))) for frame in overlay))
-    result = replay(parse_policy(POLICY), capture, reading=Reading(decap=("gre",)))
+    result = replay(parse_policy(POLICY), capture, reading=ReadOptions(decap=("gre",)))
     (reason,) = [each for each in result.evidence.reasons if each.code == "tunnels"]
     assert "in Geneve tunnels" in reason.sentence and reason.command == "--decap gre,geneve"
-    assert "tunnels" not in codes(replay(parse_policy(POLICY), capture, reading=Reading(decap=("gre", "geneve"))))
+    assert "tunnels" not in codes(replay(parse_policy(POLICY), capture, reading=ReadOptions(decap=("gre", "geneve"))))
 
 
 INSIDE = handshake(1000, 80)[0]
@@ -136,7 +136,7 @@ def test_a_port_alone_makes_no_tunnel(payload: Any, tmp_path: Path) -> None:
 def test_the_same_packets_are_looked_at_for_tunnels_whatever_a_batch_holds(size: int) -> None:
     """A sample of the beginning alone would miss tunnels that begin later."""
     batch = FrameBatch.from_frames([ethernet(ip(*ENDS, vxlan(INSIDE)))] * size, [0] * size)
-    selection = PacketSelection(Reading(), None)
+    selection = PacketSelection(ReadOptions(), None)
     batches = 3 * TUNNELS_EVERY // size if size > 1 else 1000
     for _ in range(batches):
         selection.apply(batch)
@@ -163,7 +163,7 @@ def test_a_healthy_packet_that_the_mirror_cut_behind_its_ports_is_no_malformed_o
     """Cut to 100 bytes, all headers of the shop are there."""
     plain = replay(*SHOP, engine=engine)
     capture = mirrored(tmp_path, cut=100, tunnel=tunnel)
-    cut = replay(SHOP[0], capture, engine=engine, reading=Reading(decap=("vxlan", "geneve", "erspan", "gre")))
+    cut = replay(SHOP[0], capture, engine=engine, reading=ReadOptions(decap=("vxlan", "geneve", "erspan", "gre")))
     assert (cut.verdicts, cut.reasons, cut.connections) == (plain.verdicts, plain.reasons, plain.connections)
     assert cut.bytes == plain.bytes and codes(cut) == {}
 
@@ -174,7 +174,7 @@ def test_a_mirror_that_cuts_before_ports_or_addresses_is_named_with_what_mends_i
     cut: int, options: Any, tmp_path: Path
 ) -> None:
     """More bytes in the capture (tcpdump -s 0) would not help."""
-    result = replay(SHOP[0], mirrored(tmp_path, cut=cut), reading=Reading(decap=("vxlan",)), **options)
+    result = replay(SHOP[0], mirrored(tmp_path, cut=cut), reading=ReadOptions(decap=("vxlan",)), **options)
     assert codes(result)["mirror-cut"] == "no" and "truncated" not in codes(result)
     (reason,) = [each for each in result.evidence.reasons if each.code == "mirror-cut"]
     assert "packet-length" in reason.command and "tcpdump" not in reason.command
@@ -182,7 +182,7 @@ def test_a_mirror_that_cuts_before_ports_or_addresses_is_named_with_what_mends_i
 
 
 def test_a_tunnel_that_the_capture_cut_is_not_the_fault_of_the_mirror(tmp_path: Path) -> None:
-    result = replay(SHOP[0], mirrored(tmp_path, snap=14 + 20 + 8 + 8 + 40), reading=Reading(decap=("vxlan",)))
+    result = replay(SHOP[0], mirrored(tmp_path, snap=14 + 20 + 8 + 8 + 40), reading=ReadOptions(decap=("vxlan",)))
     assert codes(result)["truncated"] == "no" and "mirror-cut" not in codes(result)
 
 
@@ -190,7 +190,7 @@ def test_causes_of_cuts_are_told_apart_in_one_capture(tmp_path: Path) -> None:
     """Every tenth packet is from a mirror that cuts. The capture cuts the others behind their ports, or before."""
     for cut, snap, truncated in ((40, 90, None), (3, 53, "no")):
         capture = mirrored(tmp_path, cut=cut, snap=snap, is_mirrored=lambda n: n % 10 == 0)
-        found = codes(replay(SHOP[0], capture, reading=Reading(decap=("vxlan",))))
+        found = codes(replay(SHOP[0], capture, reading=ReadOptions(decap=("vxlan",))))
         assert (found["mirror-cut"], found.get("truncated")) == ("partly", truncated)
 
 
@@ -207,7 +207,7 @@ def test_causes_of_cuts_are_told_apart_in_one_capture(tmp_path: Path) -> None:
 def test_an_inner_packet_that_contradicts_what_it_claims_is_malformed(packet: bytes, tmp_path: Path) -> None:
     """Claims that no cut explains."""
     capture = write_capture(tmp_path, *[ethernet(ip(*ENDS, vxlan(ethernet(packet))))] * 10)
-    result = replay(parse_policy(POLICY), capture, reading=Reading(decap=("vxlan",)))
+    result = replay(parse_policy(POLICY), capture, reading=ReadOptions(decap=("vxlan",)))
     assert result.reasons["malformed"] == 10 and "mirror-cut" not in codes(result)
 
 
@@ -218,5 +218,5 @@ def test_what_was_found_in_the_first_part_is_known_when_a_replay_goes_on(tmp_pat
     second = write_capture(tmp_path, *handshake(1001, 80), name="second.pcap", first_second=1001)
     replay(policy, first, snapshot=state)
     assert codes(replay(policy, second, resume=state))["tunnels"] == "no"
-    replay(policy, first, snapshot=state, reading=Reading(decap=("vxlan",)))
-    assert codes(replay(policy, second, resume=state, reading=Reading(decap=("vxlan",))))["mirror-cut"] == "no"
+    replay(policy, first, snapshot=state, reading=ReadOptions(decap=("vxlan",)))
+    assert codes(replay(policy, second, resume=state, reading=ReadOptions(decap=("vxlan",))))["mirror-cut"] == "no"

@@ -18,7 +18,7 @@ from effort import some
 from frames import ethernet, ipv4, ipv6, tcp
 from vpcs import lines, written
 
-from sgfast import Policy, Reading, replay
+from sgfast import Policy, ReadOptions, replay
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
@@ -100,7 +100,7 @@ def test_addresses_name_the_vpc_as_marks_would(seed: int, document: str, tmp_pat
     policy = parse_policy(UNMARKED[document])
     packets = traffic(policy, np.random.default_rng(seed), 2000)
     _, expected, ended = lines(parse_policy(document), written(tmp_path / "marked.pcap", packets))
-    capture, reading = plain(tmp_path / "plain.pcap", packets), Reading()
+    capture, reading = plain(tmp_path / "plain.pcap", packets), ReadOptions()
     one, found, flows = lines(policy, capture, reading=reading)
     assert found == expected and sorted(map(json.dumps, flows)) == sorted(map(json.dumps, ended))
     assert min(one.verdicts[word] for word in ("allow", "deny")) > 10

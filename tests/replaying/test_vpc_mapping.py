@@ -46,7 +46,7 @@ from vpcs import (
     written,
 )
 
-from sgfast import Reading, replay
+from sgfast import ReadOptions, replay
 from sgfast.capture import open_capture
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.errors import AmbiguousAddress
@@ -213,7 +213,7 @@ def test_equal_packets_of_two_vpcs_are_no_duplicates(tmp_path: Path) -> None:
         section() + named(b"eth0") + named(b"eth1") + named(b"eth0")
         + enhanced(SYN) + enhanced(SYN, number=1) + enhanced(SYN, number=2) + enhanced(SYN, number=1)
     )  # fmt: skip
-    result, found, _ = lines(parse_policy(BY_INTERFACE), path, reading=Reading(dedup=True))
+    result, found, _ = lines(parse_policy(BY_INTERFACE), path, reading=ReadOptions(dedup=True))
     assert [ingress(line) for line in found] == ["a-web", "c-web"]
     assert result.left_out is not None and result.left_out.duplicates == 2
 
@@ -338,7 +338,7 @@ def test_merged_captures_are_judged_as_one_whose_packets_bear_vnis(seed: int, tm
         (folder / name).write_bytes(data)
     paths = [folder / name for name in places]
     for captures, merge in ((paths, True), (paths[::-1], True), ([folder, folder / "b"], True)):
-        _, found, ended = lines(policy, *captures, reading=Reading(merge=merge))
+        _, found, ended = lines(policy, *captures, reading=ReadOptions(merge=merge))
         # Connections are told of by VPC, a batch at a time.
         assert found == expected and sorted(map(text_of, ended)) == sorted(map(text_of, flows))
 
@@ -429,7 +429,7 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
     policy, told = parse_policy(MARKED_ANYHOW), []
     options: dict[str, Any] = {
         "mode": ("causal", "verbatim")[seed % 2], "midstream": ("infer", "deny", "allow")[seed % 3],
-        "changes": parse_changes(LATER) if seed % 4 < 2 else None, "reading": Reading(decap=("vxlan", "geneve")),
+        "changes": parse_changes(LATER) if seed % 4 < 2 else None, "reading": ReadOptions(decap=("vxlan", "geneve")),
     }  # fmt: skip
     for engine in ("fast", "reference"):
         packets: list[bytes] = []
@@ -463,7 +463,7 @@ def test_any_number_of_threads_says_what_one_says(seed: int, tmp_path: Path) -> 
     for jobs in (1, 2, 5):
         result, packets, flows = lines(policy, capture, changes=changes, jobs=jobs)
         told.append((packets, flows, replace(result, elapsed_seconds=0.0)))
-        without = replay(policy, capture, changes=changes, jobs=jobs, reading=Reading(decap=("vxlan", "geneve")))
+        without = replay(policy, capture, changes=changes, jobs=jobs, reading=ReadOptions(decap=("vxlan", "geneve")))
         assert replace(without, elapsed_seconds=0.0) == told[0][2]
     assert told[1:] == told[:1] * 2
     assert result.packets > 9000 and result.verdicts["allow"] > 500

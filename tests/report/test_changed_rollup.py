@@ -20,11 +20,12 @@ from reports import diff_text
 from slow_diff import CHANGES, Collected, Expected, addresses_of, compared, frames_of, write_pcap
 from traffic import Crowd, drawn, stateful
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
 from sgfast.comparing import diff
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import AmbiguousAddress
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import difference
 from sgfast.report.json.diff import capture_diff

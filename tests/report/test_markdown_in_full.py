@@ -12,12 +12,12 @@ from sgfast.capture import Damage
 from sgfast.checking import Checked, Finding
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected
 from sgfast.suggesting import Check, LeftOut, Suggestion, TrafficTotals
-from sgfast.suggesting.observing import Kind
 from sgfast.suggesting.rules import SuggestedRule
 
 POLICY = parse_policy("""

@@ -11,9 +11,10 @@ from policy_changes import without_one_port
 
 from sgfast import Policy
 from sgfast.loading import parse_policy
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 from sgfast.suggesting import Limits
-from sgfast.suggesting.observing import Kind, TrafficTotals
+from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import Drafter, Need, needs_of, suggest_rules
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from sgfast.loading import parse_policy
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.suggesting.missing import DENY_RULE, NOT_PEERED, NOTHING_MISSING, Missing, missing_rules
-from sgfast.suggesting.observing import Kind, TrafficTotals
+from sgfast.suggesting.observing import TrafficTotals
 
 TODAY = """
 version: 1

@@ -21,12 +21,13 @@ from traffic import Crowd, as_capture, drawn, stateful
 from sgfast import Policy, replay
 from sgfast.errors import SgfastError
 from sgfast.loading import load_policy, parse_policy
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import Instance, SecurityGroup, Settings, Vpc
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting import Check, Limits, Suggestion, _check, load_instances, observing, rules, suggest
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import opened
-from sgfast.suggesting.observing import Kind, Observer, PrivateHosts, TrafficTotals, all_answered
+from sgfast.suggesting.observing import Observer, PrivateHosts, TrafficTotals, all_answered
 from sgfast.suggesting.rules import suggest_rules
 
 PROGRAMS = PCAPS / "programs"

@@ -14,7 +14,8 @@ from effort import EXHAUSTIVE
 from frames import ethernet, icmp_error, ip, tcp
 from traffic import SECOND
 
-from sgfast import parse_policy, replay
+from sgfast import replay
+from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

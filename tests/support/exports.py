@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from effort import some
 
-from sgfast import Engine, parse_policy
+from sgfast import Engine
 from sgfast.errors import PolicyError
 from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
+from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import difference
 
@@ -85,7 +86,8 @@ def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
         kind, code = port if isinstance(port, tuple) else (0, 0)
         dport = 0 if isinstance(port, tuple) else port
         verdict = engine.check(
-            source, destination, protocol, sport=40000 + n, dport=dport, icmp_type=kind, icmp_code=code, time=n * 1e6
+            source, destination, protocol, sport=40000 + n, dport=dport, icmp_type=kind, icmp_code=code,
+            time_ns=n * 10**15,
         )
         reasons.append(verdict.reason)
     return reasons

@@ -95,7 +95,7 @@ class Recorded:
 def arguments_of() -> dict[str, Arguments]:
     """Return the constructor arguments of each class."""
     recorded = Recorded()
-    policy = sgfast.parse_policy(POLICY)
+    policy = sgfast.load(text=POLICY)
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
     from sgfast.core.base.file_reads import FileReads
     from sgfast.core.diff.changed_connections import ChangedConnections

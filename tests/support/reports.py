@@ -7,7 +7,7 @@ from typing import Any
 
 from sgfast.checking import Checked
 from sgfast.cli.printing import MARKDOWN_ROWS
-from sgfast.comparing import DiffResult
+from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import Difference
@@ -30,7 +30,7 @@ def text_report(result: ReplayResult, *, by: By = "group", top: int = TOP, **lay
     return to_text(replay_document(result, by, top), **layout)
 
 
-def diff_text(found: Difference, result: DiffResult, by: By = "group") -> str:
+def diff_text(found: Difference, result: TrafficDiff, by: By = "group") -> str:
     return to_text([*difference_document(found), *diff_document(result, by)])
 
 

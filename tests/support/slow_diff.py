@@ -19,7 +19,7 @@ import numpy as np
 
 from sgfast import comparing, replay
 from sgfast.capture import open_capture
-from sgfast.comparing import DiffResult, diff
+from sgfast.comparing import TrafficDiff, diff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.errors import CaptureError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
@@ -293,7 +293,7 @@ def check_example(group: Any, unit: Expected, example: Any, replays: Sequence[Co
 
 def core_rows(
     old: Policy, new: Policy, paths: Sequence[Path], **options: Any
-) -> tuple[DiffResult, Any]:
+) -> tuple[TrafficDiff, Any]:
     """Return the result of a diff, and the rows from which its groups were made."""
     kept = []
 

@@ -11,7 +11,7 @@ from captures import pcap_head, pcap_record
 from frames import ethernet, ipv4, tcp, udp
 from tunnels import geneve, vxlan
 
-from sgfast import Reading, ReplayResult, replay
+from sgfast import ReadOptions, ReplayResult, replay
 from sgfast.policy.model import Policy
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
@@ -50,7 +50,7 @@ def mirrored(frame: bytes, vni: int, *, seed: int = 0) -> bytes:
 def lines(policy: Policy, *captures: Path, **options: Any) -> tuple[ReplayResult, list[Line], list[Line]]:
     packets: list[bytes] = []
     flows: list[bytes] = []
-    options.setdefault("reading", Reading(decap=("vxlan", "geneve")))
+    options.setdefault("reading", ReadOptions(decap=("vxlan", "geneve")))
     result = replay(
         policy, captures, packets=VerdictLines(packets.append), flows=ConnectionLines(flows.append), **options
     )

@@ -30,7 +30,7 @@ AWKWARD = "<b onclick='x'>&amp;"
 
 def awkward_policy() -> sgfast.Policy:
     """The shop's, with names that are no HTML, which no policy may have. They are escaped all the same."""
-    policy = sgfast.load_policy(ROOT / "pcaps/shop.yaml")
+    policy = sgfast.load(ROOT / "pcaps/shop.yaml")
     instances = [replace(one, name=one.name + AWKWARD) for one in policy.instances]
     groups = [
         replace(group, rules=tuple(replace(rule, id=rule.id + AWKWARD) for rule in group.rules))
@@ -70,7 +70,7 @@ def test_everything_shown_is_escaped_and_has_no_colours_of_its_own() -> None:
     policy = awkward_policy()
     instance, rule = f"web-1{AWKWARD}", f"web-http-4{AWKWARD}"
     result = sgfast.replay(policy, CAPTURE, tables=("packets", "connections"))
-    other = sgfast.load_policy(ROOT / "pcaps/shop.proposed.yaml")
+    other = sgfast.load(ROOT / "pcaps/shop.proposed.yaml")
     explained = explain(policy, "198.51.100.7", instance, "tcp", port=80)
     assert shown(explained)[-2:][0] == rule
     assert instance in shown(result) and "261" in shown(result)
@@ -97,7 +97,7 @@ def test_everything_shown_is_escaped_and_has_no_colours_of_its_own() -> None:
 
 
 def test_a_replay_in_which_nothing_breaks_says_so() -> None:
-    policy = opened(sgfast.load_policy(ROOT / "pcaps/shop.yaml"))
+    policy = opened(sgfast.load(ROOT / "pcaps/shop.yaml"))
     assert "No connection that was answered in the captures would break." in shown(sgfast.replay(policy, CAPTURE))
 
 

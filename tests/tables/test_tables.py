@@ -17,7 +17,7 @@ from workshop import ROOT
 
 import sgfast
 from sgfast.capture import open_capture
-from sgfast.comparing import DiffResult, run_diff
+from sgfast.comparing import TrafficDiff, run_diff
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ArgumentError, TableError
 from sgfast.policy.protocols import protocol_name
@@ -98,7 +98,7 @@ def test_kinds_add_up_to_the_lists_of_the_result() -> None:
     assert first["verdict"] == "deny"
 
 
-def compared(new: str) -> DiffResult:
+def compared(new: str) -> TrafficDiff:
     return run_diff(POLICY, ROOT / "pcaps" / new, CAPTURE, ReplayOptions())
 
 
@@ -179,7 +179,7 @@ def test_where_a_packet_is_in_its_capture_survives_filters_and_merging(tmp_path:
         paths.append(str(tmp_path / name))
         records = [pcap_record(frame, time=(2 * n, 0)) for n, frame in packets]
         Path(paths[-1]).write_bytes(b"".join([pcap_head(), *records]))
-    for reading in (sgfast.Reading(), sgfast.Reading(merge=True), sgfast.Reading(filter="tcp")):
+    for reading in (sgfast.ReadOptions(), sgfast.ReadOptions(merge=True), sgfast.ReadOptions(filter="tcp")):
         result = replayed(captures=paths, reading=reading, tables="packets")
         rows = list(result.tables.packets)
         assert {row["file"] for row in rows} == set(paths[: 1 if reading.filter else 2])
@@ -241,7 +241,7 @@ def test_names_of_what_a_change_takes_away_stay() -> None:
 
 
 def test_packets_of_several_vpcs_have_no_number_among_all() -> None:
-    policy = sgfast.parse_policy("""
+    policy = sgfast.load(text="""
         version: 1
         vpcs: [{name: a, file: "*shop.pcap"}]
         security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp}]}]
@@ -385,7 +385,7 @@ def one_is_pending() -> Table:
 def test_values_are_null_or_words_only_where_the_schema_says(kind: TableKind) -> None:
     result = replayed(captures=[CAPTURE, CAPTURE])
     other = compared("shop.proposed.yaml")
-    homes = {"ReplayResult": result.tables, "DiffResult": other.tables}
+    homes = {"ReplayResult": result.tables, "TrafficDiff": other.tables}
     for name in kind.names:
         if name == "sgfast.table()":
             table = one_is_pending()

@@ -17,8 +17,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sgfast import PolicyError, load_policy, loading
+from sgfast import PolicyError, loading
 from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.loading import load_policy
 from sgfast.policy.model import Instance, Vpc
 from sgfast.testing import assert_allows, assert_denies
 

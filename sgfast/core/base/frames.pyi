@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,5 +24,6 @@ class FrameBatch:
     def copied(self, first: int, number: int) -> FrameBatch: ...
     @staticmethod
     def from_frames(
-        data: Sequence[bytes], times_ns: Sequence[int], wire_lengths: Sequence[int] | None = None, link_type: int = 1
+        data: Sequence[bytes], times_ns: Sequence[int | datetime], wire_lengths: Sequence[int] | None = None,
+        link_type: int = 1,
     ) -> FrameBatch: ...

@@ -5,17 +5,28 @@ from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_REFCNT
 
+from datetime import UTC, datetime, timedelta
 from operator import index
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def nanoseconds(time, name):
-    """Return a time as a whole number. Raises TypeError for others, such as the seconds of dpkt and scapy."""
+    """Return an instant, a whole number of nanoseconds or a datetime with a time zone, as nanoseconds since the epoch.
+    Raises TypeError for others, such as the seconds of dpkt and scapy.
+    """
     try:
         return index(time)
     except TypeError:
-        raise TypeError(
-            f"{name} must be a whole number of nanoseconds, not {time!r:.80}; of seconds, use round(seconds * 10**9)"
-        ) from None
+        if not isinstance(time, datetime):
+            raise TypeError(
+                f"{name} must be a whole number of nanoseconds or a datetime, not {time!r:.80}; of seconds, use "
+                "round(seconds * 10**9)"
+            ) from None
+    if time.utcoffset() is None:
+        raise TypeError(f"{name} must have a time zone: {time} may be any; of UTC, use time.replace(tzinfo=UTC)")
+    return (time - EPOCH) // MICROSECOND * 1000
 
 
 cdef class FrameBatch:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+#: The word of a reason.
+ReasonWord = Literal[
+    "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream", "disconnected",
+    "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied", "infrastructure",
+]  # fmt: skip
+
 
 class Reason(NamedTuple):
-    word: str
+    word: ReasonWord
     #: The verdict that has this reason.
     verdict: Literal["allow", "deny", "moot"]
     #: The reason as a sentence about the packet.
@@ -36,4 +42,4 @@ REASON_TABLE = (
     Reason("infrastructure", "deny", "An instance sent it as a DHCP server or a router, which it must not be."),
 )
 #: The reasons by word.
-REASON_OF = {reason.word: reason for reason in REASON_TABLE}
+REASON_OF: dict[str, Reason] = {reason.word: reason for reason in REASON_TABLE}

@@ -1,8 +1,8 @@
 """Reports as self-contained HTML pages: no network access, no fonts, and no scripts but their own.
 
     replay (ReplayResult, and Timeline, a PacketSink)  \\
-    reach (Reach)                                       > page --> text
-    diff (Difference, DiffResult)                      /
+    reach (ReachResult)                                       > page --> text
+    diff (Difference, TrafficDiff)                      /
 
 ``page`` is the frame of all pages, with page.html, page.css, page.js and matrix.js. ``markup`` escapes text.
 ``tables``, ``chart`` and ``matrix`` draw. ``columns`` holds all kinds of traffic: ``traffic_matrix`` makes a matrix of

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgfast.comparing import DiffResult, NewVerdict, RuleEffect
+from sgfast.comparing import NewVerdict, RuleEffect, TrafficDiff
 from sgfast.engine import VERDICTS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, Rule, called
@@ -39,7 +39,7 @@ _NONE: dict[NewVerdict, str] = {
 class VerdictSections:
     """Sections about the captures of ``result``. ``lines``: line numbers of rules, by document: ``old``, ``new``."""
 
-    def __init__(self, result: DiffResult, lines: Mapping[str, Lines]) -> None:
+    def __init__(self, result: TrafficDiff, lines: Mapping[str, Lines]) -> None:
         self._result, self._lines = result, lines
         self._tables = [
             _VerdictSection(result, verdict, rollup, lines) for verdict, rollup in changed_rollups(result).items()
@@ -69,7 +69,7 @@ class VerdictSections:
 
 class _VerdictSection:
     def __init__(
-        self, result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, lines: Mapping[str, Lines]
+        self, result: TrafficDiff, verdict: NewVerdict, rollup: ChangedRollup, lines: Mapping[str, Lines]
     ) -> None:
         self._result, self._verdict, self._rollup = result, verdict, rollup
         self._blocks, self._passes = ("new", "old") if verdict == "newly-denied" else ("old", "new")
@@ -139,7 +139,7 @@ def _rules(policy: Policy, rule: str | None, rules: int) -> Markup:
     return tag("span", plural(rules, "rule")) if rules else Markup()
 
 
-def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[str, Lines]) -> Markup:
+def _effects(result: TrafficDiff, effects: Sequence[RuleEffect], lines: Mapping[str, Lines]) -> Markup:
     """Return the rules that decide on changed connections."""
     columns = (
         Heading("Rule", "rule"), Heading("Group", "group"), Heading("Status", "status"),
@@ -173,7 +173,7 @@ def _effects(result: DiffResult, effects: Sequence[RuleEffect], lines: Mapping[s
     )
 
 
-def _moved(result: DiffResult) -> Markup:
+def _moved(result: TrafficDiff) -> Markup:
     columns = (Heading("Connections", "connections", True), Heading("OLD", "old"), Heading("NEW", "new"))
     moves = moves_by_rule(result)
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgfast.comparing import DiffResult
+from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
 from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
@@ -53,7 +53,7 @@ _NAMES = {"opened": ("Opened", "What NEW opens"), "closed": ("Closed", "What NEW
 
 
 def diff_html(
-    found: Difference, result: DiffResult | None, warnings: Sequence[str], lines: Mapping[str, Lines]
+    found: Difference, result: TrafficDiff | None, warnings: Sequence[str], lines: Mapping[str, Lines]
 ) -> str:
     """Return an HTML document, to be written as UTF-8. ``result``: the comparison by captures, if there are any.
     ``lines``: line numbers of the rules, by document (``old``, ``new``), as ``load_policy`` gives them.
@@ -90,7 +90,7 @@ def diff_html(
     return make_page("diff report", title, _head(found, result, warnings), sections, data, ("rule_rows", "kinds"))
 
 
-def _head(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
+def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
     names = written(("OLD is ", Name(found.old.origin), ", NEW is ", Name(found.new.origin)))
     parts = [tag("p", names, class_="about")]
     if result is not None:
@@ -116,7 +116,7 @@ def _headline(found: Difference) -> tuple[str, str]:
     return "NEW opens nothing and closes nothing", "good"
 
 
-def _lede(found: Difference, result: DiffResult | None) -> str:
+def _lede(found: Difference, result: TrafficDiff | None) -> str:
     parts = [found.not_compared] if found.not_compared else []
     for word, rows in (("opens", found.opened), ("closes", found.closed)):
         if rows:
@@ -129,7 +129,7 @@ def _lede(found: Difference, result: DiffResult | None) -> str:
     return " ".join(parts)
 
 
-def _about(found: Difference, result: DiffResult | None, warnings: Sequence[str]) -> Markup:
+def _about(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
     policies = [Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin))]
     if result is None:
         return about_section([*policies, *listed("Warning", warnings)])

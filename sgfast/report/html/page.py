@@ -14,7 +14,7 @@ from importlib.resources import files
 from string import Template
 
 from sgfast.capture import Damage
-from sgfast.comparing import DiffResult
+from sgfast.comparing import TrafficDiff
 from sgfast.evidence import Evidence
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, left_out_words, plural
@@ -115,7 +115,7 @@ def captures_named(captures: Sequence[str]) -> str:
     return shown + (f" and {plural(len(captures) - 3, 'more capture')}" if len(captures) > 3 else "")
 
 
-def left_out(result: ReplayResult | DiffResult) -> Markup:
+def left_out(result: ReplayResult | TrafficDiff) -> Markup:
     if result.left_out is None:
         return Markup()
     return tag("p", f"Left out: {left_out_words(result.left_out)}.", class_="about")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
 from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Reach
+from sgfast.reaching.rows import ReachResult
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
@@ -43,7 +43,7 @@ _ROWS = (
 )
 
 
-def reach_html(found: Reach, lines: Lines) -> str:
+def reach_html(found: ReachResult, lines: Lines) -> str:
     """Return an HTML document, to be written as UTF-8. ``found``: a result with its rules. ``lines``: line numbers of
     the policy document's rules, as ``load_policy`` gives them.
     """
@@ -64,7 +64,7 @@ def reach_html(found: Reach, lines: Lines) -> str:
     return make_page("reach report", title, _head(found), sections, rows.data, ("rule_rows",))
 
 
-def _head(found: Reach) -> Markup:
+def _head(found: ReachResult) -> Markup:
     is_all = found.sources.kind == found.destinations.kind == "any"
     ends = "to whom" if is_all and found.rows else f"from {found.sources.name} to {found.destinations.name}"
     headline = "Who may open connections" if found.rows else "Nobody may open a connection"
@@ -77,7 +77,7 @@ def _head(found: Reach) -> Markup:
     )
 
 
-def _lede(found: Reach) -> str:
+def _lede(found: ReachResult) -> str:
     if not found.rows:
         return ""
     everybody = [row for row in found.rows if any(map(_is_anybody, row.sources))]
@@ -94,7 +94,7 @@ def _is_anybody(part: Part) -> bool:
     return is_any or (part.kind == "network" and part.name in ("0.0.0.0/0", "::/0"))
 
 
-def _about(found: Reach) -> Markup:
+def _about(found: ReachResult) -> Markup:
     return about_section([
         Item("Policy", Name(found.policy.origin)),
         Item("From", found.sources.name),

@@ -54,9 +54,10 @@ from sgfast.report.replay import (
 )
 from sgfast.report.rollup import BY_PACKETS, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
+from sgfast.verdicts import VerdictWord
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
-_SHARES = (
+_SHARES: tuple[tuple[str, str, tuple[VerdictWord, ...]], ...] = (
     ("Allowed", "allow", ("allow",)),
     ("Denied", "deny", ("deny",)),
     ("Moot", "moot", ("moot",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.comparing import DiffResult, NewVerdict
+from sgfast.comparing import NewVerdict, TrafficDiff
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.json_types import Absent, Answer, Schema, at, one_of
@@ -193,7 +193,7 @@ class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
 
 
 def diff_answer(
-    found: Difference, result: DiffResult | None, warnings: list[str], by: By = "group", top: int | None = None
+    found: Difference, result: TrafficDiff | None, warnings: list[str], by: By = "group", top: int | None = None
 ) -> dict[str, Any]:
     """Return the JSON object. ``result``: the comparison by captures, if there are any. ``by``: how its rows are
     folded. ``top``: the most rows of a kind.
@@ -202,7 +202,7 @@ def diff_answer(
     return {**traffic, **JsonDifference.of(found), "warnings": warnings}
 
 
-def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -> dict[str, Any]:
+def capture_diff(result: TrafficDiff, by: By = "group", top: int | None = None) -> dict[str, Any]:
     """Return the fields of the JSON object that are about captures."""
     pairs = sorted(result.verdicts.items())
     changed = {
@@ -216,13 +216,13 @@ def capture_diff(result: DiffResult, by: By = "group", top: int | None = None) -
     )  # fmt: skip
 
 
-def _changed(result: DiffResult, verdict: NewVerdict, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
+def _changed(result: TrafficDiff, verdict: NewVerdict, rollup: ChangedRollup, by: By, most: int) -> dict[str, Any]:
     folded, reasons = rollup.fold(verdict, by=by, most=most), Reasons(blocking(result, verdict))
     rows = [_row(result, verdict, row, reasons) for row in folded.rows]
     return JsonChanged.of(result.total(verdict), rows=rows, not_listed=folded)
 
 
-def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reasons) -> dict[str, Any]:
+def _row(result: TrafficDiff, verdict: NewVerdict, row: RollupRow, reasons: Reasons) -> dict[str, Any]:
     ends = [
         JsonChangedEnd.of(end, ends=number, id=_instance_id(result, end.text) if end.kind == "instance" else None)
         for end, number in ((row.source, row.sources), (row.destination, row.destinations))
@@ -233,13 +233,13 @@ def _row(result: DiffResult, verdict: NewVerdict, row: RollupRow, reasons: Reaso
     return JsonChangedRow.of(row, from_=ends[0], to=ends[1], old=old, new=new, nearest=nearest(row, reasons))
 
 
-def _group_id(result: DiffResult, name: str) -> str | None:
+def _group_id(result: TrafficDiff, name: str) -> str | None:
     """Return the provider's id of a group; if the policies differ, the new policy's."""
     groups = (policy.group_by_name.get(name) for policy in (result.new, result.old))
     return next((group.id for group in groups if group and group.id), None)
 
 
-def _instance_id(result: DiffResult, name: str) -> str | None:
+def _instance_id(result: TrafficDiff, name: str) -> str | None:
     """Return the provider's id of an instance; if the policies differ, the new policy's."""
     instances = (policy.instance_by_name.get(name) for policy in (result.new, result.old))
     return next((instance.id for instance in instances if instance and instance.id), None)

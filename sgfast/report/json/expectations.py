@@ -9,7 +9,7 @@ from sgfast.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
 from sgfast.reaching.explaining import sentence
-from sgfast.reaching.proving import Outcome, Proof
+from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.explain import JsonExplain, explain_answer
 from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
@@ -47,7 +47,7 @@ class JsonTest(Answer, published="test"):
     warnings: list[str]
 
 
-def expectations_answer(proof: Proof, lines: Lines, warnings: list[str]) -> dict[str, Any]:
+def expectations_answer(proof: ExpectationsResult, lines: Lines, warnings: list[str]) -> dict[str, Any]:
     """Return the JSON object. ``lines``: the line numbers of the policy's rules, as far as they are known."""
     return JsonTest.of(proof, results=[_outcome(each, lines) for each in proof.outcomes], warnings=warnings)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.comparing import ChangedKinds, DiffResult, NewVerdict
+from sgfast.comparing import ChangedKinds, NewVerdict, TrafficDiff
 from sgfast.engine import VERDICTS
 from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import Rows
@@ -48,7 +48,7 @@ class ChangedRollup(Rollup):
         )  # fmt: skip
 
 
-def changed_rollups(result: DiffResult) -> dict[NewVerdict, ChangedRollup]:
+def changed_rollups(result: TrafficDiff) -> dict[NewVerdict, ChangedRollup]:
     """Return roll-ups of the changed connections of ``result``: ``changed_rollups(result)[verdict].fold(verdict)``."""
     policies: dict[NewVerdict, tuple[Policy, Policy]] = {
         "newly-denied": (result.new, result.old), "newly-allowed": (result.old, result.new),

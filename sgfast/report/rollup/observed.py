@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
 from sgfast.report.rollup import By, Rollup, TrafficPart
-from sgfast.suggesting import Kind, TrafficTotals
+from sgfast.suggesting import TrafficTotals
 
 
 class ObservedRollup(Rollup):

@@ -1,0 +1,12 @@
+from sgfast.reaching.contradiction import Opener as Opener
+from sgfast.reaching.contradiction import first_contradiction as first_contradiction
+from sgfast.reaching.difference import Difference as Difference
+from sgfast.reaching.difference import difference as difference
+from sgfast.reaching.ends import ANY as ANY
+from sgfast.reaching.ends import NamedEnd as NamedEnd
+from sgfast.reaching.ends import named_end as named_end
+from sgfast.reaching.names import Part as Part
+from sgfast.reaching.rows import ReachResult as ReachResult
+from sgfast.reaching.rows import Row as Row
+from sgfast.reaching.rows import reach as reach
+from sgfast.reaching.services import named_service as named_service
