@@ -145,8 +145,8 @@ cdef class SingleChecks:
             return False
         if not (
             read_u16(sport, &source_port) and read_u16(dport, &destination_port) and read_u8(icmp_type, &kind)
-            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier) and read_whole(time_ns, -MAX_TIME_NS, MAX_TIME_NS, &time)
-            and is_plain_text(flags)
+            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier)
+            and read_whole(time_ns, -MAX_TIME_NS, MAX_TIME_NS, &time) and is_plain_text(flags)
         ):
             return False
         letters = PyUnicode_1BYTE_DATA(flags)
