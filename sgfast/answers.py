@@ -1,7 +1,10 @@
-"""Answers that combine the results of several packages, and the text of every answer, as its command prints it."""
+"""Answers that combine the results of several packages, and the text and the JSON of every answer, as its command
+prints them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from sgfast.reaching.rows import Row
     from sgfast.replaying import ReplayResult
     from sgfast.report.check import TableSizes
+    from sgfast.report.document import Document
 
 #: The most rows in the text of a ``Reach``, the same as the command's default.
 _REACH_ROWS = 40
@@ -31,7 +35,7 @@ class CheckResult(Shown):
     policy: Policy
     checked: Checked
     #: Sizes of the tables that the policy compiles to.
-    tables: TableSizes
+    table_sizes: TableSizes
     warnings: tuple[str, ...] = ()
     #: Instances that the policy has only for this check.
     assumed: tuple[Instance, ...] = ()
@@ -153,45 +157,65 @@ def text_of(result: Any) -> str:
     """Return the text that the command for an answer prints, without the last line break."""
     from sgfast.report.text import to_text
 
+    as_document, _ = _forms(result)
+    return to_text(as_document()).removesuffix("\n")
+
+
+def dict_of(result: Any) -> dict[str, Any]:
+    """Return the JSON object that the command for an answer prints."""
+    _, as_object = _forms(result)
+    return as_object()
+
+
+def _forms(result: Any) -> tuple[Callable[[], Document], Callable[[], dict[str, Any]]]:
+    """Return functions that make the report and the JSON object, as ``print_report`` of the commands takes them."""
     # Classes are compared by name, because importing all of them takes long. The answer may be of a derived class.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
             from sgfast.report.explain import explain_document
+            from sgfast.report.json.explain import explain_answer
 
-            text = to_text(explain_document(result, lines_of(result.policy)))
+            asked = result, lines_of(result.policy)
+            return lambda: explain_document(*asked), lambda: explain_answer(*asked)
         case "Reach":
+            from sgfast.report.json.reach import JsonReach
             from sgfast.report.reach import reach_document
 
-            text = to_text(reach_document(result, _REACH_ROWS))
+            return lambda: reach_document(result, _REACH_ROWS), lambda: JsonReach.of(result)
         case "Proof":
             from sgfast.expectations.output import expectations_document
+            from sgfast.report.json.expectations import expectations_answer
 
-            warnings = [*result.policy.warnings, *result.warnings]
-            text = to_text(expectations_document(result, lines_of(result.policy), warnings))
+            proved = result, lines_of(result.policy), [*result.policy.warnings, *result.warnings]
+            return lambda: expectations_document(*proved), lambda: expectations_answer(*proved)
         case "CheckResult":
             from sgfast.report.check import check_document
+            from sgfast.report.json.check import check_answer
 
-            document = check_document(
-                result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
-            )
-            text = to_text(document)
+            found = result.policy, result.table_sizes, [*result.warnings], result.checked, lines_of(result.policy)
+            return lambda: check_document(*found, result.assumed), lambda: check_answer(*found, result.assumed)
         case "PolicyDiff":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document
+            from sgfast.report.json.diff import diff_answer
 
-            traffic = [] if result.traffic is None else diff_document(result.traffic)
-            text = to_text([*difference_document(result.by_rules), *traffic])
+            rules, traffic = result.by_rules, result.traffic
+            return (
+                lambda: [*difference_document(rules), *([] if traffic is None else diff_document(traffic))],
+                lambda: diff_answer(rules, traffic, [*result.warnings]),
+            )
         case "ReplayResult":
+            from sgfast.report.json.replay import replay_answer
             from sgfast.report.replay import replay_document
 
-            text = to_text(replay_document(result))
+            return lambda: replay_document(result), lambda: replay_answer(result)
         case "Suggestion":
+            from sgfast.report.json.suggestion import suggestion_answer
             from sgfast.report.suggestion import suggestion_document
 
-            text = to_text(suggestion_document(result))
+            return lambda: suggestion_document(result), lambda: suggestion_answer(result)
         case name:
             raise AssertionError(f"no command prints a {name}")
-    return text.removesuffix("\n")
 
 
-Shown.text_of = staticmethod(text_of)
+Shown.text_of, Shown.dict_of = staticmethod(text_of), staticmethod(dict_of)

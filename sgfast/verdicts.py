@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sgfast.notebook import html_table, html_text
+from sgfast.notebook import AsJson, html_table, html_text
 from sgfast.policy.matching import RuleField
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Side(AsJson):
     """The verdict of one instance's filter on a packet (SPEC 10.3)."""
 
     instance: str
@@ -19,7 +19,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(AsJson):
     """The verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
     verdict: str
@@ -85,7 +85,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(AsJson):
     """The effect of a change (SPEC 6)."""
 
     #: The number of live connections that the change cut on at least one side: it disconnected them, or made the side

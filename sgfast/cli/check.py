@@ -137,7 +137,7 @@ def check(
 
         print_text(to_json(sarif(loaded.origin, warnings, checked, lines)))
     else:
-        given = (found.policy, found.tables, warnings, checked, lines, found.assumed)
+        given = (found.policy, found.table_sizes, warnings, checked, lines, found.assumed)
         findings, most = list_lengths(form, top, TOP, USED_ROWS)
         print_report(
             form, lambda: _answer(*given, by=by, top=top),
