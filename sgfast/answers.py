@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgfast.errors import ArgumentError
+from sgfast.errors import ArgumentError, TableError
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.loaded_policy import lines_of
 from sgfast.policy.model import Instance, Policy
@@ -16,13 +16,15 @@ from sgfast.policy.model import Instance, Policy
 # Modules are imported when an answer needs them: importing all of them takes half a second.
 if TYPE_CHECKING:
     from sgfast.checking import Checked, Finding
-    from sgfast.comparing import ChangedGroup, DiffResult, NewVerdict
+    from sgfast.checking.tables import CheckTables
+    from sgfast.comparing import ChangedGroup, DiffResult
     from sgfast.evidence import Evidence
     from sgfast.reaching.difference import Difference
     from sgfast.reaching.rows import Row
     from sgfast.replaying import ReplayResult
     from sgfast.report.check import TableSizes
     from sgfast.report.document import Document
+    from sgfast.tables import Table
 
 #: The most rows in the text of a ``Reach``, the same as the command's default.
 _REACH_ROWS = 40
@@ -62,6 +64,15 @@ class CheckResult(Shown):
         """The replay of the captures; None if there were no captures."""
         return self.checked.traffic
 
+    @property
+    def tables(self) -> CheckTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        from sgfast.checking.tables import CheckTables
+        from sgfast.report.check import line_of
+
+        lines = lines_of(self.policy)
+        return CheckTables(self.findings, [line_of(each, lines) for each in self.findings])
+
     def matching(self, wanted: str) -> list[Finding]:
         """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
         ArgumentError for another word.
@@ -90,6 +101,43 @@ class CheckResult(Shown):
         return html_doubts(self.evidence) + table
 
 
+class DiffTables:
+    """The tables of a comparison: ``opened`` and ``closed``; with captures, also ``changed`` and ``rules``."""
+
+    def __init__(self, found: PolicyDiff) -> None:
+        self._found = found
+
+    @property
+    def opened(self) -> Table:
+        """What only the new policy allows. Raises TableError if the rules could not be compared."""
+        return self._by_rules(self._found.opened)
+
+    @property
+    def closed(self) -> Table:
+        """What only the old policy allows. Errors as in ``opened``."""
+        return self._by_rules(self._found.closed)
+
+    @property
+    def changed(self) -> Table:
+        """Connections of the captures that only one policy blocks. Raises ArgumentError if there were no captures."""
+        return self._found._of_traffic("changed").tables.changed
+
+    @property
+    def rules(self) -> Table:
+        """Rules that differ and decide such connections. Errors as in ``changed``."""
+        return self._found._of_traffic("changed").tables.rules
+
+    def _by_rules(self, rows: tuple[Row, ...]) -> Table:
+        from sgfast.reaching.tables import difference_table
+
+        if self._found.by_rules.not_compared:
+            raise TableError(f"the rules were not compared: {self._found.by_rules.not_compared}")
+        return difference_table([row.opened for row in rows])
+
+    def __repr__(self) -> str:
+        return f"<Tables of a comparison: opened, closed{'' if self._found.traffic is None else ', changed, rules'}>"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyDiff(Shown):
     """A comparison of two policies: by the rules alone, and for captured traffic."""
@@ -114,12 +162,17 @@ class PolicyDiff(Shown):
         """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
         there were no captures.
         """
-        return self._changed("newly-denied")
+        return self._of_traffic("newly-denied").of("newly-denied")
 
     @property
     def newly_allowed(self) -> list[ChangedGroup]:
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
-        return self._changed("newly-allowed")
+        return self._of_traffic("newly-allowed").of("newly-allowed")
+
+    @property
+    def tables(self) -> DiffTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        return DiffTables(self)
 
     # `diff` once returned a DiffResult. For programs of that time, its attributes are still attributes of the answer.
     if not TYPE_CHECKING:
@@ -133,10 +186,10 @@ class PolicyDiff(Shown):
                 raise AttributeError(f"a PolicyDiff has no {name!r} because there were no captures")
             return getattr(self.traffic, name)
 
-    def _changed(self, verdict: NewVerdict) -> list[ChangedGroup]:
+    def _of_traffic(self, wanted: str) -> DiffResult:
         if self.traffic is None:
-            raise ArgumentError(f"{verdict} connections are those of captures: give some, or see opened and closed")
-        return self.traffic.of(verdict)
+            raise ArgumentError(f"{wanted} connections are those of captures: give some, or see opened and closed")
+        return self.traffic
 
     @property
     def warnings(self) -> tuple[str, ...]:

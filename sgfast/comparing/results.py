@@ -19,7 +19,7 @@ from sgfast.replaying.results import count
 from sgfast.system.names import without_credentials
 
 if TYPE_CHECKING:
-    from sgfast.comparing.tables import DiffTables
+    from sgfast.comparing.tables import TrafficDiffTables
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
@@ -184,12 +184,12 @@ class DiffResult:
         return evidence_of(traffic).accepting(self.accepted_evidence)
 
     @property
-    def tables(self) -> DiffTables:
+    def tables(self) -> TrafficDiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
-        from sgfast.comparing.tables import DiffTables
+        from sgfast.comparing.tables import TrafficDiffTables
 
         effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
-        return DiffTables(self.kinds.items(), effects)
+        return TrafficDiffTables(self.kinds.items(), effects)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(verdict).connections} {verdict}" for verdict in NEW_VERDICTS)

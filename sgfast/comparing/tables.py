@@ -15,9 +15,9 @@ from sgfast.tables.columns import Words, numbers, words_of
 from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
 
 
-class DiffTables:
-    """The tables of a comparison. ``effects`` lists rules with their groups, their differences, and the numbers of
-    connections that they newly deny and allow.
+class TrafficDiffTables:
+    """The tables of a comparison by captures: ``changed`` and ``rules``. ``effects`` lists rules with their groups,
+    their differences, and the numbers of connections that they newly deny and allow.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DiffTables:
         return Table(RULE_EFFECT_TABLE.columns, len(self._effects), lambda: [columns])
 
     def __repr__(self) -> str:
-        return "<Tables of a comparison: changed, rules>"
+        return "<Tables of a comparison by captures: changed, rules>"
 
 
 def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
