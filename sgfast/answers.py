@@ -109,12 +109,12 @@ class DiffTables:
 
     @property
     def opened(self) -> Table:
-        """What only the new policy allows. Raises TableError if the rules could not be compared."""
+        """Connections that only the new policy allows. Raises TableError if the rules could not be compared."""
         return self._by_rules(self._found.opened)
 
     @property
     def closed(self) -> Table:
-        """What only the old policy allows. Errors as in ``opened``."""
+        """Connections that only the old policy allows. Errors as in ``opened``."""
         return self._by_rules(self._found.closed)
 
     @property

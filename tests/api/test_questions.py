@@ -57,6 +57,9 @@ ANSWERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: POLICY.check(expect=path, captures=SHOP[1]),
         f"check {SHOP[0]} --expect EXPECTATIONS --traffic {SHOP[1]}",
     ),
+    "check as if": (
+        lambda path: POLICY.check(as_if_in=["db=10.9.9.9"]), f"check {SHOP[0]} --as-if-in db=10.9.9.9",
+    ),
     "diff": (lambda path: POLICY.diff(PCAPS / "export"), f"diff {SHOP[0]} {PCAPS / 'export'}"),
     "diff of traffic": (
         lambda path: library.diff(SHOP[0], str(PCAPS / "export"), SHOP[1]),
@@ -87,7 +90,7 @@ def test_an_answer_prints_as_its_command_prints_it(
     assert str(again) == str(answer) and repr(again) == repr(answer)
 
 
-#: What only the run knows that found an answer.
+#: Fields that only the run knows that found an answer.
 SPEED = {"elapsed_seconds", "packets_per_second"}
 
 

@@ -142,8 +142,8 @@ def test_what_is_asked_of_captures_that_were_not_given_is_an_error_and_no_empty_
     for name in ("newly_denied", "newly_allowed"):
         with pytest.raises(sgfast.ArgumentError, match="are those of captures: give some"):
             getattr(difference, name)
-    with pytest.raises(AttributeError, match="a PolicyDiff has no 'tables' because there were no captures"):
-        difference.tables  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="a PolicyDiff has no 'packets' because there were no captures"):
+        difference.packets  # type: ignore[attr-defined]  # noqa: B018
     both = sgfast.load(ROOT / "pcaps" / "shop.yaml").diff({"version": 1}, ROOT / "pcaps" / "shop.pcap")
     assert both.traffic is not None and both.packets == both.traffic.packets == 261 and both.newly_allowed
     for answer in (difference, both):

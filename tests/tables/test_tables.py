@@ -292,7 +292,7 @@ instances:
 
 
 def combinations(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a table has for rows of the JSON, but for the services' parts."""
+    """Return the rows of a table for rows of the JSON, without the parts of services."""
     found = []
     for n, row in enumerate(rows, 1):
         services = [f"all except {'; '.join(row['services'])}"] if row["all_services_except_these"] else row["services"]
