@@ -11,6 +11,7 @@
     ip_versions   services that are open over one IP version only
     unmet         expectations that the policy contradicts
     usage         rules that are much wider than the traffic that used them in captures
+    tables        the findings as a table for pandas, polars and DuckDB
 
 All work is bounded. Checks that would take too long are skipped and reported (``Checked.left_out``), and so are
 findings that the captures cannot carry.
