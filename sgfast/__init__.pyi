@@ -1,10 +1,10 @@
-from sgfast.answers import CheckResult as CheckResult
 from sgfast.answers import DiffResult as DiffResult
 from sgfast.api import Policy as Policy
 from sgfast.api import diff as diff
 from sgfast.api import export as export
 from sgfast.api import load as load
 from sgfast.api import replay as replay
+from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.comparing import TrafficDiff as TrafficDiff
 from sgfast.engine import HEADER_DTYPE as HEADER_DTYPE
 from sgfast.engine import NO_SIDE as NO_SIDE

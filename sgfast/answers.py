@@ -1,80 +1,20 @@
-"""Answers that combine the results of several packages, and the text of every answer, as its command prints it."""
+"""Answers that combine the results of several packages, and the text and the JSON of every answer, as its command
+prints them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sgfast import types
 from sgfast.errors import ArgumentError
-from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
+from sgfast.notebook import Shown
 from sgfast.policy.loaded_policy import lines_of
-from sgfast.policy.model import Instance, Policy
 
 #: The most rows in the text of a ``ReachResult``, the same as the command's default.
 _REACH_ROWS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult(Shown):
-    """Findings of ``sgfast check``."""
-
-    policy: Policy
-    checked: types.Checked
-    #: Sizes of the tables that the policy compiles to.
-    tables: types.TableSizes
-    warnings: tuple[str, ...] = ()
-    #: Instances that the policy has only for this check.
-    assumed: tuple[Instance, ...] = ()
-
-    @property
-    def findings(self) -> tuple[types.Finding, ...]:
-        """The findings, most severe first."""
-        return self.checked.findings
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Full sentences on checks that were left out, because they would have taken too long or the captures cannot
-        carry their findings.
-        """
-        return self.checked.left_out
-
-    @property
-    def evidence(self) -> types.Evidence:
-        """Reasons to doubt the findings that rest on captures or expectations (SPEC 10.27)."""
-        return self.checked.evidence
-
-    @property
-    def traffic(self) -> types.ReplayResult | None:
-        """The replay of the captures; None if there were no captures."""
-        return self.checked.traffic
-
-    def matching(self, wanted: str) -> list[types.Finding]:
-        """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
-        ArgumentError for another word.
-        """
-        return self.checked.matching(wanted)
-
-    def fails(self, wanted: str) -> bool:
-        """Return whether ``--fail-on`` with this word gives status 1: a finding matches, or one may be missing because
-        of bad evidence. Raises ArgumentError as ``matching`` does.
-        """
-        return self.checked.fails(wanted)
-
-    def __repr__(self) -> str:
-        codes = ", ".join(sorted({finding.code for finding in self.findings}))
-        number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
-        return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
-
-    def _repr_html_(self) -> str:
-        from sgfast.report.check import perhaps, subject_of
-
-        rows = [
-            (each.code, each.severity, subject_of(each), perhaps(each) + each.message)
-            for each in self.findings[:SHOWN_ROWS]
-        ]
-        table = html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
-        return html_doubts(self.evidence) + table
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +41,23 @@ class DiffResult(Shown):
         """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
         there were no captures.
         """
-        return self._changed("newly-denied")
+        return self._of_traffic("newly-denied").of("newly-denied")
 
     @property
     def newly_allowed(self) -> list[types.ChangedGroup]:
         """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
-        return self._changed("newly-allowed")
+        return self._of_traffic("newly-allowed").of("newly-allowed")
 
-    def _changed(self, verdict: types.NewVerdict) -> list[types.ChangedGroup]:
+    @property
+    def tables(self) -> types.DiffTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        found, traffic = self.by_rules, self.traffic
+        return types.DiffTables(found.opened, found.closed, found.not_compared, traffic.tables if traffic else None)
+
+    def _of_traffic(self, wanted: str) -> types.TrafficDiff:
         if self.traffic is None:
-            raise ArgumentError(f"{verdict} connections are those of captures: give some, or see opened and closed")
-        return self.traffic.of(verdict)
+            raise ArgumentError(f"{wanted} connections are those of captures: give some, or see opened and closed")
+        return self.traffic
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -132,45 +78,65 @@ def text_of(result: Any) -> str:
     """Return the text that the command for an answer prints, without the last line break."""
     from sgfast.report.text import to_text
 
+    as_document, _ = _forms(result)
+    return to_text(as_document()).removesuffix("\n")
+
+
+def dict_of(result: Any) -> dict[str, Any]:
+    """Return the JSON object that the command for an answer prints."""
+    _, as_object = _forms(result)
+    return as_object()
+
+
+def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]]:
+    """Return functions that make the report and the JSON object, as ``print_report`` of the commands takes them."""
     # Classes are compared by name, because importing all of them takes long. The answer may be of a derived class.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
         case "Explained":
             from sgfast.report.explain import explain_document
+            from sgfast.report.json.explain import explain_answer
 
-            text = to_text(explain_document(result, lines_of(result.policy)))
+            asked = result, lines_of(result.policy)
+            return lambda: explain_document(*asked), lambda: explain_answer(*asked)
         case "ReachResult":
+            from sgfast.report.json.reach import JsonReach
             from sgfast.report.reach import reach_document
 
-            text = to_text(reach_document(result, _REACH_ROWS))
+            return lambda: reach_document(result, _REACH_ROWS), lambda: JsonReach.of(result)
         case "ExpectationsResult":
             from sgfast.expectations.output import expectations_document
+            from sgfast.report.json.expectations import expectations_answer
 
-            warnings = [*result.policy.warnings, *result.warnings]
-            text = to_text(expectations_document(result, lines_of(result.policy), warnings))
+            proved = result, lines_of(result.policy), [*result.policy.warnings, *result.warnings]
+            return lambda: expectations_document(*proved), lambda: expectations_answer(*proved)
         case "CheckResult":
             from sgfast.report.check import check_document
+            from sgfast.report.json.check import check_answer
 
-            document = check_document(
-                result.policy, result.tables, result.warnings, result.checked, lines_of(result.policy), result.assumed
-            )
-            text = to_text(document)
+            checked = result, lines_of(result.policy)
+            return lambda: check_document(*checked), lambda: check_answer(*checked)
         case "DiffResult":
             from sgfast.report.diff import diff_document
             from sgfast.report.difference import difference_document
+            from sgfast.report.json.diff import diff_answer
 
-            traffic = [] if result.traffic is None else diff_document(result.traffic)
-            text = to_text([*difference_document(result.by_rules), *traffic])
+            rules, traffic = result.by_rules, result.traffic
+            return (
+                lambda: [*difference_document(rules), *([] if traffic is None else diff_document(traffic))],
+                lambda: diff_answer(rules, traffic, [*result.warnings]),
+            )
         case "ReplayResult":
+            from sgfast.report.json.replay import replay_answer
             from sgfast.report.replay import replay_document
 
-            text = to_text(replay_document(result))
+            return lambda: replay_document(result), lambda: replay_answer(result)
         case "Suggestion":
+            from sgfast.report.json.suggestion import suggestion_answer
             from sgfast.report.suggestion import suggestion_document
 
-            text = to_text(suggestion_document(result))
+            return lambda: suggestion_document(result), lambda: suggestion_answer(result)
         case name:
             raise AssertionError(f"no command prints a {name}")
-    return text.removesuffix("\n")
 
 
-Shown.text_of = staticmethod(text_of)
+Shown.text_of, Shown.dict_of = staticmethod(text_of), staticmethod(dict_of)

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
 from sgfast import loading, types
-from sgfast.answers import CheckResult, DiffResult
+from sgfast.answers import DiffResult
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import PolicySource
 from sgfast.notebook import SHOWN_ROWS, html_table
@@ -188,7 +188,7 @@ def check(
     accept_evidence: Sequence[str] = (),
     as_if_in: Sequence[str] = (),
     progress: Progress | None = None,
-) -> CheckResult:
+) -> types.CheckResult:
     """Find rules and settings that are redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
 
     ``expect``: also find what contradicts these expectations. ``captures``: also find the rules that no captured
@@ -200,11 +200,9 @@ def check(
     """
     from sgfast.checking import check_policy
     from sgfast.policy.assumed_instances import with_assumed
-    from sgfast.report.check import compile_for_check
 
     policy = load(policy)
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
-    tables, warnings = compile_for_check(policy, vpc)
     expected = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
@@ -219,12 +217,8 @@ def check(
         uses = Uses(policy)
         options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
-        warnings += [warning for warning in traffic.warnings if warning not in warnings]
-    proof = None
-    if expected is not None:
-        proof = expected.prove(accept_evidence)
-        warnings += proof.warnings
-    return CheckResult(policy, check_policy(policy, traffic, uses, proof), tables, tuple(warnings), assumed)
+    proof = None if expected is None else expected.prove(accept_evidence)
+    return check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
 
 
 def replay(

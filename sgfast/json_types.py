@@ -212,6 +212,13 @@ def or_null(schema: Schema) -> Schema:
     return found
 
 
+def json_text(value: dict[str, Any]) -> str:
+    """Return an object as ``--format json`` prints it, without the last line break."""
+    import json
+
+    return json.dumps(value, indent=2)
+
+
 def document(name: str, description: str, root: Schema, definitions: dict[str, Schema]) -> Schema:
     """Return a schema with the head that published schemas have."""
     head = {"$schema": DIALECT, "$id": f"urn:sgfast:schema:{name}", "title": name, "description": description}

@@ -1,4 +1,4 @@
-"""Results as text for ``print``, and as HTML in notebooks (``_repr_html_``, SPEC 14.11).
+"""Results as text for ``print``, as JSON (SPEC 14.20), and as HTML in notebooks (``_repr_html_``, SPEC 14.11).
 
 Tables have no colours of their own: Jupyter uses those of its theme, light or dark. All text is escaped.
 """
@@ -6,8 +6,11 @@ Tables have no colours of their own: Jupyter uses those of its theme, light or d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from sgfast.json_types import json_text
 
 if TYPE_CHECKING:
     from sgfast.evidence import Evidence
@@ -16,16 +19,36 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 10
 
 
-class Shown:
+class AsJson:
+    """A dataclass that programs pass on as JSON."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain dictionaries, lists, texts and numbers."""
+        return asdict(cast(Any, self))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as text, indented as commands print JSON."""
+        return json_text(self.to_dict())
+
+
+class Shown(AsJson):
     """A result whose text is the output of its command, 80 columns wide and without colours."""
 
     __slots__ = ()
 
-    #: The function that writes the text. ``sgfast.answers`` sets it, because this module must not import reports.
+    #: The functions that write the text and the JSON object. ``sgfast.answers`` sets them, because this module must not
+    #: import reports.
     text_of: ClassVar[Callable[[Any], str]] = repr
+    dict_of: ClassVar[Callable[[Any], dict[str, Any]]]
 
     def __str__(self) -> str:
         return Shown.text_of(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that the command of the same name prints, as plain dictionaries (SPEC 14.20)."""
+        return Shown.dict_of(self)
 
 
 def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: int | None = None) -> str:

@@ -1,8 +1,10 @@
 from sgfast.capture.streams import Damage as Damage
-from sgfast.checking import Checked as Checked
 from sgfast.checking.codes import Finding as Finding
 from sgfast.checking.codes import FindingCode as FindingCode
 from sgfast.checking.codes import Severity as Severity
+from sgfast.checking.result import CheckResult as CheckResult
+from sgfast.checking.table_sizes import TableSizes as TableSizes
+from sgfast.checking.tables import CheckTables as CheckTables
 from sgfast.comparing.results import ChangedGroup as ChangedGroup
 from sgfast.comparing.results import Counts as Counts
 from sgfast.comparing.results import Example as Example
@@ -12,6 +14,7 @@ from sgfast.comparing.results import NewVerdict as NewVerdict
 from sgfast.comparing.results import RuleEffect as RuleEffect
 from sgfast.comparing.results import TrafficDiff as TrafficDiff
 from sgfast.comparing.tables import DiffTables as DiffTables
+from sgfast.comparing.tables import TrafficDiffTables as TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord as ReasonWord
 from sgfast.engine import Address as Address
 from sgfast.engine import Instant as Instant
@@ -50,6 +53,8 @@ from sgfast.reaching.proving import Outcome as Outcome
 from sgfast.reaching.rows import Decider as Decider
 from sgfast.reaching.rows import ReachResult as ReachResult
 from sgfast.reaching.rows import Row as Row
+from sgfast.reaching.tables import ExpectationsTables as ExpectationsTables
+from sgfast.reaching.tables import ReachTables as ReachTables
 from sgfast.replaying import FlowSink as FlowSink
 from sgfast.replaying import FrameSink as FrameSink
 from sgfast.replaying import PacketSink as PacketSink
@@ -71,12 +76,14 @@ from sgfast.replaying.results import Oddities as Oddities
 from sgfast.replaying.results import RuleHits as RuleHits
 from sgfast.replaying.results import Stage as Stage
 from sgfast.replaying.tables import ReplayTables as ReplayTables
-from sgfast.report.check import TableSizes as TableSizes
 from sgfast.suggesting import Check as Check
 from sgfast.suggesting import LeftOut as LeftOut
 from sgfast.suggesting.observing import TrafficTotals as TrafficTotals
 from sgfast.suggesting.rules import Limits as Limits
 from sgfast.suggesting.rules import SuggestedRule as SuggestedRule
+from sgfast.tables import Table as Table
 from sgfast.tables.row_schema import Column as Column
 from sgfast.tables.row_schema import Type as Type
+from sgfast.verdicts import Candidate as Candidate
+from sgfast.verdicts import SideExplanation as SideExplanation
 from sgfast.verdicts import VerdictWord as VerdictWord

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.notebook import html_table, html_text
+from sgfast.notebook import AsJson, html_table, html_text
 from sgfast.policy.matching import RuleField
 from sgfast.policy.model import Action
 
@@ -15,7 +15,7 @@ VerdictWord = Literal["allow", "deny", "moot", "out-of-scope", "local", "exempt"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Side(AsJson):
     """The verdict of one instance's filter on a packet (SPEC 10.3)."""
 
     instance: str
@@ -25,7 +25,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(AsJson):
     """The verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
 
     verdict: VerdictWord
@@ -91,7 +91,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyResult:
+class ApplyResult(AsJson):
     """The effect of a change (SPEC 6)."""
 
     #: The number of live connections that the change cut on at least one side: it disconnected them, or made the side

@@ -10,15 +10,18 @@
     membership    instances whose prefixes make others members of their groups
     ip_versions   services that are open over one IP version only
     unmet         expectations that the policy contradicts
+    table_sizes   the sizes of the compiled policy
+    result        the result, with the findings
     usage         rules that are much wider than the traffic that used them in captures
+    tables        the findings as a table for pandas, polars and DuckDB
 
-All work is bounded. Checks that would take too long are skipped and reported (``Checked.left_out``), and so are
+All work is bounded. Checks that would take too long are skipped and reported (``CheckResult.left_out``), and so are
 findings that the captures cannot carry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sgfast.checking.blocked import blocked_instances
@@ -28,7 +31,6 @@ from sgfast.checking.codes import (
     SEVERITIES,
     SHADOWED,
     TRAFFIC_CODES,
-    UNMET,
     Code,
     Finding,
     FindingCode,
@@ -40,10 +42,11 @@ from sgfast.checking.ip_versions import one_version_only
 from sgfast.checking.isolation import separated_members
 from sgfast.checking.membership import wide_members
 from sgfast.checking.policy_index import PolicyIndex
+from sgfast.checking.result import CheckResult
+from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
-from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence, ended
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Instance, Policy
 
 if TYPE_CHECKING:
     from sgfast.checking.usage import Uses
@@ -51,61 +54,22 @@ if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
 
 __all__ = [
-    "CODES", "INSTANCE_CODES", "SEVERITIES", "Checked", "Code", "Finding", "FindingCode", "Severity", "check_policy",
+    "CODES", "INSTANCE_CODES", "SEVERITIES", "CheckResult", "Code", "Finding", "FindingCode", "Severity", "TableSizes",
+    "check_policy",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The findings, most severe first."""
-
-    findings: tuple[Finding, ...]
-    #: Full sentences on checks that were skipped, because they would have taken too long or the captures cannot carry
-    #: their findings.
-    left_out: tuple[str, ...]
-    traffic: ReplayResult | None = None
-    #: Reasons to doubt the findings that rest on the captures, and the proof of the expectations.
-    traffic_evidence: Evidence = SOUND
-    proof_evidence: Evidence = SOUND
-
-    @property
-    def evidence(self) -> Evidence:
-        return Evidence.of([*self.traffic_evidence.reasons, *self.proof_evidence.reasons])
-
-    def matching(self, wanted: str) -> list[Finding]:
-        """Return the findings with a code, or with at least a severity. Raises ArgumentError for another word."""
-        codes = _codes(wanted)
-        return [finding for finding in self.findings if finding.code in codes]
-
-    def fails(self, wanted: str) -> bool:
-        """Return whether a finding matches, or one that matches may be missing because of bad evidence. Errors are as
-        in ``matching``.
-        """
-        codes = _codes(wanted)
-        # The evidence of the traffic lacks "short-window". More time would only take such findings away.
-        is_blind = self.traffic is not None and not self.traffic.evidence.carries("verdicts", "absence")
-        is_unproved = not self.proof_evidence.carries("verdicts", "absence")
-        return bool(self.matching(wanted) or (is_blind and codes & TRAFFIC_CODES) or (is_unproved and UNMET in codes))
-
-
-def _codes(wanted: str) -> set[str]:
-    """Return the codes that a code or a severity stands for."""
-    if wanted in CODES:
-        return {wanted}
-    if wanted not in SEVERITIES:
-        known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
-        raise ArgumentError(f"{wanted!r:.80} is neither {known}")
-    worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
-    return {name for name, code in CODES.items() if code.severity in worst}
 
 
 def check_policy(
     policy: Policy, traffic: ReplayResult | None = None, uses: Uses | None = None,
-    proof: ExpectationsResult | None = None,
-) -> Checked:
+    proof: ExpectationsResult | None = None, *, vpc: str | None = None, assumed: tuple[Instance, ...] = (),
+) -> CheckResult:
     """Run all checks. ``traffic``: a replay of captures through this policy, and ``uses``, its sink of connections.
-    ``proof``: the result of proving the policy's expectations.
+    ``proof``: the result of proving the policy's expectations. ``vpc``: the VPC as which tables are compiled.
+    ``assumed``: instances that the policy has only for this check.
     """
+    sizes, warnings = compile_for_check(policy, vpc)
+    warnings += [] if traffic is None else traffic.warnings
+    warnings += [] if proof is None else proof.warnings
     index = PolicyIndex(policy)
     coverage = Coverage(index)
     found = coverage.findings()
@@ -150,7 +114,10 @@ def check_policy(
     rank = {severity: n for n, severity in enumerate(SEVERITIES)}
     place = {group.name: n for n, group in enumerate(policy.security_groups)}
     found.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
-    return Checked(tuple(found), (*withheld, *too_long), traffic, traffic_evidence, proof_evidence)
+    return CheckResult(
+        policy, sizes, tuple(found), (*withheld, *too_long), tuple(dict.fromkeys(warnings)), assumed, traffic,
+        traffic_evidence, proof_evidence,
+    )
 
 
 def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int]:

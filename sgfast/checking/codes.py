@@ -149,6 +149,28 @@ class Finding:
     def severity(self) -> Severity:
         return CODES[self.code].severity
 
+    @property
+    def subject(self) -> str:
+        """The name of the object that the finding is about."""
+        if self.instances and self.code in INSTANCE_CODES:
+            return self.instances[0]
+        return self.rule or self.address_group or self.group or ""
+
+    def line(self, lines: Mapping[tuple[str, str], int]) -> int | None:
+        """Return the line of this object in the document, whose ``lines`` are by section and name; None: no line."""
+        if self.rule is not None:
+            section = "rules"
+        elif self.address_group is not None:
+            section = "address_groups"
+        else:
+            section = "instances" if self.instances and self.code in INSTANCE_CODES else "security_groups"
+        return lines.get((section, self.subject))
+
+    @property
+    def sentence(self) -> str:
+        """The message, which begins with ``Perhaps:`` if the finding is not certain."""
+        return self.message if self.certain else f"Perhaps: {self.message}"
+
 
 #: The most names that a message lists.
 LISTED = 5

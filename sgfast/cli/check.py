@@ -24,6 +24,8 @@ from sgfast.cli.progress import progress_of
 from sgfast.spelling import did_you_mean
 
 if TYPE_CHECKING:
+    from sgfast.checking import CheckResult
+    from sgfast.policy.document_reader import Lines
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
@@ -113,7 +115,6 @@ def check(
         raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
     from sgfast.api import check as find
     from sgfast.errors import ArgumentError
-    from sgfast.policy.document_reader import Lines
     from sgfast.report.check import TOP, USED_ROWS, check_document
 
     Inputs([policy], captures, [expectations]).enter_sandbox()
@@ -129,25 +130,23 @@ def check(
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
-    checked, traffic, warnings = found.checked, found.traffic, [*found.warnings]
-    damaged = None if traffic is None else traffic.damaged
-    tell_of_input(form, warnings, damaged)
+    damaged = None if found.traffic is None else found.traffic.damaged
+    tell_of_input(form, [*found.warnings], damaged)
     if form == "sarif":
         from sgfast.report.sarif import sarif
 
-        print_text(to_json(sarif(loaded.origin, warnings, checked, lines)))
+        print_text(to_json(sarif(found, lines)))
     else:
-        given = (found.policy, found.tables, warnings, checked, lines, found.assumed)
         findings, most = list_lengths(form, top, TOP, USED_ROWS)
         print_report(
-            form, lambda: _answer(*given, by=by, top=top),
-            lambda: check_document(*given, by=by, findings=findings, most=most, sized=form == "text"),
+            form, lambda: _answer(found, lines, by, top),
+            lambda: check_document(found, lines, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
-    exit_status(damaged=damaged is not None, failed=any(map(checked.fails, fail_on)))
+    exit_status(damaged=damaged is not None, failed=any(map(found.fails, fail_on)))
 
 
-def _answer(*given: Any, by: By, top: int | None) -> dict[str, Any]:
+def _answer(found: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:
     # The import is only for JSON, because it loads the modules for replays.
     from sgfast.report.json.check import check_answer
 
-    return check_answer(*given, by=by, top=top)
+    return check_answer(found, lines, by=by, top=top)

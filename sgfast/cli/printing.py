@@ -20,9 +20,9 @@ MARKDOWN_ROWS = 20
 
 
 def to_json(value: dict[str, Any]) -> str:
-    import json
+    from sgfast.json_types import json_text
 
-    return json.dumps(value, indent=2) + "\n"
+    return json_text(value) + "\n"
 
 
 def list_lengths(form: str, top: int | None, *of_text: int) -> list[int]:

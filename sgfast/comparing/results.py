@@ -8,7 +8,7 @@ from typing import Literal
 
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
-from sgfast.comparing.tables import DiffTables
+from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
@@ -184,10 +184,10 @@ class TrafficDiff:
         return evidence_of(traffic).accepting(self.accepted_evidence)
 
     @property
-    def tables(self) -> DiffTables:
+    def tables(self) -> TrafficDiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
         effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
-        return DiffTables(self.kinds.items(), effects)
+        return TrafficDiffTables(self.kinds.items(), effects)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(verdict).connections} {verdict}" for verdict in NEW_VERDICTS)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sgfast.comparing.kinds import ChangedKinds
+from sgfast.errors import ArgumentError, TableError
+from sgfast.reaching.rows import Row
+from sgfast.reaching.tables import difference_table
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import summed
 from sgfast.tables import Table
@@ -15,9 +18,9 @@ from sgfast.tables.columns import Words, numbers, words_of
 from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
 
 
-class DiffTables:
-    """The tables of a comparison. ``effects`` lists rules with their groups, their differences, and the numbers of
-    connections that they newly deny and allow.
+class TrafficDiffTables:
+    """The tables of a comparison by captures: ``changed`` and ``rules``. ``effects`` lists rules with their groups,
+    their differences, and the numbers of connections that they newly deny and allow.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class DiffTables:
         return Table(RULE_EFFECT_TABLE.columns, len(self._effects), lambda: [columns])
 
     def __repr__(self) -> str:
-        return "<Tables of a comparison: changed, rules>"
+        return "<Tables of a comparison by captures: changed, rules>"
 
 
 def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
@@ -58,3 +61,47 @@ def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
         *(numbers(rows[name].astype(np.int64)) for name in ("connections", "broken", "packets", "bytes")),
         *times_and_number(rows),
     ]
+
+
+class DiffTables:
+    """The tables of a comparison of two policies: ``opened`` and ``closed``; with captures, also ``changed`` and
+    ``rules``. ``not_compared``: why the rules were not compared; empty: they were.
+    """
+
+    def __init__(
+        self, opened: Sequence[Row], closed: Sequence[Row], not_compared: str, traffic: TrafficDiffTables | None
+    ) -> None:
+        self._opened, self._closed, self._not_compared, self._traffic = opened, closed, not_compared, traffic
+
+    @property
+    def opened(self) -> Table:
+        """Connections that only the new policy allows. Raises TableError if the rules could not be compared."""
+        return self._by_rules(self._opened)
+
+    @property
+    def closed(self) -> Table:
+        """Connections that only the old policy allows. Errors as in ``opened``."""
+        return self._by_rules(self._closed)
+
+    @property
+    def changed(self) -> Table:
+        """Connections of the captures that only one policy blocks. Raises ArgumentError if there were no captures."""
+        return self._of_traffic().changed
+
+    @property
+    def rules(self) -> Table:
+        """Rules that differ and decide such connections. Errors as in ``changed``."""
+        return self._of_traffic().rules
+
+    def _by_rules(self, rows: Sequence[Row]) -> Table:
+        if self._not_compared:
+            raise TableError(f"the rules were not compared: {self._not_compared}")
+        return difference_table([row._opened for row in rows])
+
+    def _of_traffic(self) -> TrafficDiffTables:
+        if self._traffic is None:
+            raise ArgumentError("changed connections are those of captures: give some, or see opened and closed")
+        return self._traffic
+
+    def __repr__(self) -> str:
+        return f"<Tables of a comparison: opened, closed{'' if self._traffic is None else ', changed, rules'}>"

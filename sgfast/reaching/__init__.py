@@ -15,6 +15,7 @@
     names          sets of nodes as groups, instances and networks
     rows           rows that state who may open what to whom
     difference     connections that one policy allows and another does not
+    tables         these answers as tables for pandas, polars and DuckDB
 """
 
 from sgfast.lazy import on_demand

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial, reduce
 from itertools import product
 from operator import or_
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
@@ -33,6 +33,12 @@ from sgfast.reaching.home_vpc import engine_about
 from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
+
+if TYPE_CHECKING:
+    from sgfast.reaching.tables import ExpectationsTables
+else:
+    # Annotations can be resolved without the import, which takes longer than a command should wait.
+    ExpectationsTables = Any
 
 #: The maximum number of steps of a file, both for looking up its names and for proving all of it (SPEC 11.7). Files at
 #: the limit take minutes.
@@ -105,6 +111,16 @@ class ExpectationsResult(Shown):
 
     def __bool__(self) -> bool:
         return self.holds
+
+    @property
+    def tables(self) -> ExpectationsTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        from sgfast.reaching.tables import ExpectationsTables
+
+        return ExpectationsTables([
+            (each.expectation, each.word, not each.is_uncertain, each.nobody, each.counterexample)
+            for each in self.outcomes
+        ])
 
     @property
     def uncertain(self) -> list[Outcome]:

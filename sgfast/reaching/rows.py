@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,12 @@ from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import named_service, services_text
+
+if TYPE_CHECKING:
+    from sgfast.reaching.tables import Opened, ReachTables
+else:
+    # Annotations can be resolved without the import, which takes longer than a command should wait.
+    ReachTables = Any
 
 RowKey = tuple[int, Region, int, Region, int]
 """Senders and receivers, each as a set of numbered instance nodes and a region; and the number of a set of services."""
@@ -52,6 +58,12 @@ class Row:
     services: str
     #: Between two policies, the rules that make a difference. Else, if requested, the rules that allow the row.
     rules: tuple[Decider, ...] = ()
+
+    @property
+    def _opened(self) -> Opened:
+        """The row for tables."""
+        rules = [(each.policy, each.rule.id) for each in self.rules]
+        return self.sources, self.destinations, self.families, self.services, rules
 
 
 Rules = dict[Decider, None]
@@ -242,6 +254,13 @@ class ReachResult(Shown):
     warnings: tuple[str, ...]
     #: Whether somebody may be an instance of a VPC that is not peered (SPEC 12.1).
     evidence: Evidence = SOUND
+
+    @property
+    def tables(self) -> ReachTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        from sgfast.reaching.tables import ReachTables
+
+        return ReachTables([row._opened for row in self.rows])
 
     def __repr__(self) -> str:
         rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}"

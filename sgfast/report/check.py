@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, Checked, Finding, Severity
+from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, CheckResult, Finding, Severity, TableSizes
 from sgfast.checking.codes import NEVER_HIT, FindingCode
-from sgfast.compiler import CompiledPolicy, compile_policy
-from sgfast.errors import AmbiguousAddress
 from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import Instance, Policy, called
+from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
@@ -52,77 +47,9 @@ USED_ROWS = 3
 _STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": ""}
 
 
-class TableSizes(NamedTuple):
-    """Sizes of the tables of a compiled policy."""
-
-    rules: int
-    instances: int
-    address_classes: int
-    port_classes: int
-    rule_tables: int
-    bit_vector_tables: int
-    #: The memory of the tables in bytes.
-    nbytes: int
-
-
-def compile_for_check(policy: Policy, vpc: str | None) -> tuple[TableSizes, list[str]]:
-    """Compile the policy, and return the sizes of its tables, and warnings.
-
-    A document in which VPCs use the same addresses is valid; only a replay has to name the VPC it sees (SPEC 7.1). Such
-    a document is compiled as one VPC sees it: the VPC that sees most addresses.
-    """
-    warnings = list(policy.warnings)
-    vpc = vpc_name(policy, vpc)
-    try:
-        return _sizes(compile_policy(policy, vpc)), warnings
-    except AmbiguousAddress as ambiguous:
-        view = None if vpc is not None else _largest_view(policy)
-        if view is None:
-            raise
-        warnings.append(f"{str(ambiguous).removeprefix(policy.origin + ': ')}; compiled as its largest VPC sees it")
-        return view, warnings
-
-
-def _sizes(compiled: CompiledPolicy) -> TableSizes:
-    return TableSizes(
-        len(compiled.rules), len(compiled.instances), compiled.address_classes, compiled.port_classes,
-        compiled.rule_tables, compiled.bit_vector_tables, compiled.nbytes,
-    )  # fmt: skip
-
-
-def _largest_view(policy: Policy) -> TableSizes | None:
-    """Return the sizes for the VPC that sees most addresses, of the VPCs that see no address twice."""
-    addresses: Counter[str] = Counter()
-    for instance in policy.instances:
-        addresses[instance.vpc] += len(instance.addresses)
-    seen = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy.connected_vpcs.items()}
-    for vpc in sorted(seen, key=lambda each: -seen[each]):
-        with suppress(AmbiguousAddress):
-            return _sizes(compile_policy(policy, vpc))
-    return None
-
-
-def line_of(finding: Finding, lines: Lines) -> int | None:
-    """Return the line in the document of the object that the finding is about, or None."""
-    if finding.rule is not None:
-        return lines.get(("rules", finding.rule))
-    if finding.address_group is not None:
-        return lines.get(("address_groups", finding.address_group))
-    if finding.instances and finding.code in INSTANCE_CODES:
-        return lines.get(("instances", finding.instances[0]))
-    return lines.get(("security_groups", finding.group or ""))
-
-
-def subject_of(finding: Finding) -> str:
-    """Return the name of the object that the finding is about."""
-    if finding.instances and finding.code in INSTANCE_CODES:
-        return finding.instances[0]
-    return finding.rule or finding.address_group or finding.group or ""
-
-
 def _subject_called(policy: Policy, finding: Finding) -> str:
     """Return how reports name the object that the finding is about (SPEC 10.28). A rule's words are in the message."""
-    subject, group = subject_of(finding), policy.group_by_name.get(finding.group or "")
+    subject, group = finding.subject, policy.group_by_name.get(finding.group or "")
     if finding.rule is not None:
         return f"{subject} in {group.label}" if group is not None and group.label else subject
     objects = (
@@ -132,25 +59,18 @@ def _subject_called(policy: Policy, finding: Finding) -> str:
     return next((called(each) for each in objects if each is not None), subject)
 
 
-def perhaps(finding: Finding) -> str:
-    """Return the beginning of a finding in words, which says whether the finding is certain."""
-    return "" if finding.certain else "Perhaps: "
-
-
 def check_document(
-    policy: Policy, tables: TableSizes, warnings: Sequence[str], checked: Checked, lines: Lines,
-    assumed: Sequence[Instance] = (), *, by: By = "group", findings: int = TOP, most: int = USED_ROWS,
+    checked: CheckResult, lines: Lines, *, by: By = "group", findings: int = TOP, most: int = USED_ROWS,
     sized: bool = True,
 ) -> Document:
-    """Return the report. ``assumed``: instances that the policy has only for this check. ``by``: how the connections
-    that used a rule are folded. ``findings``: the most findings; ``most``: the most rows of these connections.
-    ``sized``: whether the report says how large the policy is.
+    """Return the report. ``by``: how the connections that used a rule are folded. ``findings``: the most findings;
+    ``most``: the most rows of these connections. ``sized``: whether the report says how large the policy is.
     """  # fmt: skip
-    traffic, listed = checked.traffic, entries(policy, checked, lines)
+    policy, traffic, listed = checked.policy, checked.traffic, entries(checked, lines)
     blocks = evidence_blocks(checked.evidence)
     if sized:
-        blocks.append(Paragraph(_sizes_words(policy, tables)))
-    for each in assumed:
+        blocks.append(Paragraph(_sizes_words(policy, checked.table_sizes)))
+    for each in checked.assumed:
         groups = printable(", ".join(called(policy.group_by_name[name]) for name in each.security_groups))
         address = each.addresses[0].network_address
         blocks.append(Paragraph(f"Assumed: {printable(called(each))}, {address}, as if in {groups}"))
@@ -170,18 +90,18 @@ def check_document(
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
-        Section(_heading(policy, checked), blocks),
+        Section(_heading(checked), blocks),
         *(section for each in used for section in each), *advice,
         *notes([
             *(Item("Left out", sentence) for sentence in checked.left_out),
-            *warning_items(warnings, findings),
+            *warning_items(checked.warnings, findings),
             *([] if traffic is None else [Item("Remember", REMINDER)]),
         ]),
     ]  # fmt: skip
 
 
-def _heading(policy: Policy, checked: Checked) -> list[str]:
-    words = [Name(policy.origin), f" is valid; findings: {counts_words(checked)}"]
+def _heading(checked: CheckResult) -> list[str]:
+    words = [Name(checked.policy.origin), f" is valid; findings: {counts_words(checked)}"]
     if checked.evidence.conclusive == "no":
         return [f"{ended(headline_of(checked.evidence, ''))} Without the captures: ", *words]
     doubt = doubt_about_numbers(checked.evidence)
@@ -190,7 +110,8 @@ def _heading(policy: Policy, checked: Checked) -> list[str]:
 
 def _finding_words(entry: Entry) -> list[str]:
     where = "" if entry.line is None else f"line {entry.line}, "
-    return [perhaps(entry.findings[0]), where, Name(entry.subject), f": {printable(entry.message)}"]
+    perhaps = "" if entry.findings[0].certain else "Perhaps: "
+    return [perhaps, where, Name(entry.subject), f": {printable(entry.message)}"]
 
 
 def _sizes_words(policy: Policy, tables: TableSizes) -> str:
@@ -245,7 +166,7 @@ class Entry:
         return self.findings[0].severity
 
 
-def entries(policy: Policy, checked: Checked, lines: Lines) -> list[Entry]:
+def entries(checked: CheckResult, lines: Lines) -> list[Entry]:
     """Return the findings in words, most severe first."""
     together: list[list[Finding]] = []
     for finding in checked.findings:
@@ -260,7 +181,7 @@ def entries(policy: Policy, checked: Checked, lines: Lines) -> list[Entry]:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
             found += [
-                Entry((single,), _subject_called(policy, single), line_of(single, lines), single.message)
+                Entry((single,), _subject_called(checked.policy, single), single.line(lines), single.message)
                 for single in each
             ]
     return found
@@ -272,15 +193,15 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
     share = f"all {len(found)}" if len(found) == rules else f"{len(found)} of the {rules}"
     names = []
     for finding in found[:NAMED_RULES]:
-        line = line_of(finding, lines)
-        names.append(rule_of_id(traffic.policy, subject_of(finding)) + (f" (line {line})" if line is not None else ""))
+        line = finding.line(lines)
+        names.append(rule_of_id(traffic.policy, finding.subject) + (f" (line {line})" if line is not None else ""))
     more = len(found) - len(names)
     rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
     message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
     return Entry(tuple(found), f"{share} rules of {called(group)}", None, message)
 
 
-def counts_words(checked: Checked) -> str:
+def counts_words(checked: CheckResult) -> str:
     """Return ``1 error, 4 notes``, or ``none``."""
     of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
     return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"

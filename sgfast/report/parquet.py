@@ -148,7 +148,7 @@ class _Table(ABC):
                 # Times and counts rarely repeat, so they need no dictionary. Only these columns have statistics, the
                 # least and the largest value of each row group. For texts and ports, statistics would take two fifths
                 # of the encoding time, and be the same in nearly all groups.
-                counted = (pa.timestamp("ns", tz="UTC"), pa.int64())
+                counted = (pa.timestamp("ns"), pa.int64())
                 plain = [field.name for field in table.schema if field.type in counted]
                 encoded = [field.name for field in table.schema if field.type not in counted]
                 self._writer = pq.ParquetWriter(

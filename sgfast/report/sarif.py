@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sgfast.checking import CODES, Checked, Finding, FindingCode
+from sgfast.checking import CODES, CheckResult, Finding, FindingCode
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
-from sgfast.report.check import line_of, perhaps, subject_of
 from sgfast.report.check_traffic import window_text
 from sgfast.report.json.evidence import JsonEvidence
 from sgfast.version import __version__
@@ -19,10 +18,10 @@ VERSION = "2.1.0"
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
-def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> dict[str, Any]:
+def sarif(checked: CheckResult, lines: Lines) -> dict[str, Any]:
     """Return a log with one run, ready for ``json.dumps``. Warnings and omissions become notifications."""
     numbers = {code: n for n, code in enumerate(CODES)}
-    notifications = [_notification("warning", text) for text in (*checked.evidence.sentences, *warnings)]
+    notifications = [_notification("warning", text) for text in (*checked.evidence.sentences, *checked.warnings)]
     notifications += [_notification("note", f"Left out: {text}") for text in checked.left_out]
     properties: dict[str, Any] = {"evidence": JsonEvidence.of(checked.evidence)}
     if checked.traffic is not None:
@@ -54,7 +53,7 @@ def sarif(origin: str, warnings: list[str], checked: Checked, lines: Lines) -> d
                     }
                 },
                 "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notifications}],
-                "results": [_result(finding, numbers, origin, checked, lines) for finding in checked.findings],
+                "results": [_result(finding, numbers, checked, lines) for finding in checked.findings],
                 "properties": properties,
             }
         ],
@@ -71,9 +70,9 @@ def _without_surrogates(text: str) -> str:
 
 
 def _result(
-    finding: Finding, numbers: dict[FindingCode, int], origin: str, checked: Checked, lines: Lines
+    finding: Finding, numbers: dict[FindingCode, int], checked: CheckResult, lines: Lines
 ) -> dict[str, Any]:
-    text = f"{perhaps(finding)}{subject_of(finding)}: {finding.message}"
+    text = f"{'' if finding.certain else 'Perhaps: '}{finding.subject}: {finding.message}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     return {
@@ -81,19 +80,19 @@ def _result(
         "ruleIndex": numbers[finding.code],
         "level": finding.severity,
         "message": {"text": f"{_without_surrogates(text)}."},
-        "locations": [_location(finding, origin, lines)],
+        "locations": [_location(finding, checked.policy.origin, lines)],
         "properties": {"certain": finding.certain},
     }
 
 
 def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
-    subject = _without_surrogates(subject_of(finding))
+    subject = _without_surrogates(finding.subject)
     location: dict[str, Any] = {
         "logicalLocations": [{"name": subject, "fullyQualifiedName": f"{_kind(finding)}/{subject}", "kind": "member"}]
     }
     if origin != "-":
         physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(origin)}}
-        line = line_of(finding, lines)
+        line = finding.line(lines)
         if line is not None:
             physical["region"] = {"startLine": line}
         location["physicalLocation"] = physical
@@ -101,7 +100,7 @@ def _location(finding: Finding, origin: str, lines: Lines) -> dict[str, Any]:
 
 
 def _kind(finding: Finding) -> str:
-    if subject_of(finding) in finding.instances:
+    if finding.subject in finding.instances:
         return "instances"
     if finding.rule is not None:
         return f"security_groups/{_without_surrogates(finding.group or '')}/rules"

@@ -1,4 +1,4 @@
-"""A table of rows that other libraries read in place in memory, by Arrow's PyCapsule interface (SPEC 14.9)."""
+"""A table of rows that other libraries read by Arrow's PyCapsule interface (SPEC 14.9)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgfast.errors import TableError
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
-from sgfast.tables.row_schema import Column
+from sgfast.tables.row_schema import TIME, Column
 
 #: Number of rows that are converted to columns at once.
 BATCH_ROWS = 1 << 17
 
-_TIME, _TEXT = b"tsn:UTC", b"u"
+_TIME, _TEXT, _BOOLEAN = b"tsn:", b"u", b"b"
 #: By ``Type.parquet``: Arrow's format of the values, and whether they are dictionary encoded.
 _FORMATS = {
-    "timestamp, nanoseconds, UTC": (_TIME, False),
+    TIME.parquet: (_TIME, False),
+    "boolean": (_BOOLEAN, False),
     "string": (_TEXT, False),
     "string, dictionary encoded": (_TEXT, True),
     "uint8": (b"C", False),
@@ -36,7 +38,7 @@ class Table:
     """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
 
     Iterating over the table yields a dictionary for each row, which suits small tables. A time is a
-    ``numpy.datetime64``. ``batches``: each call returns the columns of all rows anew, some rows at a time.
+    ``numpy.datetime64``, in UTC. ``batches``: each call returns the columns of all rows, some rows at a time.
     """
 
     def __init__(self, columns: Sequence[Column], length: int, batches: Batches) -> None:
@@ -108,10 +110,15 @@ def _values(field: Field, array: Array, most: int) -> list[Any]:
         ends = np.frombuffer(buffers[0], np.int32)[: count + 1].tolist()
         text = bytes(buffers[1][: ends[-1]])
         found = [text[start:end].decode() for start, end in pairwise(ends)]
+    elif field.format == _BOOLEAN:
+        found = _bits(buffers[0], count).astype(bool).tolist()
     else:
         numbers = np.frombuffer(buffers[0], _DTYPES[field.format])[:count]
         found = [*numbers] if field.format == _TIME else numbers.tolist()
     if there is not None:
-        bits = np.unpackbits(np.frombuffer(there, np.uint8), count=count, bitorder="little")
-        found = [value if bit else None for value, bit in zip(found, bits.tolist(), strict=True)]
+        found = [value if bit else None for value, bit in zip(found, _bits(there, count).tolist(), strict=True)]
     return found
+
+
+def _bits(bitmap: Any, count: int) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count, bitorder="little")

@@ -65,8 +65,22 @@ def words_of(values: Sequence[str | None]) -> Array:
 
 
 def numbers(values: Rows, there: Where | None = None) -> Array:
-    """Return a column of integers that is null where ``there`` is false. The column holds a copy of ``values``."""
-    return Array(len(values), (None if there is None else _bitmap(there), values.copy()))
+    """Return a column of integers that is null where ``there`` is false.
+
+    The column shares an array that owns its memory, which nobody may change then. A field of rows is a view of memory
+    that the rows' owner may change, so it is copied.
+    """
+    own = values if values.base is None else values.copy()
+    return Array(len(values), (None if there is None else _bitmap(there), own))
+
+
+def numbers_of(values: Sequence[int | None]) -> Array:
+    there = np.array([value is not None for value in values], bool)
+    return numbers(np.array([value or 0 for value in values], np.int64), there)
+
+
+def flags(values: Sequence[bool]) -> Array:
+    return Array(len(values), (None, _bitmap(np.array(values, bool))))
 
 
 def addresses(values: Rows, families: Rows) -> Array:

@@ -20,6 +20,9 @@ ENDS = (
 )
 ANSWERS = ("silent", "answered", "refused")
 
+#: The kinds of sources and destinations in answers about all packets (``PartKind`` of ``sgfast.reaching``).
+PARTS = ("any", "internet", "instances", "group", "instance", "address-group", "network")
+
 #: The filters that a packet passes. Each filter is an object of its own in JSON, or null.
 SIDES = ("egress", "ingress")
 
@@ -45,7 +48,8 @@ TIME = Type(
     "time",
     "seconds since the Unix epoch with nine decimals; a string in JSON",
     {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{9}$"},
-    "timestamp, nanoseconds, UTC",
+    # DuckDB 2.0 has no difference of two times in nanoseconds with a zone.
+    "timestamp, nanoseconds, without a zone: always UTC",
 )
 ADDRESS = Type("address", "an IPv4 address, or an IPv6 address as in RFC 5952", {"type": "string"}, "string")
 PROTOCOL = Type(
@@ -235,11 +239,15 @@ def _with_pending(verdict: Column) -> Column:
     return replace(verdict, meaning=f"{verdict.meaning} {only}", words=VERDICTS)
 
 
+BOOLEAN = Type("boolean", "true or false", {"type": "boolean"}, "boolean")
 FILE = Type("file", "a capture's path or URL", {"type": "string"}, "string, dictionary encoded")
 TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
 
 _UNPLACED = "the packet was read on a cluster, by the reference model, or by `sgfast.table`"
 _UNKNOWN_END = "there was no room to count the two ends"
+_ALL_SERVICES = "the service is all, or all except some"
+_NO_RULES = "there are none, or too many to find"
+_NO_DECIDER = "there is no such packet, filter or rule"
 _NOT_TIMED = "its beginning was not counted, for lack of room"
 _FIRST_PACKET = "several VPCs are told apart, each of which numbers its own packets"
 
@@ -326,7 +334,7 @@ RULE_TABLE = TableKind(
     ),
 )
 CHANGED_TABLE = TableKind(
-    ("TrafficDiff.tables.changed",),
+    ("DiffResult.tables.changed", "TrafficDiff.tables.changed"),
     "traffic of one kind that one policy blocks and the other lets pass",
     (
         Column("change", WORD, "Whether the new policy denies or allows it.", words=("newly-denied", "newly-allowed")),
@@ -338,7 +346,7 @@ CHANGED_TABLE = TableKind(
     ),
 )  # fmt: skip
 RULE_EFFECT_TABLE = TableKind(
-    ("TrafficDiff.tables.rules",),
+    ("DiffResult.tables.rules", "TrafficDiff.tables.rules"),
     "a rule that was added, removed or changed, and that decides about a connection whose verdict changes",
     (
         Column("rule", RULE, "The rule's id."),
@@ -348,6 +356,89 @@ RULE_EFFECT_TABLE = TableKind(
         Column("newly_allowed", COUNT, "Connections that it newly allows, or no longer denies."),
     ),
 )
+
+
+def _part(end: str, where: str) -> tuple[Column, ...]:
+    """Return the columns of a source or a destination. ``where``: the word that says which."""
+    kinds = "`instances`: all instances; `network` and the like: only its addresses that no instance has."
+    return (
+        Column(end, TEXT, f"What connections may be opened {where}: a name, a CIDR, or the word of its kind."),
+        Column(f"{end}_kind", WORD, f"What that is. {kinds}", words=PARTS),
+        Column(
+            f"{end}_addresses", TEXT, "The addresses of an instance, or the network of the internet, that count.",
+            "all of them do",
+        ),
+        Column(f"{end}_except", TEXT, "Networks, groups or instances within it that do not count.", "there are none"),
+    )  # fmt: skip
+
+
+_MAY_BE_OPENED = (
+    Column("row", NUMBER, "The answer's row that this is a combination of, from 1 on."),
+    *_part("source", "from"),
+    *_part("destination", "to"),
+    Column("ip_versions", WORD, "IP versions, of which a network has only its own.", words=("4", "6", "4, 6")),
+    Column("service", TEXT, "The service as `sgfast reach` writes it: `all`, `tcp/80,443`, `icmp echo-request`."),
+    Column("protocol", TEXT, "The service's protocol, by its keyword or number, or several: `2-5`.", _ALL_SERVICES),
+    Column("ports", TEXT, "The service's destination ports: `80,8000-8080`.", "it has all ports, or none"),
+)  # fmt: skip
+
+REACH_TABLE = TableKind(
+    ("ReachResult.tables.rows",),
+    "a source, a destination and a service of a row of the answer",
+    (
+        *_MAY_BE_OPENED,
+        Column(
+            "rules", TEXT, "The ids of the rules that allow it.", "`rules=True` was not given, or there were too many"
+        ),
+    ),
+)
+DIFFERENCE_TABLE = TableKind(
+    ("DiffResult.tables.opened", "DiffResult.tables.closed"),
+    "a source, a destination and a service that only the new policy (`opened`) or only the old one (`closed`) allows",
+    (
+        *_MAY_BE_OPENED,
+        Column("old_rules", TEXT, "The ids of the old policy's rules that make the difference.", _NO_RULES),
+        Column("new_rules", TEXT, "The ids of the new policy's rules that make the difference.", _NO_RULES),
+    ),
+)
+FINDING_TABLE = TableKind(
+    ("CheckResult.tables.findings",),
+    "a finding",
+    (
+        Column("code", TEXT, "The stable code: `SG001`."),
+        Column("name", TEXT, "The code in words: `shadowed-rule`."),
+        Column("severity", WORD, "How bad it is.", words=("error", "warning", "note")),
+        Column("message", TEXT, "What was found."),
+        Column("certain", BOOLEAN, "False: traffic that contradicts it may be missing in the captures."),
+        Column("group", TEXT, "The security group that it is about.", "it is about none"),
+        Column("rule", RULE, "The rule that it is about.", "it is about none"),
+        Column("address_group", TEXT, "The address group that it is about.", "it is about none"),
+        Column("instances", TEXT, "The first few instances that it is about.", "it is about none"),
+        Column("instance_count", COUNT, "The number of these instances."),
+        Column("connections", COUNT, "Connections that it is based on.", "it is not about allowed traffic"),
+        Column("line", NUMBER, "The line of the policy's document.", "it is not known"),
+    ),
+)
+OUTCOME_TABLE = TableKind(
+    ("ExpectationsResult.tables.outcomes",),
+    "an expectation, in the order of the file",
+    (
+        Column("name", TEXT, "Its name.", "it has none"),
+        Column("line", NUMBER, "Its line in the file.", "it was not read from a text"),
+        Column("source", TEXT, "The words of `from`."),
+        Column("destination", TEXT, "The words of `to`."),
+        Column("service", TEXT, "The words of `service`."),
+        Column("verdict", WORD, "The expected verdict.", words=_PASSED_OR_NOT),
+        Column("why", TEXT, "Its reason.", "it has none"),
+        Column("outcome", WORD, "Whether it holds; `empty`: it is about no packet.", words=("holds", "fails", "empty")),
+        Column("certain", BOOLEAN, "False: an instance of a VPC that is not peered may have one of the addresses."),
+        Column("nobody", TEXT, "Words of `from` and `to` that mean no address.", "there are none"),
+        Column("cause", TEXT, "A packet that gets another verdict, in one sentence.", "there is none"),
+        Column("egress_rule", RULE, "The rule that decides about that packet at its sender.", _NO_DECIDER),
+        Column("ingress_rule", RULE, "The rule that decides about that packet at its receiver.", _NO_DECIDER),
+    ),
+)
 TABLE_KINDS = (
     PACKET_TABLE, CONNECTION_TABLE, DENIED_TABLE, ALLOWED_TABLE, RULE_TABLE, CHANGED_TABLE, RULE_EFFECT_TABLE,
+    REACH_TABLE, DIFFERENCE_TABLE, FINDING_TABLE, OUTCOME_TABLE,
 )  # fmt: skip

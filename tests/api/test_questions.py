@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import pickle
 import random
 from collections.abc import Callable
@@ -56,6 +57,9 @@ ANSWERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: POLICY.check(expect=path, captures=SHOP[1]),
         f"check {SHOP[0]} --expect EXPECTATIONS --traffic {SHOP[1]}",
     ),
+    "check as if": (
+        lambda path: POLICY.check(as_if_in=["db=10.9.9.9"]), f"check {SHOP[0]} --as-if-in db=10.9.9.9",
+    ),
     "diff": (lambda path: POLICY.diff(PCAPS / "export"), f"diff {SHOP[0]} {PCAPS / 'export'}"),
     "diff of traffic": (
         lambda path: library.diff(SHOP[0], str(PCAPS / "export"), SHOP[1]),
@@ -84,6 +88,51 @@ def test_an_answer_prints_as_its_command_prints_it(
     # Another process gets the same answer.
     again = pickle.loads(pickle.dumps(answer))
     assert str(again) == str(answer) and repr(again) == repr(answer)
+
+
+#: Fields that only the run knows that found an answer.
+SPEED = {"elapsed_seconds", "packets_per_second"}
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_an_answer_is_the_json_of_its_command(
+    question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "expectations.yaml"
+    path.write_text(EXPECTATIONS)
+    ask, command = ANSWERS[question]
+    told = sgfast(capsys, *command.replace("EXPECTATIONS", str(path)).split(), "--json").out
+    answer: Any = ask(path)
+    expected, found = json.loads(told), answer.to_dict()
+    # No tuple and no key that is not a text, as neither is what JSON has.
+    assert found == json.loads(answer.to_json()) and found.keys() == expected.keys()
+    assert {key: found[key] for key in found.keys() - SPEED} == {key: expected[key] for key in found.keys() - SPEED}
+    assert without_lines(answer.to_json() + "\n", SPEED) == without_lines(told, SPEED)
+    # Whoever changes the dictionary does not change the answer.
+    found.clear()
+    assert answer.to_dict().keys() == expected.keys()
+
+
+def without_lines(text: str, words: set[str]) -> list[str]:
+    return [line for line in text.split("\n") if not any(f'"{word}"' in line for word in words)]
+
+
+def test_what_an_engine_answers_is_json_for_a_web_service() -> None:
+    engine = library.Engine(POLICY)
+    verdict = engine.check("web-1", "db-1", "tcp", dport=5432)
+    egress, ingress = verdict.egress, verdict.ingress
+    assert egress is not None and ingress is not None
+    assert verdict.to_dict() == {
+        "verdict": "allow", "reason": "rule", "egress": egress.to_dict(), "ingress": ingress.to_dict(),
+    }  # fmt: skip
+    assert ingress.to_dict() == {
+        "instance": "db-1", "verdict": "allow", "reason": "rule", "rule": "db/inbound/1",
+    }  # fmt: skip
+    done = engine.apply(library.RemoveRule("db", "db/inbound/1"), now_ns=1)
+    assert json.loads(done.to_json())["rule_tables_built"] == done.rule_tables_built > 0
+    assert json.loads(verdict.to_json()) == verdict.to_dict()
+    denied = engine.check("8.8.8.8", "9.9.9.9", "tcp", dport=1).to_dict()
+    assert denied["egress"] is denied["ingress"] is None
 
 
 def test_a_check_reads_the_part_of_the_captures_that_it_is_told_to() -> None:

@@ -6,11 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from sgfast.checking import check_policy, coverage, isolation, policy_index
+from sgfast.checking import check_policy, coverage, isolation, policy_index, table_sizes
 from sgfast.compiler import CompiledPolicy
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.report import check
 
 POLICY = """
 version: 1
@@ -62,13 +61,13 @@ def test_a_policy_whose_vpcs_share_addresses_is_compiled_for_one_of_them(monkeyp
         )
     )
     seen: list[str | None] = []
-    real = check.compile_policy
+    real = table_sizes.compile_policy
 
     def compiled(policy: Policy, vpc: str | None = None) -> CompiledPolicy:
         seen.append(vpc)
         return real(policy, vpc)
 
-    monkeypatch.setattr(check, "compile_policy", compiled)
-    _, (warning,) = check.compile_for_check(policy, None)
+    monkeypatch.setattr(table_sizes, "compile_policy", compiled)
+    _, (warning,) = table_sizes.compile_for_check(policy, None)
     assert seen == [None, "hub", "v0"]
     assert "overlap" in warning and warning.endswith("compiled as its largest VPC sees it")

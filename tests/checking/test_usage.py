@@ -16,7 +16,7 @@ from slow_diff import write_pcap
 from traffic import Crowd, Traffic, drawn, routed
 
 from sgfast import evidence
-from sgfast.checking import Checked, check_policy, usage
+from sgfast.checking import CheckResult, check_policy, usage
 from sgfast.checking.usage import Uses
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
@@ -54,7 +54,7 @@ class Verdicts:
         self.all += results["verdict"].tolist()
 
 
-def replayed(policy: Policy, capture: Path) -> tuple[Checked, list[int]]:
+def replayed(policy: Policy, capture: Path) -> tuple[CheckResult, list[int]]:
     uses, verdicts = Uses(policy), Verdicts()
     options = ReplayOptions(accept_evidence=tuple(evidence.CODES))    # a test is about openers alone
     result = run_replay(policy, [capture], options, Sinks(packets=(verdicts, uses.openers), flows=(uses,)))
@@ -221,7 +221,7 @@ def test_what_is_kept_is_bounded_and_the_largest_rule_is_left_out(
     assert checked.left_out == ("1 rules were not compared with what used them, as that came in too many ways.",)
 
 
-def narrowed(policy: Policy, checked: Checked) -> Policy:
+def narrowed(policy: Policy, checked: CheckResult) -> Policy:
     """The policy with the narrower rules in the place of the wider ones."""
     instead = {(each.group, each.rule): each.instead for each in checked.findings if each.code == "SG015"}
     groups = []

@@ -8,6 +8,7 @@ import pickle
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,8 @@ def test_sarif_is_by_its_standard(capsys: Capsys, tmp_path: Path) -> None:
     }  # fmt: skip
     assert location["logicalLocations"][0]["fullyQualifiedName"] == "security_groups/web/rules/office"
     assert by_rule["SG004"]["level"] == "error" and by_rule["SG001"]["message"]["text"].startswith("office: tcp/22")
-    log = sarif("a b:c\udcff.yaml", ["a warning"], check_policy(parse_policy(POLICY)), {})
+    checked = check_policy(replace(parse_policy(POLICY), origin="a b:c\udcff.yaml"))
+    log = sarif(replace(checked, warnings=("a warning",)), {})
     assert is_sarif(log)["results"][0]["locations"][0]["physicalLocation"] == {
         "artifactLocation": {"uri": "a%20b%3Ac%FF.yaml"}
     }

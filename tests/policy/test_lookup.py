@@ -21,7 +21,6 @@ from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
 from sgfast.reaching.explaining import explain
 from sgfast.replaying import ReplayOptions, run_replay
-from sgfast.report.check import compile_for_check
 from sgfast.report.explain import explain_document
 from sgfast.report.json.check import check_answer
 from sgfast.report.json.diff import capture_diff
@@ -182,7 +181,7 @@ def test_a_vpc_is_named_by_every_word_wherever_one_is_named(word: str, tmp_path:
     for options in (ReplayOptions(vpc=word), ReplayOptions(vpc=word, engine="reference")):
         assert run_replay(POLICY, SHOP[1], options).vpc == "main"
     assert diff(POLICY, POLICY, SHOP[1], vpc=word).vpc == "main"
-    assert compile_for_check(POLICY, word)[1] == []  # no warning that VPCs have the same addresses
+    assert check_policy(POLICY, vpc=word).warnings == ()  # no warning that VPCs have the same addresses
     log = tmp_path / "log"
     log.write_text("2 1 eni-2 198.51.100.7 10.0.0.2 20641 80 6 20 4249 1418530010 1418530070 ACCEPT OK\n")
     assert check_logs(POLICY, [str(log)], vpc=word).agreeing == 1
@@ -220,8 +219,7 @@ def test_an_explanation_shows_what_people_call_the_machine() -> None:
 
 def test_reports_have_the_ids_beside_the_names() -> None:
     """SPEC 10.12, 10.14 and 10.15."""
-    tables, warnings = compile_for_check(POLICY, "main")
-    findings = check_answer(POLICY, tables, warnings, check_policy(POLICY), {})["findings"]
+    findings = check_answer(check_policy(POLICY), {})["findings"]
     assert {(each["group"], each["group_id"]) for each in findings} >= {("db", "sg-02")}
     ids = {None: None} | {instance.name: instance.id for instance in POLICY.instances}
     assert findings and all(each["instance_ids"] == [ids[name] for name in each["instances"]] for each in findings)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import pydoc
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from typed_program import ask, embed, fail, load, replay
@@ -131,6 +134,50 @@ def test_what_is_asked_of_captures_that_were_not_given_is_an_error_and_no_empty_
             getattr(difference, name)
     both = sgfast.load(ROOT / "pcaps" / "shop.yaml").diff({"version": 1}, ROOT / "pcaps" / "shop.pcap")
     assert both.traffic is not None and both.traffic.packets == 261 and both.newly_allowed
+
+
+def _annotated(value: Any) -> Iterator[Any]:
+    """Yield what has the annotations that users see: a function, or a class with its methods and properties."""
+    if inspect.isfunction(value):
+        yield value
+    if isinstance(value, type):
+        yield value
+        for base in value.__mro__:
+            for name, member in vars(base).items() if base.__module__.startswith("sgfast.") else ():
+                places = (getattr(member, at, None) for at in ("fget", "__func__", "func"))
+                inner = next(filter(None, places), member)
+                if inspect.isfunction(inner) and (name == "__init__" or not name.startswith("_")):
+                    yield inner
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    if isinstance(hint, list):
+        yield from chain.from_iterable(map(_classes, hint))
+    yield from chain.from_iterable(map(_classes, get_args(hint)))
+    kind = get_origin(hint) or hint
+    if isinstance(kind, type) and kind.__module__.startswith("sgfast."):
+        yield kind
+
+
+#: Classes of the engine's and of results' constructors, which programs do not call with them.
+INTERNAL = {
+    "ChangeFile", "ChangedKinds", "Compiler", "ExpectationsFile", "KeptRows", "Kinds", "LoadedPolicy", "Numbering",
+    "Observed",
+}  # fmt: skip
+
+
+def test_every_type_in_a_public_signature_can_be_resolved_and_imported_by_name() -> None:
+    public = [getattr(module, name) for module in (sgfast, types) for name in dir(module)]
+    told = []
+    for member in chain.from_iterable(map(_annotated, public)):
+        try:
+            hints = get_type_hints(member)
+        except NameError as error:
+            told.append(f"{member.__module__}.{member.__qualname__}: {error}")
+        else:
+            kinds = {kind.__name__ for kind in _classes([*hints.values()]) if kind not in public}
+            told += [f"{member.__module__}.{member.__qualname__}: {name}" for name in kinds - {"Policy"} - INTERNAL]
+    assert not told, "\n".join(told)
 
 
 def test_the_words_that_type_checkers_know_are_those_that_answers_have() -> None:

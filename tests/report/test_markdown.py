@@ -16,12 +16,12 @@ from command import PCAPS, SHOP, mixture, sgfast, write_capture, write_policy
 from effort import EXHAUSTIVE, some
 from kinds import kinds_of
 from markdown_it import MarkdownIt
-from reports import check_markdown, replay_markdown, suggestion_markdown
+from reports import SIZES, check_markdown, replay_markdown, suggestion_markdown
 from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.capture import Damage
-from sgfast.checking import Checked, Finding
+from sgfast.checking import CheckResult, Finding
 from sgfast.cli.printing import MARKDOWN_ROWS as TOP
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
@@ -240,6 +240,7 @@ def test_no_name_is_more_than_a_name(evil: str) -> None:
     begins = [each.heading.partition(" ")[0] for each in told]
     assert begins == ["1", "Changes", "Changes", "Would", "Compared", "Rules:", "Connections", "Notes"]
     assert sum(printable(evil).strip() in " ".join(row) for each in told for row in each.rows) >= 3, told
-    checked = Checked((Finding("SG001", evil, group=evil, rule=evil),), (), None)
-    first, *_ = sections(check_markdown(evil, [evil], checked, {}))
+    finding = Finding("SG001", evil, group=evil, rule=evil)
+    checked = CheckResult(Policy(origin=evil), SIZES, (finding,), warnings=(evil,))
+    first, *_ = sections(check_markdown(checked, {}))
     assert [len(row) for row in first.rows] == [3] and " is valid; findings: " in first.heading

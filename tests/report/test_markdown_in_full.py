@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinds import kinds_of
-from reports import check_markdown, replay_markdown, suggestion_markdown
+from reports import SIZES, check_markdown, replay_markdown, suggestion_markdown
 
 from sgfast import Policy
 from sgfast.capture import Damage
-from sgfast.checking import Checked, Finding
+from sgfast.checking import CheckResult, Finding
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.matching import Kind
@@ -63,13 +63,14 @@ def test_a_replay_in_full() -> None:
 def test_a_check_in_full() -> None:
     """SPEC 10.12."""
     used = {HTTP: 4, HTTP._replace(port=81): 3}
-    checked = Checked(
+    checked = CheckResult(
+        replace(POLICY, origin="policy.yaml"), SIZES,
         (Finding("SG004", "open", rule="web-1"),
          Finding("SG015", "all_used", group="web", rule="web-1", connections=9, used=used),
          Finding("SG005", "nobody is in it", group="idle")),
-        ("Half of it was left out.",), replace(replayed(), policy=POLICY),
+        ("Half of it was left out.",), WARNINGS, traffic=replace(replayed(), policy=POLICY),
     )  # fmt: skip
-    assert check_markdown("policy.yaml", WARNINGS, checked, {("rules", "web-1"): 3}, by="instance", top=2) == CHECK
+    assert check_markdown(checked, {("rules", "web-1"): 3}, by="instance", top=2) == CHECK
 
 
 def test_a_suggestion_in_full() -> None:

@@ -22,7 +22,7 @@ from test_report_lines import NAMES, peak_bytes, places, random_flows, random_pa
 
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
+from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, TIME, RowKind
 from sgfast.tables.text_columns import address_texts, dictionary_codes
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
@@ -84,7 +84,7 @@ def test_parquet_says_what_json_says(monkeypatch: pytest.MonkeyPatch, seed: int,
 )
 def test_columns_have_the_types_of_the_schema(kind: RowKind, rows: tuple[Any, ...], written_as: type) -> None:
     names = {
-        "timestamp, nanoseconds, UTC": "timestamp[ns, tz=UTC]",
+        TIME.parquet: "timestamp[ns]",
         "string, dictionary encoded": "dictionary<values=string, indices=int32, ordered=0>",
     }
     expected = [(column.name, names.get(column.type.parquet, column.type.parquet)) for column in kind.flat]

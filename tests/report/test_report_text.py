@@ -18,7 +18,7 @@ from reports import SIZES, replay_markdown, text_report
 
 from sgfast import Policy, replay
 from sgfast.capture import Damage
-from sgfast.checking import Checked, Finding
+from sgfast.checking import CheckResult, Finding
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered
@@ -325,8 +325,9 @@ def test_numbers_and_times() -> None:
 def test_check_fits() -> None:
     evil = Finding("SG001", "evil\x1b message " * 20, group="g\n", rule="r\x1b" * 5)
     silent = Finding("SG008", "nothing", group="g", instances=("i\x1b", "j"), instance_count=2)
-    checked = Checked((evil, silent, *[silent] * 200), ("One thing was left out.",))
-    text = to_text(check_document(Policy(origin="evil\x1b.yaml"), SIZES, [], checked, {}))
+    findings = (evil, silent, *[silent] * 200)
+    checked = CheckResult(Policy(origin="evil\x1b.yaml"), SIZES, findings, ("One thing was left out.",))
+    text = to_text(check_document(checked, {}))
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text and "1.0 GB" in text
     assert "and 102 more findings" in text and "One thing was left out" in text
     assert "SG008  note      i\\x1b: nothing" in text

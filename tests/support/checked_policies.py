@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sgfast import Policy
-from sgfast.checking import Checked
+from sgfast.checking import CheckResult
 from sgfast.errors import PolicyError
 from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup, Settings, Vpc
 from sgfast.reference.engine import ReferenceEngine
@@ -84,7 +84,7 @@ def policies(draw: st.DrawFn) -> Policy:
     return Policy(vpcs, peerings, (AddressGroup("some", tuple(networks_of_group)),), groups, tuple(instances), settings)
 
 
-def by_code(checked: Checked, code: str) -> set[tuple[str, str]]:
+def by_code(checked: CheckResult, code: str) -> set[tuple[str, str]]:
     return {(finding.group or "", finding.rule or "") for finding in checked.findings if finding.code == code}
 
 

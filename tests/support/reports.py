@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from sgfast.checking import Checked
+from sgfast.checking import CheckResult, TableSizes
 from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.model import Policy
 from sgfast.reaching.difference import Difference
 from sgfast.replaying import ReplayResult
-from sgfast.report.check import TableSizes, check_document
+from sgfast.report.check import check_document
 from sgfast.report.diff import diff_document
 from sgfast.report.difference import difference_document
 from sgfast.report.document import TOP
@@ -38,12 +36,8 @@ def replay_markdown(result: ReplayResult, by: By = "group", top: int | None = No
     return to_markdown(replay_document(result, by, top or MARKDOWN_ROWS, timed=False))
 
 
-def check_markdown(
-    origin: str, warnings: Sequence[str], checked: Checked, lines: Lines, by: By = "group", top: int = MARKDOWN_ROWS
-) -> str:
-    policy = Policy(origin=origin)
-    document = check_document(policy, SIZES, warnings, checked, lines, by=by, findings=top, most=top, sized=False)
-    return to_markdown(document)
+def check_markdown(checked: CheckResult, lines: Lines, by: By = "group", top: int = MARKDOWN_ROWS) -> str:
+    return to_markdown(check_document(checked, lines, by=by, findings=top, most=top, sized=False))
 
 
 def suggestion_markdown(found: Suggestion, by: By = "group", top: int | None = None) -> str:

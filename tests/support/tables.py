@@ -42,7 +42,7 @@ def rows_of(file: Any) -> list[dict[str, Any]]:
     table = pq.read_table(file)
     for n, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
-            assert field.type == pa.timestamp("ns", tz="UTC")
+            assert field.type == pa.timestamp("ns")
             table = table.set_column(n, field.name, table.column(n).cast(pa.int64()))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows

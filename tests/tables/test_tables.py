@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,13 +23,17 @@ from sgfast.capture import open_capture
 from sgfast.comparing import TrafficDiff, run_diff
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ArgumentError, TableError
+from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.protocols import protocol_name
 from sgfast.preprocess.vpcs import Dealer
+from sgfast.reaching import tables as reaching_tables
+from sgfast.reaching.names import Part, PartKind
+from sgfast.reaching.rows import Row
 from sgfast.replaying import ReplayOptions
 from sgfast.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.tables import BATCH_ROWS, Table
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, TABLE_KINDS, TableKind
+from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KINDS, TableKind
 
 POLICY, CAPTURE = str(ROOT / "pcaps/shop.yaml"), str(ROOT / "pcaps/shop.pcap")
 BOTH: tuple[Any, ...] = ("connections", "packets")
@@ -261,6 +268,136 @@ def test_a_replay_that_goes_on_keeps_its_own_packets(tmp_path: Path) -> None:
     assert [row["file_packet"] for row in result.tables.packets] == list(range(1, 262))
 
 
+# Answers without traffic ---------------------------------------------------------------------------------------------
+
+ANY = {"name": "any", "from": "any", "to": "any", "service": "tcp/1", "verdict": "deny", "why": "Nobody needs it."}
+MEANT: list[dict[str, Any]] = [
+    {"from": "web", "to": "db", "service": ["tcp/5432", "tcp/6379"], "verdict": "allow"}, ANY,
+    {"from": ["internet", "192.0.2.1"], "to": "web", "service": "tcp/80", "verdict": "allow"},
+    {"from": "192.0.2.1", "to": "192.0.2.2", "service": "all", "verdict": "deny"},
+]  # fmt: skip
+WIDE = """
+version: 1
+settings: {profile: aws}
+security_groups:
+- {name: out, rules: [{direction: outbound, protocol: all}]}
+- {name: in, rules: [
+    {id: high, direction: inbound, protocol: tcp, ports: "1-1000,2000-65535"},
+    {id: gre, direction: inbound, protocol: gre}, {id: rest, direction: inbound, protocol: 200},
+    {id: ping, direction: inbound, protocol: icmp, icmp_type: 8}]}
+instances:
+- {name: a, addresses: [10.0.0.1, "2001:db8::1"], security_groups: [out]}
+- {name: b, addresses: [10.0.0.2, "2001:db8::2"], security_groups: [out, in]}
+- {name: c, addresses: [10.0.0.3], security_groups: [in]}
+"""
+
+
+def combinations(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a table for rows of the JSON, without the parts of services."""
+    found = []
+    for n, row in enumerate(rows, 1):
+        services = [f"all except {'; '.join(row['services'])}"] if row["all_services_except_these"] else row["services"]
+        for source, destination, service in product(row["from"], row["to"], services):
+            made = {"row": n, "ip_versions": ", ".join(map(str, row["ip_versions"])), "service": service}
+            for name, part in (("source", source), ("destination", destination)):
+                made |= {
+                    name: part["name"] or part["kind"], f"{name}_kind": part["kind"],
+                    f"{name}_addresses": ", ".join(part["addresses"] or ()) or None,
+                    f"{name}_except": ", ".join(part["except"]) or None,
+                }  # fmt: skip
+            if "rules" in row:
+                for policy in ("old", "new"):
+                    ids = [rule["rule"] for rule in row["rules"] if rule["policy"] == policy]
+                    made[f"{policy}_rules"] = ", ".join(ids) or None
+            found.append(made)
+    return found
+
+
+def same(table: Table, expected: list[dict[str, Any]], *more: str) -> None:
+    rows = list(table)
+    assert len(table) == len(rows) == len(expected)
+    for row, each in zip(rows, expected, strict=True):
+        assert row.keys() - each.keys() == {*more} and {name: row[name] for name in each} == each
+
+
+def test_tables_of_answers_without_traffic_say_what_their_json_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaching_tables, "BATCH_ROWS", 3)
+    shop, proposed, wide = *map(sgfast.load, (POLICY, ROOT / "pcaps/shop.proposed.yaml")), sgfast.load(text=WIDE)
+    for policy in (shop, wide):
+        for found in (policy.reach(), policy.reach(destination="10.0.0.0/30", protocol="tcp"), policy.reach(port=9999)):
+            same(found.tables.rows, combinations(found.to_dict()["rows"]), "protocol", "ports", "rules")
+    for old, new in ((shop, proposed), (proposed, shop), (shop, wide)):
+        changes = old.diff(new)
+        answer, tables = changes.to_dict(), changes.tables
+        same(tables.opened, combinations(answer["opened"]), "protocol", "ports")
+        same(tables.closed, combinations(answer["closed"]), "protocol", "ports")
+        assert len(tables.closed) > 0
+    services = {(row["service"], row["protocol"], row["ports"]) for row in wide.reach(destination="b").tables.rows}
+    assert {
+        ("tcp/1-1000,2000-65535", "tcp", "1-1000,2000-65535"), ("gre", "gre", None), ("protocol 200", "200", None),
+        ("icmp echo-request", "icmp", None),
+    } <= services  # fmt: skip
+    names = {rule.rule.id for row in wide.reach(rules=True).rows for rule in row.rules}
+    found_rules = {name for row in wide.reach(rules=True).tables.rows for name in row["rules"].split(", ")}
+    assert found_rules == names > {"high", "gre"}
+    assert get_args(PartKind) == PARTS
+
+
+def test_findings_and_outcomes_say_what_their_json_says() -> None:
+    policy = sgfast.load(POLICY)
+    checked, proof = policy.check(captures=CAPTURE, expect=MEANT), policy.test(MEANT)
+    names = [column for column in checked.tables.findings.columns if column != "instances"]
+    expected = [{name: finding[name] for name in names} for finding in checked.to_dict()["findings"]]
+    same(checked.tables.findings, expected, "instances")
+    assert {row["certain"] for row in checked.tables.findings} == {True, False}
+    assert [row["instances"] for row in checked.tables.findings] == [
+        ", ".join(each.instances) or None for each in checked.findings
+    ]
+    outcomes = [
+        {
+            **{name: each[name] for name in ("name", "verdict", "why", "outcome", "cause")},
+            **{name: ", ".join(each[key]) for name, key in WORDS.items()},
+            "nobody": ", ".join(each["nobody"]) or None,
+        }
+        for each in proof.to_dict()["results"]
+    ]
+    same(proof.tables.outcomes, outcomes, "line", "certain", "egress_rule", "ingress_rule")
+    rows = list(proof.tables.outcomes)
+    assert [row["outcome"] for row in rows] == ["fails", "fails", "holds", "empty"]
+    decided = [("web-out-6", None), ("web-out-4", None), (None, None), (None, None)]
+    assert [(row["egress_rule"], row["ingress_rule"]) for row in rows] == decided
+    text = "expect:\n- {from: web, to: db, service: tcp/5432, verdict: allow}\n"
+    assert [row["line"] for row in policy.test(parse_expectations(text)).tables.outcomes] == [2]
+
+
+WORDS = {"source": "from", "destination": "to", "service": "service"}
+
+
+def test_more_combinations_than_memory_holds_are_made_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaching_tables, "BATCH_ROWS", 1000)
+    parts = [tuple(Part("instance", f"{end}{n}") for n in range(20_000)) for end in "ab"]
+    few = Row((Part("any"),), (Part("group", "g"),), (4, 6), "all")
+    found = replace(sgfast.load(POLICY).reach(), rows=(few, Row(parts[0], parts[1], (4,), "tcp/1; tcp/2")))
+    rows = iter(found.tables.rows)
+    assert len(found.tables.rows) == 1 + 2 * 20_000**2
+    first = [next(rows) for _ in range(4)]
+    assert [(row["row"], row["source"], row["destination"], row["service"]) for row in first] == [
+        (1, "any", "g", "all"), (2, "a0", "b0", "tcp/1"), (2, "a0", "b0", "tcp/2"), (2, "a0", "b1", "tcp/1"),
+    ]  # fmt: skip
+
+
+def test_a_comparison_that_was_not_made_has_no_empty_tables() -> None:
+    changes = sgfast.load(POLICY).diff(ROOT / "pcaps/shop.proposed.yaml")
+    assert repr(changes.tables) == "<Tables of a comparison: opened, closed>"
+    for name in ("changed", "rules"):
+        with pytest.raises(ArgumentError, match=r"^changed connections are those of captures: give some"):
+            getattr(changes.tables, name)
+    undone = replace(changes, by_rules=replace(changes.by_rules, opened=(), closed=(), not_compared="It is too much."))
+    for name in ("opened", "closed"):
+        with pytest.raises(TableError, match=r"^the rules were not compared: It is too much\.$"):
+            getattr(undone.tables, name)
+
+
 # Tables that are not there -------------------------------------------------------------------------------------------
 
 
@@ -340,6 +477,81 @@ def many() -> Table:
     return sgfast.table(headers, engine.process(headers), engine)
 
 
+def lasted_in_pandas(table: Table) -> list[int]:
+    frame = table.to_pandas()
+    return [each.value for each in frame["last_time"] - frame["first_time"]]
+
+
+def lasted_in_polars(table: Table) -> list[int]:
+    frame = table.to_polars()
+    return [*(frame["last_time"] - frame["first_time"]).dt.total_nanoseconds()]
+
+
+def lasted_in_pyarrow(table: Table) -> list[int]:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    taken = pa.table(table)
+    return [*compute.subtract(taken["last_time"], taken["first_time"]).cast(pa.int64()).to_pylist()]
+
+
+def lasted_in_duckdb(table: Table) -> list[int]:
+    import duckdb
+
+    with duckdb.connect() as database:
+        database.register("connections", table)
+        # The times are UTC, wherever the program runs.
+        database.sql("set timezone = 'America/New_York'")
+        query = "select last_time - first_time, last_time, first_time, epoch_ns(last_time) - epoch_ns(first_time)"
+        rows = database.sql(f"{query} from connections").fetchall()
+    for difference, last, first, _ in rows:
+        # An INTERVAL has microseconds.
+        assert f"{first:%Y-%m-%d %H:%M}" == "2026-11-25 00:32"
+        assert abs(difference - (last - first)) <= timedelta(microseconds=1)
+    return [exact for *_, exact in rows]
+
+
+@pytest.mark.parametrize(
+    "lasted", [lasted_in_pandas, lasted_in_polars, lasted_in_pyarrow, lasted_in_duckdb],
+    ids=["pandas", "polars", "pyarrow", "duckdb"],
+)  # fmt: skip
+def test_two_times_are_subtracted_and_mean_utc(
+    lasted: Callable[[Table], list[int]], request: pytest.FixtureRequest
+) -> None:
+    """SPEC 14.9: DuckDB 2.0 cannot subtract times in nanoseconds that have a zone."""
+    library = request.node.callspec.id
+    pytest.importorskip(library, reason=f"no {library} here")
+    table = replayed().tables.connections
+    expected = [int(row["last_time"] - row["first_time"]) for row in table]
+    assert lasted(table) == expected and max(expected) > 10**9 and any(each % 1000 for each in expected)
+
+
+def test_what_is_shared_is_shared_and_the_rest_is_nobodys_to_change() -> None:
+    """SPEC 14.9. Rows are not columns, so reading packets twice makes their columns twice."""
+    pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
+
+    def address(table: Table, column: str) -> int:
+        kept.append(pa.table(table))
+        return int(kept[-1][column].chunk(0).buffers()[1].address)
+
+    kept: list[Any] = []
+    tables = replayed().tables
+    denied = tables.denied
+    for table, column, is_shared in (
+        (denied, "bytes", True), (denied, "first_time", True), (tables.packets, "file_packet", True),
+        (tables.packets, "wire_length", False), (tables.packets, "time", False),
+    ):  # fmt: skip
+        assert (address(table, column) == address(table, column)) is is_shared, column
+    # One row of an array looks contiguous: it is copied all the same, as its owner goes on using it.
+    engine = sgfast.Engine(POLICY)
+    headers = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80, time_ns=7)
+    table = sgfast.table(headers, engine.process(headers), engine)
+    taken = pa.table(table)
+    headers["dport"], headers["time_ns"] = 81, 8
+    assert taken["dport"].to_pylist() == [80] and taken["time"].cast(pa.int64()).to_pylist() == [7]
+    assert [(row["dport"], int(row["time"].astype(np.int64))) for row in table] == [(81, 8)]
+
+
 def test_pyarrow_and_duckdb_take_several_batches() -> None:
     pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
     duckdb = pytest.importorskip("duckdb", reason="no duckdb here")
@@ -366,7 +578,7 @@ def test_pandas_and_polars_take_it(library: str) -> None:
     counted = Counter(frame["protocol"].to_list())
     assert counted == {"tcp": BATCH_ROWS, "udp": 3}
     if library == "pandas":
-        assert str(frame["sport"].dtype) == "UInt16" and str(frame["time"].dtype) == "datetime64[ns, UTC]"
+        assert str(frame["sport"].dtype) == "UInt16" and str(frame["time"].dtype) == "datetime64[ns]"
 
 
 # The columns ---------------------------------------------------------------------------------------------------------
@@ -384,8 +596,13 @@ def one_is_pending() -> Table:
 @pytest.mark.parametrize("kind", TABLE_KINDS, ids=lambda kind: kind.names[0])
 def test_values_are_null_or_words_only_where_the_schema_says(kind: TableKind) -> None:
     result = replayed(captures=[CAPTURE, CAPTURE])
-    other = compared("shop.proposed.yaml")
-    homes = {"ReplayResult": result.tables, "TrafficDiff": other.tables}
+    policy = sgfast.load(POLICY)
+    homes = {
+        "ReplayResult": result.tables, "TrafficDiff": compared("shop.proposed.yaml").tables,
+        "DiffResult": policy.diff(ROOT / "pcaps/shop.proposed.yaml", CAPTURE).tables,
+        "ReachResult": policy.reach(rules=True).tables, "CheckResult": policy.check(captures=CAPTURE).tables,
+        "ExpectationsResult": policy.test(MEANT).tables,
+    }  # fmt: skip
     for name in kind.names:
         if name == "sgfast.table()":
             table = one_is_pending()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
-from sgfast.checking import CODES, Checked, Finding, Severity
+from sgfast.checking import CODES, CheckResult, Finding, Severity
 from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
-from sgfast.policy.model import Instance, Policy
+from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.report.check import TableSizes, line_of
 from sgfast.report.check_traffic import used
 from sgfast.report.json.evidence import JsonEvidence
 from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
@@ -114,17 +112,15 @@ class JsonCheck(Answer, published="check"):
     ]
 
 
-def check_answer(
-    policy: Policy, tables: TableSizes, warnings: list[str], checked: Checked, lines: Lines,
-    assumed: Sequence[Instance] = (), *, by: By = "group", top: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return the JSON object. ``assumed``: instances that the policy has only for this check. ``by``: how the
-    connections that used a rule are folded. ``top``: the most rows of these connections in a finding.
+def check_answer(checked: CheckResult, lines: Lines, *, by: By = "group", top: int | None = None) -> dict[str, Any]:
+    """Return the JSON object. ``by``: how the connections that used a rule are folded. ``top``: the most rows of these
+    connections in a finding.
     """
+    policy = checked.policy
     return JsonCheck.of(
-        tables, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=assumed, warnings=warnings,
-        findings=[_finding(each, policy, lines, by, top) for each in checked.findings], left_out=checked.left_out,
-        evidence=checked.evidence,
+        checked.table_sizes, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=checked.assumed,
+        warnings=checked.warnings, findings=[_finding(each, policy, lines, by, top) for each in checked.findings],
+        left_out=checked.left_out, evidence=checked.evidence,
         traffic=None if checked.traffic is None else JsonCheckedTraffic.of(checked.traffic, by=by),
     )  # fmt: skip
 
@@ -132,7 +128,7 @@ def check_answer(
 def _finding(finding: Finding, policy: Policy, lines: Lines, by: By, top: int | None) -> dict[str, Any]:
     group = policy.group_by_name.get(finding.group or "")
     return JsonFinding.of(
-        finding, group_id=group and group.id, file=policy.origin, line=line_of(finding, lines),
+        finding, group_id=group and group.id, file=policy.origin, line=finding.line(lines),
         instance_ids=[policy.instance_by_name[name].id for name in finding.instances],
         used=_uses(policy, finding, by, top),
     )  # fmt: skip

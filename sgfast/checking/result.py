@@ -1,0 +1,86 @@
+"""The result of a check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgfast import replaying
+from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding
+from sgfast.checking.table_sizes import TableSizes
+from sgfast.checking.tables import CheckTables
+from sgfast.errors import ArgumentError
+from sgfast.evidence import SOUND, Evidence
+from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
+from sgfast.policy.loaded_policy import lines_of
+from sgfast.policy.model import Instance, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult(Shown):
+    """Findings of ``sgfast check``."""
+
+    policy: Policy
+    #: Sizes of the tables that the policy compiles to.
+    table_sizes: TableSizes
+    #: The findings, most severe first.
+    findings: tuple[Finding, ...]
+    #: Full sentences on checks that were left out, because they would have taken too long or the captures cannot carry
+    #: their findings.
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    #: Instances that the policy has only for this check.
+    assumed: tuple[Instance, ...] = ()
+    #: The replay of the captures; None if there were no captures.
+    traffic: replaying.ReplayResult | None = None
+    #: Reasons to doubt the findings that rest on the captures, and the proof of the expectations.
+    traffic_evidence: Evidence = SOUND
+    proof_evidence: Evidence = SOUND
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt the findings that rest on captures or expectations (SPEC 10.27)."""
+        return Evidence.of([*self.traffic_evidence.reasons, *self.proof_evidence.reasons])
+
+    @property
+    def tables(self) -> CheckTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        lines = lines_of(self.policy)
+        return CheckTables(self.findings, [each.line(lines) for each in self.findings])
+
+    def matching(self, wanted: str) -> list[Finding]:
+        """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
+        ArgumentError for another word.
+        """
+        codes = _codes(wanted)
+        return [finding for finding in self.findings if finding.code in codes]
+
+    def fails(self, wanted: str) -> bool:
+        """Return whether ``--fail-on`` with this word gives status 1: a finding matches, or one may be missing because
+        of bad evidence. Raises ArgumentError as ``matching`` does.
+        """
+        codes = _codes(wanted)
+        # The evidence of the traffic lacks "short-window". More time would only take such findings away.
+        is_blind = self.traffic is not None and not self.traffic.evidence.carries("verdicts", "absence")
+        is_unproved = not self.proof_evidence.carries("verdicts", "absence")
+        return bool(self.matching(wanted) or (is_blind and codes & TRAFFIC_CODES) or (is_unproved and UNMET in codes))
+
+    def __repr__(self) -> str:
+        codes = ", ".join(sorted({finding.code for finding in self.findings}))
+        number = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
+        return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(each.code, each.severity, each.subject, each.sentence) for each in self.findings[:SHOWN_ROWS]]
+        table = html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
+        return html_doubts(self.evidence) + table
+
+
+def _codes(wanted: str) -> set[str]:
+    """Return the codes that a code or a severity stands for."""
+    if wanted in CODES:
+        return {wanted}
+    if wanted not in SEVERITIES:
+        known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
+        raise ArgumentError(f"{wanted!r:.80} is neither {known}")
+    worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
+    return {name for name, code in CODES.items() if code.severity in worst}
