@@ -34,11 +34,11 @@ Each name is imported when it is first used.
 - ``replay``, ``diff``, ``export``: the methods as functions. They take any source that ``load`` takes.
 - ``suggest``: the fewest rules that captured traffic needs.
 - ``Reading``: how captures are read, and which of their packets.
-- ``Explained``, ``Reach``, ``Proof``, ``CheckResult``, ``PolicyDiff``, ``ReplayResult``, ``Suggestion``: the answers.
+- ``Explanation``, ``Reach``, ``Proof``, ``CheckResult``, ``PolicyDiff``, ``ReplayResult``, ``Suggestion``: the answers.
 - ``DiffResult``: the part of a ``PolicyDiff`` that is about captures.
 - ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table``: an engine's results as a ``Table``.
 - ``Engine``: the filter itself. It judges packets one after another.
-- ``Verdict``, ``Side``, ``Explanation``, ``Applied``: results of the engine's methods.
+- ``Verdict``, ``Side``, ``Applied``: results of the engine's methods.
 - ``header``: makes one packet as a row. ``FrameBatch``: many frames at once.
 - ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
 - ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: the meaning of the numbers in rows.
@@ -117,14 +117,14 @@ if TYPE_CHECKING:
         SetAddressGroup,
     )
     from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup
-    from sgfast.reaching.explaining import Explained
+    from sgfast.reaching.explaining import Explanation
     from sgfast.reaching.proving import Proof
     from sgfast.reaching.rows import Reach
     from sgfast.replaying import Reading, ReplayResult
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
     from sgfast.tables import Table, table
-    from sgfast.verdicts import Applied, Explanation, Side, Verdict
+    from sgfast.verdicts import Applied, Side, Verdict
 
     __all__ = [
         "HEADER_DTYPE",
@@ -151,7 +151,6 @@ if TYPE_CHECKING:
         "ClusterError",
         "DiffResult",
         "Engine",
-        "Explained",
         "Explanation",
         "ExportError",
         "FrameBatch",
@@ -215,7 +214,7 @@ _HOMES = {
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
         "OutputError", "PolicyError", "ReadingError", "SgfastError", "SnapshotError", "TableError",
     ),
-    "sgfast.reaching.explaining": ("Explained",),
+    "sgfast.reaching.explaining": ("Explanation",),
     "sgfast.importing.live_aws": ("policy_from_boto3",),
     "sgfast.policy.changes": (
         "AddAddress", "AddGroup", "AddInstance", "AddMember", "AddPeering", "AddRule", "Change", "ModifyRule",
@@ -231,7 +230,7 @@ _HOMES = {
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),
     "sgfast.tables": ("Table", "table"),
-    "sgfast.verdicts": ("Applied", "Explanation", "Side", "Verdict"),
+    "sgfast.verdicts": ("Applied", "Side", "Verdict"),
 }  # fmt: skip
 if not TYPE_CHECKING:        # with a __getattr__, a type checker would accept any name
     __getattr__ = on_demand(__name__, _HOMES, first="sgfast.api")     # only this import gives policies their methods

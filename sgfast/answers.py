@@ -155,7 +155,7 @@ def text_of(result: Any) -> str:
 
     # Classes are compared by name, because importing all of them takes long. The answer may be of a derived class.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
-        case "Explained":
+        case "Explanation":
             from sgfast.report.explain import explain_document
 
             text = to_text(explain_document(result, lines_of(result.policy)))

@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
-from sgfast.compiler import Compiler
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.evidence import Evidence, EvidenceReason, known_codes
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
@@ -28,8 +27,8 @@ from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.reaching.contradiction import Opener, first_contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.explaining import Explained, explain_opener, sentence
-from sgfast.reaching.home_vpc import engine_about
+from sgfast.reaching.explaining import Explanation, explain_opener, sentence
+from sgfast.reaching.filters import filters_about
 from sgfast.reaching.question import Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
@@ -51,7 +50,7 @@ class Outcome:
 
     expectation: Expectation
     #: A packet whose verdict, given by the engine, is not the expected one; None: there is no such packet.
-    counterexample: Explained | None
+    counterexample: Explanation | None
     #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
     #: The sources and destinations in the expectation that contain neither instances nor addresses.
@@ -176,7 +175,6 @@ class Expectations:
         self.origin = file.origin
         self._ends: dict[str, NamedEnd] = {}
         self._services: dict[str, ServiceSet] = {}
-        self._compilers: dict[str, Compiler] = {}
         self._suggest = Suggestions().did_you_mean
         words = {
             word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
@@ -308,15 +306,14 @@ class Expectations:
                 return found
         return None
 
-    def _judged(self, opener: Opener, wanted: Action) -> Explained:
-        # Use a new engine, because a remembered connection could decide the verdict. Compiled tables are reused.
+    def _judged(self, opener: Opener, wanted: Action) -> Explanation:
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None
             vpc = opener.source.instance.vpc
         ends = [end.instance or end.address for end in (opener.source, opener.destination)]
-        engine = engine_about(self.policy, vpc, ends, self._compilers.setdefault(vpc, Compiler(vpc)))
-        explained = explain_opener(self.policy, engine, opener.source, opener.destination, opener.service)
+        filters = filters_about(self.policy, vpc, ends)
+        explained = explain_opener(self.policy, filters, opener.source, opener.destination, opener.service)
         if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained

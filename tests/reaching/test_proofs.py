@@ -18,11 +18,12 @@ from sgfast.expectations.output import failure_text
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.reaching import proving, relation
-from sgfast.reaching.explaining import CLIENT_PORT, Explained
+from sgfast.reaching.explaining import Explanation
+from sgfast.reaching.filters import CLIENT_PORT
 from sgfast.reaching.proving import Expectations, Outcome, Seen
 
 
-def judged(policy: Policy, found: Explained) -> str:
+def judged(policy: Policy, found: Explanation) -> str:
     """By a fresh engine."""
     return Engine(policy, vpc=found.vpc).check(
         found.source.address, found.destination.address, found.protocol, sport=CLIENT_PORT, dport=found.port or 0,
