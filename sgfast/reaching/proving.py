@@ -25,7 +25,7 @@ from sgfast.policy.model import Action, Policy, count_addresses, count_rules
 from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.contradiction import Opener, first_contradiction
+from sgfast.reaching.contradiction import Opener, contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
 from sgfast.reaching.explaining import Explanation, explain_opener, sentence
 from sgfast.reaching.filters import filters_about
@@ -277,9 +277,9 @@ class Expectations:
         return steps
 
     def _steps(self, resolved: _Resolved) -> int:
-        """Estimate the steps of one proof in one VPC. Each pair of ends is queried twice, and each query visits
-        everything that the policy and the ends name. Each network of an end is also compared with the other end, which
-        takes longest.
+        """Estimate the steps of one proof in one VPC. Each pair of ends is searched for both verdicts, and each search
+        visits everything that the policy and the ends name. Each network of an end is also compared with the other end,
+        which takes longest.
         """
         ends = (*resolved.sources, *resolved.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
@@ -289,22 +289,26 @@ class Expectations:
     def _outcome(self, resolved: _Resolved) -> Outcome:
         wanted = resolved.expectation.verdict
         notes: list[str] = []
-        found = self._contradiction(resolved, wanted, notes)
-        about_something = found is not None or self._contradiction(resolved, _OPPOSITE[wanted]) is not None
+        found, about_something = self._contradiction(resolved, wanted, notes)
         return Outcome(
             resolved.expectation, None if found is None else self._judged(found, wanted), about_something,
             resolved.nobody, tuple(notes),
         )  # fmt: skip
 
-    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str] | None = None) -> Opener | None:
+    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str]) -> tuple[Opener | None, bool]:
+        """Return a packet that contradicts the expectation, and whether a filter judges any packet."""
+        about_something = False
         for sources, destinations in product(resolved.sources, resolved.destinations):
             try:
-                found = first_contradiction(self.policy, sources, destinations, resolved.services, wanted, notes)
+                found, is_judged = contradiction(
+                    self.policy, sources, destinations, resolved.services, wanted, notes
+                )
             except TooMuch as error:
                 raise PolicyError(f"{resolved.expectation.place}: {error}") from None
+            about_something |= is_judged
             if found is not None:
-                return found
-        return None
+                return found, True
+        return None, about_something
 
     def _judged(self, opener: Opener, wanted: Action) -> Explanation:
         vpc = opener.vpc

@@ -260,7 +260,7 @@ def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pyt
     line = "{from: one, to: two, service: all, verdict: deny}"
     monkeypatch.setattr(proving, "MAX_STEPS", 3 * cost)
     assert len(Expectations(policy, parse_expectations(f"expect: [{line}, {line}, {line}]")).prove().outcomes) == 3
-    monkeypatch.setattr(proving, "first_contradiction", None)
+    monkeypatch.setattr(proving, "contradiction", None)
     four = f"expect: [{', '.join([line] * 4)}]"
     with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations .* 2 rules, 2 addresses and 2 VPCs are too"):
         Expectations(policy, parse_expectations(four, "e.yaml")).prove()
