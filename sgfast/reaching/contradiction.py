@@ -16,7 +16,7 @@ from sgfast.policy.model import TCP, UDP, Policy
 from sgfast.policy.ranges import Ranges, difference, lowest
 from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Piece
-from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.question import Question, Scene, SharedGround
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import ServiceSet, SingleService, service_at
 
@@ -56,10 +56,12 @@ def first_contradiction(
 
 def contradiction(
     policy: Policy, sources: NamedEnd, destinations: NamedEnd, services: ServiceSet, wanted: Literal["allow", "deny"],
-    notes: list[str] | None = None,
+    notes: list[str] | None = None, shared: SharedGround | None = None,
 ) -> tuple[Opener | None, bool]:  # fmt: skip
-    """Return ``first_contradiction``, and whether a filter judges any of these openers."""
-    question = Question([policy], sources, destinations, services, notes)
+    """Return ``first_contradiction``, and whether a filter judges any of these openers. ``shared``: what questions
+    about the policy have in common.
+    """
+    question = Question([policy], sources, destinations, services, notes, shared)
     opposite: Literal["allow", "deny"] = "deny" if wanted == "allow" else "allow"
     is_about_something = False
     for scene in question.scenes():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from itertools import product
 from operator import or_
 from typing import Literal, NamedTuple
@@ -29,7 +29,7 @@ from sgfast.reaching.contradiction import Opener, contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
 from sgfast.reaching.explaining import Explanation, explain_opener, sentence
 from sgfast.reaching.filters import filters_about
-from sgfast.reaching.question import Views
+from sgfast.reaching.question import SharedGround, Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
 
@@ -217,6 +217,10 @@ class Expectations:
                 raise PolicyError(f"{word.place}: {error}", word.position) from None
         return self._services[word.text]
 
+    @cached_property
+    def _shared(self) -> SharedGround:
+        return SharedGround(self.policy)
+
     @property
     def all(self) -> list[Expectation]:
         """The expectations in the order of the file."""
@@ -301,7 +305,7 @@ class Expectations:
         for sources, destinations in product(resolved.sources, resolved.destinations):
             try:
                 found, is_judged = contradiction(
-                    self.policy, sources, destinations, resolved.services, wanted, notes
+                    self.policy, sources, destinations, resolved.services, wanted, notes, self._shared
                 )
             except TooMuch as error:
                 raise PolicyError(f"{resolved.expectation.place}: {error}") from None
