@@ -7,7 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import frames as f
@@ -407,6 +407,15 @@ def test_explain_is_the_policys_answer_whatever_the_engine_has_seen() -> None:
     now = engine.explain(*asked, dport=80)
     assert not now.allowed and now == engine.policy.explain(*asked[:2], "tcp/80")
     assert str(now) == str(engine.policy.explain(*asked[:2], "tcp/80"))
+
+
+def test_explain_knows_no_receiver_of_multicast() -> None:
+    policy = sgfast.load(SHOP[0])
+    router = sgfast.Instance("router", "default", (ip_network("0.0.0.0/0"),), ("db",))
+    engine = Engine(replace(policy, instances=(*policy.instances, router)))
+    assert engine.explain("10.0.0.5", "198.51.100.9", "udp", dport=5353).ingress is not None
+    told = engine.explain("10.0.0.5", "224.0.0.251", "udp", dport=5353)
+    assert told.allowed and told.ingress is None and told.destination.instance is None
 
 
 def test_results_take_an_array_and_no_object_for_each_packet() -> None:
