@@ -33,11 +33,11 @@ Each name is imported when it is first used.
 - ``replay``, ``diff``, ``export``: the methods as functions. They take any source that ``load`` takes.
 - ``suggest``: the fewest rules that captured traffic needs.
 - ``ReadOptions``: how captures are read, and which of their packets.
-- ``Explained``, ``ReachResult``, ``ExpectationsResult``, ``CheckResult``, ``DiffResult``, ``ReplayResult``,
+- ``Explanation``, ``ReachResult``, ``ExpectationsResult``, ``CheckResult``, ``DiffResult``, ``ReplayResult``,
   ``Suggestion``: the answers. ``TrafficDiff``: the part of a ``DiffResult`` that is about captures.
 - ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table``: an engine's results as a ``Table``.
 - ``Engine``: the filter itself. It judges packets one after another.
-- ``Verdict``, ``Side``, ``Explanation``, ``ApplyResult``: results of the engine's methods.
+- ``Verdict``, ``Side``, ``ApplyResult``: results of the engine's methods.
 - ``header``: makes one packet as a row. ``FrameBatch``: many frames at once.
 - ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
 - ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: the meaning of the numbers in rows.

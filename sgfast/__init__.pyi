@@ -16,6 +16,7 @@ from sgfast.engine import VERDICTS as VERDICTS
 from sgfast.engine import Engine as Engine
 from sgfast.engine import FrameBatch as FrameBatch
 from sgfast.engine import header as header
+from sgfast.engine import table as table
 from sgfast.errors import ArgumentError as ArgumentError
 from sgfast.errors import ArgumentTypeError as ArgumentTypeError
 from sgfast.errors import CaptureError as CaptureError
@@ -50,7 +51,7 @@ from sgfast.policy.model import GroupPeer as GroupPeer
 from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Rule as Rule
 from sgfast.policy.model import SecurityGroup as SecurityGroup
-from sgfast.reaching.explaining import Explained as Explained
+from sgfast.reaching.explaining import Explanation as Explanation
 from sgfast.reaching.proving import ExpectationsResult as ExpectationsResult
 from sgfast.reaching.rows import ReachResult as ReachResult
 from sgfast.replaying import ReadOptions as ReadOptions
@@ -60,9 +61,7 @@ from sgfast.snapshot import save_snapshot as save_snapshot
 from sgfast.suggesting import Suggestion as Suggestion
 from sgfast.suggesting import suggest as suggest
 from sgfast.tables import Table as Table
-from sgfast.tables import table as table
 from sgfast.verdicts import ApplyResult as ApplyResult
-from sgfast.verdicts import Explanation as Explanation
 from sgfast.verdicts import Side as Side
 from sgfast.verdicts import Verdict as Verdict
 from sgfast.version import __version__ as __version__

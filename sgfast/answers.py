@@ -92,7 +92,7 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
     """Return functions that make the report and the JSON object, as ``print_report`` of the commands takes them."""
     # Classes are compared by name, because importing all of them takes long. The answer may be of a derived class.
     match next(kind.__name__ for kind in type(result).__mro__ if Shown in kind.__bases__):
-        case "Explained":
+        case "Explanation":
             from sgfast.report.explain import explain_document
             from sgfast.report.json.explain import explain_answer
 

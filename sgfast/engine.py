@@ -9,7 +9,7 @@ from dataclasses import astuple
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch, nanoseconds
-from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -25,18 +24,19 @@ from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.matching import End, Packet, misfit_fields, rules_of
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Direction, Instance, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.policy.yaml_nodes import show, shown_origin
-from sgfast.verdicts import ApplyResult, Candidate, Explanation, Side, SideExplanation, Verdict, VerdictWord
+from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
 if TYPE_CHECKING:
     from sgfast.policy.changes import Change
+    from sgfast.reaching.explaining import Explanation
+    from sgfast.tables import Table
 else:
-    # Annotations can be resolved without the import, which takes longer than a command should wait.
-    Change = Any
+    # Annotations can be resolved without the imports, which take longer than a command should wait.
+    Change = Explanation = Table = Any
 
 Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
@@ -44,13 +44,6 @@ Address = str | IPv4Address | IPv6Address
 #: A point in time: nanoseconds since the Unix epoch, or a ``datetime`` with a time zone (SPEC 14.13).
 Instant = int | datetime
 
-#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
-VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
-REASONS: tuple[ReasonWord | None, ...] = (None, *(reason.word for reason in REASON_TABLE))
-#: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
-PENDING = VERDICTS.index("pending")
-#: A side's verdict if the side does not exist or the packet never reached it.
-NO_SIDE = 255
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
@@ -58,8 +51,6 @@ MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
 #: The most addresses that a message lists.
 _LISTED_ADDRESSES = 5
-#: The values of ``settings.infrastructure``, indexed by the data plane's numbers for them.
-INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
@@ -284,21 +275,7 @@ class Engine:
 
     def verdict(self, row: Any) -> Verdict:
         """Return one row of a result of :meth:`process` with words instead of numbers."""
-        return Verdict(
-            VERDICTS[row["verdict"]], REASONS[row["reason"]], self._side(row["egress"]), self._side(row["ingress"])
-        )
-
-    def _side(self, row: Any) -> Side | None:
-        if row["verdict"] == NO_SIDE:
-            return None
-        reason = REASONS[row["reason"]]
-        assert reason is not None
-        return Side(
-            self.instances[row["instance"]].name,
-            VERDICTS[row["verdict"]],
-            reason,
-            self.rules[row["rule"]].id if row["rule"] >= 0 else None,
-        )
+        return verdict_of(row, *self._numbered())
 
     def check(
         self,
@@ -357,42 +334,21 @@ class Engine:
         icmp_type: int = 0,
         icmp_code: int = 0,
     ) -> Explanation:
-        """Say how each rule judges an opener; connections are neither used nor changed (SPEC 3.3, 3.6, 3.7, 4.8).
+        """Explain why an opener is allowed or denied, as ``Policy.explain`` does. Connections are neither used nor
+        changed, so the verdict is that of a new engine.
 
-        The arguments are those of :meth:`check`.
+        The arguments are those of :meth:`check`. An engine for one VPC cannot tell whether an address is that of an
+        instance of a VPC that is not peered (SPEC 12.1).
         """
+        from sgfast.reaching.explaining import explain_addresses
+
         src, dst = self._addresses(src, dst, protocol)
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
-        number, version = int(row["protocol"]), int(row["family"])
-        source, destination = ip_address(src), ip_address(dst)
-        classifier = self.compiled.classifier
-        sender = classifier.owner_of(source.packed)
-        receiver = -1 if is_multicast(destination) else classifier.owner_of(destination.packed)
-        if sender < 0 and receiver < 0:
-            return Explanation("out-of-scope", None, ())
-        if sender == receiver:
-            return Explanation("local", None, ())
-        instances = self.instances
-        if min(sender, receiver) >= 0 and not self.policy.connected(instances[sender].vpc, instances[receiver].vpc):
-            return Explanation("deny", "vpc-isolated", ())
-        has_ports, is_icmp = number in PORT_PROTOCOLS, number == (ICMPV6 if version == 6 else ICMP)
-        packet = Packet(
-            version, number, dport if has_ports else None,
-            icmp_type if is_icmp else None, icmp_code if is_icmp else None,
+        number = int(row["protocol"])
+        return explain_addresses(
+            self.compiled, self.vpc, ip_address(src), ip_address(dst), number, dport if row["has_ports"] else None,
+            *((icmp_type, icmp_code) if row["has_icmp"] else (None, None)),
         )  # fmt: skip
-        ends = [
-            End(address, instances[n] if n >= 0 else None)
-            for address, n in ((source, sender), (destination, receiver))
-        ]  # fmt: skip
-        sides = []
-        for instance, inbound, peer in ((sender, False, ends[1]), (receiver, True, ends[0])):
-            if instance < 0:
-                continue
-            side = self._explain_side(instance, inbound, peer, packet)
-            sides.append(side)
-            if side.verdict == "deny":
-                break
-        return Explanation(sides[-1].verdict, sides[-1].reason, tuple(sides))
 
     def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:
         """Return the ends of a packet, with addresses in the place of instances' names (SPEC 14.5)."""
@@ -446,35 +402,6 @@ class Engine:
             f"{shown_origin(self.policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
             f"write {'one of ' if len(networks) > 1 else ''}{listed}{more}"
         )
-
-    def _explain_side(self, instance: int, inbound: bool, peer: End, packet: Packet) -> SideExplanation:
-        here = self.instances[instance]
-        direction: Direction = "inbound" if inbound else "outbound"
-        port_key = packet.port or 0
-        if packet.icmp_type is not None:
-            port_key = packet.icmp_type << 8 | (packet.icmp_code or 0)
-        winner = self.compiled.classifier.rule_for(instance, inbound, peer.address.packed, packet.protocol, port_key)
-        candidates = []
-        for found in rules_of(self.policy, here, direction):
-            rule = found.rule
-            if rule.ethertype == packet.version:
-                differs = tuple(misfit_fields(self.policy, rule, here, peer, packet))
-                candidates.append(Candidate(rule.id, found.group, rule.action, rule.priority, not differs, differs))
-        won = self.rules[winner] if winner >= 0 else None
-        return SideExplanation(
-            here.name,
-            direction,
-            here.security_groups,
-            "allow" if won and won.action == "allow" else "deny",
-            "no-rule" if won is None else "rule" if won.action == "allow" else "deny-rule",
-            won.id if won else None,
-            tuple(candidates),
-        )
-
-
-def is_multicast(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether a packet to this address has no instance as its receiver (SPEC 3.3)."""
-    return address.is_multicast or address == ip_address("255.255.255.255")
 
 
 def _instant(time: object, name: str) -> int:
@@ -551,7 +478,29 @@ def header(
     return row
 
 
+def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:
+    """Return packets that ``engine`` judged as a table, like the table of a replay's packets (SPEC 14.10).
+
+    ``headers``, ``results``: the argument and the result of :meth:`Engine.process`, of equal length. ``first``: the
+    number of the first packet. The table refers to the arrays and changes with them. Raises ArgumentError for other
+    arrays.
+    """
+    from sgfast.tables import BATCH_ROWS, PacketChunk, packet_table
+
+    for rows, dtype, name in ((headers, HEADER_DTYPE, "headers"), (results, RESULT_DTYPE, "results")):
+        if not isinstance(rows, np.ndarray) or rows.dtype != dtype or rows.ndim != 1:
+            raise ArgumentError(f"{name} must be an array of one dimension, of the dtype that Engine.process has")
+    if len(headers) != len(results):
+        raise ArgumentError(f"headers and results must have equal lengths, not {len(headers)} and {len(results)}")
+    chunks = [
+        PacketChunk(headers[at : at + BATCH_ROWS], results[at : at + BATCH_ROWS])
+        for at in range(0, len(headers), BATCH_ROWS)
+    ]
+    instances = [instance.name for instance in engine.instances]
+    return packet_table(chunks, instances, [rule.id for rule in engine.rules], first=first)
+
+
 __all__ = [
     "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
-    "FrameBatch", "header",
+    "FrameBatch", "header", "table",
 ]  # fmt: skip

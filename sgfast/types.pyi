@@ -43,10 +43,10 @@ from sgfast.policy.model import Timeouts as Timeouts
 from sgfast.policy.model import Vpc as Vpc
 from sgfast.reaching.difference import Difference as Difference
 from sgfast.reaching.ends import NamedEnd as NamedEnd
-from sgfast.reaching.explaining import Explained as Explained
+from sgfast.reaching.explaining import ExplainedSide as ExplainedSide
+from sgfast.reaching.explaining import Explanation as Explanation
 from sgfast.reaching.explaining import Misfit as Misfit
 from sgfast.reaching.explaining import NearMiss as NearMiss
-from sgfast.reaching.explaining import SideExplained as SideExplained
 from sgfast.reaching.names import Part as Part
 from sgfast.reaching.proving import ExpectationsResult as ExpectationsResult
 from sgfast.reaching.proving import Outcome as Outcome
@@ -84,6 +84,4 @@ from sgfast.suggesting.rules import SuggestedRule as SuggestedRule
 from sgfast.tables import Table as Table
 from sgfast.tables.row_schema import Column as Column
 from sgfast.tables.row_schema import Type as Type
-from sgfast.verdicts import Candidate as Candidate
-from sgfast.verdicts import SideExplanation as SideExplanation
 from sgfast.verdicts import VerdictWord as VerdictWord

@@ -1,17 +1,27 @@
-"""Answers of an engine: verdicts, explanations, and the effects of a change."""
+"""Answers of an engine: verdicts, and the effects of a change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from sgfast.core.base.reasons import ReasonWord
-from sgfast.notebook import AsJson, html_table, html_text
-from sgfast.policy.matching import RuleField
-from sgfast.policy.model import Action
+from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
+from sgfast.notebook import AsJson
+from sgfast.policy.model import Action, Instance, Rule
 
 #: The verdict on a packet (SPEC 10.2). ``pending``: a fragment waits for its datagram's first one (SPEC 9.4).
 VerdictWord = Literal["allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending"]
+
+#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
+VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
+REASONS: tuple[ReasonWord | None, ...] = (None, *(reason.word for reason in REASON_TABLE))
+#: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
+PENDING = VERDICTS.index("pending")
+#: A side's verdict if the side does not exist or the packet never reached it.
+NO_SIDE = 255
+#: The values of ``settings.infrastructure``, indexed by the data plane's numbers for them.
+INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,58 +49,6 @@ class Verdict(AsJson):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One rule compared with an opener, for :meth:`Engine.explain`."""
-
-    rule: str
-    group: str
-    action: str
-    priority: int
-    matches: bool
-    #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
-    differs: tuple[RuleField, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SideExplanation:
-    """The judgement of an opener by one side's rules. ``winner`` is None if no rule matches: a denial (SPEC 4.8)."""
-
-    instance: str
-    direction: str
-    groups: tuple[str, ...]
-    verdict: str
-    reason: str
-    winner: str | None
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The judgement of an opener by a policy, without regard to existing connections."""
-
-    verdict: str
-    reason: str | None
-    sides: tuple[SideExplanation, ...]
-
-    def __str__(self) -> str:
-        lines = [self.verdict + (f" ({self.reason})" if self.reason else "")]
-        for side in self.sides:
-            lines.append(
-                f"  {side.instance}, {side.direction}, groups {', '.join(side.groups)}: "
-                f"{side.verdict} ({side.reason})" + (f" by {side.winner}" if side.winner else "")
-            )
-            for candidate in side.candidates:
-                note = "matches" if candidate.matches else "other " + ", ".join(candidate.differs)
-                lines.append(f"    {candidate.rule} [{candidate.action}, priority {candidate.priority}]: {note}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        rows = [(side.instance, side.direction, side.verdict, side.reason, side.winner) for side in self.sides]
-        verdict = self.verdict + (f" ({self.reason})" if self.reason else "")
-        return html_text(verdict) + html_table(("instance", "direction", "verdict", "reason", "rule"), rows)
-
-
-@dataclass(frozen=True, slots=True)
 class ApplyResult(AsJson):
     """The effect of a change (SPEC 6)."""
 
@@ -102,3 +60,17 @@ class ApplyResult(AsJson):
     #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
     rule_tables_built: int
+
+
+def verdict_of(row: Any, rules: Sequence[Rule], instances: Sequence[Instance]) -> Verdict:
+    """Return a row of ``RESULT_DTYPE`` with words instead of numbers. ``rules``, ``instances``: by number."""
+
+    def side(found: Any) -> Side | None:
+        if found["verdict"] == NO_SIDE:
+            return None
+        reason = REASONS[found["reason"]]
+        assert reason is not None
+        rule = rules[found["rule"]].id if found["rule"] >= 0 else None
+        return Side(instances[found["instance"]].name, VERDICTS[found["verdict"]], reason, rule)
+
+    return Verdict(VERDICTS[row["verdict"]], REASONS[row["reason"]], side(row["egress"]), side(row["ingress"]))

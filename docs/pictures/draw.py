@@ -86,7 +86,7 @@ cut > ended : deadline
 6 0 1.45 suggest | suggest | captures: what do they need?
 7 0 1.45 flowlog | flowlog | flow logs: do they agree?
 8 0 1.45 export | export | how does it come into force?
-0 1.5 1.15 explaining | reaching | Explained
+0 1.5 1.15 explaining | reaching | Explanation
 1 1.5 1.15 rows | reaching | ReachResult
 2 1.5 1.15 proving | reaching | ExpectationsResult
 3 1.5 1.15 checking | checking | CheckResult

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgfast.checking.codes import UNMET, Finding
-from sgfast.reaching.explaining import Explained, sentence
+from sgfast.reaching.explaining import Explanation, sentence
 from sgfast.reaching.proving import ExpectationsResult
 
 
@@ -20,7 +20,7 @@ def unmet(proof: ExpectationsResult) -> list[Finding]:
     return found
 
 
-def _place(explained: Explained) -> tuple[str | None, str | None]:
+def _place(explained: Explanation) -> tuple[str | None, str | None]:
     """Return the group and the rule that decide; if no rule matches, the group that lacks one, and None."""
     # Ingress comes first, because an instance's owner looks there first.
     for side in (explained.ingress, explained.egress):

@@ -40,6 +40,7 @@ from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS, Midstream, Mode
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
+from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
@@ -108,19 +109,23 @@ def run_diff(
     paths = tuple(os.fsdecode(path) for path in captures)
     # With one hash key for both engines, each packet is parsed and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
-    result = TrafficDiff(old, new, options.mode, options.midstream, vpc_name(old, options.vpc), paths)
+    vpc = vpc_name(old, options.vpc)
+    result = TrafficDiff(old, new, options.mode, options.midstream, vpc, paths)
+    # A VPC that was only renamed is the same VPC.
+    judged = with_vpc_names_of(new, old)
+    names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
     comparison: Pair | VpcPairs
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
 
-        comparison = VpcPairs(old, new, options, hash_key)
+        comparison = VpcPairs(judged, new, options, hash_key)
         result.warnings += comparison.warnings
         frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping)
     else:
         # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
         before, after = (
-            make_engine(policy, options, options.vpc, jobs=jobs, hash_key=hash_key) for policy in (old, new)
+            make_engine(policy, options, names.get(vpc), jobs=jobs, hash_key=hash_key) for policy in (judged, new)
         )
         two_threads = jobs == 1 and usable_processors() > 1
         frames = Captures(

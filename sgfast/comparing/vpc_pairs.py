@@ -29,10 +29,10 @@ _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("fil
 class VpcPairs:
     """Compare two policies VPC by VPC. This class has the methods of ``Pair``, and contains one ``Pair`` for each VPC.
 
-    VPCs of the same name correspond, and the marks of both policies apply to both. If one policy lacks a VPC, it has no
-    instance there, the VPC's packets are out of scope, and ``warnings`` says so. Raises PolicyError if the policies
-    give one mark to different VPCs, or if there are packets of too many VPCs; and AmbiguousAddress as a replay of
-    either policy does.
+    VPCs of the same name correspond (``policy.renamed_vpcs`` sees to those that were renamed), and the marks of both
+    policies apply to both. If one policy lacks a VPC, it has no instance there, the VPC's packets are out of scope, and
+    ``warnings`` says so. Raises PolicyError if the policies give one mark to different VPCs, or if there are packets of
+    too many VPCs; and AmbiguousAddress as a replay of either policy does.
     """
 
     def __init__(self, old: Policy, new: Policy, options: ReplayOptions, hash_key: Sequence[int]) -> None:

@@ -28,7 +28,8 @@ from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text, quoted, short
 from sgfast.reaching.ends import named_end
-from sgfast.reaching.explaining import CLIENT_PORT, sentence
+from sgfast.reaching.explaining import sentence
+from sgfast.reaching.filters import CLIENT_PORT
 from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions

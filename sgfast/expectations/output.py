@@ -9,7 +9,7 @@ from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.explaining import Explained, Misfit, sentence
+from sgfast.reaching.explaining import Explanation, Misfit, sentence
 from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
@@ -85,7 +85,7 @@ def _failure_item(outcome: Outcome, lines: Lines) -> Item:
     return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
 
-def _deciding(found: Explained) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
+def _deciding(found: Explanation) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
     """Yield the rules that decided, or the nearest rules and the reasons why they do not match."""
     for side in (found.egress, found.ingress):
         if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):

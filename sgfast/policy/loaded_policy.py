@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from sgfast.policy.model import Instance, Network, OwnersByLength, Policy, SecurityGroup
@@ -30,6 +31,14 @@ class LoadedPolicy(Policy):
     #: If this policy was made from another one by replacing or adding one instance: the instances of the other policy,
     #: and the position of this instance.
     _replaced: tuple[tuple[Instance, ...] | None, int] = (None, 0)
+
+    @cached_property
+    def compiled(self) -> dict[str | None, Any]:
+        """Compiled tables that ``reaching.filters`` keeps, by VPC. Copies of the policy do not have them."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
 
     @staticmethod
     def read(**values: Any) -> LoadedPolicy:

@@ -29,6 +29,11 @@ def is_multicast(network: Network) -> bool:
     return False
 
 
+def is_multicast_address(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether a packet to this address has no instance as its receiver (SPEC 3.3)."""
+    return any(address in network for network in NEVER_AN_INSTANCE)
+
+
 def looks_like_address(text: str) -> bool:
     """Return whether a text is an address or CIDR, valid or not, rather than a name (SPEC 2.7)."""
     address = text.partition("/")[0]

@@ -16,7 +16,7 @@ from sgfast.policy.model import TCP, UDP, Policy
 from sgfast.policy.ranges import Ranges, difference, lowest
 from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Piece
-from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.question import Question, Scene, SharedGround
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.services import ServiceSet, SingleService, service_at
 
@@ -51,12 +51,26 @@ def first_contradiction(
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
-    question = Question([policy], sources, destinations, services, notes)
+    return contradiction(policy, sources, destinations, services, wanted, notes)[0]
+
+
+def contradiction(
+    policy: Policy, sources: NamedEnd, destinations: NamedEnd, services: ServiceSet, wanted: Literal["allow", "deny"],
+    notes: list[str] | None = None, shared: SharedGround | None = None,
+) -> tuple[Opener | None, bool]:  # fmt: skip
+    """Return ``first_contradiction``, and whether a filter judges any of these openers. ``shared``: what questions
+    about the policy have in common.
+    """
+    question = Question([policy], sources, destinations, services, notes, shared)
+    opposite: Literal["allow", "deny"] = "deny" if wanted == "allow" else "allow"
+    is_about_something = False
     for scene in question.scenes():
         found = _opener_in_scene(question, scene, wanted)
         if found is not None:
-            return found
-    return _isolated(policy, question) if wanted == "allow" else None
+            return found, True
+        is_about_something = is_about_something or _opener_in_scene(question, scene, opposite) is not None
+    isolated = _isolated(policy, question)
+    return isolated if wanted == "allow" else None, is_about_something or isolated is not None
 
 
 def _opener_in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sgfast.algebra.services import Mask
 from sgfast.notebook import html_text
 from sgfast.policy.model import Direction, Policy
+from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.reaching.ends import ANY
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
@@ -52,10 +55,11 @@ def difference(old: Policy, new: Policy) -> Difference:
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
-    question = Question([old, new], ANY, ANY, named_service("all"))
+    known = with_vpc_names_of(new, old)
+    question = Question([known, new], ANY, ANY, named_service("all"))
     made: list[list[Row]] = [[], []]
     makers = {
-        (family, policy): RowMaker(question, family, policy, simpler=False)
+        (family, policy): RowMaker(question, family, policy, simpler=False, vpcs=True)
         for family in (4, 6)
         for policy in (OLD, NEW)
     }
@@ -69,7 +73,30 @@ def difference(old: Policy, new: Policy) -> Difference:
         with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in made
     )
     warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new), *without))
+    names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
+    closed = [_with_vpcs(row, lambda vpcs: tuple(names[vpc] for vpc in vpcs)) for row in closed]
+    opened, closed = _telling_apart(opened, closed)
     return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
+
+
+def _telling_apart(*lists: list[Row]) -> list[list[Row]]:
+    """Return the rows. Only those keep the VPCs of their ends that would read the same without them."""
+    plain = [[_with_vpcs(row, lambda _: ()) for row in rows] for rows in lists]
+    times = Counter((row.sources, row.destinations, row.services) for rows in plain for row in rows)
+    return [
+        [
+            row if times[short.sources, short.destinations, short.services] > 1 else short
+            for row, short in zip(*pair, strict=True)
+        ]
+        for pair in zip(lists, plain, strict=True)
+    ]
+
+
+def _with_vpcs(row: Row, of: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Row:
+    sources, destinations = (
+        tuple(replace(part, vpcs=of(part.vpcs)) for part in parts) for parts in (row.sources, row.destinations)
+    )
+    return replace(row, sources=sources, destinations=destinations)
 
 
 class _Only:

@@ -1,9 +1,9 @@
 """Explain why a packet that opens a connection is allowed or denied.
 
 For each side, report the winning rule, or the rules that nearly matched and the fields in which they differ. The
-verdict is ``Engine.check``'s. ``policy.matching`` compares rules and packet. The *nearest* rules are the allow rules of
-the side's groups and direction that differ in the fewest fields. Deny rules are excluded, because matching one would
-not have allowed the packet.
+verdict is that of an engine without connections. ``policy.matching`` compares rules and packet. The *nearest* rules are
+the allow rules of the side's groups and direction that differ in the fewest fields. Deny rules are excluded, because
+matching one would not have allowed the packet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from sgfast.engine import Engine, is_multicast
+from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
@@ -34,16 +34,16 @@ from sgfast.policy.model import (
     Rule,
     called,
 )
+from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import peer_text, ports_text, protocol_text, rule_name
-from sgfast.reaching.home_vpc import engine_about, home_vpc
+from sgfast.reaching.filters import Filters, filters_about
+from sgfast.reaching.home_vpc import home_vpc
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict
 
-#: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
-CLIENT_PORT = 49152
 #: The ICMP type of a ping, by IP version.
 ECHO_REQUEST = {4: 8, 6: 128}
 
@@ -76,7 +76,7 @@ class NearMiss:
 
 
 @dataclass(frozen=True, slots=True)
-class SideExplained:
+class ExplainedSide:
     """Decision of one instance's rules about the packet."""
 
     instance: Instance
@@ -93,8 +93,8 @@ class SideExplained:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained(Shown):
-    """Explanation of why one packet is allowed or denied."""
+class Explanation(Shown):
+    """Explanation of why one packet that opens a connection is allowed or denied."""
 
     policy: Policy
     #: The VPC in which addresses were looked up.
@@ -114,8 +114,8 @@ class Explained(Shown):
     #: An explanation beyond the reason; may be empty.
     note: str
     #: The verdict at the source's filter; None if the source is not an instance. ``ingress`` is the destination's.
-    egress: SideExplained | None
-    ingress: SideExplained | None
+    egress: ExplainedSide | None
+    ingress: ExplainedSide | None
     #: Notes, as full sentences, about: an address chosen among several; an assumed end; an end that counts as a member
     #: of a group that its instance is not in; an address that belongs to an instance of a VPC that is not peered.
     choices: tuple[str, ...]
@@ -129,7 +129,7 @@ class Explained(Shown):
         return self.verdict == "allow"
 
     def __repr__(self) -> str:
-        return f"<Explained: {sentence(self)}>"
+        return f"<Explanation: {sentence(self)}>"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -156,7 +156,7 @@ def explain(
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
     accept_evidence: Sequence[str] = (),
-) -> Explained:
+) -> Explanation:
     """Explain the verdict for a packet that would open a connection.
 
     ``source`` and ``destination`` are addresses, or instances by name, id or label (SPEC 2.12). ``port`` is the
@@ -168,12 +168,12 @@ def explain(
 
     Raises PolicyError if the policy cannot be used or a name is unknown, ArgumentError for an impossible packet.
     """
-    policy, accepted = load(policy), known_codes(accept_evidence)
-    ends = [_instance_or_address(policy, text) for text in (source, destination)] if as_if_in else []
-    addresses = [end for end in ends if isinstance(end, Address) and not is_multicast(end)]
-    policy, assumed = with_assumed(policy, as_if_in, vpc=vpc, candidates=addresses)
+    base, accepted = load(policy), known_codes(accept_evidence)
+    ends = [_instance_or_address(base, text) for text in (source, destination)] if as_if_in else []
+    addresses = [end for end in ends if isinstance(end, Address) and not is_multicast_address(end)]
+    policy, assumed = with_assumed(base, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
-    engine = engine_about(policy, vpc_name(policy, vpc) or home_vpc(policy, *named), named)
+    filters = filters_about(policy, vpc_name(policy, vpc) or home_vpc(policy, *named), named, base)
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
@@ -182,7 +182,7 @@ def explain(
         )
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
-    src, dst = _ends(engine, (source, destination), named, number, choices)
+    src, dst = _ends(filters, (source, destination), named, number, choices)
     for machine in assumed:
         if machine not in (src.instance, dst.instance):
             raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
@@ -197,26 +197,34 @@ def explain(
         icmp_type = ECHO_REQUEST[version] if icmp_type is None else icmp_type
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
-    return explain_opener(policy, engine, src, dst, service, sport, choices, assumed, accepted)
+    return explain_opener(policy, filters, src, dst, service, sport, choices, assumed, accepted)
+
+
+def explain_addresses(
+    compiled: CompiledPolicy, vpc: str | None, source: Address, destination: Address, protocol: int,
+    port: int | None, icmp_type: int | None, icmp_code: int | None,
+) -> Explanation:  # fmt: skip
+    """Explain a packet between two addresses as an engine of this compiled policy and VPC sees them."""
+    filters = Filters(compiled, vpc)
+    receiver = None if is_multicast_address(destination) else filters.owner(destination)
+    src, dst = End(source, filters.owner(source)), End(destination, receiver)
+    return explain_opener(
+        compiled.policy, filters, src, dst, SingleService(protocol, port, icmp_type, icmp_code)
+    )
 
 
 def explain_opener(
-    policy: Policy, engine: Engine, src: End, dst: End, service: SingleService, sport: int | None = None,
+    policy: Policy, filters: Filters, src: End, dst: End, service: SingleService, sport: int | None = None,
     choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[str] = (),
-) -> Explained:  # fmt: skip
-    """Explain one packet as ``explain`` does. The engine must have no connections, because one could decide otherwise.
-    It may know fewer instances than the policy.
-    """
-    vpc = engine.vpc
+) -> Explanation:  # fmt: skip
+    """Explain one packet as ``explain`` does. The filters may know fewer instances than the policy."""
+    owners_vpcs = (end.instance.vpc for end in (src, dst) if end.instance is not None)
+    vpc = filters.vpc or next(owners_vpcs, policy.vpcs[0].name)
     protocol, port, icmp_type, icmp_code = service
-    assert vpc is not None
-    judging, to = _judging(engine, src, dst)
-    verdict = judging.check(
-        src.address, to, protocol, sport=CLIENT_PORT if sport is None else sport, dport=port or 0,
-        icmp_type=icmp_type or 0, icmp_code=icmp_code or 0,
-    )  # fmt: skip
+    judging, to = _judging(filters, src, dst)
+    verdict = judging.judge(src.address, to, service, sport)
     packet = Packet(src.address.version, protocol, port, icmp_type, icmp_code)
-    sides: list[SideExplained | None] = [None, None]
+    sides: list[ExplainedSide | None] = [None, None]
     warnings, reasons = [], []
     for end in (src, dst):
         if owners := _elsewhere(policy, vpc, end):
@@ -236,22 +244,22 @@ def explain_opener(
                 side = _side(policy, verdict, direction, here.instance, other_end, packet)  # type: ignore[arg-type]
                 sides[n] = side
                 warnings += _members_by_address(policy, other_end, (side.winner, *side.also_match))
-    return Explained(
+    return Explanation(
         policy, vpc, src, dst, protocol, port, sport, icmp_type, icmp_code, word, reason,
         _note(policy, verdict, src, dst), sides[0], sides[1], (*choices, *dict.fromkeys(warnings)), assumed, evidence,
     )  # fmt: skip
 
 
-def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
-    """Return the engine that judges the packet, and the destination's address in that engine.
+def _judging(filters: Filters, src: End, dst: End) -> tuple[Filters, Address]:
+    """Return the filters that judge the packet, and the destination's address in them.
 
     If the ends are instances of VPCs that are not peered, other instances may have the same addresses, and both ends
-    may have the same one. The returned engine therefore knows only these two instances, and equal addresses are made
-    different.
+    may have the same one. The returned filters therefore know only these two instances, and equal addresses are made
+    different. They have no rules, because no rule applies to the packet.
     """
-    source, destination = src.instance, dst.instance
-    if source is None or destination is None or engine.policy.connected(source.vpc, destination.vpc):
-        return engine, dst.address
+    source, destination, policy = src.instance, dst.instance, filters.policy
+    if source is None or destination is None or policy.connected(source.vpc, destination.vpc):
+        return filters, dst.address
     to = dst.address
     if to == src.address:
         to = type(to)(int(to) ^ 1)
@@ -259,17 +267,18 @@ def _judging(engine: Engine, src: End, dst: End) -> tuple[Engine, Address]:
         replace(instance, addresses=(ip_network(address.packed),))
         for instance, address in ((source, src.address), (destination, to))
     )
-    return Engine(having(engine.policy, instances=two)), to
+    groups = tuple(replace(group, rules=()) for group in policy.security_groups)
+    return Filters(compile_policy(having(policy, instances=two, security_groups=groups)), None), to
 
 
 def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:
     """Return the owners of the end's address in VPCs that are not peered with ``vpc``, or [] if the end has an
     instance."""
-    counts = end.instance is not None or is_multicast(end.address)
+    counts = end.instance is not None or is_multicast_address(end.address)
     return [] if counts else owners_elsewhere(policy, vpc, end.address)
 
 
-def service_of(explained: Explained) -> str:
+def service_of(explained: Explanation) -> str:
     """Format the packet's service, such as ``tcp/5432`` or ``icmp type 8 code 0``."""
     text = protocol_text(explained.protocol)
     if explained.port is not None:
@@ -281,13 +290,13 @@ def service_of(explained: Explained) -> str:
     return text
 
 
-def sentence(explained: Explained) -> str:
+def sentence(explained: Explanation) -> str:
     """Format the packet, its verdict and the deciding rule in one line without a full stop."""
     source, destination = (_called(explained, end) for end in (explained.source, explained.destination))
     return f"{service_of(explained)} from {source} to {destination} is {_decision(explained)}"
 
 
-def _called(explained: Explained, end: End) -> str:
+def _called(explained: Explanation, end: End) -> str:
     if end.instance is not None:
         return f"{end.address} ({called(end.instance)})"
     policy, vpc = explained.policy, explained.vpc
@@ -309,7 +318,7 @@ def _rule_called(policy: Policy, found: RuleInGroup | NearMiss) -> str:
     return rule_name(policy, policy.first_twin(found.rule), found.group)
 
 
-def _decision(explained: Explained) -> str:
+def _decision(explained: Explanation) -> str:
     sides = [side for side in (explained.egress, explained.ingress) if side is not None]
     policy = explained.policy
     if explained.verdict not in ("allow", "deny", "cannot-tell") or explained.note:
@@ -360,7 +369,7 @@ def _check_fields(
 
 
 def _ends(
-    engine: Engine, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
+    filters: Filters, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
 ) -> tuple[End, End]:
     """Return both ends with addresses of one IP version, adding notes to ``choices``."""
     wanted = {6} if protocol == ICMPV6 else {4, 6}
@@ -382,25 +391,25 @@ def _ends(
     for each in named:
         if isinstance(each, Instance):
             # If the VPC in question does not see the instance, its address is looked up in its own VPC.
-            sees = engine if _is_visible(engine, each) else engine_about(engine.policy, each.vpc, [each])
+            sees = filters if _is_visible(filters, each) else filters_about(filters.policy, each.vpc, [each])
             ends.append(End(_own_address(sees, each, family, choices), each))
         else:
-            ends.append(End(each, _owner(engine, each)))
-    if is_multicast(ends[1].address):
+            ends.append(End(each, filters.owner(each)))
+    if is_multicast_address(ends[1].address):
         ends[1] = End(ends[1].address, None)
     for text, each, other_end in zip(texts, named, reversed(ends), strict=True):
-        if not isinstance(each, Instance) or _is_visible(engine, each):
+        if not isinstance(each, Instance) or _is_visible(filters, each):
             continue
-        if other_end.instance is None or engine.policy.connected(each.vpc, other_end.instance.vpc):
+        if other_end.instance is None or filters.policy.connected(each.vpc, other_end.instance.vpc):
             raise PolicyError(
-                f"{engine.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
-                f"{engine.vpc!r}: name another VPC (--vpc), or none"
+                f"{filters.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
+                f"{filters.vpc!r}: name another VPC (--vpc), or none"
             )
     return ends[0], ends[1]
 
 
-def _is_visible(engine: Engine, instance: Instance) -> bool:
-    return engine.vpc is not None and engine.policy.connected(instance.vpc, engine.vpc)
+def _is_visible(filters: Filters, instance: Instance) -> bool:
+    return filters.vpc is not None and filters.policy.connected(instance.vpc, filters.vpc)
 
 
 def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
@@ -427,12 +436,7 @@ def _instance_or_address(policy: Policy, text: str) -> Address | Instance | None
         return None
 
 
-def _owner(engine: Engine, address: Address) -> Instance | None:
-    number = engine.compiled.classifier.owner_of(address.packed)
-    return None if number < 0 else engine.instances[number]
-
-
-def _own_address(engine: Engine, instance: Instance, family: int, choices: list[str]) -> Address:
+def _own_address(filters: Filters, instance: Instance, family: int, choices: list[str]) -> Address:
     """Return the first address of a family that the instance owns. Other instances may own parts of its prefixes
     (SPEC 2.6).
     """
@@ -442,13 +446,13 @@ def _own_address(engine: Engine, instance: Instance, family: int, choices: list[
         searched += network.num_addresses > 1
         if searched > _SEARCHED_PREFIXES:
             break
-        for address in _candidates(engine.policy, network):
-            if _owner(engine, address) is instance:
+        for address in _candidates(filters.policy, network):
+            if filters.owner(address) is instance:
                 if len(instance.addresses) > 1 or network.num_addresses > 1:
                     choices.append(f"{called(instance)} has several addresses; {address} was used.")
                 return address
     raise PolicyError(
-        f"{engine.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
+        f"{filters.policy.origin}: every IPv{family} address of {instance.name!r} belongs to another instance's longer "
         "prefix, or is not visible from this VPC: give an address instead"
     )
 
@@ -476,12 +480,12 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
 
 def _side(
     policy: Policy, verdict: Verdict, direction: Direction, here: Instance, other_end: End, packet: Packet
-) -> SideExplained:
+) -> ExplainedSide:
     judged = verdict.egress if direction == "outbound" else verdict.ingress
     if verdict.reason == "infrastructure" or (judged is not None and judged.reason == "infrastructure"):
         # No rule is evaluated. The receiver's filter allows packets that only a sender's filter denies (SPEC 3.11).
         allows = judged is None or judged.verdict == "allow"
-        return SideExplained(
+        return ExplainedSide(
             here, direction, judged is not None, "allow" if allows else "deny", "infrastructure", None, (), ()
         )
     # Isolation is reported on the first side, which did not apply rules either (SPEC 3.6).
@@ -489,7 +493,7 @@ def _side(
     # A stateless filter applies rules to every packet, even to one that cannot open a connection.
     stateless = not all(policy.group_by_name[name].stateful for name in here.security_groups)
     if judged.reason == "invalid" if judged is not None else verdict.reason == "invalid" and not stateless:
-        return SideExplained(here, direction, judged is not None, "deny", "invalid", None, (), ())
+        return ExplainedSide(here, direction, judged is not None, "deny", "invalid", None, (), ())
     matching, nearest = compare(policy, rules_of(policy, here, direction), here, other_end, packet)
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
@@ -497,7 +501,7 @@ def _side(
     for found, fields in () if matching else nearest:
         misfits = tuple(_misfit(policy, found.rule, field, here, other_end, packet) for field in fields)
         misses.append(NearMiss(found.group, found.rule, misfits))
-    return SideExplained(
+    return ExplainedSide(
         here, direction, reached, "allow" if allows else "deny",
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
         winner, tuple(matching[1:]), tuple(misses),
@@ -561,7 +565,7 @@ def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -
     if other is None:
         return "the address belongs to no instance, and only instances are in groups"
     network = ip_network(other_end.address.packed)
-    if is_multicast(other_end.address):
+    if is_multicast_address(other_end.address):
         return "a multicast or broadcast address is in no group"
     if group not in groups_of(policy, other, network):
         groups = ", ".join(_groups_called(policy, other.security_groups[:_LISTED_GROUPS]))

@@ -1,39 +1,14 @@
-"""Find the VPC in which a question's addresses are looked up (SPEC 12.1), and make an engine that sees it."""
+"""Find the VPC in which a question's addresses are looked up (SPEC 12.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sgfast.compiler import Compiler
-from sgfast.engine import Engine, is_multicast
 from sgfast.errors import AmbiguousAddress
-from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
+from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owner_in
-
-
-def engine_about(
-    policy: Policy, vpc: str | None, ends: Sequence[Address | Instance], compiler: Compiler | None = None
-) -> Engine:
-    """Return an engine for packets between two ends. If peers of the VPC own one address, it knows only instances that
-    have an address of the ends, and of an end that is an instance, only those of its VPC. Raises AmbiguousAddress if
-    even then two own an address.
-    """
-    try:
-        return Engine(policy, vpc=vpc, compiler=compiler)
-    except AmbiguousAddress:
-        near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
-        return Engine(having(policy, instances=near), vpc=vpc)
-
-
-def _has_addresses_of(instance: Instance, end: Address | Instance) -> bool:
-    if isinstance(end, Instance):
-        return instance.vpc == end.vpc and any(
-            one.version == other.version and one.overlaps(other)
-            for one in instance.addresses for other in end.addresses
-        )  # fmt: skip
-    return any(end in network for network in instance.addresses)
 
 
 def home_vpc(policy: Policy, source: Address | Instance, destination: Address | Instance) -> str:
@@ -49,7 +24,7 @@ def home_vpc(policy: Policy, source: Address | Instance, destination: Address | 
         _refuse_several(policy, source, owners)
         return owners[0].vpc if owners else destination.vpc
     senders = _owners(policy, source)
-    receivers = [] if is_multicast(destination) else _owners(policy, destination)
+    receivers = [] if is_multicast_address(destination) else _owners(policy, destination)
     for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
         near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
         _refuse_several(policy, address, near or owners)

@@ -39,6 +39,8 @@ class Part:
     #: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
     words: str = ""
     without_words: tuple[str, ...] = ()
+    #: The VPCs of the instances, where two rows would read the same without them (SPEC 12.6).
+    vpcs: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
@@ -49,16 +51,24 @@ class Part:
         return self.without_words or self.without
 
     @property
+    def where(self) -> str:
+        """The VPCs in words, such as `` in VPC prod``."""
+        return f" in VPC{'s' * (len(self.vpcs) > 1)} {', '.join(self.vpcs)}" if self.vpcs else ""
+
+    @property
     def text(self) -> str:
         """The full text. Reports use shorter texts."""
         name = self.called or ("all instances" if self.kind == "instances" else self.kind)
         if self.addresses:
             name += f" ({', '.join(self.addresses)})"
-        return name + (f" except {', '.join(self.exceptions)}" if self.without else "")
+        return name + (f" except {', '.join(self.exceptions)}" if self.without else "") + self.where
 
 
 #: The order of the parts of a row.
 ORDER: Sequence[PartKind] = ("any", "internet", "network", "address-group", "instances", "group", "instance")
+
+#: The kinds of parts that have instances.
+WITH_INSTANCES = frozenset[PartKind](("any", "instances", "group", "instance"))
 
 
 def _part(kind: PartKind, item: Named, addresses: tuple[str, ...] = ()) -> Part:
@@ -85,6 +95,8 @@ class NodeNames:
         self._own = 0
         self._of_group: dict[int, int] = {}
         self._of_owner: dict[int, int] = {}
+        #: Sets of all nodes of instances, by VPC.
+        self._of_vpc: dict[str, int] = {}
         #: Owners of addresses that the question excludes, and the groups of these owners.
         self._cut_owners: set[int] = set()
         self._cut_groups: set[int] = set()
@@ -115,6 +127,7 @@ class NodeNames:
                 self._parts.append(parts)
             numbers[n] = number
             groups, vpc = self._account.contexts[context]
+            self._of_vpc[vpc] = self._of_vpc.get(vpc, 0) | 1 << number
             if vpc == scene.vpc:
                 self._own |= 1 << number
                 for group in groups:
@@ -153,6 +166,10 @@ class NodeNames:
             if self._end.kind == "any" and self._is_all(instances):
                 return (Part("any"),)
         return in_order((*self._networks(region), *self._instances(instances)))
+
+    def vpcs_of(self, instances: int) -> tuple[str, ...]:
+        """Return the VPCs of a set of instances."""
+        return tuple([vpc for vpc, nodes in self._of_vpc.items() if nodes & instances])
 
     def _is_all(self, instances: int) -> bool:
         return not self._own & ~instances

@@ -35,6 +35,8 @@ from sgfast.reaching.ends import NamedEnd
 
 #: The contexts of addresses that no instance owns, and of addresses that senders in the VPC do not have.
 OUTSIDE, FOREIGN = -1, -2
+#: The maximum number of pieces of addresses that are kept for later questions: some 60 MB.
+KEPT_PIECES = 1 << 18
 
 Numbers = NDArray[np.integer[Any]]
 Owned = dict[Span, tuple[int, bool]]
@@ -194,6 +196,21 @@ def _only(parts: list[Piece], policy: int) -> int:
     return owner if all(part.owners[policy] == owner for part in parts) else NOBODY
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The addresses of one family as one VPC sees them, cut into pieces."""
+
+    #: The first and the last address, the innermost named network, and the holding under each policy.
+    pieces: list[tuple[int, int, int, tuple[int, ...]]]
+    inside: Numbers
+    #: The owner of each piece under the last policy.
+    owner: Numbers
+    #: The number of pieces of each owner under each policy.
+    pieces_of: list[Counter[int]]
+    #: Pairs of owners, as ``_not_one_to_one`` returns them.
+    apart: set[tuple[int, ...]]
+
+
 class Ground:
     """The addresses of one family, divided by the policies and the ends of a question."""
 
@@ -202,42 +219,58 @@ class Ground:
         self.family = family
         more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
         self.named = NamedNetworks([account.policy for account in accounts], family, more)
+        self._cuts: dict[tuple[str, bool], _Cut] = {}
+        self._room = KEPT_PIECES
 
     def senders(self, vpc: str, end: NamedEnd) -> Nodes:
         """Return the senders of connections from a VPC: its own instances, and addresses that no instance owns."""
-        return self._nodes(vpc, end, [self._owned(account, vpc, account.in_no_group) for account in self.accounts], vpc)
+        return self._nodes(vpc, end, vpc)
 
     def receivers(self, vpc: str, end: NamedEnd) -> Nodes:
-        return self._nodes(vpc, end, [self._owned(account, vpc, lambda _: NOBODY) for account in self.accounts], None)
+        return self._nodes(vpc, end, None)
 
-    def _owned(self, account: PolicyAccount, vpc: str, multicast: Callable[[int], int]) -> Owned:
-        return with_multicast(account.owned(vpc, self.family), self.family, multicast)
-
-    def _nodes(self, vpc: str, end: NamedEnd, owned: Sequence[Owned], only_vpc: str | None) -> Nodes:
-        """Divide the addresses into nodes. If ``only_vpc`` is given, instances of other VPCs are ``FOREIGN``."""
-        cut = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
+    def _cut(self, vpc: str, *, senders: bool) -> _Cut:
+        """Cut the addresses that a VPC sees. Later questions about the same networks find some of the results here."""
+        if (vpc, senders) in self._cuts:
+            return self._cuts[vpc, senders]
+        owned = [
+            with_multicast(
+                account.owned(vpc, self.family), self.family, account.in_no_group if senders else lambda _: NOBODY
+            )
+            for account in self.accounts
+        ]
+        found = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
-        apart = _not_one_to_one([_of_each_policy(owner_by_holding, holdings) for _, _, _, holdings in cut])
+        owners = [_of_each_policy(owner_by_holding, holdings) for *_, holdings in found]
+        cut = _Cut(
+            found, np.array([inside for _, _, inside, _ in found], dtype=np.int64),
+            np.array([each[-1] for each in owners], dtype=np.int64),
+            [Counter(of_policy) for of_policy in zip(*owners, strict=True)], _not_one_to_one(owners),
+        )  # fmt: skip
+        self._room -= len(found)
+        if self._room >= 0:
+            self._cuts[vpc, senders] = cut
+        return cut
+
+    def _nodes(self, vpc: str, end: NamedEnd, only_vpc: str | None) -> Nodes:
+        """Divide the addresses into nodes. If ``only_vpc`` is given, instances of other VPCs are ``FOREIGN``."""
+        cut = self._cut(vpc, senders=only_vpc is not None)
+        owner_by_holding = [account.owner_of for account in self.accounts]
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
-        names = self.accounts[-1].policy.instances
-        queried_networks = self._within(end)
-        total: list[Counter[int]] = [Counter() for _ in self.accounts]
+        known = self.accounts[-1].policy.instance_index
+        named = np.array([known[name] + 1 for name in end.instances if name in known], dtype=np.int64)
+        queried = self._within(end)[cut.inside] & ((cut.owner == NOBODY) | end.owned)
         found: dict[Alike, list[Piece]] = {}
-        for first, last, inside, holdings in cut:
+        for place in np.flatnonzero(queried | np.isin(cut.owner, named)).tolist():
+            first, last, inside, holdings = cut.pieces[place]
             owners = _of_each_policy(owner_by_holding, holdings)
-            for of_policy, owner in zip(total, owners, strict=True):
-                of_policy[owner] += 1
-            owner = owners[-1]
-            is_queried = queried_networks[inside] and (owner == NOBODY or end.owned)
-            if not is_queried and (owner == NOBODY or names[owner - 1].name not in end.instances):
-                continue
             contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
             if max(contexts) == FOREIGN:
                 continue
             memberships = _of_each_policy([account.membership_of for account in self.accounts], holdings)
-            key = (inside, contexts, memberships, owners if owners in apart else None)
+            key = (inside, contexts, memberships, owners if owners in cut.apart else None)
             found.setdefault(key, []).append(Piece(first, last, owners))
-        return Nodes(found, total)
+        return Nodes(found, cut.pieces_of)
 
     def _context_of(self, account: PolicyAccount, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
         """Return a function that maps an owner to its context. A VPC that a policy does not have contains no
@@ -252,14 +285,13 @@ class Ground:
 
         return known.__getitem__ if only_vpc is None else context_in_vpc
 
-    def _within(self, end: NamedEnd) -> list[bool]:
+    def _within(self, end: NamedEnd) -> NDArray[np.bool_]:
         """Return for each named network whether the end includes its addresses."""
         found = np.zeros(len(self.named.spans), dtype=bool)
         for networks, is_in in ((end.networks, True), (end.without, False)):
             for first, behind in self.named.within(n for n in networks if n.version == self.family):
                 found[first:behind] = is_in
-        listed: list[bool] = found.tolist()
-        return listed
+        return found
 
 
 def _of_each_policy(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:

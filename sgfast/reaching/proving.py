@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from itertools import product
 from operator import or_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
-from sgfast.compiler import Compiler
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
 from sgfast.evidence import Evidence, EvidenceReason, known_codes
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
@@ -26,11 +25,11 @@ from sgfast.policy.model import Action, Policy, count_addresses, count_rules
 from sgfast.policy.node_reader import DocumentErrors
 from sgfast.policy.ranges import difference, lowest, union
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.contradiction import Opener, first_contradiction
+from sgfast.reaching.contradiction import Opener, contradiction
 from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.explaining import Explained, explain_opener, sentence
-from sgfast.reaching.home_vpc import engine_about
-from sgfast.reaching.question import Views
+from sgfast.reaching.explaining import Explanation, explain_opener, sentence
+from sgfast.reaching.filters import filters_about
+from sgfast.reaching.question import SharedGround, Views
 from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.spelling import Suggestions
 
@@ -57,7 +56,7 @@ class Outcome:
 
     expectation: Expectation
     #: A packet whose verdict, given by the engine, is not the expected one; None: there is no such packet.
-    counterexample: Explained | None
+    counterexample: Explanation | None
     #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
     #: The sources and destinations in the expectation that contain neither instances nor addresses.
@@ -197,7 +196,6 @@ class Expectations:
         self.origin = file.origin
         self._ends: dict[str, NamedEnd] = {}
         self._services: dict[str, ServiceSet] = {}
-        self._compilers: dict[str, Compiler] = {}
         self._suggest = Suggestions().did_you_mean
         words = {
             word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
@@ -239,6 +237,10 @@ class Expectations:
             except ArgumentError as error:
                 raise PolicyError(f"{word.place}: {error}", word.position) from None
         return self._services[word.text]
+
+    @cached_property
+    def _shared(self) -> SharedGround:
+        return SharedGround(self.policy)
 
     @property
     def all(self) -> list[Expectation]:
@@ -300,9 +302,9 @@ class Expectations:
         return steps
 
     def _steps(self, resolved: _Resolved) -> int:
-        """Estimate the steps of one proof in one VPC. Each pair of ends is queried twice, and each query visits
-        everything that the policy and the ends name. Each network of an end is also compared with the other end, which
-        takes longest.
+        """Estimate the steps of one proof in one VPC. Each pair of ends is searched for both verdicts, and each search
+        visits everything that the policy and the ends name. Each network of an end is also compared with the other end,
+        which takes longest.
         """
         ends = (*resolved.sources, *resolved.destinations)
         named = sum(50 * len(end.networks) + len(end.instances) for end in ends)
@@ -312,32 +314,35 @@ class Expectations:
     def _outcome(self, resolved: _Resolved) -> Outcome:
         wanted = resolved.expectation.verdict
         notes: list[str] = []
-        found = self._contradiction(resolved, wanted, notes)
-        about_something = found is not None or self._contradiction(resolved, _OPPOSITE[wanted]) is not None
+        found, about_something = self._contradiction(resolved, wanted, notes)
         return Outcome(
             resolved.expectation, None if found is None else self._judged(found, wanted), about_something,
             resolved.nobody, tuple(notes),
         )  # fmt: skip
 
-    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str] | None = None) -> Opener | None:
+    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str]) -> tuple[Opener | None, bool]:
+        """Return a packet that contradicts the expectation, and whether a filter judges any packet."""
+        about_something = False
         for sources, destinations in product(resolved.sources, resolved.destinations):
             try:
-                found = first_contradiction(self.policy, sources, destinations, resolved.services, wanted, notes)
+                found, is_judged = contradiction(
+                    self.policy, sources, destinations, resolved.services, wanted, notes, self._shared
+                )
             except TooMuch as error:
                 raise PolicyError(f"{resolved.expectation.place}: {error}") from None
+            about_something |= is_judged
             if found is not None:
-                return found
-        return None
+                return found, True
+        return None, about_something
 
-    def _judged(self, opener: Opener, wanted: Action) -> Explained:
-        # Use a new engine, because a remembered connection could decide the verdict. Compiled tables are reused.
+    def _judged(self, opener: Opener, wanted: Action) -> Explanation:
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None
             vpc = opener.source.instance.vpc
         ends = [end.instance or end.address for end in (opener.source, opener.destination)]
-        engine = engine_about(self.policy, vpc, ends, self._compilers.setdefault(vpc, Compiler(vpc)))
-        explained = explain_opener(self.policy, engine, opener.source, opener.destination, opener.service)
+        filters = filters_about(self.policy, vpc, ends)
+        explained = explain_opener(self.policy, filters, opener.source, opener.destination, opener.service)
         if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained

@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
-from sgfast.algebra.addresses import ADDRESS, NamedNetworks, contexts_of
+from sgfast.algebra.addresses import ADDRESS, ANYWHERE, NamedNetworks, Span, contexts_of, span_of
 from sgfast.policy.model import Policy
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere
 from sgfast.policy.ranges import Ranges, intersection, lowest
-from sgfast.reaching.ends import NamedEnd
+from sgfast.reaching.ends import ANY, NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Ground, Nodes, Piece, PolicyAccount
 from sgfast.reaching.relation import KeptTables, Relation, Sets, WorkLimits
 from sgfast.reaching.services import ServiceSet, openers
@@ -28,6 +29,9 @@ from sgfast.reaching.services import ServiceSet, openers
 VPC_STEPS, CONTEXT_STEPS = 200, 10
 #: The maximum number of notes of one question. A note is about an address of an instance in a VPC that is not peered.
 MAX_NOTES = 3
+#: The maximum number of divisions of addresses that questions share: one for each set of networks of an IP version that
+#: they name.
+KEPT_GROUNDS = 8
 
 
 class Views:
@@ -68,6 +72,25 @@ class Views:
         return Counter(vpc for vpc, _ in named)
 
 
+class SharedGround:
+    """The addresses of one policy, divided for many questions. Only networks that a question names divide them anew."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.account = PolicyAccount(policy, ANY)
+        self.views = Views(policy, self.account.contexts)
+        self._grounds: dict[tuple[int, frozenset[Span]], Ground] = {}
+
+    def ground(self, family: int, ends: Sequence[NamedEnd]) -> Ground:
+        networks = chain.from_iterable((*end.networks, *end.without) for end in ends)
+        named = {span_of(network) for network in networks if network.version == family}
+        key = family, frozenset(named - {span_of(ANYWHERE[family])})
+        if key not in self._grounds:
+            if len(self._grounds) == KEPT_GROUNDS:
+                del self._grounds[next(iter(self._grounds))]
+            self._grounds[key] = Ground([self.account], family, ends)
+        return self._grounds[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     family: int
@@ -84,12 +107,14 @@ class Scene:
 class Question:
     def __init__(
         self, policies: Sequence[Policy], sources: NamedEnd, destinations: NamedEnd, services: ServiceSet,
-        notes: list[str] | None = None,
+        notes: list[str] | None = None, shared: SharedGround | None = None,
     ) -> None:  # fmt: skip
         """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
-        not peered (SPEC 12.1).
+        not peered (SPEC 12.1). ``shared``: of the only policy.
         """
-        self.accounts = [PolicyAccount(policy, destinations) for policy in policies]
+        if any(policy.shares_addresses for policy in policies):
+            shared = None  # The destinations say which owner of an address matters (SPEC 7.1).
+        self.accounts = [shared.account] if shared else [PolicyAccount(policy, destinations) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
         infrastructure = {policy.settings.infrastructure for policy in policies}
         self.everything = {family: openers(family, infrastructure) for family in (4, 6)}
@@ -99,8 +124,11 @@ class Question:
         #: By IP version: for each VPC one address of an instance that the sources name, and one that the destinations
         #: name, under the last policy.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
-        self._views = [Views(account.policy, account.contexts) for account in self.accounts]
-        self.grounds = {family: Ground(self.accounts, family, (sources, destinations)) for family in (4, 6)}
+        self._views = [shared.views] if shared else [Views(each.policy, each.contexts) for each in self.accounts]
+        self.grounds = {
+            family: shared.ground(family, self._ends) if shared else Ground(self.accounts, family, self._ends)
+            for family in (4, 6)
+        }
         self._notes = notes
         self._kept = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
 

@@ -21,7 +21,7 @@ from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
 from sgfast.reaching.ends import ANY, NamedEnd
-from sgfast.reaching.names import ORDER, NodeNames, Part, Region, in_order
+from sgfast.reaching.names import ORDER, WITH_INSTANCES, NodeNames, Part, Region, in_order
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
 from sgfast.reaching.question import Question, Scene
 from sgfast.reaching.relation import EMPTY
@@ -88,13 +88,16 @@ def deciders(
 class RowMaker:
     """Collector of the rows of one IP version."""
 
-    def __init__(self, question: Question, family: int, policy: int = 0, *, simpler: bool = True) -> None:
+    def __init__(
+        self, question: Question, family: int, policy: int = 0, *, simpler: bool = True, vpcs: bool = False
+    ) -> None:
         """``policy`` is the position of the policy whose names the rows' ends have. With ``simpler`` the services of
-        rows may overlap if this makes the rows simpler."""
+        rows may overlap if this makes the rows simpler. ``vpcs``: name the VPCs of all instances."""
         self._question = question
         self._family = family
         self._policy = policy
         self._simpler = simpler
+        self._vpcs = vpcs
         self.senders = NodeNames(question, family, question.sources, policy)
         self.receivers = NodeNames(question, family, question.destinations, policy)
         self._rows: dict[RowKey, Rules] = {}
@@ -165,10 +168,20 @@ class RowMaker:
         everything = self._question.everything[self._family]
         for (sources, region_from, destinations, region_to, services), rules in _merged(self._rows):
             yield Row(
-                self.senders.named(sources, region_from), self.receivers.named(destinations, region_to),
+                self._named(self.senders, sources, region_from), self._named(self.receivers, destinations, region_to),
                 (self._family,), services_text(self._question.sets.ranges[services], self._family, everything),
                 tuple(rules),
             )  # fmt: skip
+
+
+    def _named(self, names: NodeNames, instances: int, region: Region) -> tuple[Part, ...]:
+        parts = names.named(instances, region)
+        return in_vpcs(parts, names.vpcs_of(instances)) if self._vpcs else parts
+
+
+def in_vpcs(parts: Iterable[Part], vpcs: tuple[str, ...]) -> tuple[Part, ...]:
+    """Return the parts with the VPCs of their instances, if they have any."""
+    return tuple(replace(part, vpcs=vpcs) if part.kind in WITH_INSTANCES else part for part in parts)
 
 
 def _only(nodes: Numbers, node: int) -> Mask:

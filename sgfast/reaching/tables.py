@@ -10,7 +10,7 @@ import numpy as np
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import PORT_PROTOCOLS
 from sgfast.policy.protocols import protocol_name
-from sgfast.reaching.explaining import Explained, SideExplained, sentence
+from sgfast.reaching.explaining import ExplainedSide, Explanation, sentence
 from sgfast.reaching.names import Part
 from sgfast.tables import BATCH_ROWS, Table
 from sgfast.tables.arrow import Array
@@ -20,7 +20,7 @@ from sgfast.tables.row_schema import DIFFERENCE_TABLE, OUTCOME_TABLE, REACH_TABL
 Opened = tuple[Sequence[Part], Sequence[Part], Sequence[int], str, Sequence[tuple[str, str]]]
 """A row of an answer: sources, destinations, IP versions, services; its rules, by the policy's name and their ids."""
 
-Proved = tuple[Expectation, str, bool, Sequence[Word], Explained | None]
+Proved = tuple[Expectation, str, bool, Sequence[Word], Explanation | None]
 """An expectation, its outcome, whether that is certain, the words that mean nobody, and a counterexample."""
 
 _WITH_PORTS = frozenset(map(protocol_name, PORT_PROTOCOLS))
@@ -73,7 +73,7 @@ class ExpectationsTables:
         return "<Tables of a test: outcomes>"
 
 
-def _decider(side: SideExplained | None) -> str | None:
+def _decider(side: ExplainedSide | None) -> str | None:
     return side.winner.rule.id if side is not None and side.reached and side.winner is not None else None
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, range_of
-from sgfast.engine import REASONS, Engine, is_multicast
+from sgfast.engine import REASONS, Engine
 from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason
 from sgfast.policy.model import Policy
+from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
 from sgfast.policy.ranges import covers, lowest
 
@@ -120,7 +121,7 @@ def elsewhere_of(engine: Engine) -> Elsewhere:
         for peer, connections in zip(peers.tolist(), counts.tolist(), strict=True):
             packed = peer.ljust(16, b"\0")[:length]
             number = int.from_bytes(packed)
-            if covers(owned, number, number) and not is_multicast(address := ip_address(packed)):
+            if covers(owned, number, number) and not is_multicast_address(address := ip_address(packed)):
                 total += int(connections)
                 if found is None:
                     owner = owners_elsewhere(policy, vpc, address)[0]

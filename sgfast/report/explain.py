@@ -6,7 +6,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_text
-from sgfast.reaching.explaining import Explained, Misfit, NearMiss, SideExplained, service_of
+from sgfast.reaching.explaining import ExplainedSide, Explanation, Misfit, NearMiss, service_of
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.report.evidence import CANNOT_TELL
@@ -19,7 +19,7 @@ _FIELD_NAMES = {"icmp_type": "ICMP type", "icmp_code": "ICMP code"}
 _VERDICTS = {"allow": "allowed", "deny": "denied", "cannot-tell": CANNOT_TELL.lower()}
 
 
-def explain_document(explained: Explained, lines: Lines) -> Document:
+def explain_document(explained: Explanation, lines: Lines) -> Document:
     """Return the report. ``lines``: the line numbers of the document's rules, as far as they are known."""
     verdict = explained.verdict
     reason = f" ({explained.reason})" if explained.reason else ""
@@ -40,7 +40,7 @@ def explain_document(explained: Explained, lines: Lines) -> Document:
     return document
 
 
-def _side_section(policy: Policy, side: SideExplained, direction: str, lines: Lines) -> Section:
+def _side_section(policy: Policy, side: ExplainedSide, direction: str, lines: Lines) -> Section:
     outcome = side.verdict if side.reached else f"not reached, would be {side.verdict}"
     outcome = outcome.replace("allow", "allowed").replace("deny", "denied")
     groups = "group" if len(side.instance.security_groups) == 1 else "groups"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import ReachResult, Row
@@ -53,6 +54,10 @@ def parts_text(parts: Sequence[Part]) -> str:
 
 def part_text(part: Part, most: int = LISTED_PARTS) -> str:
     """Return a part in words. ``most``: the most exceptions, and the most addresses, that it lists."""
+    return _plain_text(part, most) + replace(part, vpcs=tuple(map(printable, part.vpcs))).where
+
+
+def _plain_text(part: Part, most: int) -> str:
     match part.kind:
         case "any":
             return part.kind

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.tables.arrow import Array
 from sgfast.tables.row_schema import ANSWERS, ENDS
 from sgfast.tables.text_columns import address_texts, dictionary_codes
+from sgfast.verdicts import NO_SIDE, REASONS, VERDICTS
 
 Rows = NDArray[Any]
 Where = NDArray[np.bool_]

@@ -170,7 +170,8 @@ def test_check_and_explain_know_no_connections_either() -> None:
     assert engine.check(outside, loose, "tcp", sport=40000, dport=81, flags="A").reason == "no-rule"
     assert engine.check(outside, loose, "icmp", icmp_type=3, icmp_code=3).reason == "no-rule"
     explained = engine.explain(loose, outside, "tcp", dport=40000)
-    assert (explained.verdict, explained.sides[0].winner) == ("allow", "s/outbound/1")
+    assert explained.egress is not None and explained.egress.winner is not None
+    assert (explained.verdict, explained.egress.winner.rule.id) == ("allow", "s/outbound/1")
     assert engine.dataplane.counters["live_tuples"] == 0
     assert engine.dataplane.rule_counts["connections"].sum() == 0
 

@@ -21,7 +21,7 @@ from sgfast.errors import ArgumentError, PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.model import Policy
-from sgfast.reaching.explaining import Explained, explain
+from sgfast.reaching.explaining import Explanation, explain
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -39,7 +39,7 @@ instances:
 """, "p.yaml")
 
 
-def said(explained: Explained) -> list[Any]:
+def said(explained: Explanation) -> list[Any]:
     found: list[Any] = [explained.verdict, explained.reason]
     for side in (explained.egress, explained.ingress):
         if side is not None:

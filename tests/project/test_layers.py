@@ -27,12 +27,13 @@ BOXES = """
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
 4 0 0.9 logs | Flow logs | flow_logs
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
-5 1.3 1 reaching | Without traffic | reaching
-6 2.3 1 rows | Rows, state | tables snapshot
-6 3.3 0.9 reference | Oracle | reference
-7 1.3 2 engine | Engine | engine verdicts
-7 4.2 0.9 exporting | Export | exporting
-8 1.3 2 compiler | Policy becomes tables | compiler algebra
+5 2.3 1 state | State in files | snapshot
+5 3.3 0.9 reference | Oracle | reference
+6 1.3 2 engine | Engine | engine
+6 4.2 0.9 exporting | Export | exporting
+7 1.3 2 reaching | Without traffic | reaching
+8 0.6 1.6 compiler | Policy becomes tables | compiler algebra
+8 2.3 0.95 rows | Verdicts, rows | verdicts tables
 9 0 1.2 input | Captures | capture preprocess
 10 0.6 1.9 core | Data plane | core
 9 2.5 2.6x2 policy | The policy document | policy loading importing

@@ -25,7 +25,8 @@ PARTS = {
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
     "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
 }  # fmt: skip
-ENGINE = {"numpy", "sgfast.compiler", "sgfast.engine"}
+COMPILER = {"numpy", "sgfast.compiler"}
+ENGINE = COMPILER | {"sgfast.engine"}
 REPLAY = ENGINE | {
     "sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
 }  # fmt: skip
@@ -34,7 +35,7 @@ REACHING = {"numpy", "sgfast.reaching.relation"}
 #: The parts that commands need.
 NEEDED = {
     ("check", POLICY): ENGINE | {"sgfast.checking"},
-    ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): ENGINE
+    ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): COMPILER
     | {"sgfast.reaching.explaining"},
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,

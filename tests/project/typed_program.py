@@ -28,7 +28,7 @@ def load(folder: Path) -> sgfast.Policy:
 
 
 def ask(policy: sgfast.Policy) -> None:
-    explained = assert_type(policy.explain("web-1", ip_network("10.0.1.9/32"), "tcp/5432"), sgfast.Explained)
+    explained = assert_type(policy.explain("web-1", ip_network("10.0.1.9/32"), "tcp/5432"), sgfast.Explanation)
     assert assert_type(explained.allowed, bool)
     assert_type(explained.verdict, str)
     reach = assert_type(policy.reach(source="web", protocol="tcp", port=5432), sgfast.ReachResult)

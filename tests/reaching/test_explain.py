@@ -32,7 +32,8 @@ from sgfast.policy.model import (
     Vpc,
 )
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.explaining import CLIENT_PORT, Explained, SideExplained, explain
+from sgfast.reaching.explaining import ExplainedSide, Explanation, explain
+from sgfast.reaching.filters import CLIENT_PORT
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import matches, winning_rule
@@ -75,7 +76,7 @@ def test_rule_that_matches_by_another_instances_prefix_says_which_one() -> None:
     """SPEC 4.14: e has 10.0.9.0/30 and is in empty; f has one of its addresses and is not."""
     policy = policy_of(f"{TWO_VPCS}  - {{name: f, vpc: red, addresses: [10.0.9.1], security_groups: [app]}}\n")
 
-    def asked(policy: Policy) -> Explained:
+    def asked(policy: Policy) -> Explanation:
         return explain(policy, "f", "e", "tcp", port=5432, vpc="red")
 
     assert asked(policy).choices == ("e has several addresses; 10.0.9.0 was used.",)
@@ -212,13 +213,13 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
 # The explanation
 
 
-def side_of(explained: Explained, name: str) -> SideExplained:
+def side_of(explained: Explanation, name: str) -> ExplainedSide:
     side = explained.egress if name == "egress" else explained.ingress
     assert side is not None
     return side
 
 
-def misfits(explained: Explained, name: str = "ingress") -> dict[str, list[tuple[str, str, str, str]]]:
+def misfits(explained: Explanation, name: str = "ingress") -> dict[str, list[tuple[str, str, str, str]]]:
     return {
         miss.rule.id: [(m.field, m.wanted, m.has, m.why) for m in miss.misfits]
         for miss in side_of(explained, name).nearest

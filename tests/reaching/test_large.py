@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sgfast import HEADER_DTYPE, VERDICTS, Engine, Policy
 from sgfast.algebra.services import KEYS
-from sgfast.engine import is_multicast
 from sgfast.policy.model import (
     PORT_PROTOCOLS,
     AddressGroup,
@@ -27,6 +26,7 @@ from sgfast.policy.model import (
     Settings,
     Vpc,
 )
+from sgfast.policy.networks import is_multicast_address
 from sgfast.reaching.difference import difference
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import Row, reach
@@ -148,7 +148,7 @@ class Openers:
         """The owner of each address as a source, and as a destination."""
         found = [engine.compiled.classifier.owner_of(address.packed) for address in self.pool]
         source = [engine.instances[n] if n >= 0 else None for n in found]
-        return source, [None if is_multicast(a) else owner for a, owner in zip(self.pool, source, strict=True)]
+        return source, [None if is_multicast_address(a) else owner for a, owner in zip(self.pool, source, strict=True)]
 
     def _is_judged(self, source: list[Instance | None], destination: list[Instance | None], vpc: str) -> Mask:
         """The openers that filters judge in this VPC (SPEC 12.1)."""

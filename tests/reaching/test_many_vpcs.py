@@ -135,7 +135,7 @@ def test_a_question_about_few_vpcs_of_many_is_answered() -> None:
 
 def test_many_expectations_about_many_vpcs_are_refused_before_the_first_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = hub(120)
-    monkeypatch.setattr(proving, "first_contradiction", None)
+    monkeypatch.setattr(proving, "contradiction", None)
     with pytest.raises(PolicyError, match=r"^<expectations>: 1,000 exp.* 241 rules, 240 addresses and 121 VPCs are"):
         Expectations(policy, expectations_of(lines(1000))).prove()
 

@@ -16,19 +16,39 @@ from sgfast import Engine
 from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.expectations.output import failure_text
 from sgfast.loading import parse_policy
-from sgfast.policy.expectations import parse_expectations
+from sgfast.policy.expectations import expectations_of, parse_expectations
 from sgfast.policy.model import Policy
 from sgfast.reaching import proving, relation
-from sgfast.reaching.explaining import CLIENT_PORT, Explained
+from sgfast.reaching.explaining import Explanation, sentence
+from sgfast.reaching.filters import CLIENT_PORT
 from sgfast.reaching.proving import Expectations, Outcome, Seen
 
 
-def judged(policy: Policy, found: Explained) -> str:
+def judged(policy: Policy, found: Explanation) -> str:
     """By a fresh engine."""
     return Engine(policy, vpc=found.vpc).check(
         found.source.address, found.destination.address, found.protocol, sport=CLIENT_PORT, dport=found.port or 0,
         icmp_type=found.icmp_type or 0, icmp_code=found.icmp_code or 0,
     ).verdict  # fmt: skip
+
+
+def test_an_expectation_has_the_same_outcome_alone_and_among_others() -> None:
+    """The expectations of a file share the division of addresses, of which only a few are kept."""
+    policy = parse_policy(APART.replace("vpc: b, addresses: [10.0", "vpc: b, addresses: [10.3"))
+    assert not policy.shares_addresses
+    networks = [f"10.{n}.0.0/{length}" for n, length in enumerate((16, 17, 20, 24, 28, 16, 24, 30))]
+    ends = ["any", "internet", "in-a", "in-b", "one", "two", *networks]
+    asked = [
+        {"from": a, "to": b, "service": "all", "verdict": verdict}
+        for a, b in permutations(ends, 2) for verdict in ("allow", "deny")
+    ]
+    together = Expectations(policy, expectations_of(asked)).prove().outcomes
+    alone = [Expectations(policy, expectations_of([each])).prove().outcomes[0] for each in asked]
+    told = [
+        [(each.word, each.elsewhere, each.counterexample and sentence(each.counterexample)) for each in outcomes]
+        for outcomes in (together, alone)
+    ]
+    assert told[0] == told[1] and {word for word, *_ in told[0]} == {"holds", "fails", "empty"}
 
 
 @seed(20)
@@ -260,7 +280,7 @@ def test_what_would_take_too_long_is_refused_before_it_is_tried(monkeypatch: pyt
     line = "{from: one, to: two, service: all, verdict: deny}"
     monkeypatch.setattr(proving, "MAX_STEPS", 3 * cost)
     assert len(Expectations(policy, parse_expectations(f"expect: [{line}, {line}, {line}]")).prove().outcomes) == 3
-    monkeypatch.setattr(proving, "first_contradiction", None)
+    monkeypatch.setattr(proving, "contradiction", None)
     four = f"expect: [{', '.join([line] * 4)}]"
     with pytest.raises(PolicyError, match=r"^e.yaml: 4 expectations .* 2 rules, 2 addresses and 2 VPCs are too"):
         Expectations(policy, parse_expectations(four, "e.yaml")).prove()

@@ -18,7 +18,6 @@ from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
-from sgfast.engine import INFRASTRUCTURES
 from sgfast.errors import ClusterError
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
@@ -30,6 +29,7 @@ from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
 from sgfast.system.names import printable, without_credentials
+from sgfast.verdicts import INFRASTRUCTURES
 
 Rows = NDArray[Any]
 

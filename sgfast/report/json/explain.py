@@ -9,7 +9,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.explaining import Explained, NearMiss, SideExplained
+from sgfast.reaching.explaining import ExplainedSide, Explanation, NearMiss
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
 
@@ -97,7 +97,7 @@ class JsonExplain(Answer, published="explain"):
     ingress: JsonSide | None
 
 
-def explain_answer(explained: Explained, lines: Lines) -> dict[str, Any]:
+def explain_answer(explained: Explanation, lines: Lines) -> dict[str, Any]:
     """Return the JSON object. ``lines``: the line numbers of the document's rules, as far as they are known."""
 
     def end(found: End) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def explain_answer(explained: Explained, lines: Lines) -> dict[str, Any]:
         group = explained.policy.group_by_name[found.group]
         return kind.of(found, group_id=group.id, line=lines.get(("rules", found.rule.id)))
 
-    def side(found: SideExplained | None) -> dict[str, Any] | None:
+    def side(found: ExplainedSide | None) -> dict[str, Any] | None:
         if found is None:
             return None
         return JsonSide.of(

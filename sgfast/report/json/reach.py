@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from sgfast.json_types import Answer, Keywords, at
+from sgfast.json_types import Absent, Answer, Keywords, at
 from sgfast.reaching.names import PartKind
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import File, Text, TextOrNull
@@ -29,6 +29,9 @@ class JsonPart(Answer):
         "For an instance: its CIDRs that count. For the internet: the CIDR whose public addresses count. null: "
         "all.",
     ] = at(lambda part: part.addresses or None)
+    vpcs: Annotated[
+        list[str] | Absent, "In a comparison: the VPCs of the instances, if rows differ in nothing else."
+    ] = at(lambda part: part.vpcs or None)
 
 
 Parts = Annotated[list[JsonPart], Keywords(minItems=1)]
