@@ -39,6 +39,7 @@ Each name is imported when it is first used.
 - ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table``: an engine's results as a ``Table``.
 - ``Engine``: the filter itself. It judges packets one after another.
 - ``Verdict``, ``Side``, ``Explanation``, ``Applied``: results of the engine's methods.
+- ``ConnectionEvent``: what happened to a connection while an engine judged.
 - ``header``: makes one packet as a row. ``FrameBatch``: many frames at once.
 - ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
 - ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: the meaning of the numbers in rows.
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         replay,
     )
     from sgfast.comparing import DiffResult
+    from sgfast.connection_events import ConnectionEvent
     from sgfast.engine import (
         HEADER_DTYPE,
         NO_SIDE,
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
         Engine,
         FrameBatch,
         header,
+        table,
     )
     from sgfast.errors import (
         ArgumentError,
@@ -123,7 +126,7 @@ if TYPE_CHECKING:
     from sgfast.replaying import Reading, ReplayResult
     from sgfast.snapshot import load_snapshot, save_snapshot
     from sgfast.suggesting import Suggestion, suggest
-    from sgfast.tables import Table, table
+    from sgfast.tables import Table
     from sgfast.verdicts import Applied, Explanation, Side, Verdict
 
     __all__ = [
@@ -149,6 +152,7 @@ if TYPE_CHECKING:
         "Change",
         "CheckResult",
         "ClusterError",
+        "ConnectionEvent",
         "DiffResult",
         "Engine",
         "Explained",
@@ -207,9 +211,10 @@ _HOMES = {
         "Policy", "diff", "export", "load", "load_policy", "parse_policy", "replay",
     ),
     "sgfast.comparing": ("DiffResult",),
+    "sgfast.connection_events": ("ConnectionEvent",),
     "sgfast.engine": (
         "HEADER_DTYPE", "NO_SIDE", "PENDING", "REASONS", "RESOLVED_DTYPE", "RESULT_DTYPE", "VERDICTS", "Engine",
-        "FrameBatch", "header",
+        "FrameBatch", "header", "table",
     ),
     "sgfast.errors": (
         "ArgumentError", "ArgumentTypeError", "CaptureError", "ClusterError", "ExportError", "LiveError",
@@ -230,7 +235,7 @@ _HOMES = {
     "sgfast.replaying": ("Reading", "ReplayResult"),
     "sgfast.snapshot": ("load_snapshot", "save_snapshot"),
     "sgfast.suggesting": ("Suggestion", "suggest"),
-    "sgfast.tables": ("Table", "table"),
+    "sgfast.tables": ("Table",),
     "sgfast.verdicts": ("Applied", "Explanation", "Side", "Verdict"),
 }  # fmt: skip
 if not TYPE_CHECKING:        # with a __getattr__, a type checker would accept any name

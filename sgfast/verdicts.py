@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.notebook import html_table, html_text
 from sgfast.policy.matching import RuleField
+
+#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
+VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending")
+REASONS = (None, *(reason.word for reason in REASON_TABLE))
+#: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
+PENDING = VERDICTS.index("pending")
+#: A side's verdict if the side does not exist or the packet never reached it.
+NO_SIDE = 255
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.engine import Engine
-from sgfast.errors import ArgumentError
 from sgfast.tables.arrow import Array
 from sgfast.tables.arrow_table import BATCH_ROWS, Table
-from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns
-from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE
+from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns, remembered_columns
+from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE, REMEMBERED_TABLE
 
-__all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_table", "table"]
+__all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_table", "remembered_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +68,12 @@ def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Se
     return Table(CONNECTION_TABLE.columns, sum(map(len, chunks)), batches)
 
 
-def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:
-    """Return packets that ``engine`` judged as a table, like the table of a replay's packets (SPEC 14.10).
+def remembered_table(rows: Rows, instances: Sequence[str], rules: Sequence[str]) -> Table:
+    """Return a table of the connections that an engine remembers (REMEMBERED_DTYPE)."""
 
-    ``headers``, ``results``: the argument and the result of :meth:`Engine.process`, of equal length. ``first``: the
-    number of the first packet. The table refers to the arrays and changes with them. Raises ArgumentError for other
-    arrays.
-    """
-    for rows, dtype, name in ((headers, HEADER_DTYPE, "headers"), (results, RESULT_DTYPE, "results")):
-        if not isinstance(rows, np.ndarray) or rows.dtype != dtype or rows.ndim != 1:
-            raise ArgumentError(f"{name} must be an array of one dimension, of the dtype that Engine.process has")
-    if len(headers) != len(results):
-        raise ArgumentError(f"headers and results must have equal lengths, not {len(headers)} and {len(results)}")
-    chunks = [
-        PacketChunk(headers[at : at + BATCH_ROWS], results[at : at + BATCH_ROWS])
-        for at in range(0, len(headers), BATCH_ROWS)
-    ]
-    instances = [instance.name for instance in engine.instances]
-    return packet_table(chunks, instances, [rule.id for rule in engine.rules], first=first)
+    def batches() -> Iterator[list[Array]]:
+        of_instances, of_rules = Words(instances), Words(rules)
+        for at in range(0, len(rows), BATCH_ROWS):
+            yield remembered_columns(rows[at : at + BATCH_ROWS], of_instances, of_rules)
+
+    return Table(REMEMBERED_TABLE.columns, len(rows), batches)

@@ -28,9 +28,9 @@ BOXES = """
 4 0 0.9 logs | Flow logs | flow_logs
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
 5 1.3 1 reaching | Without traffic | reaching
-5 2.3 1 rows | Rows, state | tables snapshot
+5 2.3 1 state | State | snapshot
 5 3.3 0.9 reference | Oracle | reference
-6 1.3 2 engine | Engine | engine verdicts
+6 1.3 2 engine | Engine, rows | engine connection_events tables verdicts
 6 4.2 0.9 exporting | Export | exporting
 7 1.3 2 compiler | Policy becomes tables | compiler algebra
 8 0 1.2 input | Captures | capture preprocess
