@@ -108,5 +108,11 @@ cdef void tell_forgotten(Table* t, uint32_t slot, const Entry* e, int64_t now, u
             kind = CUT_EVENT
             how = SIDE_FORGOTTEN
         elif SIDE_REMOVED not in (ends[0], ends[1]):
-            how = SIDE_TIMEOUT      # between the clock and the change
+            # It timed out between the clock and the change.
+            how = SIDE_TIMEOUT
+            place = 0
+            now = INT64_MIN
+            for side in range(2):
+                if ends[side] == SIDE_TIMEOUT:
+                    now = max(now, e.deadline[side])
     tell_over(t, slot, now, place, kind, how)
