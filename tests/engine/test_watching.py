@@ -284,7 +284,8 @@ def test_a_fragment_that_waits_when_an_engine_is_copied_is_judged_in_both() -> N
         assert engine.process_frames([second], [SECOND])["verdict"][0] == sgfast.PENDING
         copy = engine.copy()
         assert len(engine.resolved()) == len(copy.resolved()) == 0
-        (late,) = (copy.process_frames([first], [SECOND + 1]), copy.resolved())[1]
+        copy.process_frames([first], [SECOND + 1])
+        (late,) = copy.resolved()
         assert (late["number"], sgfast.REASONS[late["result"]["reason"]]) == (1, "no-rule")
         assert len(engine.resolved()) == 0
         (late,) = engine.resolved(everything=True)
@@ -305,16 +306,21 @@ def test_both_ends_of_a_denied_connection_name_the_rule_that_denied() -> None:
     assert engine.open_connections == 1
 
 
-def test_counters_are_those_of_the_end_that_sent() -> None:
-    engine = opened(Engine(PAIR, events=True))
-    engine.check("10.0.0.1", "10.0.0.2", "tcp", sport=1000, dport=80, flags="A", time=2.0)
-    (row,) = engine.connections()
+@pytest.mark.parametrize(("left", "right"), [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")])
+def test_counters_are_those_of_the_end_that_sent(left: str, right: str) -> None:
+    policy = PAIR.replace("10.0.0.1", "X").replace("10.0.0.2", right).replace("X", left)
+    engine = Engine(policy, events=True)
     names = ("packets_from_initiator", "packets_from_responder", "bytes_from_initiator", "bytes_from_responder")
-    assert [row[name] for name in names] == [2, 1, 128, 64]
-    engine.check("10.0.0.1", "10.0.0.2", "tcp", sport=1000, dport=80, flags="R", time=3.0)
+    for flags, time in (("S", 1.0), ("A", 2.0)):
+        engine.check(left, right, "tcp", sport=1000, dport=80, flags=flags, time=time)
+        engine.check(right, left, "tcp", sport=80, dport=1000, flags="SA", time=time)
+    engine.check(left, right, "tcp", sport=1000, dport=80, flags="A", time=3.0)
+    (row,) = engine.connections()
+    assert [row[name] for name in names] == [3, 2, 192, 128]
+    engine.check(left, right, "tcp", sport=1000, dport=80, flags="R", time=4.0)
     begun, ended = engine.events()
     assert [getattr(begun, name) for name in names] == [None] * 4
-    assert [getattr(ended, name) for name in names] == [3, 1, 192, 64]
+    assert [getattr(ended, name) for name in names] == [4, 2, 256, 128]
 
 
 def test_without_events_nothing_is_said_that_is_not_known() -> None:

@@ -95,24 +95,19 @@ cdef void tell_forgotten(Table* t, uint32_t slot, const Entry* e, int64_t now, u
     cdef uint64_t place = t.events.place
     cdef uint8_t kind = ENDED_EVENT
     cdef int side
-    if how == SIDE_TIMEOUT:
-        # The time is the last deadline of a connection, whenever the tuple is found.
-        place = 0
-        now = INT64_MIN
-        for side in range(2):
-            if is_connection(e.state[side]):
-                now = max(now, e.deadline[side])
-    elif how == SIDE_REMOVED:
+    if how == SIDE_REMOVED:
         now = t.events.changed_ns
         if SIDE_FORGOTTEN in (ends[0], ends[1]):
             kind = CUT_EVENT
             how = SIDE_FORGOTTEN
         elif SIDE_REMOVED not in (ends[0], ends[1]):
-            # It timed out between the clock and the change.
             how = SIDE_TIMEOUT
-            place = 0
-            now = INT64_MIN
-            for side in range(2):
-                if ends[side] == SIDE_TIMEOUT:
-                    now = max(now, e.deadline[side])
+    if how == SIDE_TIMEOUT:
+        # The time is the last deadline of a connection, whenever the tuple is found. A change of the policy has cleared
+        # the state of a connection that timed out before it.
+        place = 0
+        now = INT64_MIN
+        for side in range(2):
+            if is_connection(e.state[side]) or ends[side] == SIDE_TIMEOUT:
+                now = max(now, e.deadline[side])
     tell_over(t, slot, now, place, kind, how)
