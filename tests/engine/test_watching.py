@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -338,6 +339,29 @@ def test_without_events_nothing_is_said_that_is_not_known() -> None:
         "icmp_type", "icmp_code", "first_packet", "first_time", "packets_from_initiator", "packets_from_responder",
         "bytes_from_initiator", "bytes_from_responder",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_other_threads_see_the_engine_between_two_calls_and_never_within_one(jobs: int) -> None:
+    """SPEC 14.17."""
+    number, calls = 20_000, 6
+    rows = np.repeat(sgfast.header("10.0.0.1", "10.9.0.0", "udp", sport=1, dport=1, time_ns=SECOND), number)
+    rows["dst"][:, 2:4] = np.arange(number, dtype=">u2").view(np.uint8).reshape(-1, 2)
+    engine = Engine(PAIR, events=True, jobs=jobs)
+
+    def judge() -> None:
+        for port in range(calls):
+            rows["sport"] = port
+            engine.process(rows)
+
+    thread = threading.Thread(target=judge)
+    thread.start()
+    taken: list[int] = []
+    while thread.is_alive() or sum(taken) < calls * number:
+        taken.append(sum(1 for _ in engine.events()))
+        assert taken[-1] % number == len(engine.connections()) % number == engine.copy().open_connections % number == 0
+    thread.join()
+    assert sum(taken) == calls * number and engine.lost_events == 0
 
 
 def test_a_snapshot_keeps_that_events_are_wanted_and_which_connections_had_theirs(tmp_path: Path) -> None:
