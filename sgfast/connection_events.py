@@ -1,4 +1,4 @@
-"""What happens to connections while an engine judges (SPEC 14.15): rows of the data plane in words."""
+"""Events of connections while an engine judges (SPEC 14.15): rows of the data plane in words."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class ConnectionSide:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent:
-    """What happened to a connection (SPEC 14.15)."""
+    """An event in the life of a connection (SPEC 14.15)."""
 
     kind: EventKind
-    #: When it happened on the engine's clock, in nanoseconds since the Unix epoch.
+    #: The time on the engine's clock, in nanoseconds since the Unix epoch.
     time_ns: int
     #: The reason of the verdict on the connection's first packet.
     reason: str
-    #: What ended or cut the connection; None for "opened" and "denied".
+    #: The cause of the end or cut; None for "opened" and "denied".
     cause: EventCause | None
     #: The protocol above IP, by name, or its number if it has none.
     protocol: str

@@ -46,7 +46,7 @@ def ns(time: np.datetime64 | None) -> int | None:
 
 
 def remembered(engine: Engine) -> set[tuple[Any, ...]]:
-    """What the engine says about each connection, with the address of each filter that remembers it."""
+    """List each connection as the engine sees it, with the address of each filter that remembers it."""
     found = set()
     for row in engine.connections():
         ends = frozenset(((row["initiator"], row["initiator_port"]), (row["responder"], row["responder_port"])))

@@ -1,4 +1,4 @@
-# What happened to connections, for Engine.events (SPEC 14.15): rows wait in a list of each plane until they are taken.
+# Events of connections, for Engine.events (SPEC 14.15): rows wait in a list of each plane until they are taken.
 # Only the slow path, timeouts and changes of the policy write rows. Flow records must be kept. These functions are not
 # inlined, because without events they would only cost the slow path registers.
 

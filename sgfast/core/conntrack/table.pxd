@@ -105,7 +105,7 @@ cdef enum:         # EventKind
     CUT_EVENT = 3
 
 
-# What happened to a connection, for Engine.events (events.pxd).
+# An event in the life of a connection, for Engine.events (events.pxd).
 cdef packed struct EventRow:
     int64_t time_ns         # engine time
     # The place among events of the same time: 0 for a timeout, 2 n for an event of packet n, 2 n + 1 for a change of
