@@ -38,6 +38,7 @@ Each name is imported when it is first used.
 - ``Table``: rows of an answer for pandas, polars, DuckDB and pyarrow. ``table``: an engine's results as a ``Table``.
 - ``Engine``: the filter itself. It judges packets one after another.
 - ``Verdict``, ``Side``, ``ApplyResult``: results of the engine's methods.
+- ``ConnectionEvent``: what happened to a connection while an engine judged.
 - ``header``: makes one packet as a row. ``FrameBatch``: many frames at once.
 - ``HEADER_DTYPE``, ``RESULT_DTYPE``, ``RESOLVED_DTYPE``: the NumPy types of rows.
 - ``VERDICTS``, ``REASONS``, ``PENDING``, ``NO_SIDE``: the meaning of the numbers in rows.

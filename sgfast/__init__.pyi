@@ -6,6 +6,7 @@ from sgfast.api import load as load
 from sgfast.api import replay as replay
 from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.comparing import TrafficDiff as TrafficDiff
+from sgfast.connection_events import ConnectionEvent as ConnectionEvent
 from sgfast.engine import HEADER_DTYPE as HEADER_DTYPE
 from sgfast.engine import NO_SIDE as NO_SIDE
 from sgfast.engine import PENDING as PENDING

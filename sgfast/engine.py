@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy as shallow_copy
 from dataclasses import astuple
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -31,12 +32,13 @@ from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
 if TYPE_CHECKING:
+    from sgfast.connection_events import ConnectionEvent
     from sgfast.policy.changes import Change
     from sgfast.reaching.explaining import Explanation
     from sgfast.tables import Table
 else:
     # Annotations can be resolved without the imports, which take longer than a command should wait.
-    Change = Explanation = Table = Any
+    Change = ConnectionEvent = Explanation = Table = Any
 
 Mode = Literal["causal", "verbatim"]
 Midstream = Literal["infer", "deny", "allow"]
@@ -89,11 +91,15 @@ class Engine:
     connection table, or one of the report's (a million denied attempts or cut connections, 65,536 lines of a list).
     Which entries a full table drops does depend on ``jobs``. With several jobs, ``process`` and every method that
     returns results waits for all threads.
+    ``events``: list what happens to connections, for :meth:`events`.
     ``keep_flows`` and ``reporting`` are for replays.
     ``compiler``: a compiler that has compiled, or numbered, a policy for the same VPC before.
 
-    Threads may share an engine: calls take turns, and a waiting call does not hold the GIL. After ``fork``, a child may
-    use its copy only if ``jobs`` is 1 and no thread was in a call at that moment.
+    Threads may share an engine: calls take turns, and a waiting call does not hold the GIL. So ``check``,
+    ``connections``, ``events``, ``copy`` and ``apply`` wait until another thread's ``process`` has judged all of its
+    packets, and a ``process`` waits for them. Give ``process`` fewer packets at a time if others must not wait.
+
+    After ``fork``, a child may use its copy only if ``jobs`` is 1 and no thread was in a call at that moment.
 
     Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option, MemoryError if there is no
     memory for tables or threads.
@@ -108,6 +114,7 @@ class Engine:
         vpc: str | None = None,
         keep_flows: bool = False,
         reporting: bool = False,
+        events: bool = False,
         hash_key: Sequence[int] | None = None,
         compiler: Compiler | None = None,
         jobs: int = 1,
@@ -123,29 +130,36 @@ class Engine:
         self.midstream: Midstream = midstream
         self.keep_flows = keep_flows
         self.reporting = reporting
+        self.keeps_events = events
+        self._make_plane(hash_key, jobs)
+        #: The rules and instances of a compiled policy, which programs may keep but cannot change.
+        self._copied: tuple[CompiledPolicy | None, tuple[Rule, ...], tuple[Instance, ...]] = None, (), ()
+
+    def _make_plane(self, hash_key: Sequence[int] | None, jobs: int) -> None:
         self.dataplane: AccountingPlane = AccountingPlane(
             self.compiled.classifier,
-            causal=mode == "causal",
-            midstream=MIDSTREAMS.index(midstream),
+            causal=self.mode == "causal",
+            midstream=MIDSTREAMS.index(self.midstream),
             timeouts_ns=timeouts_ns(self.policy.settings.timeouts),
             max_connections=self.policy.settings.max_connections,
             infrastructure=INFRASTRUCTURES.index(self.policy.settings.infrastructure),
-            keep_flows=keep_flows,
-            reporting=reporting,
+            keep_flows=self.keep_flows,
+            reporting=self.reporting,
+            events=self.keeps_events,
             secret=hash_key,
             jobs=jobs,
         )
         self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, _FLAGS)
-        #: The rules and instances of a compiled policy, which programs may keep but cannot change.
-        self._copied: tuple[CompiledPolicy | None, tuple[Rule, ...], tuple[Instance, ...]] = None, (), ()
 
     @classmethod
-    def for_captures(cls, policy: PolicySource, *, vpc: str | None = None, jobs: int = 1) -> Self:
+    def for_captures(
+        cls, policy: PolicySource, *, vpc: str | None = None, jobs: int = 1, events: bool = False
+    ) -> Self:
         """Make an engine that judges captured packets as :func:`sgfast.replay` does by default. Packets that could not
         have followed a denied opener are ``moot`` (``mode="causal"``). TCP connections older than the capture are
         judged by the opener that is inferred for them (``midstream="infer"``; SPEC 9.2, 9.3).
         """
-        return cls(policy, mode=CAPTURED[0], midstream=CAPTURED[1], vpc=vpc, jobs=jobs)
+        return cls(policy, mode=CAPTURED[0], midstream=CAPTURED[1], vpc=vpc, jobs=jobs, events=events)
 
     def __repr__(self) -> str:
         return f"<Engine {self.mode}, midstream {self.midstream}, of {self.policy!r}>"
@@ -175,6 +189,50 @@ class Engine:
         one of two filters has forgotten is open. Each access looks at every connection that the engine remembers.
         """
         return self.dataplane.count_open()
+
+    def connections(self) -> Table:
+        """Return the connections that the filters remember at the time of the latest packet (SPEC 14.14), as a
+        :class:`Table`. Those with ``status`` "open" are the ones that :attr:`open_connections` counts. The number, the
+        time and the counters of a connection are null unless the engine was made with ``events`` or ``keep_flows``.
+        """
+        from sgfast.tables import remembered_table
+
+        rows = self.dataplane.remembered()
+        return remembered_table(rows, [each.name for each in self.instances], [rule.id for rule in self.rules])
+
+    def events(self) -> Iterator[ConnectionEvent]:
+        """Return what happened to connections since the last call, in the order of time (SPEC 14.15). Each event is
+        returned once, whether the iterator is used or not.
+
+        Between two calls the first 1,048,576 events are kept. :attr:`lost_events` counts the others. Raises
+        ArgumentError if the engine was made without ``events``.
+        """
+        from sgfast.connection_events import in_words
+
+        if not self.keeps_events:
+            raise ArgumentError("this engine keeps no events: make it with Engine(policy, events=True)")
+        rows = self.dataplane.take_events()
+        return in_words(rows, [each.name for each in self.instances], [rule.id for rule in self.rules])
+
+    @property
+    def lost_events(self) -> int:
+        """The number of events that :meth:`events` never returns, because too many waited to be taken."""
+        return self.dataplane.lost_events
+
+    def copy(self) -> Self:
+        """Return an independent engine in the same state: policy, connections, clock, counters, and fragments that
+        wait. Both judge equally from now on, and no change of one reaches the other. Events that nobody has taken stay
+        with this engine (SPEC 14.16).
+        """
+        from sgfast.core.state.snapshot import copy_plane
+
+        with self._changing:
+            made = shallow_copy(self)
+            made._changing = threading.Lock()
+            made._compiler = self._compiler.copy()
+            made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
+            copy_plane(self.dataplane, made.dataplane)
+        return made
 
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judge packets in the order given.

@@ -34,7 +34,7 @@ from sgfast.system.names import printable
 from sgfast.system.output import Output, open_output
 
 #: Increased with every change of the format's meaning.
-FORMAT = 15
+FORMAT = 16
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
 #: The most bytes of the archive's directory, in which an array takes at most 128.
@@ -93,6 +93,7 @@ def write_snapshot(
             "vpc": engine.vpc,
             "keep_flows": engine.keep_flows,
             "reporting": engine.reporting,
+            "events": engine.keeps_events,
             "policy": to_plain(engine.policy),
             "numbering": {
                 "rules": to_plain(tuple(numbering.rules)),
@@ -260,6 +261,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
             vpc=seen_from,
             keep_flows=from_plain(bool, about["keep_flows"]),
             reporting=from_plain(bool, about["reporting"]),
+            events=from_plain(bool, about["events"]),
             compiler=Compiler(seen_from, numbering),
             jobs=jobs,
         )

@@ -15,6 +15,9 @@ from sgfast.comparing.results import RuleEffect as RuleEffect
 from sgfast.comparing.results import TrafficDiff as TrafficDiff
 from sgfast.comparing.tables import DiffTables as DiffTables
 from sgfast.comparing.tables import TrafficDiffTables as TrafficDiffTables
+from sgfast.connection_events import ConnectionSide as ConnectionSide
+from sgfast.connection_events import EventCause as EventCause
+from sgfast.connection_events import EventKind as EventKind
 from sgfast.core.base.reasons import ReasonWord as ReasonWord
 from sgfast.engine import Address as Address
 from sgfast.engine import Instant as Instant

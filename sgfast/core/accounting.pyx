@@ -7,41 +7,76 @@ import numpy as np
 cimport cython
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from sgfast.core.base.bucket cimport Bucket
+from sgfast.core.base.key cimport KIND_IPV6, Address, FlowKey, address_of
 from sgfast.core.base.types cimport NO_SLOT
+from sgfast.core.classify.classifier cimport find_address
+from sgfast.core.conntrack.events cimport status_of
+from sgfast.core.conntrack.flow_rows cimport key_of, write_ends
 from sgfast.core.conntrack.lifetime cimport list_live, report_live, report_slot
-from sgfast.core.conntrack.protocols cimport is_finished
-from sgfast.core.conntrack.storage cimport Entry, entry_at
-from sgfast.core.conntrack.table cimport SIDE_DISCONNECTED, TUPLE_LIVE, FlowRow, side_connected
+from sgfast.core.conntrack.storage cimport Entry, FlowRecord, entry_at, flow_at, origin_at
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    IS_OPEN,
+    NOT_REMEMBERED,
+    REPORT_ALL,
+    TUPLE_DENIED,
+    EventRow,
+    Events,
+    FlowRow,
+    RememberedRow,
+    side_connected,
+)
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.pipeline.batch cimport tally_ended
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.tallies.disconnects cimport CutRow
 from sgfast.core.tallies.tally cimport TALLIES, Tally, TallyRow, add_row, free_tallies, init_tallies
 
-from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
+from sgfast.core.dtypes import CUT_DTYPE, EVENT_DTYPE, FLOW_DTYPE, REMEMBERED_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
 
 
 TALLY_NAMES = ("denials", "unanswered", "refused", "broken", "began", "outside")
 
 
-cdef bint is_open(const Entry* e, int64_t now) noexcept nogil:
-    # Whether a filter remembers the tuple's connection, and no filter that remembers it has disconnected it or seen its
-    # end (SPEC 14.12).
-    cdef bint remembered = False
-    cdef int side
-    if not e.kind or not e.marks & TUPLE_LIVE:
-        return False
+cdef void fill_remembered(const Plane* plane, uint32_t slot, int64_t now, RememberedRow* row) noexcept nogil:
+    # Writes the row of a tuple that a filter remembers. The initiator is that of the first side that remembers it.
+    cdef const Table* t = &plane.table
+    cdef const Entry* e = entry_at(&t.slab, slot)
+    cdef const FlowRecord* flow
+    cdef bint ipv6 = (e.kind & KIND_IPV6) != 0
+    cdef bint high = (e.flags[0 if side_connected(e, 0, now) else 1] & FROM_HIGH) != 0
+    cdef FlowKey key
+    cdef Address own
+    cdef int side, role
+    memset(row, 0, sizeof(RememberedRow))
+    key_of(t, slot, &key)
+    write_ends(t, slot, high, &row.ends)
+    row.status = status_of(e, now)
+    row.denied = (e.marks & TUPLE_DENIED) != 0
     for side in range(2):
+        role = side != high
+        row.rule[role] = -1
+        row.instance[role] = -1
         if side_connected(e, side, now):
-            if e.flags[side] & SIDE_DISCONNECTED or is_finished(e.state[side]):
-                return False
-            remembered = True
-    return remembered
+            own = address_of(key.addr, ipv6, side)
+            row.instance[role] = plane.rules.owner[find_address(plane.rules, ipv6, own.high, own.low)]
+            row.rule[role] = <int32_t>e.rule[side]
+            row.state[role] = e.state[side]
+            row.deadline[role] = e.deadline[side]
+    if t.keep_flows:
+        flow = flow_at(&t.slab, slot)
+        row.recorded = True
+        row.ends.icmp = origin_at(&t.slab, slot).icmp
+        row.number = flow.number
+        row.first_ns = flow.first_ns
+        for side in range(2):
+            row.packets[side] = flow.packets[side ^ (high != flow.initiator_high)]
+            row.bytes[side] = flow.bytes[side ^ (high != flow.initiator_high)]
 
 
 cdef void finish_table(Plane* plane, Table* t, int64_t now) noexcept nogil:
@@ -164,7 +199,7 @@ cdef class AccountingPlane(DataPlane):
         cdef const uint64_t[::1] places
         cdef Py_ssize_t n
         cdef int i
-        if not self.planes[0].table.keep_flows:
+        if self.planes[0].table.reports != REPORT_ALL:
             # Rows are not kept, so reporting all tuples at once needs no memory.
             with nogil:
                 PyThread_acquire_lock(self.lock, WAIT_LOCK)
@@ -223,6 +258,11 @@ cdef class AccountingPlane(DataPlane):
         # Returns a table: number 2 * plane for the plane's connections, 2 * plane + 1 for its attempts.
         cdef Plane* plane = self.planes[number >> 1]
         return &plane.attempts if number & 1 else &plane.table
+
+    @property
+    def hash_key(self):
+        """The words that key the hash."""
+        return [self.planes[0].wire.secret[i] for i in range(8)]
 
     def take_flows(self):
         """Return the tuples that ended since the last call, as FLOW_DTYPE, in the order of their first packets."""
@@ -320,9 +360,85 @@ cdef class AccountingPlane(DataPlane):
             for i in range(self.plane_count):
                 t = &self.planes[i].table
                 for slot in range(t.slab.fresh):
-                    found += is_open(entry_at(&t.slab, slot), self.clock.now)
+                    found += status_of(entry_at(&t.slab, slot), self.clock.now) == IS_OPEN
             PyThread_release_lock(self.lock)
         return found
+
+    def remembered(self):
+        """Return what a filter remembers at the clock's time, as REMEMBERED_DTYPE, in the order of the ends."""
+        cdef const Table* t
+        cdef RememberedRow* rows
+        cdef uint64_t count = 0
+        cdef uint64_t room = 0
+        cdef uint32_t slot
+        cdef int i
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            self.drain()
+            for i in range(self.plane_count):
+                room += self.planes[i].table.live
+            rows = <RememberedRow*>malloc((room + 1) * sizeof(RememberedRow))
+            for i in range(self.plane_count if rows != NULL else 0):
+                t = &self.planes[i].table
+                for slot in range(t.slab.fresh):
+                    if status_of(entry_at(&t.slab, slot), self.clock.now) != NOT_REMEMBERED:
+                        fill_remembered(self.planes[i], slot, self.clock.now, &rows[count])
+                        count += 1
+            PyThread_release_lock(self.lock)
+        if rows == NULL:
+            raise MemoryError
+        try:
+            found = copied_rows(<const uint8_t*>rows, count * sizeof(RememberedRow), REMEMBERED_DTYPE)
+        finally:
+            free(rows)
+        ends = [np.ascontiguousarray(found[name]).view(">u8").reshape(-1, 2) for name in ("responder", "initiator")]
+        columns = [words[:, n] for words in ends for n in (1, 0)]
+        return found[np.lexsort((found["icmp"], found["ports"], *columns, found["protocol"], found["family"]))]
+
+    def take_events(self):
+        """Return the events since the last call as EVENT_DTYPE, in the order of time (``conntrack/events.pxd``)."""
+        cdef Events* events
+        cdef EventRow** rows
+        cdef Py_ssize_t* counts
+        cdef int i
+        rows = <EventRow**>calloc(self.plane_count, sizeof(EventRow*))
+        counts = <Py_ssize_t*>calloc(self.plane_count, sizeof(Py_ssize_t))
+        try:
+            if rows == NULL or counts == NULL:
+                raise MemoryError
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                self.drain()
+                self.catch_up()
+                for i in range(self.plane_count):
+                    events = &self.planes[i].events
+                    rows[i] = events.rows
+                    counts[i] = events.count
+                    events.rows = NULL
+                    events.count = 0
+                    events.capacity = 0
+                PyThread_release_lock(self.lock)
+            found = np.concatenate([
+                copied_rows(<const uint8_t*>rows[i], counts[i] * sizeof(EventRow), EVENT_DTYPE)
+                for i in range(self.plane_count)
+            ])
+        finally:
+            for i in range(self.plane_count if rows != NULL else 0):
+                free(rows[i])
+            free(rows)
+            free(counts)
+        return found[np.lexsort((found["number"], found["place"], found["time_ns"]))]
+
+    @property
+    def lost_events(self):
+        """The number of events that were not kept, as too many waited, or for lack of memory."""
+        cdef uint64_t lost = 0
+        cdef int i
+        self.lock_drained()
+        for i in range(self.plane_count):
+            lost += self.planes[i].events.lost
+        self.unlock()
+        return lost
 
     @property
     def rule_counts(self):

@@ -76,6 +76,7 @@ cdef class DataPlane:
     cdef void release(self, uint64_t blocks) noexcept nogil
     cdef void drain(self) noexcept nogil
     cdef void end_waiting(self) noexcept nogil
+    cdef void catch_up(self) noexcept nogil
     cdef void lock_drained(self)
     cdef void unlock(self)
     cdef void start_clock(self, int64_t time_ns) noexcept nogil

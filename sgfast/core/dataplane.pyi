@@ -25,6 +25,7 @@ class DataPlane:
         infrastructure: int = 1,
         keep_flows: bool = False,
         reporting: bool = False,
+        events: bool = False,
         secret: Sequence[int] | None = None,
         jobs: int = 1,
     ) -> None: ...

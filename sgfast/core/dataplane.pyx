@@ -23,6 +23,8 @@ from libc.string cimport memset
 from sgfast.core.base.clock cimport Run, advance_clock, begin_run, earlier_than, end_run, time_of
 from sgfast.core.base.frames cimport FrameBatch
 from sgfast.core.base.memory cimport allocate_pages
+from sgfast.core.conntrack.events cimport MAX_EVENTS
+from sgfast.core.conntrack.lifetime cimport end_expired
 from sgfast.core.conntrack.states cimport TCP_ESTABLISHED
 from sgfast.core.conntrack.storage cimport Entry, FlowRecord
 from sgfast.core.conntrack.table cimport Table, has_place
@@ -59,7 +61,7 @@ cdef bint is_brief(DataPlane plane, int64_t time_ns) noexcept nogil:
     # neither frees ended tuples, nor evicts any, nor grows, and nothing is tallied. The caller must hold the lock.
     cdef Clock clock = plane.clock
     cdef const Table* t = &plane.planes[0].table
-    if plane.jobs > 1 or not clock.started or plane.planes[0].reporting:
+    if plane.jobs > 1 or not clock.started or plane.planes[0].keeps_attempts:
         return False
     advance_clock(&clock, time_ns)
     return tick_of(clock.now) == t.wheel.tick and has_place(t)
@@ -86,9 +88,9 @@ cdef class DataPlane:
     ``timeouts_ns``: (tcp_established, tcp_fin_wait, tcp_other, icmp, bidirectional, unidirectional), nanoseconds.
     ``midstream``: 0 deny, 1 infer, 2 allow. ``infrastructure``: 0 filtered, 1 exempt, 2 by-role. ``keep_flows``: every
     ended tuple becomes a row, which takes memory until it is taken (``AccountingPlane.take_flows``). ``reporting``:
-    tally denied and unanswered traffic, and tell retries from new attempts. ``secret``: 8 words that key the hash;
-    random by default. ``jobs``: the number of threads that judge (``workers.pxd``); MemoryError if they cannot be
-    started.
+    tally denied and unanswered traffic, and tell retries from new attempts. ``events``: list what happens to
+    connections (``AccountingPlane.take_events``). ``secret``: 8 words that key the hash; random by default. ``jobs``:
+    the number of threads that judge (``workers.pxd``); MemoryError if they cannot be started.
 
     Calls may come from any thread. A lock is held while packets are judged. The GIL is released, except for a single
     packet that is judged at once.
@@ -97,7 +99,7 @@ cdef class DataPlane:
     def __cinit__(
         self, Classifier classifier not None, *, bint causal=False, int midstream=0, timeouts_ns not None,
         uint32_t max_connections=4000000, int infrastructure=1, bint keep_flows=False, bint reporting=False,
-        secret=None, int jobs=1
+        bint events=False, secret=None, int jobs=1
     ):
         cdef int i, tally
         if (
@@ -137,7 +139,7 @@ cdef class DataPlane:
                 raise MemoryError
             make_plane(
                 self.planes[i], classifier, causal, midstream, timeouts_ns, max_connections, <uint8_t>infrastructure,
-                keep_flows, reporting, words
+                keep_flows, reporting, MAX_EVENTS // self.plane_count if events else 0, words
             )
             self.planes[i].fragments = self.fragments
             for tally in range(TALLIES):
@@ -345,6 +347,14 @@ cdef class DataPlane:
             sweep_all(plane, self.clock.now)
             tally_ended(plane)
 
+    cdef void catch_up(self) noexcept nogil:
+        # If events are wanted, ends all connections whose deadlines have come, even in the wheel's current tick. The
+        # caller must hold the lock and have drained the workers.
+        cdef int i
+        for i in range(self.plane_count if self.clock.started and self.planes[0].table.events != NULL else 0):
+            sweep_all(self.planes[i], self.clock.now)
+            end_expired(&self.planes[i].table, self.clock.now)
+
     cdef void lock_drained(self):
         # Takes the lock, without the GIL, and drains the workers. The state does not change until `unlock`.
         with nogil:
@@ -495,7 +505,9 @@ cdef class DataPlane:
             if grown:
                 # Overdue fragments are given up first, under the old policy (SPEC 6.9).
                 resolve_overdue(self.planes[0], cut.now, self.judged + self.judged_elsewhere)
+                self.catch_up()
                 for i in range(self.plane_count):
+                    self.planes[i].events.place = 2 * (self.judged + self.judged_elsewhere) + 1
                     change_tables(self.planes[i], &classifier.tables, &cut, &done)
             PyThread_release_lock(self.lock)
         if not grown:

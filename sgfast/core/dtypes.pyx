@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from sgfast.core.base.types cimport HeaderRow, ResultRow
-from sgfast.core.conntrack.table cimport FlowRow
+from sgfast.core.conntrack.table cimport EventRow, FlowRow, RememberedRow
 from sgfast.core.fragments.datagrams cimport ResolvedRow
 from sgfast.core.pipeline.plane cimport RuleCount
 from sgfast.core.tallies.disconnects cimport CutRow
@@ -31,6 +31,12 @@ FLOW_DTYPE = np.dtype([
     *_ENDS, ("rule", "<i4", (2,)), ("instance", "<i4", (2,)), ("verdict", "u1"), ("reason", "u1"), ("answer", "u1"),
     ("side_end", "u1", (2,)), ("denied_out", "u1"), ("counted_for", "<i4"),
 ])
+EVENT_DTYPE = np.dtype([("time_ns", "<i8"), ("place", "<u8"), *FLOW_DTYPE.descr, ("kind", "u1"), ("how", "u1")])
+REMEMBERED_DTYPE = np.dtype([
+    *_ENDS, ("rule", "<i4", (2,)), ("instance", "<i4", (2,)), ("deadline", "<i8", (2,)), ("state", "u1", (2,)),
+    ("status", "u1"), ("denied", "u1"), ("recorded", "u1"), ("number", "<u8"), ("first_ns", "<i8"),
+    ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
+])
 CUT_DTYPE = np.dtype([
     ("cut_ns", "<i8"), ("again_ns", "<i8"), ("packets", "<u8"), ("bytes", "<u8"), *_ENDS, ("rule", "<i4", (2,)),
     ("change", "<u4"), ("previous", "<u4"), ("outcome", "u1"), ("turned", "u1"), ("finished", "u1"),
@@ -48,6 +54,8 @@ assert RESULT_DTYPE.itemsize == sizeof(ResultRow)
 assert RESOLVED_DTYPE.itemsize == sizeof(ResolvedRow)
 assert HEADER_DTYPE.itemsize == sizeof(HeaderRow)
 assert FLOW_DTYPE.itemsize == sizeof(FlowRow)
+assert EVENT_DTYPE.itemsize == sizeof(EventRow)
+assert REMEMBERED_DTYPE.itemsize == sizeof(RememberedRow)
 assert CUT_DTYPE.itemsize == sizeof(CutRow)
 assert TALLY_DTYPE.itemsize == sizeof(TallyRow)
 assert RULE_COUNT_DTYPE.itemsize == sizeof(RuleCount)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sgfast.tables.arrow import Array
 from sgfast.tables.arrow_table import BATCH_ROWS, Table
-from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns
-from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE
+from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns, remembered_columns
+from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE, REMEMBERED_TABLE
 
-__all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_table"]
+__all__ = ["BATCH_ROWS", "PacketChunk", "Table", "connection_table", "packet_table", "remembered_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,14 @@ def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Se
             yield [*connection_columns(flows, of_instances, of_rules), numbers(first, first > 0)]
 
     return Table(CONNECTION_TABLE.columns, sum(map(len, chunks)), batches)
+
+
+def remembered_table(rows: Rows, instances: Sequence[str], rules: Sequence[str]) -> Table:
+    """Return a table of the connections that an engine remembers (REMEMBERED_DTYPE)."""
+
+    def batches() -> Iterator[list[Array]]:
+        of_instances, of_rules = Words(instances), Words(rules)
+        for at in range(0, len(rows), BATCH_ROWS):
+            yield remembered_columns(rows[at : at + BATCH_ROWS], of_instances, of_rules)
+
+    return Table(REMEMBERED_TABLE.columns, len(rows), batches)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.tables.arrow import Array
-from sgfast.tables.row_schema import ANSWERS, ENDS
+from sgfast.tables.row_schema import ANSWERS, ENDS, STATES, STATUSES
 from sgfast.tables.text_columns import address_texts, dictionary_codes
 from sgfast.verdicts import NO_SIDE, REASONS, VERDICTS
 
@@ -55,7 +55,9 @@ class Words:
         return Array(len(numbers), (valid, codes), _encoded_texts([self._words[n] for n in kept.tolist()]))
 
 
-_VERDICTS, _REASONS, _ANSWERS, _ENDS = map(Words, (VERDICTS, REASONS, ANSWERS, ENDS))
+_VERDICTS, _REASONS, _ANSWERS, _ENDS, _STATES, _STATUSES = map(
+    Words, (VERDICTS, REASONS, ANSWERS, ENDS, STATES, STATUSES)
+)
 PROTOCOLS = Words([protocol_name(number) or str(number) for number in range(256)])
 
 
@@ -119,18 +121,47 @@ def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, r
     return columns
 
 
+def is_icmp(rows: Rows) -> Where:
+    return np.asarray(rows["protocol"] == np.where(rows["family"] == 4, ICMP, ICMPV6))
+
+
+def _ends(rows: Rows, code_known: Where) -> list[Array]:
+    ports = rows["has_ports"] != 0
+    return [
+        PROTOCOLS.column(rows["protocol"]),
+        addresses(rows["initiator"], rows["family"]),
+        numbers((rows["ports"] >> 16).astype(np.uint16), ports),
+        addresses(rows["responder"], rows["family"]),
+        numbers((rows["ports"] & 0xFFFF).astype(np.uint16), ports),
+        numbers((rows["icmp"] >> 8).astype(np.uint8), is_icmp(rows)),
+        numbers((rows["icmp"] & 0xFF).astype(np.uint8), code_known),
+    ]
+
+
+def remembered_columns(rows: Rows, instances: Words, rules: Words) -> list[Array]:
+    """Return the columns of REMEMBERED_TABLE, copied from the rows (REMEMBERED_DTYPE)."""
+    recorded = rows["recorded"] != 0
+    columns = [
+        *_ends(rows, is_icmp(rows) & recorded),
+        _STATUSES.column(rows["status"]),
+        _VERDICTS.column(rows["denied"]),
+        numbers(rows["number"].astype(np.int64), recorded),
+        numbers(rows["first_ns"], recorded),
+        *(numbers(rows[name][:, end].astype(np.int64), recorded) for name in ("packets", "bytes") for end in (0, 1)),
+    ]
+    for end in (0, 1):
+        there = rows["state"][:, end] != 0
+        columns += [
+            instances.column(rows["instance"][:, end], there), rules.column(rows["rule"][:, end], there),
+            _STATES.column(rows["state"][:, end], there), numbers(rows["deadline"][:, end], there),
+        ]  # fmt: skip
+    return columns
+
+
 def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Array]:
     """Return the columns of CONNECTION_ROWS, copied from the rows."""
-    ports = flows["has_ports"] != 0
-    icmp = flows["protocol"] == np.where(flows["family"] == 4, ICMP, ICMPV6)
     columns = [
-        PROTOCOLS.column(flows["protocol"]),
-        addresses(flows["initiator"], flows["family"]),
-        numbers((flows["ports"] >> 16).astype(np.uint16), ports),
-        addresses(flows["responder"], flows["family"]),
-        numbers((flows["ports"] & 0xFFFF).astype(np.uint16), ports),
-        numbers((flows["icmp"] >> 8).astype(np.uint8), icmp),
-        numbers((flows["icmp"] & 0xFF).astype(np.uint8), icmp),
+        *_ends(flows, is_icmp(flows)),
         numbers(flows["first_ns"]),
         numbers(flows["last_ns"]),
         *(numbers(flows[name][:, end].astype(np.int64)) for name in ("packets", "bytes") for end in (0, 1)),

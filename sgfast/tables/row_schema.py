@@ -19,6 +19,13 @@ ENDS = (
     None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
 )
 ANSWERS = ("silent", "answered", "refused")
+#: The states of a connection at a filter, in the order of State in ``core/conntrack/states.pxd`` (SPEC 5.2, 5.9).
+STATES = (
+    None, "syn-sent", "syn-received", "established", "fin-wait", "close-wait", "last-ack", "time-wait", "closed",
+    "both-syn-sent", "both-syn-received", "icmp", "one-way", "both-ways",
+)
+#: The order of Status in ``core/conntrack/table.pxd``.
+STATUSES = (None, "open", "ended", "disconnected")
 
 #: The kinds of sources and destinations in answers about all packets (``PartKind`` of ``sgfast.reaching``).
 PARTS = ("any", "internet", "instances", "group", "instance", "address-group", "network")
@@ -269,6 +276,47 @@ CONNECTION_TABLE = TableKind(
         Column("first_packet", NUMBER, "The number of its first packet, as in `packets`.", _FIRST_PACKET),
     ),
 )
+_NOT_RECORDED = "the engine was made without `events` or `keep_flows`"
+_NO_MEMORY_OF_IT = "that instance's filter does not remember it, or there is none"
+
+REMEMBERED_TABLE = TableKind(
+    ("Engine.connections()",),
+    "a connection that a filter remembers",
+    (
+        *CONNECTION_ROWS.columns[:6],
+        replace(CONNECTION_ROWS.columns[6], null=f"it is not ICMP, or {_NOT_RECORDED}"),
+        Column(
+            "status", WORD,
+            "Whether it is open; ended: a filter has seen its end and remembers it until its deadline; disconnected: a "
+            "change of the policy cut it, and its packets are denied until the deadline.",
+            words=tuple(status for status in STATUSES if status),
+        ),
+        Column(
+            "verdict", WORD,
+            "The verdict on the packet that began it; deny: the second of two filters denied it, and the first one "
+            "remembers it.",
+            words=_PASSED_OR_NOT,
+        ),
+        Column("first_packet", NUMBER, "The number of its first packet; the engine's first is 1.", _NOT_RECORDED),
+        *(
+            replace(column, null=_NOT_RECORDED)
+            for column in (CONNECTION_ROWS.columns[7], *CONNECTION_ROWS.columns[9:13])
+        ),
+        *(
+            column
+            for side, whose in (("egress", "initiator"), ("ingress", "responder"))
+            for column in (
+                Column(f"{side}_instance", NAME, f"The {whose}'s instance.", _NO_MEMORY_OF_IT),
+                Column(f"{side}_rule", RULE, "The rule that let it begin there.", _NO_MEMORY_OF_IT),
+                Column(
+                    f"{side}_state", WORD, "What that filter knows of it.", _NO_MEMORY_OF_IT,
+                    tuple(state for state in STATES if state),
+                ),
+                Column(f"{side}_deadline", TIME, "When that filter forgets it if no packet comes.", _NO_MEMORY_OF_IT),
+            )
+        ),
+    ),
+)  # fmt: skip
 
 _ENDS_AND_SERVICE = (
     Column("source", NAME, "The instance that opens the connection; the address if none has it.", _UNKNOWN_END),
@@ -439,6 +487,6 @@ OUTCOME_TABLE = TableKind(
     ),
 )
 TABLE_KINDS = (
-    PACKET_TABLE, CONNECTION_TABLE, DENIED_TABLE, ALLOWED_TABLE, RULE_TABLE, CHANGED_TABLE, RULE_EFFECT_TABLE,
-    REACH_TABLE, DIFFERENCE_TABLE, FINDING_TABLE, OUTCOME_TABLE,
+    PACKET_TABLE, CONNECTION_TABLE, REMEMBERED_TABLE, DENIED_TABLE, ALLOWED_TABLE, RULE_TABLE, CHANGED_TABLE,
+    RULE_EFFECT_TABLE, REACH_TABLE, DIFFERENCE_TABLE, FINDING_TABLE, OUTCOME_TABLE,
 )  # fmt: skip

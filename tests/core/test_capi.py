@@ -68,6 +68,10 @@ assert set(mine["verdict"].tolist()) == {{0, 1}}
 engine = sgfast.Engine(policy)
 user_module.judge_headers(engine, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), len(rows))
 assert engine.dataplane.counters["packets"] == len(rows)
+watched = sgfast.Engine(policy, events=True)
+user_module.judge_headers(watched, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), len(rows))
+kinds = [event.kind for event in watched.events()]
+assert (kinds.count("opened"), kinds.count("denied")) == (300, 300)
 user_module.judge_headers(engine, rows.view(np.uint8), np.zeros(0, dtype=np.uint8), -1)
 assert engine.dataplane.counters["packets"] == len(rows)
 frame = ethernet(ip("198.51.100.7", "10.0.0.5", tcp(1, 80, "S")))

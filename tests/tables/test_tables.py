@@ -593,6 +593,12 @@ def one_is_pending() -> Table:
     return sgfast.table(headers, results, engine)
 
 
+def one_is_remembered() -> Table:
+    engine = sgfast.Engine(POLICY)
+    engine.process(sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80))
+    return engine.connections()
+
+
 @pytest.mark.parametrize("kind", TABLE_KINDS, ids=lambda kind: kind.names[0])
 def test_values_are_null_or_words_only_where_the_schema_says(kind: TableKind) -> None:
     result = replayed(captures=[CAPTURE, CAPTURE])
@@ -606,6 +612,8 @@ def test_values_are_null_or_words_only_where_the_schema_says(kind: TableKind) ->
     for name in kind.names:
         if name == "sgfast.table()":
             table = one_is_pending()
+        elif name == "Engine.connections()":
+            table = one_is_remembered()
         else:
             home, _, attribute = name.partition(".tables.")
             table = getattr(homes[home], attribute)

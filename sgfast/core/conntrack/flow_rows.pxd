@@ -25,6 +25,8 @@ from sgfast.core.conntrack.storage cimport (
 from sgfast.core.conntrack.table cimport (
     HEARD,
     REFUSED,
+    REPORT_ALL,
+    REPORT_NONE,
     SIDE_CLOSED,
     SIDE_OPEN,
     SIDE_RESET,
@@ -107,7 +109,7 @@ cdef inline bint is_plain(const Entry* e) noexcept nogil:
 cdef inline bint is_reported(const Table* t, const Entry* e) noexcept nogil:
     if e.marks & (TUPLE_LIVE | UNBEGUN) != TUPLE_LIVE:
         return False
-    return t.keep_flows or (t.keep_origins and not is_plain(e))
+    return t.reports == REPORT_ALL or (t.reports != REPORT_NONE and not is_plain(e))
 
 
 cdef inline void fill_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t side_end, FlowRow* row) noexcept nogil:
@@ -166,7 +168,7 @@ cdef inline void report_tuple(
     outcomes = origin_at(&t.slab, slot).outcomes if not is_plain(e) else NULL
     if outcomes != NULL:
         outcomes[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1
-        if not t.keep_flows:
+        if t.reports != REPORT_ALL:
             return
     row = next_row(t)
     if row != NULL:

@@ -9,6 +9,7 @@ from sgfast.core.base.intrinsics cimport ctz32, prefetch
 from sgfast.core.base.key cimport KIND_IPV6
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport DENY, NO_SLOT
+from sgfast.core.conntrack.events cimport tell_forgotten
 from sgfast.core.conntrack.expiry_heap cimport ExpiryHeap, free_heap, pop_expiry, push_expiry
 from sgfast.core.conntrack.flow_rows cimport is_reported, report_tuple
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
@@ -359,6 +360,8 @@ cdef void name_sides(Table* t, uint32_t slot, const int32_t* instance) noexcept 
 
 cdef void end_tuple(Table* t, uint32_t slot, Entry* e, int64_t now, uint8_t side_end) noexcept nogil:
     report_tuple(t, slot, e, now, side_end)
+    if t.events != NULL:
+        tell_forgotten(t, slot, e, now, side_end)
     leave_age(t, e)
     disarm(&t.wheel, &t.slab, e)
     if e.marks & TUPLE_LIVE:

@@ -50,7 +50,8 @@ cdef struct FlowRecord:             # 64 bytes; a test asserts it
     uint64_t packets[2]
     uint8_t initiator_high          # as in Origin; it is here because most packets read it
     uint8_t side_end[2]             # by side: SideEnd
-    uint8_t spare[5]                # always 0
+    uint8_t watched                 # an event of the connection's end is still due (events.pxd)
+    uint8_t spare[4]                # always 0
 
 
 # The rest of a tuple's data for the connection report, which few packets read or write.

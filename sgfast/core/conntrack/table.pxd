@@ -55,6 +55,11 @@ cdef enum:         # SideEnd
     SIDE_FORGOTTEN = 10     # forgotten by a change of the policy
     SIDE_END_COUNT = 11
 
+cdef enum:         # Reports: the ended tuples that become rows
+    REPORT_NONE = 0
+    REPORT_OUTCOMES = 1     # those that the summary counts: allowed ones without an answer, denied ones with one
+    REPORT_ALL = 2
+
 
 # The two ends of a tuple, by role, for the reports.
 cdef packed struct Ends:
@@ -86,6 +91,57 @@ cdef packed struct FlowRow:
     int32_t counted_for     # as in Origin
 
 
+cdef enum:         # Status
+    NOT_REMEMBERED = 0
+    IS_OPEN = 1
+    IS_OVER = 2             # a filter that remembers it has seen its end
+    IS_CUT = 3              # a filter that remembers it has disconnected it
+
+
+cdef enum:         # EventKind
+    OPENED_EVENT = 0
+    DENIED_EVENT = 1
+    ENDED_EVENT = 2
+    CUT_EVENT = 3
+
+
+# An event in the life of a connection, for Engine.events (events.pxd).
+cdef packed struct EventRow:
+    int64_t time_ns         # engine time
+    # The place among events of the same time: 0 for a timeout, 2 n for an event of packet n, 2 n + 1 for a change of
+    # the policy after packet n.
+    uint64_t place
+    FlowRow flow
+    uint8_t kind            # EventKind
+    uint8_t how             # SideEnd, of an end or a cut
+
+
+# A connection that a filter remembers, for Engine.connections.
+cdef packed struct RememberedRow:
+    Ends ends
+    int32_t rule[2]         # by role, as in FlowRow, like all that follow; -1 for none
+    int32_t instance[2]
+    int64_t deadline[2]
+    uint8_t state[2]        # NO_STATE: the side remembers no connection
+    uint8_t status          # Status
+    uint8_t denied          # it began with a denied opener
+    uint8_t recorded        # the other fields are known, and the ICMP code, too
+    uint64_t number         # number of the tuple's first packet
+    int64_t first_ns
+    uint64_t bytes[2]
+    uint64_t packets[2]
+
+
+cdef struct Events:
+    EventRow* rows
+    Py_ssize_t count
+    Py_ssize_t capacity
+    Py_ssize_t most
+    uint64_t lost           # events beyond `most`, or without memory
+    uint64_t place          # that of an event whose cause the table does not know
+    int64_t changed_ns      # the time of the change that is being made
+
+
 cdef struct Table:
     Slab slab
     Wheel wheel
@@ -103,8 +159,10 @@ cdef struct Table:
     uint32_t max_marks
     uint8_t keep_marks
     uint8_t marks_expire
-    uint8_t keep_flows      # report every ended tuple, with counters
-    uint8_t keep_origins    # report how tuples began: at least allowed ones without an answer, denied ones with one
+    uint8_t keep_flows      # keep a flow record of each tuple
+    uint8_t keep_origins    # keep how each tuple began
+    uint8_t reports         # Reports
+    Events* events          # NULL unless events are wanted
     int64_t marks_until     # engine time in nanoseconds from which on marks are useless
     FlowRow* ended
     Py_ssize_t ended_count

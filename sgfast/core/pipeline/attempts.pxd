@@ -3,11 +3,21 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from sgfast.core.base.types cimport DENY, NO_SLOT, Packet
+from sgfast.core.base.types cimport DENY, NO_SLOT, WORD_BEGAN, Packet
+from sgfast.core.conntrack.events cimport tell
 from sgfast.core.conntrack.lifetime cimport add_key, end_tuple, make_room, name_sides, set_side
 from sgfast.core.conntrack.protocols cimport moot_state
 from sgfast.core.conntrack.storage cimport Entry, entry_at
-from sgfast.core.conntrack.table cimport REFUSED, SIDE_TIMEOUT, Table, count_packet, find_slot, latest_deadline
+from sgfast.core.conntrack.table cimport (
+    DENIED_EVENT,
+    REFUSED,
+    SIDE_DENIED,
+    SIDE_TIMEOUT,
+    Table,
+    count_packet,
+    find_slot,
+    latest_deadline,
+)
 from sgfast.core.pipeline.judge cimport Outcome, PacketContext
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.pipeline.reactions cimport denied_flags, note_reaction
@@ -34,10 +44,10 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Ou
             slot = NO_SLOT
     if slot == NO_SLOT:
         count_attempt(plane, c)
-        if not make_room(t, c.now):
-            return
-        slot = add_key(t, &p.key, p.digest, p.hash)
+        if make_room(t, c.now):
+            slot = add_key(t, &p.key, p.digest, p.hash)
         if slot == NO_SLOT:
+            plane.events.lost += plane.table.events != NULL
             return
         e = entry_at(&t.slab, slot)
         e.present = c.present
@@ -46,6 +56,8 @@ cdef inline void note_attempt(Plane* plane, PacketContext* c, int side, const Ou
     count_in_attempt(plane, c, slot, e, False, False)
     if t.keep_flows:
         name_sides(t, slot, c.instance)
+    if plane.table.events != NULL and c.word & WORD_BEGAN:
+        tell(&plane.events, t, slot, c.now, 2 * p.number, DENIED_EVENT, SIDE_DENIED)
 
 
 cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowed) noexcept nogil:

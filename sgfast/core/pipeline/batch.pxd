@@ -44,5 +44,6 @@ cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcep
 # exception the plane can still be passed to free_plane.
 cdef int make_plane(
     Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections,
-    uint8_t infrastructure, bint keep_flows, bint reporting, list secret) except -1
+    uint8_t infrastructure, bint keep_flows, bint reporting, Py_ssize_t events,
+    list secret) except -1
 cdef void free_plane(Plane* plane) noexcept nogil

@@ -21,7 +21,15 @@ from sgfast.core.base.types cimport (
 from sgfast.core.conntrack.lifetime cimport free_table, init_table, list_displaced, prefetch_buckets, sweep
 from sgfast.core.conntrack.states cimport STATE_COUNT, TIMEOUT_COUNT, TIMEOUT_OF_STATE
 from sgfast.core.conntrack.storage cimport Entry, entry_at, flow_at, prefetch_addresses
-from sgfast.core.conntrack.table cimport FROM_HIGH, Table, count_packet, guess_slot
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    REPORT_ALL,
+    REPORT_NONE,
+    REPORT_OUTCOMES,
+    Table,
+    count_packet,
+    guess_slot,
+)
 from sgfast.core.conntrack.timer_wheel cimport end_of_tick, tick_of
 from sgfast.core.pipeline.fast_path cimport PLAIN_OTHER, fill_fast_paths, is_plain, pass_established, write_established
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
@@ -55,7 +63,7 @@ cdef inline void prefetch_guess(const Table* t, const Packet* p) noexcept nogil:
 cdef inline void sweep_ended(Plane* plane, int64_t now) noexcept nogil:
     if unlikely(tick_of(now) != plane.table.wheel.tick):
         sweep(&plane.table, now)
-        if plane.reporting:
+        if plane.keeps_attempts:
             sweep(&plane.attempts, now)
 
 
@@ -224,23 +232,30 @@ cdef void resolve_datagram(Plane* plane, uint32_t datagram, int64_t now) noexcep
 
 cdef int make_plane(
     Plane* plane, Classifier classifier, bint causal, int midstream, timeouts_ns, uint32_t max_connections,
-    uint8_t infrastructure, bint keep_flows, bint reporting, list secret
+    uint8_t infrastructure, bint keep_flows, bint reporting, Py_ssize_t events, list secret
 ) except -1:
     cdef uint64_t[8] words
     cdef int64_t[TIMEOUT_COUNT] timeouts
+    cdef bint records = keep_flows or events > 0
+    cdef uint8_t reports = REPORT_ALL if keep_flows else REPORT_OUTCOMES if reporting else REPORT_NONE
     cdef int i
     memset(plane, 0, sizeof(Plane))
     plane.rules = &classifier.tables
     plane.rule_counts = <RuleCount*>calloc(classifier.rule_count + 1, sizeof(RuleCount))
     if plane.rule_counts == NULL:
         raise MemoryError
-    init_table(&plane.table, max_connections, midstream != MIDSTREAM_DENY, keep_flows, reporting or keep_flows)
-    init_table(&plane.attempts, MAX_ATTEMPTS, False, keep_flows, reporting or keep_flows)
+    init_table(&plane.table, max_connections, midstream != MIDSTREAM_DENY, records, reporting or records)
+    init_table(&plane.attempts, MAX_ATTEMPTS, False, records, reporting or records)
+    plane.table.reports = reports
+    plane.attempts.reports = reports
+    plane.events.most = events
+    plane.table.events = &plane.events if events > 0 else NULL
     init_cuts(&plane.cuts)
     plane.table.marks_expire = midstream == MIDSTREAM_INFER
     plane.causal = causal
     plane.midstream = midstream
     plane.reporting = reporting
+    plane.keeps_attempts = reporting or events > 0
     for i in range(8):
         words[i] = secret[i]
     init_wire(&plane.wire, infrastructure, words)
@@ -259,3 +274,4 @@ cdef void free_plane(Plane* plane) noexcept nogil:
     free_cuts(&plane.cuts)
     free_tallies(plane.tallies)
     free(plane.rule_counts)
+    free(plane.events.rows)

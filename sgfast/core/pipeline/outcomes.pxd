@@ -10,7 +10,7 @@ from sgfast.core.base.icmp cimport icmp_query
 from sgfast.core.base.types cimport ALLOW, NO_REASON
 from sgfast.core.conntrack.flow_rows cimport fill_flow_row
 from sgfast.core.conntrack.storage cimport Origin, entry_at, origin_at
-from sgfast.core.conntrack.table cimport SIDE_OPEN, TUPLE_DENIED, FlowRow, Table
+from sgfast.core.conntrack.table cimport REPORT_ALL, SIDE_OPEN, TUPLE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport (
     BEGAN,
@@ -96,6 +96,6 @@ cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:
         if (row.verdict == ALLOW) != (row.answer == 1):
             tally_row(plane, row)
         t.tallied += 1
-    if not t.keep_flows:
+    if t.reports != REPORT_ALL:
         t.ended_count = 0
         t.tallied = 0

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from sgfast.core.base.types cimport REASON_COUNT, VERDICT_COUNT
 from sgfast.core.classify.classifier cimport Tables
 from sgfast.core.conntrack.states cimport STATE_COUNT
-from sgfast.core.conntrack.table cimport Table
+from sgfast.core.conntrack.table cimport Events, Table
 from sgfast.core.fragments.datagrams cimport Fragments
 from sgfast.core.tallies.disconnects cimport Cuts
 from sgfast.core.tallies.tally cimport TALLIES, Tally, TallyQueue
@@ -52,7 +52,8 @@ cdef struct FastPath:
 
 cdef struct Plane:
     Table table
-    Table attempts          # denied openers without a tuple; only for the report
+    Table attempts          # denied openers without a tuple; only for the report and for events
+    Events events           # unused unless `table.events` refers to it
     Cuts cuts               # connections cut by policy changes; only for the report
     Fragments* fragments    # shared by all planes of a data plane
     WireContext wire
@@ -64,7 +65,8 @@ cdef struct Plane:
     uint8_t causal
     uint8_t midstream
     uint8_t want_sides      # results name instances, so owners are looked up for every packet
-    uint8_t reporting       # keep attempts and tallies
+    uint8_t reporting       # keep tallies
+    uint8_t keeps_attempts
     Counters counters
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts

@@ -25,10 +25,12 @@ from sgfast.core.base.types cimport (
     OUT_OF_SCOPE,
     TABLE_FULL,
     VPC_ISOLATED,
+    WORD_BEGAN,
     WORD_REASON_SHIFT,
     Packet,
     SideRow,
 )
+from sgfast.core.conntrack.events cimport tell_packet
 from sgfast.core.conntrack.flow_rows cimport make_flow_row, restart_tuple
 from sgfast.core.conntrack.lifetime cimport (
     add_key,
@@ -43,9 +45,11 @@ from sgfast.core.conntrack.lifetime cimport (
 )
 from sgfast.core.conntrack.protocols cimport can_open, either_may_call, is_of_tcp, moot_state, resets
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport DIRECTED, Entry
+from sgfast.core.conntrack.storage cimport DIRECTED, Entry, flow_sides_at
 from sgfast.core.conntrack.table cimport (
+    DENIED_EVENT,
     FROM_HIGH,
+    OPENED_EVENT,
     REFUSED,
     REPLIED,
     SIDE_DENIED,
@@ -340,6 +344,7 @@ cdef inline bint make_live(Plane* plane, PacketContext* c) noexcept nogil:
     cdef Table* t = &plane.table
     cdef const Packet* p = c.packet
     if c.slot == NO_SLOT or not c.entry.marks & TUPLE_LIVE:
+        plane.events.place = 2 * p.number
         if not make_room(t, c.now):
             return False
         if c.slot != NO_SLOT:
@@ -408,8 +413,11 @@ cdef inline int deny_early(Plane* plane, PacketContext* c, const Outcome* o) noe
 
 cdef inline void settle_established(Plane* plane, PacketContext* c) noexcept nogil:
     # Records an allowed packet of a live tuple.
+    cdef Table* t = &plane.table
     count_in_record(plane, c)
     set_record_bits(c, c.entry)
+    if unlikely(t.events != NULL):
+        tell_packet(t, c.slot, c.entry, c.now, c.packet.number, c.word & WORD_BEGAN, c.created, OPENED_EVENT)
 
 
 cdef inline void settle_allowed(
@@ -434,7 +442,7 @@ cdef inline void settle_allowed(
         end_tuple(t, c.slot, c.entry, c.now, SIDE_RESET)
         c.slot = NO_SLOT
     end_if_empty(plane, c)
-    if plane.reporting and plane.attempts.live and not lives(c):
+    if plane.keeps_attempts and plane.attempts.live and not lives(c):
         note_attempt_answer(plane, c, True)
 
 
@@ -452,6 +460,8 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
         e = c.entry
         if e.marks & UNBEGUN and has_side(e):
             begin_record(plane, &plane.table, c, c.slot, e, DENY, o.reason, side)
+            if plane.table.keep_flows:
+                flow_sides_at(&plane.table.slab, c.slot).rule[side] = <uint32_t>o.rule
             count_attempt(plane, c)
         count_in_record(plane, c)
         if e.marks & TUPLE_DENIED:
@@ -459,9 +469,13 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
         elif o.reason == INVALID:
             note_early_ack(plane, c, e)
         set_record_bits(c, e)
+        if unlikely(plane.table.events != NULL):
+            tell_packet(
+                &plane.table, c.slot, e, c.now, c.packet.number, c.word & WORD_BEGAN, False, DENIED_EVENT
+            )
     mark_seen(plane, c)
     end_if_empty(plane, c)
-    if plane.reporting and not lives(c):
+    if plane.keeps_attempts and not lives(c):
         if o.attempt != NO_ATTEMPT:
             note_attempt(plane, c, side, o)
         elif plane.attempts.live:

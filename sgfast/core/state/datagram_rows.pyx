@@ -1,6 +1,7 @@
 """Save incomplete datagrams as an array, and load them: a part of ``snapshot``."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -31,6 +32,10 @@ from sgfast.core.fragments.datagrams cimport (
     Datagram,
     DatagramKey,
     Fragments,
+    HeldFragment,
+    ResolvedRow,
+    init_fragments,
+    make_store,
     next_block,
     restore_datagram,
 )
@@ -99,6 +104,35 @@ def save_datagrams(DataPlane plane not None):
         rows.append(copied_rows(<const uint8_t*>&row, sizeof(DatagramRow), DATAGRAM_DTYPE))
         at = d.newer[0]
     return np.concatenate(rows) if rows else np.empty(0, dtype=DATAGRAM_DTYPE)
+
+
+def copy_fragments(DataPlane plane not None, DataPlane made not None):
+    """Copy all known datagrams, held fragments and results that nobody has taken. ``made``: a new plane with the same
+    hash key and as many shards. The caller must hold the lock of ``plane``.
+    """
+    cdef const Fragments* f = plane.fragments
+    cdef Fragments* new = made.fragments
+    cdef Fragments store
+    cdef uint32_t at = f.oldest[0]
+    cdef int i
+    if f.datagrams == NULL:
+        return
+    init_fragments(&store)
+    store.resolved = <ResolvedRow*>malloc(f.resolved_count * sizeof(ResolvedRow) + 1)
+    if store.resolved == NULL or not make_store(&store):
+        free(store.resolved)
+        raise MemoryError
+    memcpy(store.resolved, f.resolved, f.resolved_count * sizeof(ResolvedRow))
+    memcpy(store.datagrams, f.datagrams, MAX_DATAGRAMS * sizeof(Datagram))
+    memcpy(store.held_store, f.held_store, MAX_FRAGMENTS * sizeof(HeldFragment))
+    new[0] = f[0]
+    new.resolved, new.datagrams, new.held_store = store.resolved, store.datagrams, store.held_store
+    new.resolved_capacity = f.resolved_count
+    while at != NO_DATAGRAM:
+        for i in range(plane.plane_count):
+            if f.datagrams[at].home == plane.planes[i]:
+                new.datagrams[at].home = made.planes[i]
+        at = f.datagrams[at].newer[0]
 
 
 # The words of a row are not aligned, so they are copied as bytes.

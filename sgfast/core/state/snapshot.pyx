@@ -57,7 +57,7 @@ from sgfast.core.tallies.tally cimport TALLY_MOST, TallyRow, add_row
 
 from sgfast.core.accounting import TALLY_NAMES
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
-from sgfast.core.state.datagram_rows import DATAGRAM_DTYPE, load_datagrams, save_datagrams
+from sgfast.core.state.datagram_rows import DATAGRAM_DTYPE, copy_fragments, load_datagrams, save_datagrams
 
 TUPLE_DTYPE = np.dtype([
     ("addr", "<u8", (4,)), ("deadline", "<i8", (2,)), ("rule", "<u4", (2,)), ("ports", "<u4"), ("protocol", "u1"),
@@ -65,8 +65,8 @@ TUPLE_DTYPE = np.dtype([
 ])
 RECORD_DTYPE = np.dtype([
     ("number", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"), ("bytes", "<u8", (2,)), ("packets", "<u8", (2,)),
-    ("initiator_high", "u1"), ("side_end", "u1", (2,)), ("spare", "u1", (5,)),
-    ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
+    ("initiator_high", "u1"), ("side_end", "u1", (2,)), ("watched", "u1"),
+    ("spare", "u1", (4,)), ("rule", "<u4", (2,)), ("instance", "<i4", (2,)),
 ])
 ORIGIN_DTYPE = np.dtype([
     ("counted_for", "<i4"), ("icmp", "<u2"), ("reason", "u1"), ("ends", "u1"), ("rule", "<i4"), ("linked", "<u4"),
@@ -359,46 +359,63 @@ cdef size_t _offset(DataPlane plane, void* part):
 
 def save_plane(AccountingPlane plane not None):
     """Return ``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
-    cdef Plane* p = plane.planes[0]
-    cdef Cuts* cuts
-    cdef int i
-    arrays, numbers = {}, {}
     plane.lock_drained()
     try:
         # Held fragments are resolved here, not by the replay that resumes: this replay reports their packets (SPEC
         # 9.13).
         plane.end_waiting()
         plane.drain()
-        counters = plane.counters_now()
-        _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
-        _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)
-        lengths = _save_tables(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers)
-        rows, untold, base = [], 0, 0
-        waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
-        for i in range(plane.plane_count):
-            cuts = &plane.planes[i].cuts
-            own = copied_rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
-            own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
-            waiting_in[i]["rule"][:, 0] += base
-            rows.append(own)
-            untold += cuts.untold
-            base += len(own)
-        arrays["cuts"] = np.concatenate(rows)
-        arrays["datagrams"] = save_datagrams(plane)
-        numbers["tallied"] = [
-            sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
-            sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
-        ]
-        numbers["clock"] = plane.clock
-        numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
-            "untold": untold, "window_end": p.window_end
-        }
-        arrays["rule_counts"] = plane.rule_counts_now()
-        numbers["lost"] = {}
-        for name, (rows, lost) in plane.tallies_now().items():
-            arrays[name], numbers["lost"][name] = rows, lost
+        return _saved(plane, save_datagrams(plane))
     finally:
         plane.unlock()
+
+
+def copy_plane(AccountingPlane plane not None, DataPlane made not None):
+    """Load the state of a plane, held fragments included, into a new plane with the same classifier, options and hash
+    key. Events that nobody has taken are not copied. Threads that judge meanwhile wait.
+    """
+    plane.lock_drained()
+    try:
+        numbers, arrays = _saved(plane, np.empty(0, dtype=DATAGRAM_DTYPE))
+        copy_fragments(plane, made)
+    finally:
+        plane.unlock()
+    load_plane(made, numbers, arrays)
+
+
+def _saved(AccountingPlane plane, datagrams):
+    # The caller must hold the lock.
+    cdef Plane* p = plane.planes[0]
+    cdef Cuts* cuts
+    cdef int i
+    arrays, numbers = {"datagrams": datagrams}, {}
+    counters = plane.counters_now()
+    _save_tables(plane, _offset(plane, &p.table), "table", arrays, numbers)
+    _save_tables(plane, _offset(plane, &p.attempts), "attempts", arrays, numbers)
+    lengths = _save_tables(plane, _offset(plane, &p.cuts.waiting), "waiting", arrays, numbers)
+    rows, untold, base = [], 0, 0
+    waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
+    for i in range(plane.plane_count):
+        cuts = &plane.planes[i].cuts
+        own = copied_rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
+        own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
+        waiting_in[i]["rule"][:, 0] += base
+        rows.append(own)
+        untold += cuts.untold
+        base += len(own)
+    arrays["cuts"] = np.concatenate(rows)
+    numbers["tallied"] = [
+        sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
+        sum([plane.planes[i].attempts.tallied for i in range(plane.plane_count)]),
+    ]
+    numbers["clock"] = plane.clock
+    numbers["counters"] = {name: counters[name] for name in _COUNTERS} | {
+        "untold": untold, "window_end": p.window_end
+    }
+    arrays["rule_counts"] = plane.rule_counts_now()
+    numbers["lost"] = {}
+    for name, (rows, lost) in plane.tallies_now().items():
+        arrays[name], numbers["lost"][name] = rows, lost
     numbers["verdicts"], numbers["reasons"] = counters["verdicts"], counters["reasons"]
     return numbers, arrays
 

@@ -8,12 +8,15 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.icmp cimport opener_port_key
 from sgfast.core.base.key cimport KIND_IPV6, Address, FlowKey, address_of, is_multicast
 from sgfast.core.classify.classifier cimport Tables, find_address, find_rule, vpcs_connected
+from sgfast.core.conntrack.events cimport has_connection, tell_forgotten, tell_over
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport clear_side, end_tuple
 from sgfast.core.conntrack.protocols cimport is_finished
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at, flow_at
 from sgfast.core.conntrack.table cimport (
+    CUT_EVENT,
+    ENDED_EVENT,
     FROM_HIGH,
     SIDE_CUT,
     SIDE_DISCONNECTED,
@@ -116,6 +119,11 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             e.flags[side] |= SIDE_DISCONNECTED
             if t.keep_flows and counts:
                 flow_at(&t.slab, slot).side_end[side] = SIDE_CUT
+            if t.events != NULL:
+                if counts:
+                    tell_over(t, slot, cut.now, t.events.place, CUT_EVENT, SIDE_CUT)
+                else:
+                    tell_over(t, slot, e.deadline[side], 0, ENDED_EVENT, SIDE_TIMEOUT)
     # Established packets check only `present`. With 0 they take the slow path, which checks the VPCs (SPEC 3.6).
     e.present = (instance[0] >= 0) | (instance[1] >= 0) << 1
     if e.present == 3 and not vpcs_connected(new, instance[0], instance[1]):
@@ -125,6 +133,8 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         e.present = 0
     if directed:
         e.present |= DIRECTED
+    if t.events != NULL and not has_connection(e):
+        tell_forgotten(t, slot, e, cut.clock, SIDE_REMOVED)
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(t, slot, e, cut.clock, SIDE_REMOVED)
     return done
@@ -136,6 +146,7 @@ cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, 
     cdef uint64_t before = done.cut
     cdef uint32_t slot
     cdef int cuts
+    plane.events.changed_ns = cut.now
     for slot in range(t.slab.fresh):
         if entry_at(&t.slab, slot).kind and entry_at(&t.slab, slot).marks & TUPLE_LIVE:
             cuts = change_entry(plane, slot, new, cut)

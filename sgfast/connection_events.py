@@ -1,0 +1,106 @@
+"""Events of connections while an engine judges (SPEC 14.15): rows of the data plane in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.core.base.reasons import ReasonWord
+from sgfast.notebook import AsJson
+from sgfast.policy.protocols import protocol_name
+from sgfast.tables.columns import is_icmp
+from sgfast.tables.row_schema import ENDS
+from sgfast.tables.text_columns import address_texts
+from sgfast.verdicts import REASONS
+
+EventKind = Literal["opened", "denied", "ended", "cut"]
+EventCause = Literal["closed", "reset", "timeout", "evicted", "removed", "disconnected", "forgotten"]
+
+#: The order of EventKind in ``core/conntrack/table.pxd``.
+_KINDS: tuple[EventKind, ...] = ("opened", "denied", "ended", "cut")
+#: Events are put into words so many at a time.
+_TOGETHER = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSide(AsJson):
+    """The filter of one end of a connection."""
+
+    instance: str
+    #: The rule that let the connection begin there, or that denied it; None if no rule matched.
+    rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent(AsJson):
+    """An event in the life of a connection (SPEC 14.15)."""
+
+    kind: EventKind
+    #: The time on the engine's clock, in nanoseconds since the Unix epoch.
+    time_ns: int
+    #: The reason of the verdict on the connection's first packet.
+    reason: ReasonWord
+    #: The cause of the end or cut; None for "opened" and "denied".
+    cause: EventCause | None
+    #: The protocol above IP, by name, or its number if it has none.
+    protocol: str
+    initiator: str
+    initiator_port: int | None
+    responder: str
+    responder_port: int | None
+    icmp_type: int | None
+    icmp_code: int | None
+    #: The filter of the initiator's instance; None if there is none.
+    egress: ConnectionSide | None
+    #: The filter of the responder's instance; None if there is none, or if the egress filter denied the connection.
+    #: Stateless filters have no connections, so they are None, too, unless they denied it.
+    ingress: ConnectionSide | None
+    #: The number of the connection's first packet, with 1 for the engine's first. No other connection has it.
+    first_packet: int
+    #: The timestamp of the connection's first packet, in nanoseconds since the Unix epoch.
+    first_time_ns: int
+    #: The packets and their bytes up to the event; None for "opened" and "denied".
+    packets_from_initiator: int | None
+    packets_from_responder: int | None
+    bytes_from_initiator: int | None
+    bytes_from_responder: int | None
+
+
+def in_words(rows: NDArray[Any], instances: Sequence[str], rules: Sequence[str]) -> Iterator[ConnectionEvent]:
+    """Yield the event of each row (EVENT_DTYPE). ``instances``, ``rules``: names by number."""
+    for at in range(0, len(rows), _TOGETHER):
+        some = rows[at : at + _TOGETHER]
+        columns = [
+            some[name].tolist()
+            for name in ("kind", "time_ns", "reason", "how", "protocol", "has_ports", "ports", "icmp", "number",
+                         "first_ns", "side_end", "instance", "rule", "packets", "bytes")
+        ]  # fmt: skip
+        ends = zip(_addresses(some, "initiator"), _addresses(some, "responder"), is_icmp(some).tolist(), strict=True)
+        for (initiator, responder, icmp), row in zip(ends, zip(*columns, strict=True), strict=True):
+            kind, time_ns, reason, how, protocol, has_ports, ports, code, number, first_ns, *more = row
+            egress, ingress = (
+                ConnectionSide(instances[owner], rules[rule] if rule >= 0 else None) if there else None
+                for there, owner, rule in zip(*more[:3], strict=True)
+            )
+            cause = REASONS[reason]
+            assert cause is not None
+            over = _KINDS[kind] in ("ended", "cut")
+            word: Any = ENDS[how]
+            yield ConnectionEvent(
+                _KINDS[kind], time_ns, cause, word if over else None,
+                protocol_name(protocol) or str(protocol),
+                initiator, ports >> 16 if has_ports else None, responder, ports & 0xFFFF if has_ports else None,
+                code >> 8 if icmp else None, code & 0xFF if icmp else None, egress, ingress, number, first_ns,
+                *(more[3] + more[4] if over else (None,) * 4),
+            )  # fmt: skip
+
+
+def _addresses(rows: NDArray[Any], end: str) -> list[str]:
+    offsets, text = address_texts(np.ascontiguousarray(rows[end]), np.ascontiguousarray(rows["family"]))
+    letters, ends = text.tobytes().decode(), offsets.tolist()
+    return [letters[start:stop] for start, stop in pairwise(ends)]
