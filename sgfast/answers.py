@@ -139,4 +139,4 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
             raise AssertionError(f"no command prints a {name}")
 
 
-Shown.text_of, Shown.dict_of = staticmethod(text_of), staticmethod(dict_of)
+Shown._text_of, Shown._dict_of = staticmethod(text_of), staticmethod(dict_of)

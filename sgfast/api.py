@@ -436,7 +436,7 @@ class Policy(LoadedPolicy):
         return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
 
 
-LoadedPolicy.made_as = Policy
+LoadedPolicy._made_as = Policy
 
 
 def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:

@@ -92,8 +92,7 @@ class Engine:
     Which entries a full table drops does depend on ``jobs``. With several jobs, ``process`` and every method that
     returns results waits for all threads.
     ``events``: list what happens to connections, for :meth:`events`.
-    ``keep_flows`` and ``reporting`` are for replays.
-    ``compiler``: a compiler that has compiled, or numbered, a policy for the same VPC before.
+    Parameters that begin with an underscore are for replays.
 
     Threads may share an engine: calls take turns, and a waiting call does not hold the GIL. So ``check``,
     ``connections``, ``events``, ``copy`` and ``apply`` wait until another thread's ``process`` has judged all of its
@@ -112,26 +111,26 @@ class Engine:
         mode: Mode = "verbatim",
         midstream: Midstream = "deny",
         vpc: str | None = None,
-        keep_flows: bool = False,
-        reporting: bool = False,
         events: bool = False,
-        hash_key: Sequence[int] | None = None,
-        compiler: Compiler | None = None,
         jobs: int = 1,
+        _keep_flows: bool = False,
+        _reporting: bool = False,
+        _hash_key: Sequence[int] | None = None,
+        _compiler: Compiler | None = None,
     ) -> None:
         check_modes(mode, midstream)
         check_jobs(jobs)
         self.policy = load(policy)
         self.vpc: str | None = vpc_name(self.policy, vpc)
-        self._compiler = Compiler(self.vpc) if compiler is None else compiler
+        self._compiler = Compiler(self.vpc) if _compiler is None else _compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
         self.mode: Mode = mode
         self.midstream: Midstream = midstream
-        self.keep_flows = keep_flows
-        self.reporting = reporting
+        self.keep_flows = _keep_flows
+        self.reporting = _reporting
         self.keeps_events = events
-        self._make_plane(hash_key, jobs)
+        self._make_plane(_hash_key, jobs)
         #: The rules and instances of a compiled policy, which programs may keep but cannot change.
         self._copied: tuple[CompiledPolicy | None, tuple[Rule, ...], tuple[Instance, ...]] = None, (), ()
 
@@ -193,7 +192,7 @@ class Engine:
     def connections(self) -> Table:
         """Return the connections that the filters remember at the time of the latest packet (SPEC 14.14), as a
         :class:`Table`. Those with ``status`` "open" are the ones that :attr:`open_connections` counts. The number, the
-        time and the counters of a connection are null unless the engine was made with ``events`` or ``keep_flows``.
+        time and the counters of a connection are null unless the engine was made with ``events``.
         """
         from sgfast.tables import remembered_table
 
@@ -285,7 +284,7 @@ class Engine:
         return self.dataplane.take_resolved(everything=everything)
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def _unchanged(self) -> Iterator[None]:
         """Hold back changes of the policy by other threads."""
         with self._changing:
             yield

@@ -103,7 +103,7 @@ def load(
     if (source is None) == (text is None):
         raise ArgumentTypeError("a policy needs either a source or text=")
     if isinstance(source, Policy):
-        if not isinstance(source, LoadedPolicy) or not source.is_checked:
+        if not isinstance(source, LoadedPolicy) or not source._is_checked:
             from sgfast.policy.value_checks import check_made_policy
 
             check_made_policy(source)

@@ -40,15 +40,15 @@ class Shown(AsJson):
 
     #: The functions that write the text and the JSON object. ``sgfast.answers`` sets them, because this module must not
     #: import reports.
-    text_of: ClassVar[Callable[[Any], str]] = repr
-    dict_of: ClassVar[Callable[[Any], dict[str, Any]]]
+    _text_of: ClassVar[Callable[[Any], str]] = repr
+    _dict_of: ClassVar[Callable[[Any], dict[str, Any]]]
 
     def __str__(self) -> str:
-        return Shown.text_of(self)
+        return Shown._text_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the command of the same name prints, as plain dictionaries (SPEC 14.20)."""
-        return Shown.dict_of(self)
+        return Shown._dict_of(self)
 
 
 def html_table(head: Iterable[object], rows: Iterable[Iterable[object]], total: int | None = None) -> str:

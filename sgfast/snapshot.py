@@ -77,7 +77,7 @@ def write_snapshot(
             write_snapshot(output, engine, others, replay)
             output.publish()
         return
-    with engine.unchanged():
+    with engine._unchanged():
         numbers, arrays = save_plane(engine.dataplane)
         more = []
         for n, other in enumerate(others):
@@ -240,7 +240,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
     if about["mode"] not in get_args(Mode) or about["midstream"] not in get_args(Midstream):
         raise ValueError("an unknown option")
     try:
-        policy = load(from_plain(LoadedPolicy.made_as, about["policy"]))
+        policy = load(from_plain(LoadedPolicy._made_as, about["policy"]))
     except PolicyError as error:
         raise ValueError(str(error)) from None
     numbers = about["numbering"]
@@ -259,10 +259,10 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
             mode=about["mode"],
             midstream=about["midstream"],
             vpc=seen_from,
-            keep_flows=from_plain(bool, about["keep_flows"]),
-            reporting=from_plain(bool, about["reporting"]),
+            _keep_flows=from_plain(bool, about["keep_flows"]),
+            _reporting=from_plain(bool, about["reporting"]),
             events=from_plain(bool, about["events"]),
-            compiler=Compiler(seen_from, numbering),
+            _compiler=Compiler(seen_from, numbering),
             jobs=jobs,
         )
         load_plane(engine.dataplane, plane, arrays)

@@ -113,7 +113,7 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
         known = ", ".join(v.name for v in policy.vpcs)
         hint = similar(policy, "VPC", vpc)
         raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}{hint}")
-    return sorted(chain.from_iterable(policy.places_by_vpc.get(seen, ()) for seen in policy.connected_vpcs[vpc]))
+    return sorted(chain.from_iterable(policy._places_by_vpc.get(seen, ()) for seen in policy._connected_vpcs[vpc]))
 
 
 def owned_prefixes(policy: Policy, vpc: str | None, *, asked: Callable[[str, Network], bool] | None = None) -> Owned:

@@ -24,7 +24,7 @@ def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
     made: dict[tuple[str, bytes], tuple[Network, dict[str, None], set[str]]] = {}
     for instance in policy.instances:
         for network in instance.addresses:
-            holders = policy.holders(instance.vpc, network)
+            holders = policy._holders(instance.vpc, network)
             if not budget.take(len(holders) - 1):
                 skipped += 1
                 continue

@@ -212,7 +212,7 @@ class PolicyIndex:
             named = self.named(family)
             self._views[key] = None
             of_vpc = self._owned[family]
-            visible = {seen: of_vpc[seen] for seen in self.policy.connected_vpcs[vpc] if seen in of_vpc}
+            visible = {seen: of_vpc[seen] for seen in self.policy._connected_vpcs[vpc] if seen in of_vpc}
             if self._prefixes_left.take(len(named.spans) + sum(map(len, visible.values()))):
                 self._views[key] = PeerClasses(self.policy, vpc, named, visible, family)
         return self._views[key]

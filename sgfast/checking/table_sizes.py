@@ -55,7 +55,7 @@ def _largest_view(policy: Policy) -> TableSizes | None:
     addresses: Counter[str] = Counter()
     for instance in policy.instances:
         addresses[instance.vpc] += len(instance.addresses)
-    seen = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy.connected_vpcs.items()}
+    seen = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy._connected_vpcs.items()}
     for vpc in sorted(seen, key=lambda each: -seen[each]):
         with suppress(AmbiguousAddress):
             return _sizes(compile_policy(policy, vpc))

@@ -24,7 +24,7 @@ def unused(index: PolicyIndex) -> list[Finding]:
     for group in policy.security_groups:
         for rule in group.rules:
             if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.peer != GroupPeer(group.name):
-                first = policy.first_twin(rule)
+                first = policy._first_twin(rule)
                 naming[type(rule.peer), rule.peer.name][rule_name(policy, first, group.name)] = None
     found = []
     for group in policy.security_groups:
@@ -54,7 +54,7 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
         for rule in group.rules:
             if rule.peer == GroupPeer(group.name):
                 continue
-            if index.policy.first_twin(rule) is not rule:
+            if index.policy._first_twin(rule) is not rule:
                 continue
             twin = index.policy.twins.get(rule.id, rule)
             answers = {
@@ -89,12 +89,12 @@ def never_hit(result: ReplayResult) -> list[Finding]:
     """Return findings for rules that a causal replay never used. Packets after a denied opener use none (SPEC 9.2)."""
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     policy = result.policy
-    used = {policy.first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
+    used = {policy._first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
     return [
         Finding(
             NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id
         )
         for group in policy.security_groups
         for rule in group.rules
-        if rule.id not in used and policy.first_twin(rule) is rule
+        if rule.id not in used and policy._first_twin(rule) is rule
     ]

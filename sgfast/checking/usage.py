@@ -178,7 +178,7 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     for number, hits in enumerate(result.rules):
         if hits.connections:
-            numbers[policy.first_twin(hits.rule).id].append(number)
+            numbers[policy._first_twin(hits.rule).id].append(number)
     found = []
     skipped = 0
     for of_rule in numbers.values():
@@ -195,7 +195,7 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
         ]
         if all(choices):
             instead = tuple(rule for rules in choices for rule in rules)
-            rule = policy.first_twin(halves[0])
+            rule = policy._first_twin(halves[0])
             would_do = _would_do(instead, policy)
             text = f"{rule_text(rule, policy)}: {count:,} connections used it, for which {would_do}"
             used = {kind: number for half in of_rule for kind, number in uses.connections(half).items()}

@@ -105,7 +105,7 @@ class VpcPairs:
 
 def _seen(policy: Policy, vpc: int) -> str | None:
     """Return the VPC from which a policy sees the packets of a VPC. A policy that a replay would not map sees all."""
-    return seen_from(policy, vpc) if policy.is_mapped or policy.shares_addresses else None
+    return seen_from(policy, vpc) if policy.is_mapped or policy._shares_addresses else None
 
 
 def _region(policy: Policy, vpc: Vpc) -> str:

@@ -191,7 +191,7 @@ class Compiler:
 
         instance_groups = self._instance_groups
         # An instance that was deleted and added again has a new number, even if it is equal to the deleted one.
-        same_numbers = same_groups and not any(name in policy.instance_index for name in renewed)
+        same_numbers = same_groups and not any(name in policy._instance_index for name in renewed)
         if instance_groups is None or not same_numbers or old is None or old.policy.vpcs is not policy.vpcs:
             instance_groups = _instance_groups(policy, numbering)
         elif old.policy.instances is not policy.instances:

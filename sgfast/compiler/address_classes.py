@@ -345,7 +345,7 @@ class AddressClasses:
         here = policy.vpcs[vpc]
         by_vpc = self._memberships_by_group.get(name, {})
         found: list[int] = []
-        for other in policy.connected_vpcs[here.name]:
+        for other in policy._connected_vpcs[here.name]:
             if policy.vpc_by_name[other].region == here.region:
                 found += by_vpc.get(other, ())
         return found

@@ -91,9 +91,9 @@ def _deciding(found: Explanation) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
         if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):
             continue
         if side.winner is not None:
-            yield found.policy.first_twin(side.winner.rule), ()
+            yield found.policy._first_twin(side.winner.rule), ()
         for miss in side.nearest[:1]:
-            yield found.policy.first_twin(miss.rule), miss.misfits
+            yield found.policy._first_twin(miss.rule), miss.misfits
 
 
 def _line(rule: Rule, lines: Lines, form: str) -> str:

@@ -78,7 +78,7 @@ class VpcView:
 
     def isolated(self, family: int) -> Ranges:
         """Return the addresses of the instances that this VPC cannot reach (SPEC 3.6)."""
-        connected = set(self.policy.connected_vpcs[self.vpc])
+        connected = set(self.policy._connected_vpcs[self.vpc])
         ranges = self._owners.ranges[family]
         return union((first, last) for first, last, owner in ranges if owner.vpc not in connected)
 
@@ -90,7 +90,7 @@ class VpcView:
         vpcs = self.policy.vpc_by_name
         found: dict[tuple[str, int], list[Range]] = defaultdict(list)
         total = 0
-        for vpc in self.policy.connected_vpcs[self.vpc]:
+        for vpc in self.policy._connected_vpcs[self.vpc]:
             if vpcs[vpc].region != vpcs[self.vpc].region:
                 continue
             for family, addresses, owner in self._owners.of_vpc.get(vpc, ()):

@@ -234,7 +234,7 @@ def known_group(policy: Policy, name: str) -> SecurityGroup:
 
 def _instance(policy: Policy, name: str) -> Instance:
     check_known(policy, "instance", name)
-    return policy.instances[policy.instance_index[name]]
+    return policy.instances[policy._instance_index[name]]
 
 
 def _rule(group: SecurityGroup, rule_id: str) -> Rule:
@@ -269,7 +269,7 @@ def _check_rule(policy: Policy, rule: Rule, own: str) -> None:
 
 def check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Network]) -> None:
     for network in addresses:
-        owner = policy.owner_of(instance.vpc, network)
+        owner = policy._owner_of(instance.vpc, network)
         if owner not in (None, instance.name):
             raise PolicyError(f"{network} already belongs to instance {owner!r} in VPC {instance.vpc!r}")
 
@@ -370,7 +370,7 @@ def _remove_member(policy: Policy, change: RemoveMember) -> Policy:
 
 def _add_instance(policy: Policy, change: AddInstance) -> Policy:
     instance = change.instance
-    if instance.name in policy.instance_index:
+    if instance.name in policy._instance_index:
         raise PolicyError(f"instance {instance.name!r} already exists")
     _check_id("instance", instance, policy.instances)
     check_known(policy, "VPC", instance.vpc)

@@ -146,7 +146,7 @@ class DocumentReader:
         self._reject_mixed_groups(instances, instance_entries, groups)
         if joining and group_entries:
             self._warn_of_default_group(joining)
-        return LoadedPolicy.read(
+        return LoadedPolicy._read(
             vpcs=tuple(self._vpcs.values()),
             peerings=peerings,
             address_groups=tuple(address_groups.values()),

@@ -21,34 +21,34 @@ class LoadedPolicy(Policy):
     """
 
     #: The class of the policies that readers make. ``sgfast.api`` sets its own class, with methods for users.
-    made_as: ClassVar[type[LoadedPolicy]]
+    _made_as: ClassVar[type[LoadedPolicy]]
 
     #: The lines that ``lines_of`` returns.
     lines: dict[tuple[str, str], int] | None = None
     #: Whether all values are known to be valid in a document. False for a policy that a program made, until
     #: ``value_checks.check_made_policy`` has checked it.
-    is_checked = False
+    _is_checked = False
     #: If this policy was made from another one by replacing or adding one instance: the instances of the other policy,
     #: and the position of this instance.
     _replaced: tuple[tuple[Instance, ...] | None, int] = (None, 0)
 
     @cached_property
-    def compiled(self) -> dict[str | None, Any]:
+    def _compiled(self) -> dict[str | None, Any]:
         """Compiled tables that ``reaching.filters`` keeps, by VPC. Copies of the policy do not have them."""
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
 
     @staticmethod
-    def read(**values: Any) -> LoadedPolicy:
+    def _read(**values: Any) -> LoadedPolicy:
         """Make a policy from values that have been checked."""
-        policy = LoadedPolicy.made_as(**values)
-        policy.is_checked = True
+        policy = LoadedPolicy._made_as(**values)
+        policy._is_checked = True
         return policy
 
 
-LoadedPolicy.made_as = LoadedPolicy
+LoadedPolicy._made_as = LoadedPolicy
 
 
 def lines_of(policy: Policy) -> dict[tuple[str, str], int]:
@@ -60,7 +60,7 @@ def having(policy: Policy, **values: Any) -> Policy:
     """Return a copy with other values. The values are not checked, so they must be valid."""
     after = replace(policy, **values)
     if isinstance(policy, LoadedPolicy) and isinstance(after, LoadedPolicy):
-        after.is_checked = policy.is_checked
+        after._is_checked = policy._is_checked
     return after
 
 
@@ -69,7 +69,7 @@ def with_instance(policy: Policy, instance: Instance) -> Policy:
 
     A replaced instance must have the same VPC, id, device and label. Lookups that have been made are carried over.
     """
-    n = policy.instance_index.get(instance.name, len(policy.instances))
+    n = policy._instance_index.get(instance.name, len(policy.instances))
     is_new = n == len(policy.instances)
     instances = [*policy.instances]
     instances[n : n + 1] = [instance]
@@ -77,7 +77,7 @@ def with_instance(policy: Policy, instance: Instance) -> Policy:
     if isinstance(after, LoadedPolicy):
         after._replaced = policy.instances, n
         _keep(policy, after, ("group_of_rule",) if is_new else ("group_of_rule", "also_called"))
-        after.instance_index = policy.instance_index | {instance.name: n} if is_new else policy.instance_index
+        after._instance_index = policy._instance_index | {instance.name: n} if is_new else policy._instance_index
         if "owners" in policy.__dict__:
             after.owners = _owners_after(policy.owners, () if is_new else policy.instances[n].addresses, instance)
     return after
@@ -90,7 +90,7 @@ def with_group(policy: Policy, group: SecurityGroup) -> Policy:
     before = policy.group_by_name[group.name]
     after = having(policy, security_groups=tuple([group if old is before else old for old in policy.security_groups]))
     if isinstance(after, LoadedPolicy):
-        _keep(policy, after, ("instance_index", "instance_by_name", "also_called", "owners", "group_of_rule"))
+        _keep(policy, after, ("_instance_index", "instance_by_name", "also_called", "owners", "group_of_rule"))
         was, now = ([rule.id for rule in rules] for rules in (before.rules, group.rules))
         if was != now and "group_of_rule" in policy.__dict__:
             after.group_of_rule = of_rule = policy.group_of_rule.copy()

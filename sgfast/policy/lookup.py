@@ -57,7 +57,7 @@ def vpc_name(policy: Policy, vpc: str | None) -> str | None:
 def by_name(policy: Policy, kind: NamedKind) -> Mapping[str, Any]:
     match kind:
         case "instance":
-            return policy.instance_index
+            return policy._instance_index
         case "security group":
             return policy.group_by_name
         case "address group":

@@ -168,4 +168,4 @@ def groups_of(policy: Policy, owner: Instance, network: Network) -> frozenset[st
         return frozenset()
     if policy.settings.group_members == "by-owner":
         return frozenset(owner.security_groups)
-    return frozenset(group for holder in policy.holders(owner.vpc, network) for group in holder.security_groups)
+    return frozenset(group for holder in policy._holders(owner.vpc, network) for group in holder.security_groups)

@@ -283,7 +283,7 @@ class Policy:
         return {vpc.name: vpc for vpc in self.vpcs}
 
     @cached_property
-    def connected_vpcs(self) -> dict[str, list[str]]:
+    def _connected_vpcs(self) -> dict[str, list[str]]:
         """By the name of a VPC: the names of the VPCs with which it can exchange packets, itself first."""
         found = {vpc.name: [vpc.name] for vpc in self.vpcs}
         for pair in self.peerings:
@@ -297,19 +297,19 @@ class Policy:
         return {instance.name: instance for instance in self.instances}
 
     @cached_property
-    def instance_index(self) -> dict[str, int]:
+    def _instance_index(self) -> dict[str, int]:
         """The position of each instance in ``instances``, by name."""
         return {instance.name: n for n, instance in enumerate(self.instances)}
 
     @cached_property
-    def places_by_vpc(self) -> dict[str, list[int]]:
+    def _places_by_vpc(self) -> dict[str, list[int]]:
         """The positions in ``instances`` of the instances of each VPC. VPCs without instances are left out."""
         found: dict[str, list[int]] = {}
         for n, instance in enumerate(self.instances):
             found.setdefault(instance.vpc, []).append(n)
         return found
 
-    def holders(self, vpc: str, network: Network) -> list[Instance]:
+    def _holders(self, vpc: str, network: Network) -> list[Instance]:
         """Return the instances of a VPC with a prefix that contains the whole network."""
         width = network.max_prefixlen
         first, length = int(network.network_address), network.prefixlen
@@ -318,10 +318,10 @@ class Policy:
             if outer <= length:
                 address = (first >> (width - outer) << (width - outer)).to_bytes(width // 8)
                 if (name := by_address.get(address)) is not None:
-                    found[name] = self.instances[self.instance_index[name]]
+                    found[name] = self.instances[self._instance_index[name]]
         return [*found.values()]
 
-    def owner_of(self, vpc: str, network: Network) -> str | None:
+    def _owner_of(self, vpc: str, network: Network) -> str | None:
         """Return the name of the instance of a VPC that has exactly this prefix, or None."""
         by_length = self.owners.get((vpc, network.version), {})
         return by_length.get(network.prefixlen, {}).get(network.network_address.packed)
@@ -337,7 +337,7 @@ class Policy:
         return found
 
     @cached_property
-    def owned_ranges(self) -> dict[int, Ports]:
+    def _owned_ranges(self) -> dict[int, Ports]:
         """Addresses that instances of any VPC own, by IP version. An instance with all addresses is a router, and does
         not count.
         """
@@ -350,7 +350,7 @@ class Policy:
         }
 
     @cached_property
-    def shares_addresses(self) -> bool:
+    def _shares_addresses(self) -> bool:
         """Whether instances of two VPCs own one address (SPEC 7.1)."""
         spans = sorted(
             (network.version, int(network.network_address), -int(network.broadcast_address), instance.vpc)
@@ -388,7 +388,7 @@ class Policy:
                 found[four.id], found[six.id] = six, four
         return found
 
-    def first_twin(self, rule: Rule) -> Rule:
+    def _first_twin(self, rule: Rule) -> Rule:
         """Return the rule by which reports call a rule and its twin: the one for IPv4. Without a twin, the rule itself.
         """
         return rule if rule.ethertype == 4 else self.twins.get(rule.id, rule)

@@ -14,7 +14,7 @@ _LISTED_OWNERS = 3
 
 def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
     """Return the instance of a VPC with the longest prefix around an address (SPEC 2.6). Peered VPCs do not count."""
-    holders = policy.holders(vpc, ip_network(address.packed))
+    holders = policy._holders(vpc, ip_network(address.packed))
     return max(
         holders, key=lambda each: max(network.prefixlen for network in each.addresses if address in network),
         default=None,
@@ -30,7 +30,7 @@ def owners_elsewhere(policy: Policy, vpc: str, address: Address) -> list[Instanc
 
 def owners_anywhere(policy: Policy, address: Address) -> list[Instance]:
     """Return the owners of an address, one for each VPC that has one, without routers."""
-    if not covers(policy.owned_ranges[address.version], int(address), int(address)):
+    if not covers(policy._owned_ranges[address.version], int(address), int(address)):
         return []
     found = (owner_in(policy, each.name, address) for each in policy.vpcs)
     return [

@@ -64,7 +64,7 @@ def check_made_policy(policy: Policy) -> None:
     except (ArgumentError, ArgumentTypeError) as error:
         raise PolicyError(str(error)) from None
     if isinstance(policy, LoadedPolicy):
-        policy.is_checked = True
+        policy._is_checked = True
 
 
 def _check_together(policy: Policy) -> None:

@@ -315,7 +315,7 @@ def _groups_called(policy: Policy, names: Sequence[str]) -> list[str]:
 
 
 def _rule_called(policy: Policy, found: RuleInGroup | NearMiss) -> str:
-    return rule_name(policy, policy.first_twin(found.rule), found.group)
+    return rule_name(policy, policy._first_twin(found.rule), found.group)
 
 
 def _decision(explained: Explanation) -> str:
@@ -517,7 +517,7 @@ def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleI
         peer = found.rule.peer if found is not None else None
         if not isinstance(peer, GroupPeer) or peer.name in other_end.instance.security_groups:
             continue
-        for holder in policy.holders(other_end.instance.vpc, network):
+        for holder in policy._holders(other_end.instance.vpc, network):
             if peer.name in holder.security_groups:
                 around = next(each for each in holder.addresses if other_end.address in each)
                 yield (

@@ -98,13 +98,13 @@ def filters_about(
 def _compiled_once(policy: Policy, vpc: str | None) -> CompiledOnce:
     if not isinstance(policy, LoadedPolicy):
         return _compile(policy, vpc)
-    if (found := policy.compiled.get(vpc)) is None:
+    if (found := policy._compiled.get(vpc)) is None:
         with _compiling:
-            if (found := policy.compiled.get(vpc)) is None:
+            if (found := policy._compiled.get(vpc)) is None:
                 found = _compile(policy, vpc)
-                if len(policy.compiled) == KEPT_VPCS:
-                    del policy.compiled[next(iter(policy.compiled))]
-                policy.compiled[vpc] = found
+                if len(policy._compiled) == KEPT_VPCS:
+                    del policy._compiled[next(iter(policy._compiled))]
+                policy._compiled[vpc] = found
     return found
 
 

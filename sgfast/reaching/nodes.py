@@ -257,7 +257,7 @@ class Ground:
         cut = self._cut(vpc, senders=only_vpc is not None)
         owner_by_holding = [account.owner_of for account in self.accounts]
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
-        known = self.accounts[-1].policy.instance_index
+        known = self.accounts[-1].policy._instance_index
         named = np.array([known[name] + 1 for name in end.instances if name in known], dtype=np.int64)
         queried = self._within(end)[cut.inside] & ((cut.owner == NOBODY) | end.owned)
         found: dict[Alike, list[Piece]] = {}

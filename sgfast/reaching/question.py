@@ -54,7 +54,7 @@ class Views:
 
     def vpcs_to_search(self, family: int, sources: NamedEnd, destinations: NamedEnd) -> Iterator[tuple[str, int]]:
         """Yield the VPCs to search for packets between two ends, with the steps that each of them takes."""
-        prefixes, connected = self._prefixes[family], self._policy.connected_vpcs
+        prefixes, connected = self._prefixes[family], self._policy._connected_vpcs
         senders, receivers = (self._named(end) for end in (sources, destinations))
         all_send, all_receive = (bool(end.networks) and end.owned for end in (sources, destinations))
         seen = self._contexts if destinations.networks else receivers
@@ -112,7 +112,7 @@ class Question:
         """``notes`` takes sentences about addresses that the ends name and that belong to instances of VPCs that are
         not peered (SPEC 12.1). ``shared``: of the only policy.
         """
-        if any(policy.shares_addresses for policy in policies):
+        if any(policy._shares_addresses for policy in policies):
             shared = None  # The destinations say which owner of an address matters (SPEC 7.1).
         self.accounts = [shared.account] if shared else [PolicyAccount(policy, destinations) for policy in policies]
         self.sources, self.destinations = self._ends = sources, destinations
@@ -170,7 +170,7 @@ class Question:
                 continue
             for n in np.flatnonzero(nodes.contexts[-1] == OUTSIDE).tolist():
                 for piece in nodes.parts[n]:
-                    first = lowest(policy.owned_ranges[family], piece.first, piece.last)
+                    first = lowest(policy._owned_ranges[family], piece.first, piece.last)
                     if first is not None and len(self._notes) < MAX_NOTES:
                         address = ADDRESS[family](first)
                         owners = owners_elsewhere(policy, vpc, address)

@@ -48,8 +48,8 @@ def make_engine(
 ) -> Engine:  # fmt: skip
     """Make an engine for a replay with ``options``. Its VPC may differ from that of the options."""
     return Engine(
-        policy, mode=options.mode, midstream=options.midstream, vpc=vpc, keep_flows=keep_flows, reporting=True,
-        hash_key=hash_key, compiler=compiler, jobs=jobs,
+        policy, mode=options.mode, midstream=options.midstream, vpc=vpc, _keep_flows=keep_flows, _reporting=True,
+        _hash_key=hash_key, _compiler=compiler, jobs=jobs,
     )  # fmt: skip
 
 

@@ -109,13 +109,13 @@ def elsewhere_of(engine: Engine) -> Elsewhere:
     """Return what an engine counted about addresses that only VPCs own that it does not see."""
     policy, vpc = engine.policy, engine.vpc
     total, found = 0, None
-    if vpc is None or len(policy.connected_vpcs[vpc]) == len(policy.vpcs):
+    if vpc is None or len(policy._connected_vpcs[vpc]) == len(policy.vpcs):
         return Elsewhere()
     tallies = engine.dataplane.tallies
     rows = np.concatenate([tallies[name][0] for name in ("began", "denials")])
     rows = rows[engine.compiled.classifier.owners_of(rows["peer"], rows["family"]) < 0]
     for version, length in ((4, 4), (6, 16)):
-        chosen, owned = rows[(rows["family"] == version) & (rows["connections"] > 0)], policy.owned_ranges[version]
+        chosen, owned = rows[(rows["family"] == version) & (rows["connections"] > 0)], policy._owned_ranges[version]
         peers, places = np.unique(np.ascontiguousarray(chosen["peer"]).view("S16").ravel(), return_inverse=True)
         counts = np.bincount(places, chosen["connections"])
         for peer, connections in zip(peers.tolist(), counts.tolist(), strict=True):
@@ -225,10 +225,10 @@ def _vpc_that_owns(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str
     policy = traffic.policy
     if traffic.vpc is None:
         return None
-    seen = set(policy.connected_vpcs.get(traffic.vpc, ()))     # in a comparison, perhaps only NEW has the VPC
+    seen = set(policy._connected_vpcs.get(traffic.vpc, ()))     # in a comparison, perhaps only NEW has the VPC
     unseen = [instance for instance in policy.instances if instance.vpc not in seen]
     for network in map(ip_network, networks if unseen else ()):
-        if lowest(policy.owned_ranges[network.version], *range_of(network)) is None:
+        if lowest(policy._owned_ranges[network.version], *range_of(network)) is None:
             continue
         for instance in unseen:
             if any(each.prefixlen and each.overlaps(network) for each in instance.addresses):

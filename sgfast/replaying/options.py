@@ -168,7 +168,7 @@ class ReplayOptions:
 
     def is_mapped(self, policy: Policy) -> bool:
         """Return whether marks or addresses map packets to VPCs (SPEC 7.4), and ``vpc`` does not override this."""
-        return self.vpc is None and (policy.is_mapped or policy.shares_addresses)
+        return self.vpc is None and (policy.is_mapped or policy._shares_addresses)
 
     def change_file(self) -> ChangeFile | None:
         """Return ``changes`` as a change file, after reading it if necessary. Raises PolicyError if it is unusable."""

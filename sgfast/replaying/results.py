@@ -337,7 +337,7 @@ class ReplayResult(Shown):
         """Kinds of connections that nobody answered, those with most connections first."""
         return listed_unanswered(self.kinds)
 
-    def empty_part(self, vpc: str | None) -> ReplayResult:
+    def _empty_part(self, vpc: str | None) -> ReplayResult:
         """Return an empty result for the part of this replay seen from ``vpc``."""
         return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
 

@@ -47,7 +47,7 @@ class VpcMapping:
             {vlan: n for n, vpc in enumerate(policy.vpcs) for vlan in vpc.vlans},
         )
         policies = (policy,) if other is None else (policy, other)
-        if any(each.shares_addresses for each in policies):
+        if any(each._shares_addresses for each in policies):
             self.marks.add_owners(*_owners(policies), first_vpc(policy), _vpc_of_nobody(policies))
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
@@ -159,7 +159,7 @@ def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
     if not options.is_mapped(policy):
         return [options.vpc]
     # A change cannot add an address if addresses name the VPCs, as captures are read before it is applied.
-    shared = [None, *(vpc.name for vpc in policy.vpcs if _is_clear(policy, vpc))] if policy.shares_addresses else []
+    shared = [None, *(vpc.name for vpc in policy.vpcs if _is_clear(policy, vpc))] if policy._shares_addresses else []
     return shared + [vpc.name for vpc in policy.vpcs if vpc.is_mapped and vpc.name not in shared]
 
 

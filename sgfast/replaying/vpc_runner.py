@@ -190,7 +190,7 @@ class VpcRunner:
         parts = []
         for vpc, runner in sorted(self._runners.items()):
             name = None if vpc < 0 else self._vpcs[vpc].name
-            part = result.empty_part(name)
+            part = result._empty_part(name)
             part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
             runner.fill(part)
             finish_vpc(part, result.warnings)

@@ -189,7 +189,7 @@ def entries(checked: CheckResult, lines: Lines) -> list[Entry]:
 
 def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> Entry:
     group = traffic.policy.group_by_name[found[0].group or ""]
-    rules = len({traffic.policy.first_twin(rule).id for rule in group.rules})
+    rules = len({traffic.policy._first_twin(rule).id for rule in group.rules})
     share = f"all {len(found)}" if len(found) == rules else f"{len(found)} of the {rules}"
     names = []
     for finding in found[:NAMED_RULES]:

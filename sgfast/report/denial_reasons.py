@@ -140,7 +140,7 @@ class Reasons:
         if kind.reason != "no-rule":
             return []
         near = [
-            (RuleInGroup(found.group, self.policy.first_twin(found.rule)), fields)
+            (RuleInGroup(found.group, self.policy._first_twin(found.rule)), fields)
             for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS
         ]  # fmt: skip
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]

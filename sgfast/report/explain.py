@@ -67,7 +67,7 @@ def _side_section(policy: Policy, side: ExplainedSide, direction: str, lines: Li
 
 
 def _rule_item(policy: Policy, label: str, found: RuleInGroup | NearMiss, lines: Lines) -> Item:
-    rule = policy.first_twin(found.rule)
+    rule = policy._first_twin(found.rule)
     line = lines.get(("rules", rule.id))
     where = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""

@@ -102,7 +102,7 @@ def headline(found: Suggestion) -> str:
     groups, instances = len(found.policy.security_groups), len(found.policy.instances)
     rules = len(suggested_by_rule(found))
     if found.kept is not None:
-        kept = {found.policy.first_twin(rule).id for group in found.policy.security_groups for rule in group.rules}
+        kept = {found.policy._first_twin(rule).id for group in found.policy.security_groups for rule in group.rules}
         words = f"Keeps {plural(len(kept) - rules, 'rule')}, {{}}adds {grouped(rules) if rules else 'none'}"
         taken = f", and takes away {grouped(len(found.removed))} that no packet used" if found.removed else ""
         words = words.format("" if taken else "and ") + taken

@@ -22,7 +22,7 @@ def hits_by_rule(result: ReplayResult) -> list[RuleHits]:
     """Return the use of each rule of a replay."""
     if not result.policy.twins:
         return result.rules
-    lines = [replace(each, rule=result.policy.first_twin(each.rule)) for each in result.rules]
+    lines = [replace(each, rule=result.policy._first_twin(each.rule)) for each in result.rules]
     return _added(lines, lambda each: each.rule.id, ("connections", "packets", "bytes"))
 
 
@@ -30,8 +30,8 @@ def effects_by_rule(result: TrafficDiff) -> list[RuleEffect]:
     """Return the rules that decide on changed connections, those that decide on most first."""
     lines = []
     for each in result.rules:
-        old = None if each.old is None else result.old.first_twin(each.old)
-        new = None if each.new is None else result.new.first_twin(each.new)
+        old = None if each.old is None else result.old._first_twin(each.old)
+        new = None if each.new is None else result.new._first_twin(each.new)
         named = new or old
         assert named is not None, "a rule of one of the policies"
         lines.append(replace(each, rule=named.id, old=old, new=new))
@@ -57,7 +57,7 @@ def suggested_by_rule(found: Suggestion) -> list[SuggestedRule]:
         return [*found.rules]
     lines: dict[str, SuggestedRule] = {}
     for each in found.rules:
-        rule = found.policy.first_twin(each.rule)
+        rule = found.policy._first_twin(each.rule)
         evidence = replace(each.evidence, examples=list(each.evidence.examples))
         if rule.id in lines:
             lines[rule.id].evidence.add(evidence)
@@ -72,7 +72,7 @@ def with_first_twins(rows: Iterable[Row], policies: Mapping[str, Policy]) -> lis
         return [*rows]
     return [
         replace(row, rules=tuple(dict.fromkeys(
-            replace(each, rule=policies[each.policy].first_twin(each.rule)) for each in row.rules
+            replace(each, rule=policies[each.policy]._first_twin(each.rule)) for each in row.rules
         )))
         for row in rows
     ]  # fmt: skip

@@ -285,7 +285,7 @@ def _kept(
     return Suggestion(
         parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
         result.captures, result.left_out, result.damaged, warnings, evidence, kept,
-        tuple(each for each in removed if policy.first_twin(each.rule) is each.rule),
+        tuple(each for each in removed if policy._first_twin(each.rule) is each.rule),
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def starter(addresses: Iterable[IPv4Address | IPv6Address]) -> Policy:
         for address in addresses
     )
     groups = (SecurityGroup(DEFAULT_GROUP),)
-    return LoadedPolicy.read(security_groups=groups, instances=tuple(instances), origin="the captures")
+    return LoadedPolicy._read(security_groups=groups, instances=tuple(instances), origin="the captures")
 
 
 def is_ungrouped(policy: Policy) -> bool:

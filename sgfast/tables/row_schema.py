@@ -276,7 +276,7 @@ CONNECTION_TABLE = TableKind(
         Column("first_packet", NUMBER, "The number of its first packet, as in `packets`.", _FIRST_PACKET),
     ),
 )
-_NOT_RECORDED = "the engine was made without `events` or `keep_flows`"
+_NOT_RECORDED = "the engine was made without `events`"
 _NO_MEMORY_OF_IT = "that instance's filter does not remember it, or there is none"
 
 REMEMBERED_TABLE = TableKind(

@@ -53,7 +53,7 @@ def connections(engine: Engine) -> list[bytes]:
 
 
 def engine_for(policy: Policy, fast: bool, **options: Any) -> Engine:
-    engine = Engine(policy, reporting=True, **options)
+    engine = Engine(policy, _reporting=True, **options)
     if not fast:
         engine.dataplane.close_fast_path()
     return engine

@@ -53,7 +53,7 @@ def block_of(seed: int, number: int) -> tuple[bytes, int, int]:
 
 
 def engine_at(time_ns: int) -> Engine:
-    engine = Engine(POLICY, reporting=True)
+    engine = Engine(POLICY, _reporting=True)
     engine.dataplane.begin(time_ns)
     return engine
 
@@ -197,7 +197,7 @@ def test_who_may_send_infrastructure_is_known_from_a_record_and_from_that_of_a_f
     packets = [ip(WEB, CLIENT, udp(67, 68)), ip(CLIENT, WEB, udp(67, 68)), ip(WEB, CLIENT, udp(68, 67))]
     frames = [ethernet(packet) for packet in packets] + [ethernet(answer.piece(at)) for at in ("0-24+", "24-64")]
     by_role = replace(POLICY, settings=Settings(infrastructure="by-role"))
-    engine = Engine(by_role, reporting=True)
+    engine = Engine(by_role, _reporting=True)
     engine.dataplane.begin(BASE)
     block = records_of(frames, [BASE] * len(frames), [100] * len(frames), 1, "by-role")
     assert judge(engine, block) == len(frames)

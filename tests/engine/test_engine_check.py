@@ -176,8 +176,8 @@ def test_packets_of_random_conversations_are_judged_as_the_python_way_judges_the
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         options: dict[str, Any] = {
-            "mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)], "hash_key": range(8),
-            "reporting": bool(rng.integers(4) == 0), "keep_flows": bool(rng.integers(2)),
+            "mode": MODES[rng.integers(2)], "midstream": MIDSTREAMS[rng.integers(3)], "_hash_key": range(8),
+            "_reporting": bool(rng.integers(4) == 0), "_keep_flows": bool(rng.integers(2)),
         }  # fmt: skip
         try:
             fast, other = Engine(policy, **options), slow(Engine(policy, **options))
@@ -220,7 +220,7 @@ def change(changer: Changer, now_ns: int, *engines: Engine) -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_every_odd_argument_is_taken_or_refused_as_ever(name: str) -> None:
     """Alone, with every protocol that reads it and one that does not."""
-    fast, other = Engine(policy_of(OPEN), hash_key=range(8)), slow(Engine(policy_of(OPEN), hash_key=range(8)))
+    fast, other = Engine(policy_of(OPEN), _hash_key=range(8)), slow(Engine(policy_of(OPEN), _hash_key=range(8)))
     refused = 0
     for value, protocol, family in itertools.product(WRONG[name], ("tcp", 17, "icmp", 58, "gre"), (4, 6)):
         ends = ("203.0.113.9", "10.0.0.5") if family == 4 else ("2001:db8:1::9", "2001:db8::5")
@@ -303,7 +303,7 @@ def test_addresses_are_read_as_ipaddress_reads_them() -> None:
     own = {ip_address("10.0.0.5"), ip_address("2001:db8::5")}
     read: Counter[str] = Counter()
     for _ in range(some(7, 20)):
-        engine = Engine(policy_of(OPEN), keep_flows=True)
+        engine = Engine(policy_of(OPEN), _keep_flows=True)
         expected: dict[int, bytes] = {}     # by source port, whose address it was
         for n in range(2000):
             text = mangled(written(rng), rng)
@@ -580,7 +580,7 @@ def test_threads_may_check_while_the_policy_changes(turns_of_ten_microseconds: N
 
 def test_check_waits_for_its_turn_and_nobody_waits_for_check(turns_of_ten_microseconds: None) -> None:
     """Batches hold the lock for long, without the GIL; whoever waits for the lock must not keep it."""
-    engine = Engine(policy_of(OPEN), keep_flows=True)
+    engine = Engine(policy_of(OPEN), _keep_flows=True)
     rows = np.zeros(20_000, dtype=HEADER_DTYPE)
     rows["family"], rows["protocol"], rows["src"][:, 0] = 4, 17, 203
     rows["dst"][:, :4] = list(ip_address("10.0.0.5").packed)

@@ -68,7 +68,7 @@ def test_fast_path_and_wanted_results_decide_nothing(policy: Policy, case_seed: 
     found = []
     results = {True: np.zeros(len(traffic.frames), RESULT_DTYPE), False: np.zeros(len(traffic.frames), RESULT_DTYPE)}
     for fast, wanted in ((True, True), (True, False), (False, True), (False, False)):
-        engine = Engine(policy, keep_flows=True, reporting=True, **options)
+        engine = Engine(policy, _keep_flows=True, _reporting=True, **options)
         if not fast:
             engine.dataplane.close_fast_path()
         for a in range(0, len(traffic.frames), 100):
@@ -90,7 +90,7 @@ def test_hash_key_decides_nothing(policy: Policy, case_seed: int) -> None:
     whole = judge(Engine(policy, **options), traffic)
     keys: list[Sequence[int]] = [[0] * 8, [2**64 - 1] * 8, range(8), [1 << 63] * 8, [0x0A00_0005_0A00_0006] * 8]
     for key in keys:
-        assert (judge(Engine(policy, hash_key=key, **options), traffic) == whole).all(), key
+        assert (judge(Engine(policy, _hash_key=key, **options), traffic) == whole).all(), key
     assert (judge(Engine(policy, **options), traffic) == whole).all()
 
 
@@ -206,7 +206,7 @@ def colliding_keys(family: int) -> list[Sequence[int]]:
 @pytest.mark.parametrize("family", [4, 6])
 def test_flood_of_colliding_keys_is_judged_right(family: int) -> None:
     for key in colliding_keys(family):
-        engine = Engine(policy_of(OPEN), hash_key=key)
+        engine = Engine(policy_of(OPEN), _hash_key=key)
         rows = many(family, 4000)
         assert reasons(engine.process(rows)) == {"rule"}
         assert reasons(engine.process(rows[::-1].copy())) == {"established"}
@@ -255,7 +255,7 @@ def test_threads_may_share_an_engine(family: int) -> None:
 
 
 def test_counters_may_be_read_while_packets_are_judged() -> None:
-    engine = Engine(policy_of(OPEN), reporting=True)
+    engine = Engine(policy_of(OPEN), _reporting=True)
     done = threading.Event()
     seen = []
 
@@ -317,7 +317,7 @@ def test_time_may_jump_by_years(timeouts: Timeouts, start: int) -> None:
 @pytest.mark.parametrize("midstream", MIDSTREAMS)
 def test_any_timestamp_is_survived(mode: Any, midstream: Any) -> None:
     """Up to the ends of int64, forwards and backwards: every packet gets a verdict, and the clock never goes back."""
-    engine = Engine(policy_of(OPEN), mode=mode, midstream=midstream, reporting=True, keep_flows=True)
+    engine = Engine(policy_of(OPEN), mode=mode, midstream=midstream, _reporting=True, _keep_flows=True)
     ends = [-(2**63), -(2**63) + 1, -(2**62), -1, 0, 1, 2**62 - 1, 2**62, 2**63 - 1]
     print(f"seed {SEED}")
     rng = np.random.default_rng(SEED)
@@ -446,7 +446,7 @@ version: 1
 security_groups: [{name: g, rules: []}]
 instances: [{name: a, addresses: [10.0.0.5], security_groups: [g]}]
 """),
-        reporting=True,
+        _reporting=True,
     )
     if flags is not None:
         engine.process_frames([f.ethernet(f.ip("198.51.100.1", "198.51.100.2", f.tcp(1, 2, flags)))], [0])

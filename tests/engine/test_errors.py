@@ -103,8 +103,8 @@ def frames(count: int, times_ns: Sequence[int] = (0,), **options: Any) -> object
 
 #: Refused where arrays are read.
 WRONG_ARRAYS: dict[str, Callable[[], object]] = {
-    "a short hash key": lambda: sgfast.Engine(POLICY, hash_key=[1, 2]),
-    "a negative hash key": lambda: sgfast.Engine(POLICY, hash_key=[-1] * 8),
+    "a short hash key": lambda: sgfast.Engine(POLICY, _hash_key=[1, 2]),
+    "a negative hash key": lambda: sgfast.Engine(POLICY, _hash_key=[-1] * 8),
     "a negative wire length": lambda: frames(1, wire_lengths=[-1]),
     "a wire length of a terabyte": lambda: frames(1, wire_lengths=[1 << 40]),
     "a time beyond 64 bits": lambda: frames(1, [1 << 70]),

@@ -478,7 +478,7 @@ class Told:
 @pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("layer, verdict", [(OPEN, "allow"), (SHUT, "deny")])
 def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict, jobs):
-    engine = Engine(MADE, reporting=True, keep_flows=True, jobs=jobs)
+    engine = Engine(MADE, _reporting=True, _keep_flows=True, jobs=jobs)
     pieces = datagram(layer).pieces("48-64 0-24+ 24-48+")
     engine.process(batch(pieces))
     counters = engine.dataplane.counters
@@ -497,7 +497,7 @@ def test_all_fragments_count_for_the_rule_and_the_list_of_denials(layer, verdict
 
 
 def test_what_is_resolved_last_is_in_the_list_of_denials():
-    engine = Engine(MADE, reporting=True)
+    engine = Engine(MADE, _reporting=True)
     engine.process(batch(datagram().pieces("24-48+")))
     assert len(engine.dataplane.tallies["denials"][0]) == 0
     assert len(engine.resolved(everything=True)) == 1

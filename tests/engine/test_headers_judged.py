@@ -224,7 +224,7 @@ def test_what_ends_within_a_tick_of_a_full_table_is_not_looked_for_again_and_aga
 
 
 def test_threads_that_judge_and_collect_do_not_wait_for_each_other_forever() -> None:
-    engine = Engine(policy_of(OPEN), mode="causal", keep_flows=True, reporting=True)
+    engine = Engine(policy_of(OPEN), mode="causal", _keep_flows=True, _reporting=True)
     rows = many(4, 3000)
     taken: list[int] = []
 

@@ -227,12 +227,12 @@ def test_look_ups_that_changes_carry_over_know_what_a_policy_made_anew_knows() -
                 now = apply_change(now, change).policy
             anew = replace(now)
             addresses |= {network for each in now.instances for network in each.addresses}
-            assert now.instance_index == anew.instance_index
+            assert now._instance_index == anew._instance_index
             assert now.group_of_rule == anew.group_of_rule
             for vpc in ("red", "blue", "green"):
                 for network in addresses:
-                    assert now.owner_of(vpc, network) == anew.owner_of(vpc, network)
-                    assert now.holders(vpc, network) == anew.holders(vpc, network)
+                    assert now._owner_of(vpc, network) == anew._owner_of(vpc, network)
+                    assert now._holders(vpc, network) == anew._holders(vpc, network)
 
 
 def test_instances_that_differ_are_found_however_many_changes_lie_between_two_policies() -> None:

@@ -72,7 +72,7 @@ def test_copies_of_a_policy_have_nothing_compiled(
     before = hash(policy)
     told = policy.explain(*QUESTION)
     other = made(policy)
-    assert "compiled" in vars(policy) and "compiled" not in vars(other)
+    assert "_compiled" in vars(policy) and "_compiled" not in vars(other)
     assert policy == other == shop() and hash(other) == hash(policy) == before
     assert other.explain(*QUESTION) == told and len(compiled) == 2
 
@@ -94,17 +94,17 @@ def test_a_policy_keeps_what_was_compiled_for_a_few_vpcs(compiled: list[str | No
         ],
     })  # fmt: skip
     told = {name: policy.explain("192.0.2.1", f"i-{name}", "tcp/1") for name in names}
-    assert [*policy.compiled] == names[-KEPT_VPCS:] and compiled == names
+    assert [*policy._compiled] == names[-KEPT_VPCS:] and compiled == names
     assert {name: policy.explain("192.0.2.1", f"i-{name}", "tcp/1") for name in names[::-1]} == told
     # The two that were forgotten are compiled again.
-    assert len(compiled) == len(names) + 2 and len(policy.compiled) == KEPT_VPCS
+    assert len(compiled) == len(names) + 2 and len(policy._compiled) == KEPT_VPCS
 
 
 def test_what_is_compiled_goes_with_its_policy_at_once() -> None:
     """A service that reloads a policy again and again must not wait for the garbage collector."""
     policy = shop()
     policy.explain(*QUESTION)
-    (kept,) = policy.compiled.values()
+    (kept,) = policy._compiled.values()
     classifier, gone = weakref.ref(kept.compiler), weakref.ref(policy)
     gc.disable()
     try:

@@ -35,7 +35,7 @@ def judged(policy: Policy, found: Explanation) -> str:
 def test_an_expectation_has_the_same_outcome_alone_and_among_others() -> None:
     """The expectations of a file share the division of addresses, of which only a few are kept."""
     policy = parse_policy(APART.replace("vpc: b, addresses: [10.0", "vpc: b, addresses: [10.3"))
-    assert not policy.shares_addresses
+    assert not policy._shares_addresses
     networks = [f"10.{n}.0.0/{length}" for n, length in enumerate((16, 17, 20, 24, 28, 16, 24, 30))]
     ends = ["any", "internet", "in-a", "in-b", "one", "two", *networks]
     asked = [

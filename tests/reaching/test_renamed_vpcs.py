@@ -145,7 +145,7 @@ def test_a_vpc_whose_name_another_one_took_is_called_as_before() -> None:
 
 
 def test_captures_of_a_renamed_vpc_are_judged_by_both_policies() -> None:
-    old, new = (library.load(Path(SHOP[0]).read_text().replace(
+    old, new = (library.load(text=Path(SHOP[0]).read_text().replace(
         "version: 1\n", f"version: 1\nvpcs: [{{name: {name}, file: 'shop*'}}]\n")) for name in ("blue", "green"))
     found = old.diff(new, SHOP[1])
     assert found.traffic is not None and not found.opened

@@ -89,7 +89,7 @@ def test_any_number_of_workers_says_what_one_says(
     print(f"case seed {case_seed}, {jobs} jobs, {run}")
     rng = np.random.default_rng(case_seed)
     policy = roomy(policy)
-    options = {"mode": run[0], "midstream": run[1], "vpc": run[2], "keep_flows": keep_flows, "reporting": True}
+    options = {"mode": run[0], "midstream": run[1], "vpc": run[2], "_keep_flows": keep_flows, "_reporting": True}
     one, many = Engine(policy, **options), Engine(policy, jobs=jobs, **options)
     traffic, changer = Crowd(policy, rng, fragments=bool(rng.integers(2))).draw(1500), Changer(rng)
     start = 0
@@ -149,7 +149,7 @@ def crowd(count: int) -> tuple[Policy, Traffic]:
 def test_a_capture_that_ends_or_arrives_in_parts_at_any_byte_is_judged_alike() -> None:
     policy, traffic = crowd(12)
     data = pcap_of(traffic)
-    options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "reporting": True}
+    options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "_reporting": True}
     engines = Engine(policy, **options), Engine(policy, jobs=3, **options)
     damages = set()
     for at in range(25, len(data), some(11, 1)):
@@ -167,14 +167,14 @@ def test_the_next_windows_are_read_while_the_last_ones_are_judged(lasting: bool)
     # Some windows, as they come from a pipe; those of a reader whose batches do not last are filled again at once.
     policy, traffic = crowd(some(9_000, 50_000))
     data = pcap_of(traffic)
-    one = Engine(policy, mode="causal", reporting=True)
+    one = Engine(policy, mode="causal", _reporting=True)
     read_and_judge(one, io.BytesIO(data), lasting=False)
     counters = one.dataplane.counters
     assert counters["reasons"][REASONS.index("related")] > 10
     assert 0 < counters["fragments_denied"] < counters["packets"] // 3
     for jobs in (2, 5):
         for sizes in ((1 << 20,), (70_000, 1, 200_000), (3_000,)):
-            many = Engine(policy, mode="causal", reporting=True, jobs=jobs)
+            many = Engine(policy, mode="causal", _reporting=True, jobs=jobs)
             read_and_judge(many, Dribble(data, sizes), lasting=lasting)
             same(many, one)
 
@@ -296,7 +296,7 @@ def open_policy(tmp_path: Path, limit: int) -> Policy:
 
 @pytest.mark.parametrize("limit", [1, 2, 100, 5000])
 def test_a_table_filled_to_its_last_place_is_still_exact(tmp_path: Path, limit: int) -> None:
-    one, many = (Engine(open_policy(tmp_path, limit), jobs=jobs, reporting=True) for jobs in (1, 3))
+    one, many = (Engine(open_policy(tmp_path, limit), jobs=jobs, _reporting=True) for jobs in (1, 3))
     # Full; full, and nothing new; all of it ended, and others come; some ended, and so on.
     parts = (pings(limit), pings(limit), pings(limit, limit, 10**12), pings(limit, 2 * limit, 2 * 10**12))
     for rows in parts:
@@ -331,7 +331,7 @@ def test_openers_that_were_seen_are_forgotten_at_the_same_tick_with_any_number_o
 
 def test_what_ends_in_time_makes_room_in_a_full_table(tmp_path: Path) -> None:
     # Full all the time: each new connection comes when exactly one, of some other worker perhaps, has just ended.
-    one, many = (Engine(open_policy(tmp_path, 50), jobs=jobs, reporting=True) for jobs in (1, 3))
+    one, many = (Engine(open_policy(tmp_path, 50), jobs=jobs, _reporting=True) for jobs in (1, 3))
     lasts = round(one.policy.settings.timeouts.unidirectional * 10**9)
     rows = pings(400)
     rows["time_ns"] = np.arange(400) * (lasts // 50)
@@ -342,7 +342,7 @@ def test_what_ends_in_time_makes_room_in_a_full_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1, 10, 5000])
 def test_a_full_table_stays_within_its_limit_with_any_number_of_workers(tmp_path: Path, limit: int) -> None:
-    engine = Engine(open_policy(tmp_path, limit), jobs=4, reporting=True)
+    engine = Engine(open_policy(tmp_path, limit), jobs=4, _reporting=True)
     for start in range(0, 20_000, 1000):
         verdicts = engine.process(pings(1000, start))["verdict"]
         counters = engine.dataplane.counters
@@ -365,7 +365,7 @@ def test_snapshot_goes_on_with_another_number_of_workers(tmp_path: Path, before:
         print(f"case seed {case_seed}")
         rng = np.random.default_rng(case_seed)
         policy = load_policy(PCAPS / "shop.yaml")
-        options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "keep_flows": True, "reporting": True}
+        options: dict[str, Any] = {"mode": "causal", "midstream": "infer", "_keep_flows": True, "_reporting": True}
         one, many = Engine(policy, **options), Engine(policy, jobs=before, **options)
         traffic, changer = Crowd(policy, rng).draw(3000), Changer(rng)
         for start in range(0, 3000, 500):
@@ -432,7 +432,7 @@ ROUNDS = some(15, 60)
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_asking_while_another_thread_judges_does_no_harm(tmp_path: Path, jobs: int) -> None:
-    engine = Engine(open_policy(tmp_path, 1_000_000), jobs=jobs, keep_flows=True, reporting=True)
+    engine = Engine(open_policy(tmp_path, 1_000_000), jobs=jobs, _keep_flows=True, _reporting=True)
     ended = threading.Event()
 
     def ask() -> None:
@@ -465,7 +465,7 @@ def in_child(do: Callable[[], None]) -> None:
 
 
 def let_go_in_children(policy: str) -> None:
-    engines = [Engine(policy, jobs=3, reporting=True)]
+    engines = [Engine(policy, jobs=3, _reporting=True)]
     in_child(engines.clear)
     rows = pings(30_000)
     for n in range(some(2, 10)):

@@ -129,12 +129,12 @@ def read_what_other_threads_have_not_read_in_time(folder: Path) -> None:
     policy, traffic = crowd(3_000)
     path = folder / "capture"
     path.write_bytes(pcap_of(padded(traffic)))
-    expected = Engine(policy, mode="causal", reporting=True)
+    expected = Engine(policy, mode="causal", _reporting=True)
     with open_capture(path) as plain:
         while (batch := plain.next_batch()) is not None:
             expected.dataplane.process_frames(batch)
     for jobs in (2, 3) * some(1, 10):
-        engine = Engine(policy, mode="causal", reporting=True, jobs=jobs)
+        engine = Engine(policy, mode="causal", _reporting=True, jobs=jobs)
         own = bytes_read_by(threading.current_thread())
         with open_capture(path, lasting=True, reads=engine.dataplane.file_reads) as reader:
             for _ in range(2):

@@ -266,7 +266,7 @@ def test_reports_tell_of_changes_and_of_what_they_cut(tmp_path: Path, capsys: py
 def test_of_random_traffic_each_cut_connection_is_followed(seed: int) -> None:
     # Each row of the list, against the verdicts of its key's packets from the cut on.
     rng = np.random.default_rng(seed)
-    engine = Engine(parse_policy(POLICY), mode=MODES[seed % 2], midstream=MIDSTREAMS[seed % 3], reporting=True)
+    engine = Engine(parse_policy(POLICY), mode=MODES[seed % 2], midstream=MIDSTREAMS[seed % 3], _reporting=True)
     disconnected = 0
     seen: dict[tuple[int, int], list[tuple[int, bool, str, str | None]]] = {}
     for step in range(60):

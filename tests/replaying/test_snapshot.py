@@ -78,7 +78,7 @@ def test_engine_that_goes_through_snapshots_judges_as_the_reference(tmp_path: Pa
 
 @pytest.mark.one_thread    # several workers distribute rows by a hash with a new key
 def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
-    engine = Engine(POLICY, mode="causal", midstream="infer", reporting=True, keep_flows=True)
+    engine = Engine(POLICY, mode="causal", midstream="infer", _reporting=True, _keep_flows=True)
     with open_capture(str(CAPTURE)) as reader:
         while (batch := reader.next_batch()) is not None:
             engine.process(batch)
@@ -91,7 +91,7 @@ def test_snapshot_of_a_snapshot_is_the_same_file(tmp_path: Path) -> None:
         assert name == "about" or one[name].tobytes() == two[name].tobytes(), name
 
 
-@pytest.mark.parametrize("options", [{"reporting": True}, {"mode": "causal", "keep_flows": True}])
+@pytest.mark.parametrize("options", [{"_reporting": True}, {"mode": "causal", "_keep_flows": True}])
 def test_a_policy_without_rules_has_snapshots_too(options: dict[str, Any], tmp_path: Path) -> None:
     shop = load_policy(POLICY)
     bare = replace(shop, security_groups=tuple(replace(group, rules=()) for group in shop.security_groups))
@@ -102,7 +102,7 @@ def test_a_policy_without_rules_has_snapshots_too(options: dict[str, Any], tmp_p
 
 
 def test_what_a_snapshot_denies_because_it_waits_no_longer_is_among_its_denials(tmp_path: Path) -> None:
-    engine = Engine(POLICY, reporting=True)
+    engine = Engine(POLICY, _reporting=True)
     later = ethernet(Datagram("203.0.113.9", "10.0.0.5", udp(1, 53, bytes(40))).piece("24-48"))
     engine.process_frames([later], [1])
     save_snapshot(engine, tmp_path / "state")
@@ -115,7 +115,7 @@ def test_snapshot_while_other_threads_change_the_policy_and_judge_can_be_loaded(
     """Each call of theirs comes before the snapshot or after it (SPEC 10.20)."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)     # so that they come in between as often as possible
-    engine = Engine(POLICY, mode="causal", midstream="infer", reporting=True)
+    engine = Engine(POLICY, mode="causal", midstream="infer", _reporting=True)
     group = engine.policy.security_groups[0].name
     # The first fragment never comes.
     later = ethernet(Datagram("203.0.113.9", "10.0.0.5", udp(1, 53, bytes(40))).piece("24-48"))
@@ -225,7 +225,7 @@ def test_replay_goes_on_only_as_it_began(tmp_path: Path, state: Path, capsys: Ca
         outcome = sgfast(capsys, *arguments)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
     assert not (tmp_path / "c").exists()
-    save_snapshot(Engine(POLICY, reporting=True), tmp_path / "engine")
+    save_snapshot(Engine(POLICY, _reporting=True), tmp_path / "engine")
     assert "of an engine" in sgfast(capsys, "replay", POLICY, CAPTURE, "--resume", tmp_path / "engine").one_line()
 
 

@@ -91,7 +91,7 @@ def test_what_finds_no_room_is_counted_without_its_address() -> None:
         "{version: 1, security_groups: [{name: web}],"
         " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
     )
-    engine = Engine(policy, reporting=True)
+    engine = Engine(policy, _reporting=True)
     number = (1 << 16) + 1000
     for start in range(0, number, 4096):
         frames = [
@@ -126,7 +126,7 @@ def server(protocol: str) -> Policy:
 
 def without_room(policy: Policy, jobs: int = 1) -> Engine:
     """An engine that has counted UDP from as many addresses as there is room for."""
-    engine = Engine(policy, reporting=True, jobs=jobs)
+    engine = Engine(policy, _reporting=True, jobs=jobs)
     for start in range(0, 1 << 16, 4096):
         send(engine, *(ethernet(ip(peer(n), "10.0.0.5", udp(1000, 53))) for n in range(start, start + 4096)))
     return engine
@@ -167,7 +167,7 @@ def test_which_outcomes_have_an_address_does_not_depend_on_how_packets_are_cut_i
             frames.append(refusal[:30] + address + refusal[34:])
     found = []
     for size in (len(frames), 97, 5):
-        engine = Engine(policy, reporting=True)
+        engine = Engine(policy, _reporting=True)
         for start in range(0, len(frames), size):
             send(engine, *frames[start : start + size])
         engine.dataplane.finish()
@@ -193,7 +193,7 @@ def test_kinds_that_find_no_room_without_an_address_keep_what_all_have_room_for(
         "{version: 1, security_groups: [{name: web}],"
         " instances: [{name: w, addresses: [10.0.0.5], security_groups: [web]}]}"
     )
-    engine = Engine(policy, reporting=True)
+    engine = Engine(policy, _reporting=True)
     peers, services, others = 1 << 16, 1 << 15, 50
 
     def send_each(first: int, last: int, make: Callable[[int], bytes]) -> None:
@@ -242,7 +242,7 @@ instances:
   - {name: d, addresses: [10.0.0.6], security_groups: [db, web]}
   - {name: e, addresses: [10.0.0.7], security_groups: [db, web]}
 """)
-    engine = Engine(policy, reporting=True)
+    engine = Engine(policy, _reporting=True)
     # Two addresses are needed: one alone would be called by its own name.
     ends = (source, str(ip_address(source) + (group != source)))
     frames = [ethernet(ip(end, "10.0.0.5", udp(1, 53))) for end in ends]

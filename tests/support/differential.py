@@ -77,10 +77,10 @@ def compare(
     ``changer`` changes the policy between batches. ``through`` transforms an engine between batches.
     """
     mode, midstream, vpc = run
-    engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, hash_key=hash_key)
+    engine = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, _reporting=True, _hash_key=hash_key)
     reference = ReferenceEngine(policy, mode=mode, midstream=midstream, vpc=vpc)
     # This engine keeps the rows of connections and judges all packets on the slow path.
-    slow = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, reporting=True, keep_flows=True)
+    slow = Engine(policy, mode=mode, midstream=midstream, vpc=vpc, _reporting=True, _keep_flows=True)
     slow.dataplane.close_fast_path()
     results: list[Any] = []
     resolved: list[Any] = []

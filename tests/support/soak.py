@@ -193,7 +193,7 @@ def soak(
     policy = parse_policy(POLICY)
     stream = EndlessCapture(policy, loop, seed)
     assert (packets / stream.packets + 1) * stream.period_ns < LAST_SECOND * SECOND, "a pcap's time ends before that"
-    engine = Engine(policy, mode="causal", midstream="infer", reporting=True, jobs=jobs)
+    engine = Engine(policy, mode="causal", midstream="infer", _reporting=True, jobs=jobs)
     reader = CaptureReader(stream, "soak")
     soaked = Soaked(packets, 0, 0.0)
     coming = changes()

@@ -30,7 +30,7 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
     Segments can only be found with the folder's plan, so a damaged plan is replaced, with a warning.
     """
     marks: list[object] = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs]
-    if run.policy.shares_addresses:     # addresses map packets, too
+    if run.policy._shares_addresses:     # addresses map packets, too
         marks += sorted((each.vpc, str(network)) for each in run.policy.instances for network in each.addresses)
         marks += sorted(map(sorted, run.policy.peerings))
     settled = {

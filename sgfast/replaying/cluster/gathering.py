@@ -50,7 +50,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: 
     wholes = []
     for vpc in vpcs:
         parts = [shard.parts[vpc] for shard in judged if vpc in shard.parts]
-        whole = result.empty_part(parts[0].vpc)
+        whole = result._empty_part(parts[0].vpc)
         add_up(whole, parts)
         counts = np.sum([shard.rule_counts[vpc] for shard in judged if vpc in shard.parts], axis=0).tolist()
         whole.rules = [
