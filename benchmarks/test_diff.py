@@ -11,7 +11,6 @@ from workload import WORKLOADS
 
 from sgfast import Policy
 from sgfast import replay as run_replay
-from sgfast.comparing import diff
 
 KINDS = {
     "one-side-10k": WORKLOADS["one-side-10k"],

@@ -37,14 +37,14 @@ from sgfast.comparing.results import (
     TrafficDiff,
 )
 from sgfast.comparing.rules import together
-from sgfast.engine import VERDICTS, Midstream, Mode
+from sgfast.engine import VERDICTS
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
-from sgfast.replaying.options import ReadOptions, ReplayOptions
+from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
 from sgfast.system.names import printable
@@ -63,36 +63,11 @@ __all__ = [
     "NewVerdict",
     "RuleEffect",
     "TrafficDiff",
-    "diff",
     "run_diff",
 ]
 
 #: The number of connections from which one thread per policy is faster than one thread for both.
 TOGETHER_FROM = 1 << 16
-
-
-def diff(
-    old: PolicySource,
-    new: PolicySource,
-    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    mode: Mode = ReplayOptions.mode,
-    midstream: Midstream = ReplayOptions.midstream,
-    vpc: str | None = None,
-    jobs: int = ReplayOptions.jobs,
-    reading: ReadOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> TrafficDiff:
-    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old``.
-
-    Each policy judges all packets from the first one on, as :func:`sgfast.replay` does with the same options. The
-    result compares two replays; the policy does not change during a replay. If a capture is damaged, the result covers
-    the packets before the damage.
-
-    Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
-    """
-    options = ReplayOptions(mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or ReadOptions())
-    return run_diff(old, new, captures, options, progress)
 
 
 def run_diff(
@@ -102,7 +77,7 @@ def run_diff(
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrafficDiff:
-    """Compare like ``diff``, with the options as one value."""
+    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old`` (see :func:`sgfast.diff`)."""
     old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
+from diffs import traffic_diff as diff
 from effort import some
 from frames import ethernet, ip, tcp, udp
 from policy_changes import another
@@ -19,7 +20,7 @@ from slow_diff import Collected, check, write_pcap
 from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
-from sgfast.comparing import TrafficDiff, diff
+from sgfast.comparing import TrafficDiff
 from sgfast.comparing.pair import Pair
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import load_policy, parse_policy

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from command import sgfast, valid, write_capture, write_policy
+from diffs import traffic_diff as diff
 from effort import some
 from frames import ethernet, ipv4, udp
 from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 
 from sgfast import ReadOptions
-from sgfast.comparing import ChangedGroup, TrafficDiff, diff
+from sgfast.comparing import ChangedGroup, TrafficDiff
 from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.report.rollup.changed import changed_rollups

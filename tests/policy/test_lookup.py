@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from command import SHOP
+from diffs import traffic_diff as diff
 
 from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.checking import check_policy
-from sgfast.comparing import diff
 from sgfast.errors import PolicyError
 from sgfast.flow_logs import check_logs
 from sgfast.loading import load_policy, parse_policy

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from captures import NANO, pcap_head, pcap_record
+from diffs import traffic_diff as diff
 
 from sgfast import FrameBatch, TrafficDiff, replay
 from sgfast.capture import open_capture
-from sgfast.comparing import diff
 from sgfast.replaying import Names, ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

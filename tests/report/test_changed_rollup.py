@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from command import valid, write_capture
+from diffs import traffic_diff as diff
 from effort import some
 from frames import ethernet, ip, tcp
 from policy_changes import another
@@ -21,7 +22,6 @@ from slow_diff import CHANGES, Collected, Expected, addresses_of, compared, fram
 from traffic import Crowd, drawn, stateful
 
 from sgfast import Engine
-from sgfast.comparing import diff
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import AmbiguousAddress

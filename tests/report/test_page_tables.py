@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from command import PCAPS, SHOP
+from diffs import traffic_diff as diff
 from test_report_html import Page, replayed
 from test_report_page import ROWS, SUMS, column, go, shown
 from test_rule_pages import diff_page, large_policy, told
 
-from sgfast.comparing import diff
 from sgfast.engine import VERDICTS
 from sgfast.loading import load_policy
 from sgfast.reaching.difference import difference

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from command import PCAPS, SHOP, sgfast
+from diffs import traffic_diff as diff
 from reports import diff_text, text_report
 
 from sgfast import replay
 from sgfast.cli import printing
-from sgfast.comparing import MovedTraffic, diff
+from sgfast.comparing import MovedTraffic
 from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
 from sgfast.reaching.difference import difference

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from command import PCAPS, SHOP, sgfast
+from diffs import traffic_diff as diff
 from effort import some
 from test_report_html import HOSTILE, Page, read
 from traffic import drawn
 
 from sgfast import Policy
-from sgfast.comparing import diff
 from sgfast.loading import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.policy.ranges import Ranges, intersection, union

@@ -16,10 +16,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from diffs import traffic_diff as diff
 
 from sgfast import comparing, replay
 from sgfast.capture import open_capture
-from sgfast.comparing import TrafficDiff, diff
+from sgfast.comparing import TrafficDiff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.errors import CaptureError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
