@@ -11,6 +11,8 @@ from workload import WORKLOADS
 
 from sgfast import Policy
 from sgfast import replay as run_replay
+from sgfast.comparing import run_diff
+from sgfast.replaying.options import ReplayOptions
 
 KINDS = {
     "one-side-10k": WORKLOADS["one-side-10k"],
@@ -35,7 +37,7 @@ def test_diff(name: str, changed: str, maker: Maker, measure: Measure) -> None:
         opened = {policy is old: run_replay(policy, made.path).connections["opened"] for policy in (old, new)}
 
         def run() -> float:
-            result = diff(old, new, made.path)
+            result = run_diff(old, new, made.path, ReplayOptions())
             assert result.packets == made.packets
             assert result.total("newly-denied").connections == opened[True] - opened[new is old]
             assert result.total("newly-allowed").connections == 0
