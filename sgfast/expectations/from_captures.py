@@ -18,19 +18,19 @@ from textwrap import fill, indent
 from typing import Literal
 
 from sgfast.capture import Damage
-from sgfast.engine import Engine, timeouts_ns
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.policy.expectations import Expectation, parse_expectations
-from sgfast.policy.loaded_policy import having
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Kind
-from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Policy, Rule
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text, quoted, short
 from sgfast.reaching.ends import named_end
 from sgfast.reaching.explaining import sentence
-from sgfast.reaching.filters import CLIENT_PORT
+from sgfast.reaching.filters import filters_about
 from sgfast.reaching.proving import Expectations, Seen
+from sgfast.reaching.services import SingleService
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
@@ -141,18 +141,12 @@ def _comments(result: ReplayResult, observer: Observer) -> list[str]:
 
 def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind]:
     """Return the connections that the policy does not deny, each judged as the opener of a connection."""
-    settings = replace(policy.settings, timeouts=Timeouts())
-    engine = Engine(having(policy, settings=settings), vpc=vpc)
-    apart = 2 * max(timeouts_ns(settings.timeouts))
-    found = set()
-    for n, kind in enumerate(kinds):
-        is_icmp = kind.protocol in (ICMP, ICMPV6)
-        verdict = engine.check(
-            ip_address(kind.initiator), ip_address(kind.responder), kind.protocol, sport=CLIENT_PORT,
-            dport=0 if is_icmp else kind.port or 0, icmp_type=kind.port or 0 if is_icmp else 0,
-            # The times are so far apart that the engine has forgotten all earlier connections.
-            time_ns=n * apart,
-        )  # fmt: skip
+    vpc, found = vpc_name(policy, vpc), set()
+    for kind in kinds:
+        source, destination = ip_address(kind.initiator), ip_address(kind.responder)
+        port, icmp_type = (None, kind.port) if kind.protocol in (ICMP, ICMPV6) else (kind.port, None)
+        service = SingleService(kind.protocol, port, icmp_type, None)
+        verdict = filters_about(policy, vpc, (source, destination)).judge(source, destination, service)
         if verdict.verdict != "deny":
             found.add(kind)
     return found

@@ -14,7 +14,7 @@ from sgfast.expectations.from_captures import FirstExpectations, first_expectati
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.reaching.explaining import CLIENT_PORT
+from sgfast.reaching.filters import CLIENT_PORT
 from sgfast.reaching.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
 
