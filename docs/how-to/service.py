@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -84,7 +84,7 @@ def watch(stop: threading.Event, seen: tuple[int, ...]) -> None:
 
 
 @asynccontextmanager
-async def watching(_: FastAPI) -> AsyncIterator[None]:
+async def watching(_: FastAPI) -> AsyncGenerator[None, None]:
     stop = threading.Event()
     threading.Thread(target=watch, args=[stop, loaded_stamp], daemon=True).start()
     yield
