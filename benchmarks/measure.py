@@ -329,7 +329,7 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 def python_packages() -> dict[str, str]:
     """Return the versions of the Python packages in the comparison, as far as they are installed."""
     found = {}
-    for name in ("NumPy", "dpkt", "pytricia", "py-radix"):
+    for name in ("NumPy", "dpkt", "pytricia", "py-radix", "FastAPI", "uvicorn"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

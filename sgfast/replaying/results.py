@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -61,6 +61,7 @@ class Names:
         return cls(instances, [rule.id for rule in numbering.rules], packets, present)
 
 
+@runtime_checkable
 class PacketSink(Protocol):
     """Receive every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
 
@@ -73,6 +74,7 @@ class PacketSink(Protocol):
     def write(self, headers: Rows, results: Rows) -> None: ...
 
 
+@runtime_checkable
 class FrameSink(Protocol):
     """Receive packets like a ``PacketSink``, and their frames: those of ``batch`` from ``first`` on, one for each
     row."""
@@ -82,6 +84,7 @@ class FrameSink(Protocol):
     def write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None: ...
 
 
+@runtime_checkable
 class FlowSink(Protocol):
     """Receive every connection and denied attempt (FLOW_DTYPE) once it has ended."""
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from schemas import validator
+from terraform import LATER, block, plan, refs, resource
 
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
@@ -44,6 +46,32 @@ def test_the_page_on_testing_runs_as_it_is_written(project: pytest.Pytester) -> 
     fails = project.runpytest_inprocess("-p", "sgfast.pytest_plugin", "test_that_fails.py")
     fails.assert_outcomes(failed=1)
     assert shown in fails.stdout.str()
+
+
+def test_the_test_of_a_terraform_plan_holds_and_fails_with_the_plan(project: pytest.Pytester) -> None:
+    """Nothing exists yet: groups are found through the references of the configuration."""
+    everyone = {"from_port": 443, "to_port": 443, "protocol": "tcp", "cidr_blocks": ["0.0.0.0/0"]}
+    from_web = {"from_port": 5432, "to_port": 5432, "protocol": "tcp", "security_groups": LATER}
+    mistaken = from_web | {"from_port": 5433, "to_port": 5433}
+    for source, outcomes in ((from_web, {"passed": 1}), (mistaken, {"failed": 1})):
+        made = [
+            resource("aws_security_group.web", id=LATER, name="web", ingress=[everyone], egress=[{
+                "from_port": 0, "to_port": 0, "protocol": "-1", "cidr_blocks": ["0.0.0.0/0"],
+            }]),
+            resource("aws_security_group.db", id=LATER, name="db", ingress=[source], egress=[]),
+            resource("aws_instance.web", id=LATER, private_ip="10.8.0.5", vpc_security_group_ids=LATER),
+            resource("aws_instance.db", id=LATER, private_ip="10.8.0.6", vpc_security_group_ids=LATER),
+        ]  # fmt: skip
+        configuration = [
+            block("aws_security_group.db", ingress=refs("aws_security_group.web.id")),
+            block("aws_instance.web", vpc_security_group_ids=refs("aws_security_group.web.id")),
+            block("aws_instance.db", vpc_security_group_ids=refs("aws_security_group.db.id")),
+        ]
+        (project.path / "plan.json").write_text(json.dumps(plan([], made, *configuration)))
+        result = project.runpytest_inprocess("-p", "sgfast.pytest_plugin", "test_plan.py")
+        result.assert_outcomes(**outcomes)
+        if "failed" in outcomes:
+            result.stdout.fnmatch_lines(["*web to db: tcp/5432 should be allowed*"])
 
 
 def test_the_page_on_ci_names_inputs_hooks_and_schemas_that_exist() -> None:
