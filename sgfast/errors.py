@@ -21,8 +21,12 @@ class ArgumentTypeError(SgfastError, TypeError):
 
 
 class Place(NamedTuple):
-    """Characters of one line of a file. ``file`` is the name under which the file was read. Lines and columns count
-    from 1; ``end`` is the column behind the last character.
+    """Characters of one line of a file.
+
+    ``file``: the name under which the file was read.
+    ``line``: the line, from 1.
+    ``column``: the column of the first character, from 1.
+    ``end``: the column behind the last character.
     """
 
     file: str
@@ -45,6 +49,7 @@ class PolicyError(SgfastError):
 
     @property
     def errors(self) -> tuple[PolicyError, ...]:
+        """The errors one by one."""
         return self._errors or (self,)
 
 

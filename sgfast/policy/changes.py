@@ -29,7 +29,11 @@ from sgfast.spelling import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """Append a rule to a group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5)."""
+    """Append a rule to a group. A rule with an empty ``id`` gets the next id that was never used (SPEC 2.5).
+
+    ``group``: the name of the security group.
+    ``rule``: the rule.
+    """
 
     group: str
     rule: Rule
@@ -37,7 +41,11 @@ class AddRule:
 
 @dataclass(frozen=True, slots=True)
 class RemoveRule:
-    """Remove a rule from a group. ``rule``: the id of the rule."""
+    """Remove a rule from a group.
+
+    ``group``: the name of the security group.
+    ``rule``: the id of the rule.
+    """
 
     group: str
     rule: str
@@ -45,7 +53,12 @@ class RemoveRule:
 
 @dataclass(frozen=True, slots=True)
 class ModifyRule:
-    """Replace a rule by ``new``, which gets the old rule's id and position; ``new.id`` is ignored (SPEC 9.5)."""
+    """Replace a rule by ``new``, which gets the old rule's id and position; ``new.id`` is ignored (SPEC 9.5).
+
+    ``group``: the name of the security group.
+    ``rule``: the id of the old rule.
+    ``new``: the new rule.
+    """
 
     group: str
     rule: str
@@ -54,7 +67,11 @@ class ModifyRule:
 
 @dataclass(frozen=True, slots=True)
 class AddMember:
-    """Put an instance into another group."""
+    """Put an instance into another group.
+
+    ``group``: the name of the security group.
+    ``instance``: the name of the instance.
+    """
 
     group: str
     instance: str
@@ -62,7 +79,11 @@ class AddMember:
 
 @dataclass(frozen=True, slots=True)
 class RemoveMember:
-    """Take an instance out of a group."""
+    """Take an instance out of a group.
+
+    ``group``: the name of the security group.
+    ``instance``: the name of the instance.
+    """
 
     group: str
     instance: str
@@ -70,21 +91,31 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class AddInstance:
-    """Add an instance. If it has no groups, it joins ``default``, which is created if it does not exist (SPEC 8.1)."""
+    """Add an instance. If it has no groups, it joins ``default``, which is created if it does not exist (SPEC 8.1).
+
+    ``instance``: the instance with its addresses and the names of its groups.
+    """
 
     instance: Instance
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveInstance:
-    """Remove an instance, with its memberships and addresses."""
+    """Remove an instance, with its memberships and addresses.
+
+    ``instance``: the name of the instance.
+    """
 
     instance: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
-    """Give an instance another address or prefix."""
+    """Give an instance another address or prefix.
+
+    ``instance``: the name of the instance.
+    ``address``: an address as a /32 or a /128, or a prefix.
+    """
 
     instance: str
     address: Network
@@ -92,7 +123,11 @@ class AddAddress:
 
 @dataclass(frozen=True, slots=True)
 class RemoveAddress:
-    """Take an address or prefix from an instance."""
+    """Take an address or prefix from an instance.
+
+    ``instance``: the name of the instance.
+    ``address``: an address as a /32 or a /128, or a prefix.
+    """
 
     instance: str
     address: Network
@@ -100,21 +135,31 @@ class RemoveAddress:
 
 @dataclass(frozen=True, slots=True)
 class AddGroup:
-    """Add a security group with its rules."""
+    """Add a security group with its rules.
+
+    ``group``: the group with its rules. Rules without an id get one.
+    """
 
     group: SecurityGroup
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveGroup:
-    """Remove a group. This is rejected while an instance is in the group, or a rule of another group names it."""
+    """Remove a group. This is rejected while an instance is in the group, or a rule of another group names it.
+
+    ``group``: the name of the group.
+    """
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddPeering:
-    """Peer two VPCs, so that their instances reach each other."""
+    """Peer two VPCs, so that their instances reach each other.
+
+    ``vpc_a``: the name of one VPC.
+    ``vpc_b``: the name of the other VPC.
+    """
 
     vpc_a: str
     vpc_b: str
@@ -122,7 +167,11 @@ class AddPeering:
 
 @dataclass(frozen=True, slots=True)
 class RemovePeering:
-    """End the peering of two VPCs."""
+    """End the peering of two VPCs.
+
+    ``vpc_a``: the name of one VPC.
+    ``vpc_b``: the name of the other VPC.
+    """
 
     vpc_a: str
     vpc_b: str
@@ -130,7 +179,11 @@ class RemovePeering:
 
 @dataclass(frozen=True, slots=True)
 class SetAddressGroup:
-    """Replace the addresses of an address group."""
+    """Replace the addresses of an address group.
+
+    ``name``: the name of the address group.
+    ``addresses``: all addresses and networks that it has from now on.
+    """
 
     name: str
     addresses: tuple[Network, ...]

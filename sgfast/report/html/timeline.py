@@ -60,6 +60,7 @@ class Timeline:
         """Do nothing: the timeline needs no names of rules and instances."""
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
+        """Count some packets."""
         if not len(headers):
             return
         times = self._clock.advance(headers["time_ns"])
