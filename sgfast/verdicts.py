@@ -53,20 +53,36 @@ class Verdict(AsJson):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One rule compared with an opener, for :meth:`Engine.explain`."""
+    """One rule compared with an opener, for :meth:`Engine.explain`.
+
+    ``rule``: the id of the rule.
+    ``group``: the name of the security group.
+    ``action``: ``allow`` or ``deny``.
+    ``priority``: its priority. The lowest number is evaluated first.
+    ``matches``: whether it matches the opener.
+    ``differs``: the fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
+    """
 
     rule: str
     group: str
     action: str
     priority: int
     matches: bool
-    #: The fields that do not match, with the words of ``sgfast explain``; empty if the rule matches.
     differs: tuple[RuleField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SideExplanation:
-    """The judgement of an opener by one side's rules. ``winner`` is None if no rule matches: a denial (SPEC 4.8)."""
+    """The judgement of an opener by one side's rules.
+
+    ``instance``: the name of the instance.
+    ``direction``: ``outbound`` for the sender's filter, ``inbound`` for the receiver's.
+    ``groups``: the names of the instance's security groups.
+    ``verdict``: the verdict of this filter.
+    ``reason``: its reason.
+    ``winner``: the id of the rule that decides; None if no rule matches: a denial (SPEC 4.8).
+    ``candidates``: the rules in the order in which they are evaluated.
+    """
 
     instance: str
     direction: str
@@ -79,7 +95,12 @@ class SideExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The judgement of an opener by a policy, without regard to existing connections."""
+    """The judgement of an opener by a policy, without regard to existing connections.
+
+    ``verdict``: the verdict on the opener.
+    ``reason``: its reason; None if no filter judges the opener.
+    ``sides``: the judgement of each filter.
+    """
 
     verdict: str
     reason: str | None
