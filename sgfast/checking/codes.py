@@ -9,6 +9,7 @@ from typing import Final, Literal
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule
 
+#: The severity of a finding.
 Severity = Literal["error", "warning", "note"]
 
 #: The severities, most severe first.

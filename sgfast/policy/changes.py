@@ -33,6 +33,11 @@ class AddRule:
 
     ``group``: the name of the security group.
     ``rule``: the rule.
+
+    For example:
+
+        https = sgfast.Rule("", "inbound", 4, protocol=6, ports=((443, 443),))
+        engine.apply(sgfast.AddRule("web", https), now_ns=0)
     """
 
     group: str
@@ -45,6 +50,10 @@ class RemoveRule:
 
     ``group``: the name of the security group.
     ``rule``: the id of the rule.
+
+    For example:
+
+        engine.apply(sgfast.RemoveRule("web", "web-ssh"), now_ns=0)
     """
 
     group: str
@@ -58,6 +67,11 @@ class ModifyRule:
     ``group``: the name of the security group.
     ``rule``: the id of the old rule.
     ``new``: the new rule.
+
+    For example:
+
+        both = sgfast.Rule("", "inbound", 4, protocol=6, ports=((80, 80), (443, 443)))
+        engine.apply(sgfast.ModifyRule("web", "web-http", both), now_ns=0)
     """
 
     group: str
@@ -71,6 +85,10 @@ class AddMember:
 
     ``group``: the name of the security group.
     ``instance``: the name of the instance.
+
+    For example:
+
+        engine.apply(sgfast.AddMember("db", "web-1"), now_ns=0)
     """
 
     group: str
@@ -83,6 +101,10 @@ class RemoveMember:
 
     ``group``: the name of the security group.
     ``instance``: the name of the instance.
+
+    For example:
+
+        engine.apply(sgfast.RemoveMember("db", "web-2"), now_ns=0)
     """
 
     group: str
@@ -94,6 +116,11 @@ class AddInstance:
     """Add an instance. If it has no groups, it joins ``default``, which is created if it does not exist (SPEC 8.1).
 
     ``instance``: the instance with its addresses and the names of its groups.
+
+    For example:
+
+        third = sgfast.Instance("web-3", "prod", (ip_network("10.0.0.8/32"),), ("web",))
+        engine.apply(sgfast.AddInstance(third), now_ns=0)
     """
 
     instance: Instance
@@ -104,6 +131,10 @@ class RemoveInstance:
     """Remove an instance, with its memberships and addresses.
 
     ``instance``: the name of the instance.
+
+    For example:
+
+        engine.apply(sgfast.RemoveInstance("db-1"), now_ns=0)
     """
 
     instance: str
@@ -115,6 +146,10 @@ class AddAddress:
 
     ``instance``: the name of the instance.
     ``address``: an address as a /32 or a /128, or a prefix.
+
+    For example:
+
+        engine.apply(sgfast.AddAddress("web-1", ip_network("10.0.0.7/32")), now_ns=0)
     """
 
     instance: str
@@ -127,6 +162,10 @@ class RemoveAddress:
 
     ``instance``: the name of the instance.
     ``address``: an address as a /32 or a /128, or a prefix.
+
+    For example:
+
+        engine.apply(sgfast.RemoveAddress("web-2", ip_network("10.0.0.9/32")), now_ns=0)
     """
 
     instance: str
@@ -138,6 +177,10 @@ class AddGroup:
     """Add a security group with its rules.
 
     ``group``: the group with its rules. Rules without an id get one.
+
+    For example:
+
+        engine.apply(sgfast.AddGroup(sgfast.SecurityGroup("quarantine")), now_ns=0)
     """
 
     group: SecurityGroup
@@ -148,6 +191,10 @@ class RemoveGroup:
     """Remove a group. This is rejected while an instance is in the group, or a rule of another group names it.
 
     ``group``: the name of the group.
+
+    For example:
+
+        engine.apply(sgfast.RemoveGroup("old"), now_ns=0)
     """
 
     group: str
@@ -159,6 +206,10 @@ class AddPeering:
 
     ``vpc_a``: the name of one VPC.
     ``vpc_b``: the name of the other VPC.
+
+    For example:
+
+        engine.apply(sgfast.AddPeering("prod", "test"), now_ns=0)
     """
 
     vpc_a: str
@@ -171,6 +222,10 @@ class RemovePeering:
 
     ``vpc_a``: the name of one VPC.
     ``vpc_b``: the name of the other VPC.
+
+    For example:
+
+        engine.apply(sgfast.RemovePeering("prod", "dev"), now_ns=0)
     """
 
     vpc_a: str
@@ -183,12 +238,17 @@ class SetAddressGroup:
 
     ``name``: the name of the address group.
     ``addresses``: all addresses and networks that it has from now on.
+
+    For example:
+
+        engine.apply(sgfast.SetAddressGroup("offices", (ip_network("192.0.2.0/24"),)), now_ns=0)
     """
 
     name: str
     addresses: tuple[Network, ...]
 
 
+#: Any change of a policy (SPEC 9.5).
 Change = (
     AddRule | RemoveRule | ModifyRule | AddMember | RemoveMember | AddInstance | RemoveInstance | AddAddress
     | RemoveAddress | AddGroup | RemoveGroup | AddPeering | RemovePeering | SetAddressGroup

@@ -26,6 +26,7 @@ from sgfast.policy.networks import is_multicast
 from sgfast.policy.protocols import protocol_name
 
 Address = IPv4Address | IPv6Address
+#: The field of a rule, in the words of ``sgfast explain``.
 RuleField = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
 

@@ -10,11 +10,15 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
-from sgfast.policy.ranges import Ranges as Ports
 from sgfast.policy.ranges import normal_form, union
 
+#: An IPv4 or IPv6 network. An address is a /32 or a /128.
 Network = IPv4Network | IPv6Network
+#: Inclusive ranges of ports, sorted and without overlaps.
+Ports = tuple[tuple[int, int], ...]
+#: The direction of a rule, as the instance sees it.
 Direction = Literal["inbound", "outbound"]
+#: The decision of a rule or of one filter.
 Action = Literal["allow", "deny"]
 
 ICMP = 1
@@ -42,6 +46,10 @@ class GroupPeer:
     """A security group as a rule's peer: the current members of the group (SPEC 4.11).
 
     ``name``: the name of the security group.
+
+    For example:
+
+        rule = sgfast.Rule("db-web", "inbound", 4, protocol=6, ports=((5432, 5432),), peer=sgfast.GroupPeer("web"))
     """
 
     name: str
@@ -52,6 +60,11 @@ class AddressGroupPeer:
     """An address group as a rule's peer: the addresses of the group that have the rule's ethertype.
 
     ``name``: the name of the address group.
+
+    For example:
+
+        offices = sgfast.AddressGroupPeer("offices")
+        rule = sgfast.Rule("web-ssh", "inbound", 4, protocol=6, ports=((22, 22),), peer=offices)
     """
 
     name: str
@@ -61,8 +74,8 @@ class AddressGroupPeer:
 #: ``icmp`` in an IPv6 rule.
 Wording = Literal["no-ethertype", "any-address", "icmp"]
 
+#: A rule's source (inbound) or destination (outbound). None means any address of the ethertype.
 Peer = Network | GroupPeer | AddressGroupPeer | None
-"""A rule's source (inbound) or destination (outbound). None means any address of the ethertype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,10 @@ class Rule:
     ``description``: words for people.
     ``wording``: the spelling of the rule, because ``modify_rule`` merges its fields with the written ones (SPEC 9.5).
     Rules with different spellings may be equal.
+
+    For example:
+
+        rule = sgfast.Rule("web-https", "inbound", 4, protocol=6, ports=((443, 443),), peer=ip_network("192.0.2.0/24"))
     """
 
     id: str
@@ -125,6 +142,10 @@ class SecurityGroup:
     stateless.
     ``id``: the provider's id for the group (SPEC 2.12), or "".
     ``label``: the provider's name for the group (SPEC 2.12), or "".
+
+    For example:
+
+        group = sgfast.SecurityGroup("web", (sgfast.Rule("web-ping", "inbound", 4, protocol=1),))
     """
 
     name: str
@@ -161,6 +182,10 @@ class AddressGroup:
     ``addresses``: its addresses and networks, of both IP versions.
     ``id``: the provider's id (SPEC 2.12), or "".
     ``label``: the provider's name (SPEC 2.12), or "".
+
+    For example:
+
+        offices = sgfast.AddressGroup("offices", (ip_network("192.0.2.0/24"),))
     """
 
     name: str
@@ -210,6 +235,10 @@ class Instance:
     ``label``: the provider's name (SPEC 2.12), or "".
     ``device``: the provider's id of the machine that the network interface belongs to. A machine may have several
     interfaces.
+
+    For example:
+
+        instance = sgfast.Instance("web-3", "default", (ip_network("10.0.0.8/32"),), ("web",))
     """
 
     name: str

@@ -31,6 +31,7 @@ SPECIAL: tuple[Network, ...] = tuple(
 )  # fmt: skip
 _PUBLIC: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("2000::/3"))
 
+#: The kind of word that names an end (SPEC 12.2).
 EndKind = Literal["instance", "group", "address-group", "network", "internet", "any"]
 
 _PREFIXES: dict[str, NamedKind] = {

@@ -23,6 +23,7 @@ _NO_NODE = -1
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
 """A region: networks, each with the networks within it that do not belong to the region."""
 
+#: The kind of a part of an end.
 PartKind = Literal["any", "internet", "instances", "group", "instance", "address-group", "network"]
 
 

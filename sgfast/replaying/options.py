@@ -51,6 +51,12 @@ class ReadOptions:
     ``dedup``: whether to leave out copies of packets, which captures of several interfaces contain.
     ``decap``: the kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets
     inside. A single kind may be given as a text.
+
+    For example:
+
+        reading = sgfast.ReadOptions(start="1", end="10", filter="tcp port 80", dedup=True)
+        result = sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", reading=reading)
+        assert result.packets + result.left_out.total == 261
     """
 
     merge: bool = False

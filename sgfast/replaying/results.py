@@ -69,6 +69,18 @@ class PacketSink(Protocol):
 
     ``begin`` is called before the first packet and after each change of the policy. The numbers in rows keep their
     meaning. The arrays are valid only until ``write`` returns.
+
+    For example:
+
+        class Denials:
+            def begin(self, names):
+                self.names = names
+
+            def write(self, headers, results):
+                for row in results[results["verdict"] == sgfast.VERDICTS.index("deny")]:
+                    print(sgfast.REASONS[row["reason"]], self.names.instances[row["ingress"]["instance"]])
+
+        sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", packets=Denials())
     """
 
     def begin(self, names: Names) -> None:
@@ -313,7 +325,8 @@ class ReplayResult(Shown):
     ``elapsed_seconds``: the seconds that this replay took to read and judge, without start-up.
     ``damaged``: the place at which a capture is damaged; None: no capture is.
     ``warnings``: full sentences about what the user should know.
-    ``kinds``: allowed and denied traffic by its ends; empty with the reference engine. ``sgfast.rollup`` summarises it.
+    ``kinds``: allowed and denied traffic by its ends, which ``sgfast.report.rollup`` summarises; empty with the
+    reference engine.
     ``expected``: the comparison with an expectations file; None if there is none.
     ``changes``: the changes in the order in which they took effect.
     ``changes_left``: the number of changes after the last packet, which had no effect.

@@ -179,6 +179,11 @@ def suggest(
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` or ``remove`` without
     a policy, or with ``instances``, ``allowed_only`` or ``per="instance"``.
+
+    For example:
+
+        suggestion = sgfast.suggest("pcaps/shop.pcap", instances=policy)
+        print(suggestion.text)          # a policy document
     """
     options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):

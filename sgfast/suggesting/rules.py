@@ -62,6 +62,12 @@ class Limits:
     ``min_connections``: the number of connections that a rule's port must serve; ports with fewer are left out.
     ``both_versions``: whether rules whose peer is a group are for both IP versions, if both groups have members with
     addresses of both (SPEC 10.15). AWS has no others.
+
+    For example:
+
+        from sgfast.types import Limits
+
+        suggestion = sgfast.suggest("pcaps/shop.pcap", instances=policy, limits=Limits(min_connections=2))
     """
 
     max_prefix: tuple[int, int] = (32, 128)

@@ -78,6 +78,12 @@ def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first
     ``headers``, ``results``: the argument and the result of :meth:`Engine.process`, of equal length. ``first``: the
     number of the first packet. The table refers to the arrays and changes with them. Raises ArgumentError for other
     arrays.
+
+    For example:
+
+        packets = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80)
+        for row in sgfast.table(packets, engine.process(packets), engine):
+            print(row["time"], row["verdict"], row["ingress_rule"])
     """
     for rows, dtype, name in ((headers, HEADER_DTYPE, "headers"), (results, RESULT_DTYPE, "results")):
         if not isinstance(rows, np.ndarray) or rows.dtype != dtype or rows.ndim != 1:
