@@ -446,6 +446,16 @@ class Policy(LoadedPolicy):
     A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
 
     Each answer prints as the command of the same name prints it: ``print(policy.check())``.
+
+    ``vpcs``: its VPCs.
+    ``peerings``: pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
+    ``address_groups``: its address groups.
+    ``security_groups``: its security groups.
+    ``instances``: its instances.
+    ``settings``: its settings.
+    ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
+    ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
+    ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
     """
 
     explain = explain

@@ -348,16 +348,7 @@ class Policy:
     """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
 
     Readers make a ``LoadedPolicy``. ``sgfast.Policy`` adds methods for users, such as questions about packets.
-
-    ``vpcs``: its VPCs.
-    ``peerings``: pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
-    ``address_groups``: its address groups.
-    ``security_groups``: its security groups.
-    ``instances``: its instances.
-    ``settings``: its settings.
-    ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
-    ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
-    ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
+    The docstring of ``sgfast.Policy`` explains the fields.
     """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)

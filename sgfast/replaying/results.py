@@ -65,7 +65,7 @@ class Names:
 
 
 class PacketSink(Protocol):
-    """Receive every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+    """Receive every packet's headers (``HEADER_DTYPE``) and result (``RESULT_DTYPE``), in order.
 
     ``begin`` is called before the first packet and after each change of the policy. The numbers in rows keep their
     meaning. The arrays are valid only until ``write`` returns.
@@ -102,7 +102,11 @@ class FrameSink(Protocol):
 
 
 class FlowSink(Protocol):
-    """Receive every connection and denied attempt (FLOW_DTYPE) once it has ended."""
+    """Receive every connection and denied attempt once it has ended.
+
+    Rows have the type ``sgfast.core.dtypes.FLOW_DTYPE``, which may change with any release. ``tables="connections"`` of
+    ``replay`` gives the same as a table, whose columns stay.
+    """
 
     def begin(self, names: Names) -> None:
         """Take the names that the numbers in rows stand for."""

@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections import Counter
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import FunctionType
 from typing import NamedTuple, get_args
@@ -132,8 +133,8 @@ INDEX = """\
 
 All public names by purpose, in the words of the code's docstrings. `help(sgfast.Engine)` says the same about a name.
 [From Python](../python.md) shows how the names work together, and [what stays](../promise.md) says what is promised of
-them. Names of `sgfast.types`, of `sgfast.testing` and of `sgfast.report` say so
-where they are explained; all others are names of `sgfast`.
+them. Names of `sgfast.types`, `sgfast.testing` and `sgfast.report` have the line that imports them; all others are
+names of `sgfast`.
 """
 ROWS = {
     "HEADER_DTYPE": "A packet as a row: time in nanoseconds since the Unix epoch, addresses, and the header's fields.",
@@ -195,8 +196,8 @@ def linked(words: str) -> str:
     return _CITATION.sub(lambda cited: re.sub(r"(SPEC )?\d+(\.\d+)?", link, " ".join(cited[0].split())), words)
 
 
-def sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def fenced(language: str, text: str) -> list[str]:
+    return [f"```{language}\n{text}\n```"] if text else []
 
 
 def first_sentence(doc: str) -> str:
@@ -227,7 +228,7 @@ def explained(doc: str, known: str) -> list[str]:
     paragraphs, said, example = parts(doc, known)
     first, rest = paragraphs[:1], paragraphs[1:]
     items = ["\n".join(f"- {names}: {linked(meaning)}" for names, meaning in said.items())] if said else []
-    return [*map(linked, first), *items, *map(linked, rest), *([f"```python\n{example}\n```"] if example else [])]
+    return [*map(linked, first), *items, *map(linked, rest), *fenced("python", example)]
 
 
 def types_in(text: str, name: str) -> list[str]:
@@ -264,7 +265,7 @@ def class_entry(name: str, value: type) -> list[str]:
     text = []
     if call:
         parameters = {names: words for names, words in named.items() if f"{names.split('`')[1]}:" in call}
-        text = [f"```py\n{call}\n```", *types_in(call, name)]
+        text = [*fenced("py", call), *types_in(call, name)]
         text += ["\n".join(f"- {names}: {linked(words)}" for names, words in parameters.items())] if parameters else []
         said = {names: words for names, words in said.items() if names not in " ".join(parameters)}
     for title, kind in (("Fields", "field"), ("Properties", "property"), ("Methods", "method")):
@@ -274,15 +275,14 @@ def class_entry(name: str, value: type) -> list[str]:
     if asked:
         links = ", ".join(f"[`{each.rpartition('.')[2]}`]({places()[each]})" for each in asked)
         text.append(f"Methods that ask: {links}.")
-    code = [f"```python\n{example}\n```"] if example else []
-    text = [*map(linked, paragraphs), *text, *code, *used_in(name)]
+    text = [*map(linked, paragraphs), *text, *fenced("python", example), *used_in(name)]
     for each in long:
-        text += [f"### `{name}.{each.name}`", f"```py\n{each.said}\n```", *types_in(each.said, name)]
+        text += [f"### `{name}.{each.name}`", *fenced("py", each.said), *types_in(each.said, name)]
         text += explained(each.doc, each.said)
     return text
 
 
-def row_fields(name: str) -> list[str]:
+def row_fields(name: str) -> str:
     """Return a table of the fields of a NumPy type, those of the fields within it included."""
     lines = ["| field | NumPy type | meaning |", "|---|---|---|"]
 
@@ -295,18 +295,24 @@ def row_fields(name: str) -> list[str]:
                 add(inner, f"{field}.")
 
     add(getattr(sgfast, name), "")
-    return ["\n".join(lines)]
+    return "\n".join(lines)
 
 
-def meaning(name: str, value: object) -> str:
+def found(name: str) -> tuple[str, object]:
+    """Return the module and the value of a public name, or of a method of ``Policy``."""
+    return public()[name] if "." not in name else ("sgfast", getattr(sgfast.Policy, name.partition(".")[2]))
+
+
+def meaning(name: str) -> str:
     """Return all that the code says of a name."""
+    _, value = found(name)
     return documentation(value) if isinstance(value, type | FunctionType) else ROWS.get(name) or assignment(name)[0]
 
 
 def entry(name: str) -> list[str]:
     """Return one name's part of a page."""
-    module, value = public()[name] if "." not in name else ("sgfast", getattr(sgfast.Policy, name.partition(".")[2]))
-    said = meaning(name, value)
+    module, value = found(name)
+    said = meaning(name)
     text = [f"## `{name}`"] + ([f"`from {module} import {name}`"] if module != "sgfast" else [])
     if isinstance(value, type):
         text += class_entry(name, value)
@@ -314,30 +320,27 @@ def entry(name: str) -> list[str]:
         node = definition(value)
         assert isinstance(node, ast.FunctionDef)
         call = signature(node, name.rpartition(".")[2], bound="." in name)
-        text += [f"```py\n{call}\n```", *types_in(call, name), *explained(said, call)]
+        text += [*fenced("py", call), *types_in(call, name), *explained(said, call)]
     else:
         text.append(linked(said))
         if name.endswith("_DTYPE"):
-            text += row_fields(name)
+            text.append(row_fields(name))
         elif name != "__version__":
             shown = assignment(name)[1] if module == "sgfast.types" or name == "Change" else repr(value)
-            text += [f"```py\n{name} = {shown}\n```", *types_in(shown, name)]
+            text += [*fenced("py", f"{name} = {shown}"), *types_in(shown, name)]
     return text if isinstance(value, type) else [*text, *used_in(name)]
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    index, found = [INDEX.rstrip()], {}
+    index, written = [INDEX.rstrip()], {}
     for page, (title, words, _, _, code) in PAGES.items():
-        text = [f"# {title}", words, *([f"```python\n{code}\n```"] if code else [])]
-        lines = []
-        for name in names_of(page):
-            text += entry(name)
-            value = public()[name][1] if "." not in name else getattr(sgfast.Policy, name.partition(".")[2])
-            lines.append(f"- [`{name}`]({places()[name]}): {linked(first_sentence(meaning(name, value)))}")
-        found[f"{page}.md"] = "\n\n".join(text) + "\n"
+        names = names_of(page)
+        text = [f"# {title}", words, *fenced("python", code), *chain.from_iterable(map(entry, names))]
+        written[f"{page}.md"] = "\n\n".join(text) + "\n"
+        lines = [f"- [`{name}`]({places()[name]}): {linked(first_sentence(meaning(name)))}" for name in names]
         index += [f"## [{title}]({page}.md)", words, "\n".join(lines)]
-    return {"index.md": "\n\n".join(index) + "\n", **found}
+    return {"index.md": "\n\n".join(index) + "\n", **written}
 
 
 def test_the_pages_say_what_the_code_says_of_every_public_name() -> None:
@@ -351,8 +354,7 @@ def test_help_explains_every_public_class_and_each_of_its_fields_properties_and_
     classes = {name: value for name, (_, value) in public().items() if isinstance(value, type)}
     told = [name for name, value in classes.items() if not inspect.getdoc(value)]
     for name, value in classes.items():
-        bases = [base for base in value.__mro__ if base.__module__.startswith("sgfast.")]
-        said = " ".join(inspect.getdoc(base) or "" for base in bases)
+        said = inspect.getdoc(value) or ""
         for member in members(value):
             if f"``{member.name}``" not in said and not member.doc:
                 told.append(f"{name}.{member.name}")
