@@ -5,7 +5,6 @@ and where the code is hosted.
 """
 
 import json
-import re
 from typing import Any
 
 from docutils import nodes
@@ -21,16 +20,9 @@ include_patterns = ["*.md", "docs/**", "benchmarks/*.md", "pcaps/*.md", "tests/*
 # README repeats what the index and the pages say, for those who have not found the site yet.
 exclude_patterns = ["README.md", "docs/pictures", "docs/static", ".*", "build", "sgfast"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
+extensions = ["myst_parser", "sphinx_click"]
 myst_heading_anchors = 3
-# "bytes" is a type, and also an attribute of two classes.
-suppress_warnings = ["ref.python"]
 smartquotes = False             # they make dashes of the -- of options
-
-autodoc_member_order = "bysource"
-autodoc_default_options = {"no-value": True, "undoc-members": True}
-autodoc_typehints = "signature"
-maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "sgfast"
@@ -39,20 +31,6 @@ html_css_files = ["site.css"]
 html_extra_path = ["static/index.html"]     # leads to docs/index.html
 html_copy_source = False
 html_show_sourcelink = False
-
-
-def without_fields(
-    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
-) -> tuple[str | None, str | None]:
-    """Results are made by sgfast alone: how to make one would only repeat their fields, which are listed below it."""
-    return ("", None) if signature and "<factory>" in signature else (signature, returns)
-
-
-def with_examples(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """What is indented in the docstring of a module is an example, not a quotation."""
-    if what == "module":
-        text = re.sub(r"^ {4}.*(\n( {4}.*)?)*", r".. code-block:: python\n\n\g<0>", "\n".join(lines), flags=re.M)
-        lines[:] = text.splitlines()
 
 
 class NotebookParser(MystParser):
@@ -82,5 +60,3 @@ class NotebookParser(MystParser):
 def setup(app: Sphinx) -> None:
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(NotebookParser)
-    app.connect("autodoc-process-signature", without_fields)
-    app.connect("autodoc-process-docstring", with_examples)

@@ -19,11 +19,13 @@ _REACH_ROWS = 40
 
 @dataclass(frozen=True, slots=True)
 class DiffResult(Shown):
-    """A comparison of two policies: by the rules alone, and for captured traffic."""
+    """A comparison of two policies: by the rules alone, and for captured traffic.
 
-    #: The comparison by the rules alone, for all packets.
+    ``by_rules``: the comparison by the rules alone, for all packets.
+    ``traffic``: the comparison for the traffic of captures; None if there were no captures.
+    """
+
     by_rules: types.Difference
-    #: The comparison for the traffic of captures; None if there were no captures.
     traffic: types.TrafficDiff | None = None
 
     @property
@@ -61,6 +63,7 @@ class DiffResult(Shown):
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """Full sentences about what the user should know."""
         of_policies = (*self.by_rules.old.warnings, *self.by_rules.new.warnings)
         of_input = of_policies if self.traffic is None else self.traffic.warnings
         return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))

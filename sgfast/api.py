@@ -10,23 +10,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
 from sgfast import loading, types
 from sgfast.answers import DiffResult
 from sgfast.errors import ArgumentError, ArgumentTypeError
-from sgfast.loading import PolicySource
+from sgfast.loading import CapturePaths, EndWord, PolicySource, Progress
 from sgfast.notebook import SHOWN_ROWS, html_table
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
 
-EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
-"""One end of connections: a word that SPEC 12.2 lists, or an address or network as a value."""
-
-CapturePaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Progress = Callable[[int, int], None]
 Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
 
@@ -64,6 +58,11 @@ def explain(
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for an unknown service.
+
+    For example:
+
+        answer = policy.explain("web-1", "db-1", "tcp/5432")
+        assert answer.allowed and answer.ingress.winner.rule.id == "db/inbound/1"
     """
     from sgfast.reaching import explaining
     from sgfast.reaching.ends import named_end
@@ -144,6 +143,11 @@ def reach(
 
     Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
     ArgumentError for an unknown service.
+
+    For example:
+
+        answer = policy.reach(destination="db", protocol="tcp", port=5432)
+        assert [row.services for row in answer.rows] == ["tcp/5432"]
     """
     from sgfast.reaching.ends import ANY, named_end
     from sgfast.reaching.rows import reach as find_rows
@@ -170,6 +174,11 @@ def test(
     10.27).
 
     Raises PolicyError for expectations that cannot be read, and for names in them that mean nothing.
+
+    For example:
+
+        answer = policy.test([{"from": "internet", "to": "db", "service": "all", "verdict": "deny"}])
+        assert answer.holds
     """
     from sgfast.policy.expectations import expectations_of
     from sgfast.reaching.proving import Expectations
@@ -197,6 +206,11 @@ def check(
     instance, ``"GROUP=ADDRESS"``.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``.
+
+    For example:
+
+        answer = policy.check(captures="pcaps/shop.pcap")
+        assert "web-ssh" in [finding.rule for finding in answer.findings]
     """
     from sgfast.checking import check_policy
     from sgfast.policy.assumed_instances import with_assumed
@@ -277,6 +291,12 @@ def replay(
     Raises PolicyError, CaptureError, ReadingError, SnapshotError, OutputError, ClusterError; TableError for too many
     rows to keep; ArgumentError for an unknown option or no captures, ArgumentTypeError for ``changes`` or ``reading``
     of the wrong type.
+
+    For example:
+
+        result = sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", tables="connections")
+        assert result.packets == 261 and result.verdicts["deny"] > 0
+        print(result)                   # the report
     """
     from sgfast.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
 
@@ -320,6 +340,11 @@ def export(
 
     Raises ExportError, whose ``problems`` list all settings that the target cannot have; PolicyError; ArgumentError for
     options that do not go together; ArgumentTypeError for an option of another type.
+
+    For example:
+
+        script = sgfast.export("pcaps/shop.yaml", "otc")
+        rules = sgfast.export("pcaps/shop.yaml", "nftables", instance="web-1")
     """
     from sgfast.exporting.texts import TargetName, cloud_text, connections_text, devices_of, filter_text
 
@@ -377,6 +402,11 @@ def diff(
     result covers the packets before the damage.
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
+
+    For example:
+
+        answer = sgfast.diff("pcaps/shop.yaml", "pcaps/shop.proposed.yaml", "pcaps/shop.pcap")
+        print(answer.opened, answer.closed, answer.newly_denied)
     """
     from sgfast.comparing import run_diff
     from sgfast.replaying import ReadOptions, ReplayOptions
@@ -416,6 +446,16 @@ class Policy(LoadedPolicy):
     A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
 
     Each answer prints as the command of the same name prints it: ``print(policy.check())``.
+
+    ``vpcs``: its VPCs.
+    ``peerings``: pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
+    ``address_groups``: its address groups.
+    ``security_groups``: its security groups.
+    ``instances``: its instances.
+    ``settings``: its settings.
+    ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
+    ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
+    ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
 
     The first ``explain`` compiles the policy, and the policy keeps the result for the next ones, for at most four VPCs.
     For 10,000 rules and 5,000 instances, this takes 0.3 seconds and 15 MB for each VPC; a further ``explain`` takes

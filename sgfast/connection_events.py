@@ -29,25 +29,47 @@ _TOGETHER = 4096
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSide(AsJson):
-    """The filter of one end of a connection."""
+    """The filter of one end of a connection.
+
+    ``instance``: the name of the instance.
+    ``rule``: the id of the rule that let the connection begin there, or that denied it; None if no rule matched.
+    """
 
     instance: str
-    #: The rule that let the connection begin there, or that denied it; None if no rule matched.
     rule: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent(AsJson):
-    """An event in the life of a connection (SPEC 14.15)."""
+    """An event in the life of a connection (SPEC 14.15).
+
+    ``kind``: what happened.
+    ``time_ns``: the time on the engine's clock, in nanoseconds since the Unix epoch.
+    ``reason``: the reason of the verdict on the connection's first packet.
+    ``cause``: the cause of the end or cut; None for "opened" and "denied".
+    ``protocol``: the protocol above IP, by name, or its number if it has none.
+    ``initiator``: the address that opened the connection.
+    ``initiator_port``: its port; None if the protocol has no ports.
+    ``responder``: the address at the other end.
+    ``responder_port``: its port; None if the protocol has no ports.
+    ``icmp_type``: the type of the first ICMP message; None for other protocols.
+    ``icmp_code``: the code of this message; None for other protocols.
+    ``egress``: the filter of the initiator's instance; None if there is none.
+    ``ingress``: the filter of the responder's instance; None if there is none, or if the egress filter denied the
+    connection. Stateless filters have no connections, so they are None, too, unless they denied it.
+    ``first_packet``: the number of the connection's first packet, with 1 for the engine's first, which no other
+    connection has.
+    ``first_time_ns``: the timestamp of this packet, in nanoseconds since the Unix epoch.
+    ``packets_from_initiator``: the packets up to the event; None for "opened" and "denied".
+    ``packets_from_responder``: the same for the other end.
+    ``bytes_from_initiator``: the bytes of these packets on the wire; None for "opened" and "denied".
+    ``bytes_from_responder``: the same for the other end.
+    """
 
     kind: EventKind
-    #: The time on the engine's clock, in nanoseconds since the Unix epoch.
     time_ns: int
-    #: The reason of the verdict on the connection's first packet.
     reason: ReasonWord
-    #: The cause of the end or cut; None for "opened" and "denied".
     cause: EventCause | None
-    #: The protocol above IP, by name, or its number if it has none.
     protocol: str
     initiator: str
     initiator_port: int | None
@@ -55,16 +77,10 @@ class ConnectionEvent(AsJson):
     responder_port: int | None
     icmp_type: int | None
     icmp_code: int | None
-    #: The filter of the initiator's instance; None if there is none.
     egress: ConnectionSide | None
-    #: The filter of the responder's instance; None if there is none, or if the egress filter denied the connection.
-    #: Stateless filters have no connections, so they are None, too, unless they denied it.
     ingress: ConnectionSide | None
-    #: The number of the connection's first packet, with 1 for the engine's first. No other connection has it.
     first_packet: int
-    #: The timestamp of the connection's first packet, in nanoseconds since the Unix epoch.
     first_time_ns: int
-    #: The packets and their bytes up to the event; None for "opened" and "denied".
     packets_from_initiator: int | None
     packets_from_responder: int | None
     bytes_from_initiator: int | None

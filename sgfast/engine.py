@@ -25,7 +25,7 @@ from sgfast.core.wire.link import LINK_TYPES
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Rule, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.policy.yaml_nodes import show, shown_origin
@@ -40,8 +40,11 @@ else:
     # Annotations can be resolved without the imports, which take longer than a command should wait.
     Change = ConnectionEvent = Explanation = Table = Any
 
+#: Whether the packets that followed a denied opener are recognised, or judged as given (SPEC 9.2).
 Mode = Literal["causal", "verbatim"]
+#: The treatment of TCP packets of unknown connections (SPEC 9.3).
 Midstream = Literal["infer", "deny", "allow"]
+#: An IPv4 or IPv6 address.
 Address = str | IPv4Address | IPv6Address
 #: A point in time: nanoseconds since the Unix epoch, or a ``datetime`` with a time zone (SPEC 14.13).
 Instant = int | datetime
@@ -102,6 +105,12 @@ class Engine:
 
     Raises PolicyError for a policy that cannot be used, ArgumentError for an unknown option, MemoryError if there is no
     memory for tables or threads.
+
+    For example:
+
+        engine = sgfast.Engine("pcaps/shop.yaml")
+        verdict = engine.check("198.51.100.7", "web-1", "tcp", sport=40000, dport=80, time_ns=0)
+        assert verdict.allowed and verdict.ingress.rule == "web-http-4"
     """
 
     def __init__(
@@ -120,7 +129,7 @@ class Engine:
     ) -> None:
         check_modes(mode, midstream)
         check_jobs(jobs)
-        self.policy = load(policy)
+        self.policy: Policy = load(policy)
         self.vpc: str | None = vpc_name(self.policy, vpc)
         self._compiler = Compiler(self.vpc) if _compiler is None else _compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
@@ -157,6 +166,10 @@ class Engine:
         """Make an engine that judges captured packets as :func:`sgfast.replay` does by default. Packets that could not
         have followed a denied opener are ``moot`` (``mode="causal"``). TCP connections older than the capture are
         judged by the opener that is inferred for them (``midstream="infer"``; SPEC 9.2, 9.3).
+
+        For example:
+
+            engine = sgfast.Engine.for_captures("pcaps/shop.yaml")
         """
         return cls(policy, mode=CAPTURED[0], midstream=CAPTURED[1], vpc=vpc, jobs=jobs, events=events)
 
@@ -245,6 +258,14 @@ class Engine:
         Header rows have no hop limit (255 is assumed) and no quoted packet, so ICMP errors must be given as frames.
         A fragment that comes before its datagram's first fragment is ``PENDING`` and has no sides; :meth:`resolved`
         returns its result later. Raises ValueError for another dtype.
+
+        For example:
+
+            one = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=50000, dport=80)
+            packets = np.repeat(one, 1000)
+            packets["sport"] += np.arange(1000, dtype=np.uint16)
+            results = engine.process(packets)
+            assert (results["verdict"] == sgfast.VERDICTS.index("allow")).all()
         """
         if not isinstance(packets, FrameBatch) and np.ndim(packets) != 1:
             raise ArgumentError("packets must be an array of one dimension, with one row per packet")
@@ -265,8 +286,19 @@ class Engine:
     ) -> NDArray[np.void]:
         """Judge raw frames and return their results as :meth:`process` does.
 
-        ``link_type``: a ``LINKTYPE_`` number (1: Ethernet). Raises ArgumentError for a link type that is not supported
+        ``frames``: the bytes of each frame. ``times_ns``: the time of each frame. ``wire_lengths``: the lengths of the
+        frames on the wire in bytes, for frames that were cut; None: no frame was cut. ``link_type``: a ``LINKTYPE_``
+        number (1: Ethernet). Raises ArgumentError for a link type that is not supported
         (SPEC 3.1), ArgumentTypeError for a time that is no instant (SPEC 14.13).
+
+        For example:
+
+            frame = bytes.fromhex(                                  # Ethernet, IPv4, TCP: a SYN to port 443
+                "020000000001020000000002080045000028000000004006b6c9c63364070a000005"
+                "9c4001bb00000000000000005002000000000000"
+            )
+            results = engine.process_frames([frame], [10**9])
+            assert sgfast.REASONS[results[0]["reason"]] == "no-rule"
         """
         if link_type not in LINK_TYPES:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
@@ -280,6 +312,11 @@ class Engine:
         first, and ``result`` is a row like those of :meth:`process`. A packet waits for at most 30 seconds or 65,536
         packets. ``everything``: settle all packets that still wait, because no more packets will come. If results are
         never collected, the first 1,048,576 are kept.
+
+        For example:
+
+            for row in engine.resolved(everything=True):
+                print(row["number"], engine.verdict(row["result"]))
         """
         return self.dataplane.take_resolved(everything=everything)
 
@@ -300,6 +337,11 @@ class Engine:
         as cut. Raises PolicyError for a refused change (SPEC 6.1), naming the change by its number; ArgumentError for a
         time beyond the clock's range or a value that a change cannot have. After an error, the policy is as before.
         Packets that other threads judge meanwhile see either the old policy or the new one, never a mixture.
+
+        For example:
+
+            done = engine.apply([sgfast.RemoveRule("web", "web-ssh")], now_ns=2 * 10**9)
+            assert done.disconnected == 1000        # SPEC 6.3: what came in through the group is cut
         """
         from sgfast.policy.change_file import apply_given
         from sgfast.policy.changes import Change, RemoveInstance
@@ -331,7 +373,12 @@ class Engine:
             return ApplyResult(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
     def verdict(self, row: Any) -> Verdict:
-        """Return one row of a result of :meth:`process` with words instead of numbers."""
+        """Return one row of a result of :meth:`process` with words instead of numbers.
+
+        For example:
+
+            print(engine.verdict(results[0]))
+        """
         return verdict_of(row, *self._numbered())
 
     def check(
@@ -359,6 +406,11 @@ class Engine:
         Raises ArgumentError for an impossible packet or a name that means no instance, PolicyError for a name that
         means several instances or an instance with several addresses, TypeError for a value that is not a number,
         ArgumentTypeError for a time that is no instant (SPEC 14.13).
+
+        For example:
+
+            ping = engine.check("198.51.100.7", "web-1", "icmp", icmp_type=8, time_ns=3 * 10**9)
+            assert ping.allowed
         """
         found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns)
         if type(found) is Verdict:
@@ -495,8 +547,16 @@ def header(
 ) -> NDArray[np.void]:
     """Return one packet as an array of ``HEADER_DTYPE`` (1,).
 
+    ``src``, ``dst``: addresses of one IP version. ``wire``: the packet's length on the wire in bytes. The other
+    arguments are those of ``Engine.check``.
+
     Raises ArgumentError for an impossible packet, TypeError for a value that is not a number, ArgumentTypeError for a
     time that is no instant (SPEC 14.13).
+
+    For example:
+
+        packet = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80)
+        assert packet.shape == (1,) and packet["dport"][0] == 80
     """
     try:
         source, destination = ip_address(src), ip_address(dst)
@@ -541,6 +601,12 @@ def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first
     ``headers``, ``results``: the argument and the result of :meth:`Engine.process`, of equal length. ``first``: the
     number of the first packet. The table refers to the arrays and changes with them. Raises ArgumentError for other
     arrays.
+
+    For example:
+
+        packets = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80)
+        for row in sgfast.table(packets, engine.process(packets), engine):
+            print(row["time"], row["verdict"], row["ingress_rule"])
     """
     from sgfast.tables import BATCH_ROWS, PacketChunk, packet_table
 

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 
 class SgfastError(Exception):
-    """Base class of all errors that sgfast raises deliberately. ``str(error)`` is the line to show."""
+    """Base class of all errors that sgfast raises deliberately. ``str(error)`` is the line to show.
+
+    For example:
+
+        try:
+            sgfast.replay("pcaps/shop.yaml", "no-such.pcap")
+        except sgfast.SgfastError as error:
+            print(error)
+    """
 
 
 class ArgumentError(SgfastError, ValueError):
@@ -21,8 +29,12 @@ class ArgumentTypeError(SgfastError, TypeError):
 
 
 class Place(NamedTuple):
-    """Characters of one line of a file. ``file`` is the name under which the file was read. Lines and columns count
-    from 1; ``end`` is the column behind the last character.
+    """Characters of one line of a file.
+
+    ``file``: the name under which the file was read.
+    ``line``: the line, from 1.
+    ``column``: the column of the first character, from 1.
+    ``end``: the column behind the last character.
     """
 
     file: str
@@ -36,15 +48,23 @@ class PolicyError(SgfastError):
 
     ``errors``: the first 20 errors of a document, in the order of its lines; a single error lists itself. ``place``:
     the error's place in a document; None for several errors, and for an error that is in no document.
+
+    For example:
+
+        try:
+            sgfast.load({"version": 1, "security_groups": [{"nane": "web"}]})
+        except sgfast.PolicyError as error:
+            assert "did you mean 'name'?" in str(error) and len(error.errors) == 1
     """
 
     def __init__(self, message: str = "", place: Place | None = None, errors: Sequence[PolicyError] = ()) -> None:
         super().__init__(message)
-        self.place = place
+        self.place: Place | None = place
         self._errors = tuple(errors)
 
     @property
     def errors(self) -> tuple[PolicyError, ...]:
+        """The errors one by one."""
         return self._errors or (self,)
 
 

@@ -56,27 +56,35 @@ _SAID = {"no": "Cannot tell", "partly": "Not certain"}
 
 @dataclass(frozen=True, slots=True)
 class EvidenceReason:
-    """Reason why an answer is not conclusive."""
+    """Reason why an answer is not conclusive.
+
+    ``code``: its code, which keeps its meaning.
+    ``level``: whether it makes the whole answer uncertain, or a part of it.
+    ``packets``: number of packets (of records, connections or expectations where there are no packets).
+    ``share``: the share of these packets in all, from 0 to 1.
+    ``sentence``: cause in one sentence, without a full stop.
+    ``command``: command or option that mends it.
+    ``networks``: networks with most packets, and these packets; only for codes about addresses that no instance has.
+    ``accepted``: whether the user accepts the answer in spite of it (``--accept-evidence``).
+    """
 
     code: EvidenceCode
-    #: Whether it makes the whole answer uncertain, or a part of it.
     level: Literal["no", "partly"]
-    #: Number of packets (of records, connections or expectations where there are no packets), and their share of all.
     packets: int
     share: float
-    #: Cause in one sentence, without a full stop.
     sentence: str
-    #: Command or option that mends it.
     command: str
-    #: Networks with most packets, and these packets; only for codes about addresses that no instance has.
     networks: tuple[tuple[str, int], ...] = ()
-    #: Whether the user accepts the answer in spite of it (``--accept-evidence``).
     accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    #: Reasons that make the whole answer uncertain come first.
+    """The reasons to doubt an answer (SPEC 10.27).
+
+    ``reasons``: reasons that make the whole answer uncertain come first.
+    """
+
     reasons: tuple[EvidenceReason, ...] = ()
 
     @classmethod
@@ -91,6 +99,9 @@ class Evidence:
 
     @property
     def conclusive(self) -> Conclusive:
+        """``no`` if a reason that is not accepted makes the whole answer uncertain, ``partly`` if one makes a part of
+        it so, else ``yes``.
+        """
         levels = {each.level for each in self.open_reasons}
         return "no" if "no" in levels else "partly" if levels else "yes"
 

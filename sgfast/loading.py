@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -16,10 +17,16 @@ from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
-__all__ = ["PolicySource", "load", "load_policy", "parse_policy"]
+__all__ = ["CapturePaths", "EndWord", "PolicySource", "Progress", "load", "load_policy", "parse_policy"]
 
 #: The values that a program may pass as a policy (SPEC 14.2).
 PolicySource = Policy | str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
+#: One end of connections: a word that SPEC 12.2 lists, or an address or network as a value.
+EndWord = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+#: A capture, or several, which form one replay in the order given.
+CapturePaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+#: A function that is called repeatedly with the packets and the bytes read so far.
+Progress = Callable[[int, int], None]
 
 #: The number of characters at the start of a text in which JSON's first bracket is searched for. A text with more
 #: blanks before the bracket is read as YAML, which accepts JSON, too.
@@ -99,6 +106,12 @@ def load(
     Raises PolicyError, which names file, line and field, or only the field of plain values. If there are several
     errors, it has a line for each, and its ``errors`` has them one by one. Raises ArgumentError for an unknown format
     or a text as ``source``, ArgumentTypeError for values of another type.
+
+    For example:
+
+        policy = sgfast.load("pcaps/shop.yaml")
+        other = sgfast.load({"version": 1, "security_groups": [{"name": "web", "rules": []}]})
+        assert len(policy.instances) == 3 and other.security_groups[0].name == "web"
     """
     if (source is None) == (text is None):
         raise ArgumentTypeError("a policy needs either a source or text=")

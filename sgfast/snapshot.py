@@ -61,6 +61,10 @@ class Snapshot:
 def save_snapshot(engine: Engine, path: str | os.PathLike[str]) -> None:
     """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. Other threads may use
     the engine meanwhile: each of their calls takes effect before the snapshot or after it.
+
+    For example:
+
+        sgfast.save_snapshot(engine, "engine.snapshot")
     """
     write_snapshot(path, engine)
 
@@ -130,6 +134,10 @@ def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
 
     The engine continues as if never stopped, with ``jobs`` threads (``Engine``). Raises SnapshotError if the file
     is not a snapshot, is damaged, or has another format.
+
+    For example:
+
+        engine = sgfast.load_snapshot("engine.snapshot")
     """
     snapshot = read_snapshot(path, jobs=jobs)
     if snapshot.others:

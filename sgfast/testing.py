@@ -40,6 +40,10 @@ def assert_allows(
     Several sources, destinations or services mean each of them. A service is ``tcp/443``, ``udp/53``, ``icmp``, ``all``
     or the like (SPEC 12.3). Raises AssertionError with a packet that is denied and the nearest rules, or if there is no
     such packet at all. Raises PolicyError for a name that means nothing in the policy.
+
+    For example:
+
+        assert_allows(policy, "internet", "web", "tcp/80")
     """
     __tracebackhide__ = True
     _assert("allow", "assert_allows", policy, source, destination, service)
@@ -51,6 +55,10 @@ def assert_denies(
     """Assert that the policy denies every connection from the source to the destination for the service (SPEC 15.1).
 
     The arguments are those of ``assert_allows``. Raises AssertionError with a packet that is allowed and its rules.
+
+    For example:
+
+        assert_denies(policy, "internet", "db", "all")
     """
     __tracebackhide__ = True
     _assert("deny", "assert_denies", policy, source, destination, service)

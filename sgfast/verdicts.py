@@ -26,7 +26,13 @@ INFRASTRUCTURES = ("filtered", "exempt", "by-role")
 
 @dataclass(frozen=True, slots=True)
 class Side(AsJson):
-    """The verdict of one instance's filter on a packet (SPEC 10.3)."""
+    """The verdict of one instance's filter on a packet (SPEC 10.3).
+
+    ``instance``: the instance's name.
+    ``verdict``: the filter's verdict.
+    ``reason``: the filter's reason.
+    ``rule``: the id of the rule that decided; None if no rule did.
+    """
 
     instance: str
     verdict: Action
@@ -36,7 +42,13 @@ class Side(AsJson):
 
 @dataclass(frozen=True, slots=True)
 class Verdict(AsJson):
-    """The verdict on a packet (SPEC 10.3). ``egress`` or ``ingress`` is None if no filter on that side judged it."""
+    """The verdict on a packet (SPEC 10.3).
+
+    ``verdict``: the verdict on the packet.
+    ``reason``: its reason; None if no filter judged the packet.
+    ``egress``: the judgement of the sender's filter; None if there is none or it did not judge the packet.
+    ``ingress``: the judgement of the receiver's filter, or None.
+    """
 
     verdict: VerdictWord
     reason: ReasonWord | None
@@ -45,19 +57,23 @@ class Verdict(AsJson):
 
     @property
     def allowed(self) -> bool:
+        """Whether the verdict is ``allow``."""
         return self.verdict == "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult(AsJson):
-    """The effect of a change (SPEC 6)."""
+    """The effect of a change (SPEC 6).
 
-    #: The number of live connections that the change cut on at least one side: it disconnected them, or made the side
-    #: forget them (SPEC 6.7). Connections between two instances count once.
+    ``disconnected``: the number of live connections that the change cut on at least one side: it disconnected them, or
+    made the side forget them (SPEC 6.7). Connections between two instances count once.
+    ``finished``: the number of these that had ended before, and were only remembered until their timeout (SPEC 6.12).
+    ``rule_tables``: the number of rule tables in the new policy.
+    ``rule_tables_built``: the number of these that had to be built.
+    """
+
     disconnected: int
-    #: The number of these that had ended before, and were only remembered until their timeout (SPEC 6.12).
     finished: int
-    #: The number of rule tables in the new policy, and how many of them had to be built.
     rule_tables: int
     rule_tables_built: int
 

@@ -69,13 +69,20 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
 
 @dataclass(frozen=True)
 class Damage:
-    """The first record or block of ``file`` that could not be read. All earlier records were read."""
+    """The first record or block of ``file`` that could not be read. All earlier records were read.
+
+    ``file``: the name of the capture.
+    ``offset``: the position of the record or block in the file, in bytes.
+    ``packet``: the number of the packet that could not be read, from 1.
+    ``cause``: the fault.
+    ``decompressed``: whether ``offset`` counts decompressed bytes.
+    """
 
     file: str
-    offset: int  # byte offset of the record or block
-    packet: int  # 1-based number of the packet that could not be read
+    offset: int
+    packet: int
     cause: str
-    decompressed: bool = False  # the offset counts decompressed bytes
+    decompressed: bool = False
 
     def __str__(self) -> str:
         where = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"

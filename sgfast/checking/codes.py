@@ -9,6 +9,7 @@ from typing import Final, Literal
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule
 
+#: The severity of a finding.
 Severity = Literal["error", "warning", "note"]
 
 #: The severities, most severe first.
@@ -125,28 +126,36 @@ TRAFFIC_CODES: frozenset[FindingCode] = frozenset((NEVER_HIT, WIDER_THAN_USED))
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding and its location."""
+    """One finding and its location.
+
+    ``code``: its code, which keeps its meaning.
+    ``message``: one line without a full stop. Names in it are not escaped.
+    ``group``: the name of the security group, if the finding is about one.
+    ``rule``: the id of the rule, if the finding is about one.
+    ``address_group``: the name of the address group, if the finding is about one.
+    ``instances``: the first few of ``instance_count`` instances.
+    ``instance_count``: the number of instances that the finding is about.
+    ``connections``: the number of connections that the finding is based on; only with ``WIDER_THAN_USED``.
+    ``instead``: rules that would allow these connections; only with ``WIDER_THAN_USED``.
+    ``used``: the connections of the finding by kind, as far as there was room to count them separately.
+    ``certain``: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
+    """
 
     code: FindingCode
-    #: One line without a full stop. Names in it are not escaped.
     message: str
     group: str | None = None
     rule: str | None = None
     address_group: str | None = None
-    #: The first few of ``instance_count`` instances.
     instances: tuple[str, ...] = ()
     instance_count: int = 0
-    #: The number of connections that the finding is based on, and the rules that would allow them; only with
-    #: ``WIDER_THAN_USED``.
     connections: int | None = None
     instead: tuple[Rule, ...] = ()
-    #: The connections of the finding by kind, as far as there was room to count them separately.
     used: Mapping[Kind, int] = field(default_factory=dict)
-    #: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
     certain: bool = True
 
     @property
     def severity(self) -> Severity:
+        """The severity of the code."""
         return CODES[self.code].severity
 
     @property

@@ -17,22 +17,27 @@ from sgfast.policy.model import Instance, Policy
 
 @dataclass(frozen=True, slots=True)
 class CheckResult(Shown):
-    """Findings of ``sgfast check``."""
+    """Findings of ``sgfast check``.
+
+    ``policy``: the policy that the answer is about.
+    ``table_sizes``: sizes of the tables that the policy compiles to.
+    ``findings``: the findings, most severe first.
+    ``left_out``: full sentences on checks that were left out, because they would have taken too long or the captures
+    cannot carry their findings.
+    ``warnings``: full sentences about what the user should know.
+    ``assumed``: instances that the policy has only for this check.
+    ``traffic``: the replay of the captures; None if there were no captures.
+    ``traffic_evidence``: reasons to doubt the findings that rest on the captures.
+    ``proof_evidence``: reasons to doubt the proof of the expectations.
+    """
 
     policy: Policy
-    #: Sizes of the tables that the policy compiles to.
     table_sizes: TableSizes
-    #: The findings, most severe first.
     findings: tuple[Finding, ...]
-    #: Full sentences on checks that were left out, because they would have taken too long or the captures cannot carry
-    #: their findings.
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    #: Instances that the policy has only for this check.
     assumed: tuple[Instance, ...] = ()
-    #: The replay of the captures; None if there were no captures.
     traffic: replaying.ReplayResult | None = None
-    #: Reasons to doubt the findings that rest on the captures, and the proof of the expectations.
     traffic_evidence: Evidence = SOUND
     proof_evidence: Evidence = SOUND
 

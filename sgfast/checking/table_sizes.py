@@ -13,7 +13,16 @@ from sgfast.policy.model import Policy
 
 
 class TableSizes(NamedTuple):
-    """Sizes of the tables of a compiled policy."""
+    """Sizes of the tables of a compiled policy.
+
+    ``rules``: the number of rules.
+    ``instances``: the number of instances.
+    ``address_classes``: the number of sets of addresses that no rule tells apart.
+    ``port_classes``: the number of sets of ports that no rule tells apart.
+    ``rule_tables``: the number of rule tables.
+    ``bit_vector_tables``: the number of rule tables that are bit vectors.
+    ``nbytes``: the memory of the tables in bytes.
+    """
 
     rules: int
     instances: int
@@ -21,7 +30,6 @@ class TableSizes(NamedTuple):
     port_classes: int
     rule_tables: int
     bit_vector_tables: int
-    #: The memory of the tables in bytes.
     nbytes: int
 
 

@@ -37,10 +37,14 @@ class Judgement:
 
     The rules are those that win for the connection's opener. If the packet is allowed, these are both sides' rules. If
     rules deny it, they are the rule of the denying side, and the egress side's rule if that side allowed it before.
+
+    ``verdict``: the verdict.
+    ``reason``: its reason; None if no filter sees the packet.
+    ``egress_rule``: the id of the rule at the egress side, or None.
+    ``ingress_rule``: the id of the rule at the ingress side, or None.
     """
 
     verdict: VerdictWord
-    #: None if no filter sees the packet.
     reason: ReasonWord | None
     egress_rule: str | None
     ingress_rule: str | None
@@ -48,9 +52,16 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One changed connection."""
+    """One changed connection.
 
-    #: The number of the connection's first changed packet, counted from 1 over all captures.
+    ``packet``: the number of the connection's first changed packet, counted from 1 over all captures.
+    ``time_ns``: the time of the packet.
+    ``initiator``: the address that opened the connection.
+    ``initiator_port``: its port; None if the protocol has no ports.
+    ``responder``: the address that it was opened to.
+    ``responder_port``: its port; None if the protocol has no ports.
+    """
+
     packet: int
     time_ns: int
     initiator: str
@@ -61,25 +72,39 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class ChangedGroup:
-    """Connections that change in the same way. ``packets``, ``bytes`` and times are those of the changed packets."""
+    """Connections that change in the same way. ``packets``, ``bytes`` and times are those of the changed packets.
+
+    ``change``: the change of the verdict.
+    ``service``: the service, and the instance whose filter blocks under the blocking policy.
+    ``direction``: the direction in which the connections are opened, as the instance sees them.
+    ``peer_groups``: the security groups of the instances at the other end, under the same policy; empty if the peers
+    are no instances.
+    ``peers``: names or addresses of at most ``LISTED_PEERS`` peers; those with most connections come first.
+    ``peer_count``: the number of all peers.
+    ``old``: the judgement of the old policy, for one of the connections.
+    ``new``: the judgement of the new policy, for the same connection.
+    ``old_rule``: the deciding rule of the blocking side under OLD; None if no rule decides.
+    ``new_rule``: the deciding rule of that side under NEW; None if no rule decides.
+    ``connections``: the number of connections.
+    ``answered``: the number of connections that the other end answered in the capture (SPEC 10.4).
+    ``packets``: the number of changed packets.
+    ``bytes``: their bytes on the wire.
+    ``first_time_ns``: the time of the first changed packet.
+    ``last_time_ns``: the time of the last changed packet.
+    ``examples``: a few of the connections.
+    """
 
     change: NewVerdict
-    #: The service, and the instance whose filter blocks under the blocking policy.
     service: Service
     direction: Literal["inbound", "outbound"]
-    #: The security groups of the instances at the other end, under the same policy; empty if the peers are no
-    #: instances.
     peer_groups: tuple[str, ...]
-    #: Names or addresses of at most ``LISTED_PEERS`` peers; those with most connections come first.
     peers: tuple[str, ...]
     peer_count: int
     old: Judgement
     new: Judgement
-    #: The deciding rule of the blocking side under OLD, and under NEW; None if no rule decides.
     old_rule: str | None
     new_rule: str | None
     connections: int
-    #: The number of connections that the other end answered in the capture (SPEC 10.4).
     answered: int
     packets: int
     bytes: int
@@ -90,7 +115,13 @@ class ChangedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The number of changed connections, with their packets and bytes."""
+    """The number of changed connections, with their packets and bytes.
+
+    ``connections``: the number of connections.
+    ``answered``: the number of these connections that the other end answered.
+    ``packets``: the number of packets.
+    ``bytes``: the number of bytes on the wire.
+    """
 
     connections: int
     answered: int
@@ -100,11 +131,19 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """A rule that differs between the policies and decides connections whose verdict changes."""
+    """A rule that differs between the policies and decides connections whose verdict changes.
+
+    ``rule``: the id of the rule.
+    ``group``: the name of the security group.
+    ``status``: ``removed``: only in OLD; ``added``: only in NEW; ``changed``: in both, with different contents.
+    ``old``: the rule in the old policy; None if it is added.
+    ``new``: the rule in the new policy; None if it is removed.
+    ``newly_denied``: the number of connections that only the old policy allows and that the rule decides.
+    ``newly_allowed``: the number of connections that only the new policy allows and that the rule decides.
+    """
 
     rule: str
     group: str
-    #: ``removed``: only in OLD; ``added``: only in NEW; ``changed``: in both, with different contents.
     status: Literal["removed", "added", "changed"]
     old: Rule | None
     new: Rule | None
@@ -114,7 +153,14 @@ class RuleEffect:
 
 @dataclass(frozen=True, slots=True)
 class MovedTraffic:
-    """Connections that both policies allow, but that a filter allows by another rule than before."""
+    """Connections that both policies allow, but that a filter allows by another rule than before.
+
+    ``old_rule``: the id of the rule in the old policy.
+    ``old_group``: the name of that rule's group.
+    ``new_rule``: the id of the rule in the new policy.
+    ``new_group``: the name of that rule's group.
+    ``connections``: the number of these connections.
+    """
 
     old_rule: str
     old_group: str
@@ -125,46 +171,60 @@ class MovedTraffic:
 
 @dataclass
 class TrafficDiff:
-    """The changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet."""
+    """The changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet.
+
+    ``old``: the old policy.
+    ``new``: the new policy.
+    ``mode``: ``causal`` or ``verbatim`` (SPEC 9.2).
+    ``midstream``: the treatment of TCP connections older than the captures (SPEC 9.3).
+    ``vpc``: the VPC that the captures are from, as the caller named it; None: none was named.
+    ``captures``: the captures as the caller named them, but without credentials in URLs.
+    ``packets``: the number of packets that were judged.
+    ``bytes``: bytes on the wire.
+    ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
+    ``verdicts``: the number of packets for each pair of verdicts of OLD and NEW that occurred.
+    ``groups``: the groups of changed connections, sorted: newly denied ones first, then those with most answered
+    connections.
+    ``kinds``: all changed connections, with or without a group. ``sgfast.report.rollup.changed`` summarises them.
+    ``rules``: effects of rules, those with most connections first.
+    ``moved``: connections that another rule allows than before, in the same order.
+    ``moved_others``: the number of moved connections for which ``moved`` had no room.
+    ``first_time_ns``: the packets' earliest timestamp.
+    ``last_time_ns``: the packets' latest timestamp.
+    ``elapsed_seconds``: the seconds for reading and judging, without start-up.
+    ``damaged``: the place at which a capture is damaged; None: no capture is.
+    ``warnings``: full sentences about what the user should know.
+    ``decapsulated``: the number of tunnel headers removed, by kind; None if the options remove none.
+    ``observed``: facts from which ``evidence`` follows: those of the engine with OLD.
+    ``doubts``: reasons to doubt the answer that reading the captures gave.
+    ``connections``: connections and denied attempts under OLD.
+    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
+    """
 
     old: Policy
     new: Policy
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: The captures as the caller named them, but without credentials in URLs.
     captures: tuple[str, ...]
     packets: int = 0
-    #: Bytes on the wire.
     bytes: int = 0
-    #: The packets of the captures that are not in ``packets``; None: no option leaves packets out.
     left_out: PacketsLeftOut | None = None
-    #: The number of packets for each pair of verdicts of OLD and NEW that occurred.
     verdicts: dict[tuple[VerdictWord, VerdictWord], int] = field(default_factory=dict)
-    #: Groups sorted by ``groups.importance``: newly denied ones first, then those with most answered connections.
     groups: list[ChangedGroup] = field(default_factory=list)
-    #: All changed connections, with or without a group. ``sgfast.report.rollup.changed`` summarises them.
     kinds: dict[NewVerdict, ChangedKinds] = field(default_factory=dict)
-    #: Effects of rules, those with most connections first; ``moved`` is sorted in the same way.
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
-    #: The number of moved connections for which ``moved`` had no room.
     moved_others: int = 0
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: The seconds for reading and judging, without start-up.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
-    #: Facts from which ``evidence`` follows: those of the engine with OLD.
     observed: Observed | None = None
-    #: Reasons to doubt the answer that reading the captures gave.
     doubts: tuple[EvidenceReason, ...] = ()
-    #: Connections and denied attempts under OLD.
     connections: int = 0
-    #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -194,6 +254,7 @@ class TrafficDiff:
         return f"<TrafficDiff of {', '.join(self.captures)}: {count(self.packets, 'packet')}; connections: {counts}>"
 
     def of(self, change: NewVerdict) -> list[ChangedGroup]:
+        """Return the groups with this change."""
         return [group for group in self.groups if group.change == change]
 
     def total(self, change: NewVerdict) -> Counts:
@@ -211,4 +272,5 @@ class TrafficDiff:
 
     @property
     def packets_per_second(self) -> float:
+        """The packets that were judged in a second; 0 if it took no time."""
         return self.packets / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0

@@ -27,6 +27,7 @@ from sgfast.policy.model import (
 from sgfast.policy.rule_text import peer_text, ports_text, rule_text, service_text
 from sgfast.policy.yaml_nodes import shown_origin
 
+#: A provider of Terraform.
 Provider = Literal["aws", "openstack", "opentelekomcloud"]
 
 #: The provider for each profile.

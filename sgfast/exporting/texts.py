@@ -16,6 +16,7 @@ from sgfast.version import __version__
 if TYPE_CHECKING:
     from sgfast.exporting.terraform import Provider
 
+#: A target of exports (SPEC 13).
 TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]
 
 

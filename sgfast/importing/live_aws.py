@@ -82,6 +82,14 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
     ``ec2``: a client or a resource of EC2, or a session of boto3. ``region``: the region to read with a session;
     without it, the session's configured region. ``unresolved``: as in ``load``. Raises LiveError if anything
     cannot be read, PolicyError if a policy cannot express it.
+
+    For example:
+
+        from moto import mock_aws      # a simulated account; without it, the account is the real one
+
+        with mock_aws():
+            policy = sgfast.policy_from_boto3(boto3.client("ec2", region_name="eu-central-1"))
+        assert policy.settings.profile == "aws"
     """
     if hasattr(ec2, "get_available_services"):  # Only a session has this method.
         name = region or ec2.region_name or ""

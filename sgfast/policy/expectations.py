@@ -19,7 +19,12 @@ from sgfast.policy.yaml_nodes import at_line, compose, garbage_collection_paused
 
 
 class Word(NamedTuple):
-    """A word of the file that names a group, an instance, addresses or a service. ``place``: ``file:line: field``."""
+    """A word of the file that names a group, an instance, addresses or a service.
+
+    ``text``: the word.
+    ``place``: its place for messages, ``file:line: field``.
+    ``position``: its place in the file; None if it was not read from a text.
+    """
 
     text: str
     place: str
@@ -28,7 +33,17 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """An expectation: every opener from any source to any destination, for any of the services, gets ``verdict``."""
+    """An expectation: every opener from any source to any destination, for any of the services, gets ``verdict``.
+
+    ``sources``: the ends that send.
+    ``destinations``: the ends that are sent to.
+    ``services``: the services.
+    ``verdict``: the verdict that is expected.
+    ``name``: its name in reports; empty: none.
+    ``why``: the reason that its author gives; empty: none.
+    ``line``: the line of the expectation, from 1; 0 if it was not read from a text.
+    ``place``: the place for messages: ``file:line: expect[n]``.
+    """
 
     sources: tuple[Word, ...]
     destinations: tuple[Word, ...]
@@ -36,9 +51,7 @@ class Expectation:
     verdict: Action
     name: str
     why: str
-    #: The line of the expectation, from 1; 0 if it was not read from a text.
     line: int
-    #: The place for messages: ``file:line: expect[n]``.
     place: str
 
     @property

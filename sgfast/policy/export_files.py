@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The treatment of references that no file resolves: refuse the export, or treat each as a peer without addresses.
+#: The treatment of references that no file resolves: refuse the export, or take each for a peer without addresses.
 Unresolved = Literal["error", "empty"]
 
 #: The limit for the files in a directory and its subdirectories.

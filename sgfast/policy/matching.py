@@ -26,12 +26,17 @@ from sgfast.policy.networks import is_multicast
 from sgfast.policy.protocols import protocol_name
 
 Address = IPv4Address | IPv6Address
+#: The field of a rule, in the words of ``sgfast explain``.
 RuleField = Literal["ethertype", "protocol", "ports", "icmp_type", "icmp_code", "source", "destination"]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleInGroup:
-    """A rule, and the name of its group."""
+    """A rule, and the name of its group.
+
+    ``group``: the name of the security group.
+    ``rule``: the rule.
+    """
 
     group: str
     rule: Rule
@@ -39,34 +44,46 @@ class RuleInGroup:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An end of a packet. ``instance``: None if no instance owns the address."""
+    """An end of a packet.
+
+    ``address``: the address.
+    ``instance``: the instance that owns the address; None if no instance does.
+    """
 
     address: Address
     instance: Instance | None
 
 
 class Kind(NamedTuple):
-    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes."""
+    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes.
+
+    ``initiator``: the address that opens the connection.
+    ``responder``: the address that the connection is opened to.
+    ``egress``: the name of the initiator's instance; None if the address belongs to no instance.
+    ``ingress``: the name of the responder's instance, or None.
+    ``protocol``: the IP protocol number.
+    ``port``: the destination port or ICMP type; None if the protocol has neither.
+    ``is_free``: whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
+    ``code``: the ICMP code. Suggested rules are for any code, so it only tells which rules of a given policy match;
+    None: only rules for any code do.
+    """
 
     initiator: bytes
     responder: bytes
-    #: The names of the initiator's and the responder's instance; None if the address belongs to no instance.
     egress: str | None
     ingress: str | None
     protocol: int
-    #: The destination port or ICMP type; None if the protocol has neither.
     port: int | None
-    #: Whether the initiator's rules are not evaluated because it is a client of infrastructure (SPEC 3.11).
     is_free: bool = False
-    #: The ICMP code. Suggested rules are for any code, so it only tells which rules of a given policy match; None: only
-    #: rules for any code do.
     code: int | None = None
 
     @property
     def family(self) -> int:
+        """The IP version, 4 or 6."""
         return 4 if len(self.initiator) == 4 else 6
 
     def text(self) -> str:
+        """Return both ends and the service in words."""
         source, destination = (str(ip_address(address)) for address in (self.initiator, self.responder))
         service = protocol_name(self.protocol) or f"protocol {self.protocol}"
         if self.port is not None:

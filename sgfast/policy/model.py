@@ -10,11 +10,15 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
-from sgfast.policy.ranges import Ranges as Ports
 from sgfast.policy.ranges import normal_form, union
 
+#: An IPv4 or IPv6 network. An address is a /32 or a /128.
 Network = IPv4Network | IPv6Network
+#: Inclusive ranges of ports, sorted and without overlaps.
+Ports = tuple[tuple[int, int], ...]
+#: The direction of a rule, as the instance sees it.
 Direction = Literal["inbound", "outbound"]
+#: The decision of a rule or of one filter.
 Action = Literal["allow", "deny"]
 
 ICMP = 1
@@ -39,14 +43,29 @@ _LISTED_GROUPS = 5
 
 @dataclass(frozen=True, slots=True)
 class GroupPeer:
-    """A security group as a rule's peer: the current members of the group (SPEC 4.11)."""
+    """A security group as a rule's peer: the current members of the group (SPEC 4.11).
+
+    ``name``: the name of the security group.
+
+    For example:
+
+        rule = sgfast.Rule("db-web", "inbound", 4, protocol=6, ports=((5432, 5432),), peer=sgfast.GroupPeer("web"))
+    """
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddressGroupPeer:
-    """An address group as a rule's peer: the addresses of the group that have the rule's ethertype."""
+    """An address group as a rule's peer: the addresses of the group that have the rule's ethertype.
+
+    ``name``: the name of the address group.
+
+    For example:
+
+        offices = sgfast.AddressGroupPeer("offices")
+        rule = sgfast.Rule("web-ssh", "inbound", 4, protocol=6, ports=((22, 22),), peer=offices)
+    """
 
     name: str
 
@@ -55,32 +74,46 @@ class AddressGroupPeer:
 #: ``icmp`` in an IPv6 rule.
 Wording = Literal["no-ethertype", "any-address", "icmp"]
 
+#: A rule's source (inbound) or destination (outbound). None means any address of the ethertype.
 Peer = Network | GroupPeer | AddressGroupPeer | None
-"""A rule's source (inbound) or destination (outbound). None means any address of the ethertype."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule of a security group, normalised (SPEC 2.1-2.5): every default is filled in. Rules with the same meaning
     are equal, even if they were written differently (SPEC 6.3).
+
+    ``id``: its id, which is unique in the policy; empty in a rule that is yet to get one.
+    ``direction``: the direction of the connections that it is for, as the instance sees them.
+    ``ethertype``: the IP version.
+    ``protocol``: the IP protocol number in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None means every
+    protocol.
+    ``ports``: inclusive ranges of destination ports within 0-65535, sorted, without overlaps. None means every port.
+    ``icmp_type``: the ICMP type. None means every type.
+    ``icmp_code``: the ICMP code. None means every code.
+    ``peer``: the other end: a network, a ``GroupPeer`` or an ``AddressGroupPeer``. None means every address.
+    ``action``: ``allow`` or ``deny``.
+    ``priority``: from 1 to 100. The lowest number is evaluated first (SPEC 4.10).
+    ``description``: words for people.
+    ``wording``: the spelling of the rule, because ``modify_rule`` merges its fields with the written ones (SPEC 9.5).
+    Rules with different spellings may be equal.
+
+    For example:
+
+        rule = sgfast.Rule("web-https", "inbound", 4, protocol=6, ports=((443, 443),), peer=ip_network("192.0.2.0/24"))
     """
 
     id: str
     direction: Direction
     ethertype: Literal[4, 6]
-    #: The IP protocol number in packets of the ethertype (``icmp`` in an IPv6 rule is 58). None means every protocol.
     protocol: int | None = None
-    #: Inclusive ranges of destination ports within 0-65535, sorted, without overlaps. None means every port.
     ports: Ports | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
     peer: Peer = None
     action: Action = "allow"
-    #: From 1 to 100. The lowest number is evaluated first (SPEC 4.10).
     priority: int = 1
     description: str = ""
-    #: The spelling of the rule, because ``modify_rule`` merges its fields with the written ones (SPEC 9.5). Rules with
-    #: different spellings may be equal.
     wording: frozenset[Wording] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,20 +129,31 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroup:
-    """A group and all its rules: first those of its template, then those of fast-add, then its own (SPEC 2.5)."""
+    """A group and all its rules: first those of its template, then those of fast-add, then its own (SPEC 2.5).
+
+    ``name``: its name, which is unique in the policy.
+    ``rules``: its rules, in the order in which they were written.
+    ``description``: words for people.
+    ``numbered``: the numbers of inbound and of outbound rules that the group has ever had, for the ids of later rules.
+    None: the numbers of rules that it has now.
+    ``gone``: written ids of removed rules that look like generated ids. No later rule gets one of them.
+    ``stateful``: whether the filters of the group's members track connections. If not (Neutron's stateless groups),
+    every packet, replies too, must match a rule of its direction. An instance's groups are all stateful or all
+    stateless.
+    ``id``: the provider's id for the group (SPEC 2.12), or "".
+    ``label``: the provider's name for the group (SPEC 2.12), or "".
+
+    For example:
+
+        group = sgfast.SecurityGroup("web", (sgfast.Rule("web-ping", "inbound", 4, protocol=1),))
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
     description: str = ""
-    #: The numbers of inbound and of outbound rules that the group has ever had, for the ids of later rules. None: the
-    #: numbers of rules that it has now.
     numbered: tuple[int, int] | None = None
-    #: Written ids of removed rules that look like generated ids. No later rule gets one of them.
     gone: frozenset[str] = frozenset()
-    #: Whether the filters of the group's members track connections. If not (Neutron's stateless groups), every packet,
-    #: replies too, must match a rule of its direction. An instance's groups are all stateful or all stateless.
     stateful: bool = True
-    #: The provider's id and name for the group (SPEC 2.12), or "". Other classes of this module have the same fields.
     id: str = ""
     label: str = ""
 
@@ -132,7 +176,17 @@ def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
 
 @dataclass(frozen=True, slots=True)
 class AddressGroup:
-    """A named list of addresses and networks that rules can have as peer."""
+    """A named list of addresses and networks that rules can have as peer.
+
+    ``name``: its name, which is unique in the policy.
+    ``addresses``: its addresses and networks, of both IP versions.
+    ``id``: the provider's id (SPEC 2.12), or "".
+    ``label``: the provider's name (SPEC 2.12), or "".
+
+    For example:
+
+        offices = sgfast.AddressGroup("offices", (ip_network("192.0.2.0/24"),))
+    """
 
     name: str
     addresses: tuple[Network, ...] = ()
@@ -142,12 +196,20 @@ class AddressGroup:
 
 @dataclass(frozen=True, slots=True)
 class Vpc:
+    """A VPC. Its marks are what its packets in captures are known by (SPEC 7.1); no two VPCs have the same mark.
+
+    ``name``: its name, which is unique in the policy.
+    ``region``: VPCs without a region share one region, the empty string (SPEC 2).
+    ``vnis``: the VXLAN and Geneve network identifiers that mark the VPC's packets in captures (SPEC 7.1).
+    ``vlans``: the VLANs that mark its packets.
+    ``interfaces``: the names or numbers of capture interfaces on which its packets are.
+    ``files``: patterns of the names of captures that have its packets.
+    ``id``: the provider's id (SPEC 2.12), or "".
+    ``label``: the provider's name (SPEC 2.12), or "".
+    """
+
     name: str
-    #: VPCs without a region share one region, the empty string (SPEC 2).
     region: str = ""
-    #: The marks by which the VPC's packets in captures are known (SPEC 7.1): VNIs of VXLAN and Geneve, VLAN ids,
-    #: interfaces (by name, or by number within a pcapng section), and patterns that match the names of capture files.
-    #: No two VPCs have the same mark.
     vnis: tuple[int, ...] = ()
     vlans: tuple[int, ...] = ()
     interfaces: tuple[str | int, ...] = ()
@@ -157,21 +219,34 @@ class Vpc:
 
     @property
     def is_mapped(self) -> bool:
+        """Whether the VPC has marks."""
         return bool(self.vnis or self.vlans or self.interfaces or self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A protected network interface (SPEC 1). Its addresses are prefixes, such as a /32 or a /128 (SPEC 2.6)."""
+    """A protected network interface (SPEC 1). Its addresses are prefixes, such as a /32 or a /128 (SPEC 2.6).
+
+    ``name``: its name, which is unique in the policy.
+    ``vpc``: the name of its VPC.
+    ``addresses``: its addresses and prefixes.
+    ``security_groups``: the names of its security groups.
+    ``id``: the provider's id of the network interface.
+    ``label``: the provider's name (SPEC 2.12), or "".
+    ``device``: the provider's id of the machine that the network interface belongs to. A machine may have several
+    interfaces.
+
+    For example:
+
+        instance = sgfast.Instance("web-3", "default", (ip_network("10.0.0.8/32"),), ("web",))
+    """
 
     name: str
     vpc: str
     addresses: tuple[Network, ...]
     security_groups: tuple[str, ...]
-    #: The provider's id of the network interface.
     id: str = ""
     label: str = ""
-    #: The provider's id of the machine that the network interface belongs to. A machine may have several interfaces.
     device: str = ""
 
 
@@ -214,7 +289,15 @@ def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The seconds without an allowed packet after which a connection expires (SPEC 5.2)."""
+    """The seconds without an allowed packet after which a connection expires (SPEC 5.2).
+
+    ``tcp_established``: TCP connections that are established.
+    ``tcp_fin_wait``: TCP connections that one end has closed.
+    ``tcp_other``: TCP connections in any other state.
+    ``icmp``: ICMP queries.
+    ``bidirectional``: other protocols, if both ends have sent packets.
+    ``unidirectional``: other protocols, if only one end has.
+    """
 
     tcp_established: float = 600
     tcp_fin_wait: float = 30
@@ -226,6 +309,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """Settings of the account (SPEC 2).
+
+    ``profile``: the cloud whose behaviour is assumed: ``otc``, ``neutron`` or ``aws`` (SPEC 6.8).
+    ``timeouts``: the timeouts of connections.
+    ``on_change``: the fate of connections that a change no longer allows (SPEC 6.7).
+    ``max_connections``: the number of connections that the filters remember at most (SPEC 5.8).
+    ``infrastructure``: the treatment of DHCP and the like (SPEC 3.11).
+    ``group_members``: the addresses that a group as peer stands for (SPEC 4.11).
+    """
+
     profile: str = "otc"
     timeouts: Timeouts = field(default_factory=Timeouts)
     on_change: Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"] = "cut-inbound"
@@ -236,6 +329,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
+    """The limits of an account on the size of its policy (SPEC 8.5).
+
+    ``security_groups``: the number of security groups.
+    ``rules_per_group``: the number of rules in one group.
+    """
+
     security_groups: int = 100
     rules_per_group: int = 50
 
@@ -249,19 +348,17 @@ class Policy:
     """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
 
     Readers make a ``LoadedPolicy``. ``sgfast.Policy`` adds methods for users, such as questions about packets.
+    The docstring of ``sgfast.Policy`` explains the fields.
     """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)
-    #: Pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
     peerings: frozenset[frozenset[str]] = frozenset()
     address_groups: tuple[AddressGroup, ...] = ()
     security_groups: tuple[SecurityGroup, ...] = ()
     instances: tuple[Instance, ...] = ()
     settings: Settings = field(default_factory=Settings)
     quotas: Quotas = field(default_factory=Quotas)
-    #: The source of the policy, for messages: a path, or "-". Equal policies may have different sources.
     origin: str = field(default="<policy>", compare=False)
-    #: Warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
@@ -272,14 +369,17 @@ class Policy:
 
     @cached_property
     def group_by_name(self) -> dict[str, SecurityGroup]:
+        """The security groups by name."""
         return {group.name: group for group in self.security_groups}
 
     @cached_property
     def address_group_by_name(self) -> dict[str, AddressGroup]:
+        """The address groups by name."""
         return {group.name: group for group in self.address_groups}
 
     @cached_property
     def vpc_by_name(self) -> dict[str, Vpc]:
+        """The VPCs by name."""
         return {vpc.name: vpc for vpc in self.vpcs}
 
     @cached_property
@@ -294,6 +394,7 @@ class Policy:
 
     @cached_property
     def instance_by_name(self) -> dict[str, Instance]:
+        """The instances by name."""
         return {instance.name: instance for instance in self.instances}
 
     @cached_property

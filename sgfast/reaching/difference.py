@@ -34,13 +34,20 @@ OLD, NEW = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Difference:
+    """Comparison of two policies by their rules alone, for all packets (SPEC 12.6).
+
+    ``old``: the old policy.
+    ``new``: the new policy.
+    ``opened``: connections that may only be opened under NEW, with NEW's names.
+    ``closed``: connections that may only be opened under OLD, with OLD's names.
+    ``not_compared``: a sentence that says why the policies were not compared; empty if they were.
+    ``warnings``: full sentences about both policies.
+    """
+
     old: Policy
     new: Policy
-    #: Connections that may only be opened under NEW, with NEW's names.
     opened: tuple[Row, ...]
-    #: Connections that may only be opened under OLD, with OLD's names.
     closed: tuple[Row, ...]
-    #: A sentence that says why the policies were not compared; empty if they were.
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -31,6 +31,7 @@ SPECIAL: tuple[Network, ...] = tuple(
 )  # fmt: skip
 _PUBLIC: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("2000::/3"))
 
+#: The kind of word that names an end (SPEC 12.2).
 EndKind = Literal["instance", "group", "address-group", "network", "internet", "any"]
 
 _PREFIXES: dict[str, NamedKind] = {
@@ -40,17 +41,21 @@ _PREFIXES: dict[str, NamedKind] = {
 
 @dataclass(frozen=True)
 class NamedEnd:
-    """One end of the connections that a question is about: a set of instances and a set of addresses."""
+    """One end of the connections that a question is about: a set of instances and a set of addresses.
+
+    ``kind``: the kind of word that names the end.
+    ``name``: the name of the end, or the network, for messages.
+    ``instances``: the names of instances that the end contains with all their addresses.
+    ``networks``: the addresses that the end contains, except those in ``without``.
+    ``without``: the networks that ``networks`` does not contain.
+    ``owned``: whether the end also contains such addresses if an instance owns them.
+    """
 
     kind: EndKind
-    #: The name of the end, or the network, for messages.
     name: str
-    #: The names of instances that the end contains with all their addresses.
     instances: frozenset[str] = frozenset()
-    #: The addresses that the end contains, except those in ``without``.
     networks: tuple[Network, ...] = ()
     without: tuple[Network, ...] = ()
-    #: Whether the end also contains such addresses if an instance owns them.
     owned: bool = True
 
 

@@ -57,18 +57,28 @@ _SEARCHED_PREFIXES = 10
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A field of a rule that does not match the packet."""
+    """A field of a rule that does not match the packet.
+
+    ``field``: the field of the rule.
+    ``wanted``: the value that the rule wants.
+    ``has``: the value that the packet has.
+    ``why``: further explanation for people; may be empty.
+    """
 
     field: RuleField
     wanted: str
     has: str
-    #: Further explanation for people; may be empty.
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An allow rule that does not match the packet, with its differing fields."""
+    """An allow rule that does not match the packet, with its differing fields.
+
+    ``group``: the name of the security group.
+    ``rule``: the rule.
+    ``misfits``: the fields that do not match.
+    """
 
     group: str
     rule: Rule
@@ -77,55 +87,76 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedSide:
-    """Decision of one instance's rules about the packet."""
+    """Decision of one instance's rules about the packet.
+
+    ``instance``: the instance whose filter it is.
+    ``direction``: ``outbound`` for the sender's filter, ``inbound`` for the receiver's.
+    ``reached``: whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is the verdict it would have
+    given.
+    ``verdict``: the verdict of this filter.
+    ``reason``: its reason.
+    ``winner``: the rule that decides; None if no rule matches.
+    ``also_match``: other matching rules, in order of precedence.
+    ``nearest``: the nearest rules, which all differ in equally many fields, in document order. Empty if any rule
+    matches.
+    """
 
     instance: Instance
     direction: Direction
-    #: Whether this filter judged the packet (SPEC 3.6, 3.7). If not, ``verdict`` is the verdict it would have given.
     reached: bool
     verdict: str
     reason: str
     winner: RuleInGroup | None
-    #: Other matching rules, in order of precedence.
     also_match: tuple[RuleInGroup, ...]
-    #: The nearest rules, which all differ in equally many fields, in document order. Empty if any rule matches.
     nearest: tuple[NearMiss, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation(Shown):
-    """Explanation of why one packet that opens a connection is allowed or denied."""
+    """Explanation of why one packet that opens a connection is allowed or denied.
+
+    ``policy``: the policy that the answer is about.
+    ``vpc``: the VPC in which addresses were looked up.
+    ``source``: the end that sends the packet.
+    ``destination``: the end that the packet goes to.
+    ``protocol``: the IP protocol number.
+    ``port``: the destination port; None if the protocol has no ports.
+    ``sport``: the source port of the query; None: any.
+    ``icmp_type``: the ICMP type; None for other protocols.
+    ``icmp_code``: the ICMP code; None for other protocols.
+    ``verdict``: ``allow``, ``deny`` or ``cannot-tell``: allowed, unless an instance of a VPC that is not peered has the
+    address of an end.
+    ``reason``: the reason of the verdict; None if no filter judges the packet.
+    ``note``: an explanation beyond the reason; may be empty.
+    ``egress``: the decision at the source's filter; None if the source is not an instance.
+    ``ingress``: the decision at the destination's filter; None if the destination is not an instance.
+    ``choices``: notes, as full sentences, about: an address chosen among several; an assumed end; an end that counts as
+    a member of a group that its instance is not in; an address that belongs to an instance of a VPC that is not peered.
+    ``assumed``: the assumed machines. ``policy`` contains them; the policy passed by the caller does not.
+    ``evidence``: whether an end may be an instance of a VPC that is not peered (SPEC 12.1).
+    """
 
     policy: Policy
-    #: The VPC in which addresses were looked up.
     vpc: str
     source: End
     destination: End
     protocol: int
-    #: The destination port; None if the protocol has no ports.
     port: int | None
-    #: The source port of the query; None: any.
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
-    #: ``cannot-tell``: the packet is allowed, unless an instance of a VPC that is not peered has the address of an end.
     verdict: str
     reason: str | None
-    #: An explanation beyond the reason; may be empty.
     note: str
-    #: The verdict at the source's filter; None if the source is not an instance. ``ingress`` is the destination's.
     egress: ExplainedSide | None
     ingress: ExplainedSide | None
-    #: Notes, as full sentences, about: an address chosen among several; an assumed end; an end that counts as a member
-    #: of a group that its instance is not in; an address that belongs to an instance of a VPC that is not peered.
     choices: tuple[str, ...]
-    #: The assumed machines. ``policy`` contains them; the policy passed by the caller does not.
     assumed: tuple[Instance, ...] = ()
-    #: Whether an end may be an instance of a VPC that is not peered (SPEC 12.1).
     evidence: Evidence = SOUND
 
     @property
     def allowed(self) -> bool:
+        """Whether the verdict is ``allow``."""
         return self.verdict == "allow"
 
     def __repr__(self) -> str:

@@ -23,31 +23,40 @@ _NO_NODE = -1
 Region = tuple[tuple[Span, tuple[Span, ...]], ...]
 """A region: networks, each with the networks within it that do not belong to the region."""
 
+#: The kind of a part of an end.
 PartKind = Literal["any", "internet", "instances", "group", "instance", "address-group", "network"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A named part of a row's ends. The kinds ``any``, ``internet`` and ``instances`` (all instances) have no name."""
+    """A named part of a row's ends. The kinds ``any``, ``internet`` and ``instances`` (all instances) have no name.
+
+    ``kind``: the kind of the part.
+    ``name``: its name.
+    ``without``: excluded networks within a network or the internet; or groups and instances excluded from all
+    instances.
+    ``addresses``: the included addresses of an instance, or the included network of the internet. Empty: all addresses.
+    ``words``: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
+    ``without_words``: the texts in ``without`` as reports write them.
+    ``vpcs``: the VPCs of the instances, where two rows would read the same without them (SPEC 12.6).
+    """
 
     kind: PartKind
     name: str = ""
-    #: Excluded networks within a network or the internet; or groups and instances excluded from all instances.
     without: tuple[str, ...] = ()
-    #: The included addresses of an instance, or the included network of the internet. Empty: all addresses.
     addresses: tuple[str, ...] = ()
-    #: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
     words: str = ""
     without_words: tuple[str, ...] = ()
-    #: The VPCs of the instances, where two rows would read the same without them (SPEC 12.6).
     vpcs: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
+        """The name as reports write it."""
         return self.words or self.name
 
     @property
     def exceptions(self) -> tuple[str, ...]:
+        """The excluded parts as reports write them."""
         return self.without_words or self.without
 
     @property

@@ -52,20 +52,25 @@ _OPPOSITE: dict[Action, Action] = {"allow": "deny", "deny": "allow"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Outcome of one expectation."""
+    """Outcome of one expectation.
+
+    ``expectation``: the expectation.
+    ``counterexample``: a packet whose verdict, given by the engine, is not the expected one; None: there is no such
+    packet.
+    ``is_about_something``: whether a filter judges at least one of the packets that the expectation is about.
+    ``nobody``: the sources and destinations in the expectation that contain neither instances nor addresses.
+    ``elsewhere``: sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
+    """
 
     expectation: Expectation
-    #: A packet whose verdict, given by the engine, is not the expected one; None: there is no such packet.
     counterexample: Explanation | None
-    #: Whether a filter judges at least one of the packets that the expectation is about.
     is_about_something: bool
-    #: The sources and destinations in the expectation that contain neither instances nor addresses.
     nobody: tuple[Word, ...]
-    #: Sentences about addresses that belong to instances of VPCs that are not peered (SPEC 12.1).
     elsewhere: tuple[str, ...] = ()
 
     @property
     def word(self) -> Literal["holds", "fails", "empty"]:
+        """``fails`` if there is a counterexample, ``empty`` if the expectation is about no packet, else ``holds``."""
         if self.counterexample is not None:
             return "fails"
         return "holds" if self.is_about_something else "empty"
@@ -95,12 +100,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ExpectationsResult(Shown):
-    """Outcomes of all expectations of a file, in its order. It is true if ``holds`` is."""
+    """Outcomes of all expectations of a file, in its order. It is true if ``holds`` is.
+
+    ``policy``: the policy that the answer is about.
+    ``origin``: the name of the expectations file, for messages.
+    ``outcomes``: the outcome of each expectation.
+    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
+    """
 
     policy: Policy
     origin: str
     outcomes: tuple[Outcome, ...]
-    #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
 
     @property
@@ -160,6 +170,7 @@ class ExpectationsResult(Shown):
         return html_table(("expectation", "meant", "result", "counterexample"), rows, len(self.outcomes))
 
     def of(self, word: Literal["holds", "fails", "empty"]) -> list[Outcome]:
+        """Return the outcomes with this word."""
         return [outcome for outcome in self.outcomes if outcome.word == word]
 
     def __repr__(self) -> str:
@@ -169,6 +180,7 @@ class ExpectationsResult(Shown):
 
     @property
     def warnings(self) -> list[str]:
+        """Full sentences about what the user should know."""
         return [warning for outcome in self.outcomes for warning in outcome.warnings]
 
 

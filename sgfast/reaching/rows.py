@@ -39,9 +39,13 @@ RowKey = tuple[int, Region, int, Region, int]
 
 @dataclass(frozen=True, slots=True)
 class Decider:
-    """A rule that decides packets of a row."""
+    """A rule that decides packets of a row.
 
-    #: The policy that contains the rule.
+    ``policy``: the policy that contains the rule.
+    ``group``: the name of the security group.
+    ``rule``: the rule.
+    """
+
     policy: Literal["old", "new"]
     group: str
     rule: Rule
@@ -49,14 +53,19 @@ class Decider:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Every source may open connections to every destination of the same IP version for all of the services."""
+    """Every source may open connections to every destination of the same IP version for all of the services.
+
+    ``sources``: the parts that open connections.
+    ``destinations``: the parts that connections are opened to.
+    ``families``: the IP versions, 4 and 6.
+    ``services``: the services in the form that ``named_service`` reads.
+    ``rules``: between two policies, the rules that make a difference. Else, if requested, the rules that allow the row.
+    """
 
     sources: tuple[Part, ...]
     destinations: tuple[Part, ...]
     families: tuple[int, ...]
-    #: The services in the form that ``named_service`` reads.
     services: str
-    #: Between two policies, the rules that make a difference. Else, if requested, the rules that allow the row.
     rules: tuple[Decider, ...] = ()
 
     @property
@@ -256,16 +265,23 @@ def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
 
 @dataclass(frozen=True, slots=True)
 class ReachResult(Shown):
-    """The connections that may be opened between two ends, as rows."""
+    """The connections that may be opened between two ends, as rows.
+
+    ``policy``: the policy that the answer is about.
+    ``sources``: the end that opens connections.
+    ``destinations``: the end that connections are opened to.
+    ``asked``: the services, as the caller wrote them.
+    ``rows``: the connections that are possible.
+    ``warnings``: full sentences about what the user should know.
+    ``evidence``: whether somebody may be an instance of a VPC that is not peered (SPEC 12.1).
+    """
 
     policy: Policy
     sources: NamedEnd
     destinations: NamedEnd
-    #: The services, as the caller wrote them.
     asked: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
-    #: Whether somebody may be an instance of a VPC that is not peered (SPEC 12.1).
     evidence: Evidence = SOUND
 
     @property

@@ -13,7 +13,14 @@ from sgfast.replaying.kinds import Kinds
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A protocol and its port or ICMP type, at an instance."""
+    """A protocol and its port or ICMP type, at an instance.
+
+    ``instance``: the name of the instance.
+    ``protocol``: the IP protocol number.
+    ``port``: the destination port; None if the protocol has no ports.
+    ``icmp_type``: the ICMP type; None for other protocols.
+    ``icmp_code``: the ICMP code; None for other protocols.
+    """
 
     instance: str
     protocol: int
@@ -24,12 +31,20 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Denied packets of one service, direction, peer and reason."""
+    """Denied packets of one service, direction, peer and reason.
+
+    ``service``: the protocol and port, and the instance that has it.
+    ``direction``: the direction in which the connections are opened, as the instance sees them.
+    ``peer``: the address or network at the other end.
+    ``peer_name``: the name of the instance that owns the peer's address, or None.
+    ``reason``: the reason of the denial.
+    ``packets``: the number of denied packets.
+    ``bytes``: the number of bytes on the wire.
+    """
 
     service: Service
     direction: Literal["inbound", "outbound"]
     peer: str
-    #: The name of the instance that owns the peer's address, or None.
     peer_name: str | None
     reason: ReasonWord
     packets: int
@@ -38,7 +53,15 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Connections that would break: they were answered, but the security groups deny them."""
+    """Connections that would break: they were answered, but the security groups deny them.
+
+    ``service``: the protocol and port, and the instance that has it.
+    ``direction``: the direction in which the connections are opened, as the instance sees them.
+    ``peer``: the address or network at the other end.
+    ``peer_name``: the name of the instance that owns the peer's address, or None.
+    ``reason``: the reason of the denial.
+    ``connections``: the number of connections.
+    """
 
     service: Service
     direction: Literal["inbound", "outbound"]
@@ -50,7 +73,12 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Connections that the security groups allow, but that the instance refused or never answered (SPEC 10.4)."""
+    """Connections that the security groups allow, but that the instance refused or never answered (SPEC 10.4).
+
+    ``service``: the protocol and port, and the instance that has it.
+    ``answer``: ``refused`` or ``silent``.
+    ``connections``: the number of connections.
+    """
 
     service: Service
     answer: Literal["refused", "silent"]

@@ -40,23 +40,31 @@ class ReadOptions:
     Creating one raises ReadingError for invalid times or an invalid filter, ArgumentError for options that cannot be
     combined, a negative number of seconds or an unknown kind of tunnel, and ArgumentTypeError for a value of another
     type.
+
+    ``merge``: whether to read the packets of all captures in order of time instead of one capture after another.
+    ``follow``: whether the last capture is a growing file, which is read until the first interrupt (SIGINT).
+    ``start``: the beginning of the time window of packets to keep: a time after the first packet of all captures
+    ("12.5", "1h30m", a number of seconds), or an instant: an ISO 8601 text or a ``datetime`` with a time zone. It is
+    converted to a text.
+    ``end``: the end of the time window, in the same form. A packet at that time is not kept.
+    ``filter``: an expression in tcpdump's syntax that packets must match.
+    ``dedup``: whether to leave out copies of packets, which captures of several interfaces contain.
+    ``decap``: the kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets
+    inside. A single kind may be given as a text.
+
+    For example:
+
+        reading = sgfast.ReadOptions(start="1", end="10", filter="tcp port 80", dedup=True)
+        result = sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", reading=reading)
+        assert result.packets + result.left_out.total == 261
     """
 
-    #: Whether to read the packets of all captures in order of time instead of one capture after another.
     merge: bool = False
-    #: Whether the last capture is a growing file, which is read until the first interrupt (SIGINT).
     follow: bool = False
-    #: The time window [start, end) of packets to keep. Each bound is a time after the first packet of all captures
-    #: ("12.5", "1h30m", a number of seconds), or an instant: an ISO 8601 text or a ``datetime`` with a time zone. All
-    #: are converted to texts.
     start: str | float | datetime | None = None
     end: str | float | datetime | None = None
-    #: An expression in tcpdump's syntax that packets must match.
     filter: str | None = None
-    #: Whether to leave out copies of packets, which captures of several interfaces contain.
     dedup: bool = False
-    #: The kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets inside.
-    #: A single kind may be given as a text.
     decap: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -32,7 +32,13 @@ ONE_IN = 8
 
 @dataclass(frozen=True, slots=True)
 class PacketsLeftOut:
-    """The number of packets left out, by the option that leaves them out; None for an option that was not given."""
+    """The number of packets left out, by the option that leaves them out; None for an option that was not given.
+
+    ``before_start``: packets before ``start``.
+    ``after_end``: packets at or after ``end``.
+    ``filter``: packets that ``filter`` does not match.
+    ``duplicates``: copies of packets.
+    """
 
     before_start: int | None = None
     after_end: int | None = None
@@ -41,6 +47,7 @@ class PacketsLeftOut:
 
     @property
     def total(self) -> int:
+        """The sum of all numbers."""
         return sum(number or 0 for number in astuple(self))
 
 

@@ -43,19 +43,22 @@ LISTED_CUTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of instances and rules, by the numbers in rows."""
+    """The names of instances and rules, by the numbers in rows.
 
-    #: Names by instance number.
+    ``instances``: names by instance number.
+    ``rules``: names by rule number.
+    ``packets``: the number of packets judged before these names apply.
+    ``present``: the numbers of the instances that currently exist and are visible (SPEC 7.1).
+    """
+
     instances: Sequence[str]
-    #: Names by rule number.
     rules: Sequence[str]
-    #: The number of packets judged before these names apply.
     packets: int
-    #: The numbers of the instances that currently exist and are visible (SPEC 7.1).
     present: Sequence[int] = ()
 
     @classmethod
     def of(cls, policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
+        """Return the names of the rules and instances of a policy."""
         present = numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
         instances = [instance.name for instance in numbering.instances]
         return cls(instances, [rule.id for rule in numbering.rules], packets, present)
@@ -63,15 +66,29 @@ class Names:
 
 @runtime_checkable
 class PacketSink(Protocol):
-    """Receive every packet's headers (HEADER_DTYPE) and result (RESULT_DTYPE), in order.
+    """Receive every packet's headers (``HEADER_DTYPE``) and result (``RESULT_DTYPE``), in order.
 
     ``begin`` is called before the first packet and after each change of the policy. The numbers in rows keep their
     meaning. The arrays are valid only until ``write`` returns.
+
+    For example:
+
+        class Denials:
+            def begin(self, names):
+                self.names = names
+
+            def write(self, headers, results):
+                for row in results[results["verdict"] == sgfast.VERDICTS.index("deny")]:
+                    print(sgfast.REASONS[row["reason"]], self.names.instances[row["ingress"]["instance"]])
+
+        sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", packets=Denials())
     """
 
-    def begin(self, names: Names) -> None: ...
+    def begin(self, names: Names) -> None:
+        """Take the names that the numbers in rows stand for."""
 
-    def write(self, headers: Rows, results: Rows) -> None: ...
+    def write(self, headers: Rows, results: Rows) -> None:
+        """Take some packets."""
 
 
 @runtime_checkable
@@ -79,18 +96,26 @@ class FrameSink(Protocol):
     """Receive packets like a ``PacketSink``, and their frames: those of ``batch`` from ``first`` on, one for each
     row."""
 
-    def begin(self, names: Names) -> None: ...
+    def begin(self, names: Names) -> None:
+        """Take the names that the numbers in rows stand for."""
 
-    def write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None: ...
+    def write(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
+        """Take some packets."""
 
 
 @runtime_checkable
 class FlowSink(Protocol):
-    """Receive every connection and denied attempt (FLOW_DTYPE) once it has ended."""
+    """Receive every connection and denied attempt once it has ended.
 
-    def begin(self, names: Names) -> None: ...
+    Rows have the type ``sgfast.core.dtypes.FLOW_DTYPE``, which may change with any release. ``tables="connections"`` of
+    ``replay`` gives the same as a table, whose columns stay.
+    """
 
-    def write(self, flows: Rows) -> None: ...
+    def begin(self, names: Names) -> None:
+        """Take the names that the numbers in rows stand for."""
+
+    def write(self, flows: Rows) -> None:
+        """Take some connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +157,14 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class RuleHits:
-    """Use of one rule. ``packets`` includes replies (SPEC 10.2)."""
+    """Use of one rule. ``packets`` includes replies (SPEC 10.2).
+
+    ``rule``: the rule.
+    ``group``: the name of the security group.
+    ``connections``: the number of connections that it allowed or denied.
+    ``packets``: the number of packets that it decided, replies included.
+    ``bytes``: their bytes on the wire.
+    """
 
     rule: Rule
     group: str
@@ -143,7 +175,26 @@ class RuleHits:
 
 @dataclass(frozen=True, slots=True)
 class CutConnection:
-    """A connection that a change cut, and its later packets (SPEC 6.3, 6.4, 6.13)."""
+    """A connection that a change cut, and its later packets (SPEC 6.3, 6.4, 6.13).
+
+    ``protocol``: the IP protocol number.
+    ``initiator``: the address that opened the connection.
+    ``responder``: the address that the connection was opened to.
+    ``initiator_port``: the port of the initiator; None if the protocol has no ports.
+    ``responder_port``: the port of the responder; None if the protocol has no ports.
+    ``icmp_type``: the ICMP type; None for other protocols.
+    ``icmp_code``: the ICMP code; None for other protocols.
+    ``finished``: whether the connection was already closed or reset, though not yet forgotten, so that the cut did no
+    harm.
+    ``packets_after``: the number of packets after the cut other than openers. If the change is real, they are at most
+    retransmissions.
+    ``outcome``: ``back``: after the cut, an opener with the same addresses and ports was allowed; ``denied``: such an
+    opener was denied; ``never``: no such opener was sent.
+    ``again_ns``: the time of the allowed opener, or else of the first denied one.
+    ``turned``: whether the allowed opener was sent by the other end.
+    ``egress_rule``: the rule that allowed the new opener at the egress side; None if no rule did.
+    ``ingress_rule``: the rule that allowed the new opener at the ingress side; None if no rule did.
+    """
 
     protocol: int
     initiator: str
@@ -152,74 +203,88 @@ class CutConnection:
     responder_port: int | None
     icmp_type: int | None
     icmp_code: int | None
-    #: Whether the connection was already closed or reset, though not yet forgotten, so that the cut did no harm.
     finished: bool
-    #: The number of packets after the cut other than openers. If the change is real, they are at most retransmissions.
     packets_after: int
-    #: ``back``: after the cut, an opener with the same addresses and ports was allowed; ``denied``: such an opener was
-    #: denied; ``never``: no such opener was sent.
     outcome: Literal["back", "denied", "never"]
-    #: The time of the allowed opener, or else of the first denied one.
     again_ns: int | None
-    #: Whether the allowed opener was sent by the other end.
     turned: bool
-    #: The rules that allowed the new opener, at the egress and the ingress side.
     egress_rule: str | None
     ingress_rule: str | None
 
 
 @dataclass(slots=True)
 class ChangeDone:
-    """A change of the policy during the replay (SPEC 6)."""
+    """A change of the policy during the replay (SPEC 6).
 
-    #: The time on the replay's clock (SPEC 9.1).
+    ``at_ns``: the time on the replay's clock (SPEC 9.1).
+    ``text``: the operation and its object.
+    ``disconnected``: the number of connections that the change disconnected or forgot. Connections between two
+    instances count once.
+    ``came_back``: the number of cut connections that came back. None: cut connections were not followed.
+    ``denied_again``: the number of those whose new openers were all denied. None: not followed.
+    ``packets_after``: the number of their packets after the cut. None: not followed.
+    ``connections``: at most ``LISTED_CUTS`` cut connections; those with most packets after the cut come first.
+    ``number``: the change's number among the engine's changes if it cut a connection, else -1.
+    ``finished``: the number of cut connections that were already closed or reset, so that nothing was lost. None: not
+    followed.
+    """
+
     at_ns: int
-    #: The operation and its object.
     text: str
-    #: The number of connections that the change disconnected or forgot. Connections between two instances count once.
     disconnected: int
-    #: The numbers of cut connections that came back, and of those whose new openers were all denied; and the number of
-    #: packets after the cut. None: cut connections were not followed.
     came_back: int | None = None
     denied_again: int | None = None
     packets_after: int | None = None
-    #: At most ``LISTED_CUTS`` cut connections; those with most packets after the cut come first.
     connections: tuple[CutConnection, ...] = ()
-    #: The change's number among the engine's changes if it cut a connection, else -1.
     number: int = -1
-    #: The number of cut connections that were already closed or reset, so that nothing was lost. None: not followed.
     finished: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage of a replay on a cluster."""
+    """A stage of a replay on a cluster.
+
+    ``name``: the stage.
+    ``tasks``: the number of its tasks.
+    ``elapsed_seconds``: the seconds from start to end.
+    ``task_seconds``: the sum of the seconds of all tasks.
+    ``packets``: the number of packets.
+    ``bytes_moved``: the bytes written to storage or read from it, except the captures.
+    """
 
     name: Literal["index", "read", "judge", "gather"]
     tasks: int
-    #: The seconds from start to end, and the sum over all tasks.
     elapsed_seconds: float
     task_seconds: float
     packets: int
-    #: The bytes written to storage or read from it, except the captures.
     bytes_moved: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterUsed:
-    """The cluster that a replay ran on, and the duration of the replay's stages."""
+    """The cluster that a replay ran on, and the duration of the replay's stages.
+
+    ``scheduler``: the address of the scheduler.
+    ``workers``: the number of workers.
+    ``shards``: the number of parts into which the packets were divided.
+    ``stages``: the stages, in the order in which they ran.
+    ``segments_found``: the number of segments reused from an earlier replay.
+    """
 
     scheduler: str
     workers: int
     shards: int
     stages: tuple[Stage, ...]
-    #: The number of segments reused from an earlier replay.
     segments_found: int
 
 
 @dataclass(frozen=True, slots=True)
 class Contradicted:
-    """An expectation, and the number of a replay's connections whose verdict is not the expected one."""
+    """An expectation, and the number of a replay's connections whose verdict is not the expected one.
+
+    ``expectation``: the expectation.
+    ``connections``: the number of connections with the other verdict.
+    """
 
     expectation: Expectation
     connections: int
@@ -227,70 +292,90 @@ class Contradicted:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Comparison of a replay's connections with an expectations file (SPEC 10.25)."""
+    """Comparison of a replay's connections with an expectations file (SPEC 10.25).
+
+    ``origin``: the name of the expectations file, for messages.
+    ``meant``: the number of connections that the other end answered, and that are denied as expected.
+    ``contradicted``: contradicted expectations in the order of the file.
+    ``doubts``: reasons why the file says less than its author may think (SPEC 10.27).
+    """
 
     origin: str
-    #: The number of connections that the other end answered, and that are denied as expected.
     meant: int
-    #: Contradicted expectations in the order of the file.
     contradicted: tuple[Contradicted, ...]
-    #: Reasons why the file says less than its author may think (SPEC 10.27).
     doubts: tuple[EvidenceReason, ...] = ()
 
 
 @dataclass
 class ReplayResult(Shown):
-    """Result of a replay. Times are nanoseconds since the Unix epoch; None if there was no packet."""
+    """Result of a replay. Times are nanoseconds since the Unix epoch; None if there was no packet.
+
+    ``policy``: the policy that the answer is about.
+    ``mode``: ``causal`` or ``verbatim`` (SPEC 9.2).
+    ``midstream``: the treatment of TCP connections older than the captures (SPEC 9.3).
+    ``vpc``: the VPC that the captures are from, as the caller named it; None: none was named.
+    ``captures``: the captures as the caller named them, but without credentials in URLs.
+    ``engine``: the engine that judged.
+    ``packets``: the number of packets that were judged, those of ``earlier_packets`` included.
+    ``bytes``: bytes on the wire.
+    ``verdicts``: the number of packets by verdict, in the words of SPEC 10.2; every verdict is present.
+    ``reasons``: the number of packets by reason, in the words of SPEC 10.3; only reasons that occurred.
+    ``connections``: the numbers of opened, denied, disconnected and inferred connections. Connections between two
+    instances count once.
+    ``rules``: the use of each rule.
+    ``first_time_ns``: the packets' earliest timestamp. Timestamps may run backwards, unlike the replay's clock (SPEC
+    9.1).
+    ``last_time_ns``: the packets' latest timestamp.
+    ``earlier_packets``: the number of packets judged by earlier replays, up to the snapshot that this replay began
+    with.
+    ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
+    ``elapsed_seconds``: the seconds that this replay took to read and judge, without start-up.
+    ``damaged``: the place at which a capture is damaged; None: no capture is.
+    ``warnings``: full sentences about what the user should know.
+    ``kinds``: allowed and denied traffic by its ends, which ``sgfast.report.rollup`` summarises; empty with the
+    reference engine.
+    ``expected``: the comparison with an expectations file; None if there is none.
+    ``changes``: the changes in the order in which they took effect.
+    ``changes_left``: the number of changes after the last packet, which had no effect.
+    ``cluster``: the cluster that the replay ran on; None if it did not run on one.
+    ``oddities``: facts that users should know although they are no errors.
+    ``decapsulated``: the number of tunnel headers removed, by kind; None if the options remove none.
+    ``observed``: facts from which ``evidence`` follows. The reference engine counts only packets that are cut or
+    malformed.
+    ``doubts``: reasons to doubt the answer that reading the captures gave.
+    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
+    ``kept``: packets and connections that the caller asked for with ``tables``.
+    """
 
     policy: Policy
     mode: Mode
     midstream: Midstream
     vpc: str | None
-    #: The captures as the caller named them, but without credentials in URLs.
     captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
     packets: int = 0
-    #: Bytes on the wire.
     bytes: int = 0
-    #: The number of packets by verdict, in the words of SPEC 10.2; every verdict is present.
     verdicts: dict[VerdictWord, int] = field(default_factory=dict)
-    #: The number of packets by reason, in the words of SPEC 10.3; only reasons that occurred.
     reasons: dict[ReasonWord, int] = field(default_factory=dict)
-    #: The numbers of opened, denied, disconnected and inferred connections. Connections between two instances count
-    #: once.
     connections: dict[str, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
-    #: The packets' earliest and latest timestamp. Timestamps may run backwards, unlike the replay's clock (SPEC 9.1).
     first_time_ns: int | None = None
     last_time_ns: int | None = None
-    #: The number of packets judged by earlier replays, up to the snapshot that this replay began with.
     earlier_packets: int = 0
-    #: The packets of the captures that are not in ``packets``; None: no option leaves packets out.
     left_out: PacketsLeftOut | None = None
-    #: The seconds that this replay took to read and judge, without start-up.
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Allowed and denied traffic by its ends; empty with the reference engine. ``sgfast.rollup`` summarises it.
     kinds: Kinds = field(default_factory=Kinds)
-    #: None if there is no expectations file.
     expected: Expected | None = None
-    #: The changes in the order in which they took effect.
     changes: list[ChangeDone] = field(default_factory=list)
-    #: The number of changes after the last packet, which had no effect.
     changes_left: int = 0
-    #: None if the replay did not run on a cluster.
     cluster: ClusterUsed | None = None
     oddities: Oddities = field(default_factory=lambda: Oddities())
-    #: The number of tunnel headers removed, by kind; None if the options remove none.
     decapsulated: dict[str, int] | None = None
-    #: Facts from which ``evidence`` follows. The reference engine counts only packets that are cut or malformed.
     observed: Observed | None = None
-    #: Reasons to doubt the answer that reading the captures gave.
     doubts: tuple[EvidenceReason, ...] = ()
-    #: Codes of reasons in spite of which the user accepts the answer.
     accepted_evidence: tuple[str, ...] = ()
-    #: Packets and connections that the caller asked for with ``tables``.
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -328,6 +413,7 @@ class ReplayResult(Shown):
 
     @property
     def denied_others(self) -> int:
+        """The number of denied packets for which ``denied`` had no room."""
         return self.kinds.lost + unlisted_denials(self.kinds)
 
     @property
@@ -358,6 +444,7 @@ class ReplayResult(Shown):
 
     @property
     def packets_per_second(self) -> float:
+        """The packets that this replay judged in a second; 0 if it took no time."""
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
 
@@ -367,21 +454,25 @@ def count(number: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Oddities:
-    """Facts that users should know although they are no errors. ``+`` adds the oddities of a replay's parts."""
+    """Facts that users should know although they are no errors. ``+`` adds the oddities of a replay's parts.
 
-    #: The number of packets whose timestamps ran backwards by up to 60 s, and the largest such step (SPEC 9.1).
+    ``late``: the number of packets whose timestamps ran backwards by up to 60 s (SPEC 9.1).
+    ``most_late_ns``: the most nanoseconds that one of these timestamps ran backwards.
+    ``restarts``: the number of packets whose timestamps ran backwards by more than 60 s.
+    ``fragments_denied``: the number of packets denied with the reason ``fragment`` (SPEC 9.4).
+    ``evicted``: the number of unanswered tuples evicted because the connection table was full (SPEC 5.8).
+    ``moot_evicted``: the number of moot tuples evicted for the same reason.
+    ``lost_flows``: the number of connections that could not be reported for lack of memory.
+    ``cuts_not_followed``: the number of cut connections that could not be followed.
+    """
+
     late: int = 0
     most_late_ns: int = 0
-    #: The number of packets whose timestamps ran backwards by more than 60 s.
     restarts: int = 0
-    #: The number of packets denied with the reason ``fragment`` (SPEC 9.4).
     fragments_denied: int = 0
-    #: The numbers of unanswered and of moot tuples evicted because the connection table was full (SPEC 5.8).
     evicted: int = 0
     moot_evicted: int = 0
-    #: The number of connections that could not be reported for lack of memory.
     lost_flows: int = 0
-    #: The number of cut connections that could not be followed.
     cuts_not_followed: int = 0
 
     def __add__(self, other: Oddities) -> Oddities:

@@ -152,6 +152,7 @@ cdef class CaptureWriter(RowWriter):
         return 0
 
     def write(self, FrameBatch batch not None, Py_ssize_t first, headers not None, results not None):
+        """Write some packets."""
         cdef Py_ssize_t n = header_bytes(headers).shape[0] // <Py_ssize_t>sizeof(HeaderRow)
         cdef const uint8_t[::1] result_rows = result_bytes(results, n)
         cdef const ResultRow* result
@@ -182,6 +183,13 @@ cdef class PcapngWriter(CaptureWriter):
     """A ``FrameSink`` that writes the packets with one of ``verdicts``; ``comments`` adds the verdict as a comment.
 
     The writer calls ``write`` with whole blocks, as bytes. Call ``close`` at the end.
+
+    For example:
+
+        with open("denied.pcapng", "wb") as file:
+            writer = PcapngWriter(file.write, ["deny"], comments=True)
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", frames=writer)
+            writer.close()
     """
 
     cdef bint comments
@@ -272,6 +280,13 @@ cdef class PcapWriter(CaptureWriter):
 
     The writer calls ``write`` with whole records, as bytes. Call ``close`` at the end. Raises OutputError for packets
     that pcap cannot hold: of a second link type, or with times before 1970 or after 2106.
+
+    For example:
+
+        with open("allowed.pcap", "wb") as file:
+            writer = PcapWriter(file.write, "allowed.pcap", ["allow"])
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", frames=writer)
+            writer.close()
     """
 
     cdef object name

@@ -192,7 +192,13 @@ cdef inline char* put_json_end(char* at, uint8_t end, const Text* instance, cons
 
 
 cdef class VerdictLines(PacketRows):
-    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes."""
+    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes.
+
+    For example:
+
+        with open("verdicts.jsonl", "wb") as file:
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", packets=VerdictLines(file.write))
+    """
 
     def __init__(self, write):
         self.set_up(write, _encode_json, b"null", None)
@@ -212,7 +218,13 @@ cdef class VerdictLines(PacketRows):
 
 
 cdef class ConnectionLines(FlowRows):
-    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes."""
+    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes.
+
+    For example:
+
+        with open("connections.jsonl", "wb") as file:
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", flows=ConnectionLines(file.write))
+    """
 
     def __init__(self, write):
         self.set_up(write, _encode_json, b"null", None)
@@ -267,7 +279,15 @@ cdef bytes line_of_names(rows):
 
 
 cdef class VerdictCsv(PacketRows):
-    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end."""
+    """A ``PacketSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end.
+
+    For example:
+
+        with open("verdicts.csv", "wb") as file:
+            writer = VerdictCsv(file.write)
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", packets=writer)
+            writer.close()
+    """
 
     def __init__(self, write):
         self.set_up(write, _encode_csv, b"", line_of_names(PACKET_ROWS))
@@ -292,7 +312,15 @@ cdef class VerdictCsv(PacketRows):
 
 
 cdef class ConnectionCsv(FlowRows):
-    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end."""
+    """A ``FlowSink`` that calls ``write`` with whole lines, as bytes. Call ``close`` at the end.
+
+    For example:
+
+        with open("connections.csv", "wb") as file:
+            writer = ConnectionCsv(file.write)
+            sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", flows=writer)
+            writer.close()
+    """
 
     def __init__(self, write):
         self.set_up(write, _encode_csv, b"", line_of_names(CONNECTION_ROWS))

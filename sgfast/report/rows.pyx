@@ -108,6 +108,7 @@ cdef class RowWriter:
         Py_XDECREF(self.rows)
 
     def begin(self, names):
+        """Take the names that the numbers in rows stand for."""
         self.instances = NameTexts(names.instances, self.encode, self.none)
         self.rules = NameTexts(names.rules, self.encode, self.none)
         self.packets = names.packets
@@ -227,6 +228,7 @@ cdef class PacketRows(RowWriter):
     """
 
     def write(self, headers not None, results not None):
+        """Write some packets."""
         cdef const uint8_t[::1] header_rows = header_bytes(headers)
         cdef Py_ssize_t n = header_rows.shape[0] // <Py_ssize_t>sizeof(HeaderRow)
         cdef const uint8_t[::1] result_rows = result_bytes(results, n)
@@ -268,6 +270,7 @@ cdef class FlowRows(RowWriter):
     """
 
     def write(self, flows not None):
+        """Write some connections."""
         cdef const uint8_t[::1] flow_rows = row_bytes(flows, FLOW_DTYPE)
         cdef Py_ssize_t n = flow_rows.shape[0] // <Py_ssize_t>sizeof(FlowRow)
         if n:

@@ -59,50 +59,69 @@ MOST_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Connections for which no rule is suggested."""
+    """Connections for which no rule is suggested.
+
+    ``reason``: the reason why there is no rule.
+    ``evidence``: the traffic of these connections.
+    ``kinds``: the parts that ``evidence`` adds up; empty if there was no room to count them separately.
+    """
 
     reason: str
     evidence: TrafficTotals
-    #: The parts that ``evidence`` adds up; empty if there was no room to count them separately.
     kinds: dict[Kind, TrafficTotals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Result of a replay of the captures with the suggested policy."""
+    """Result of a replay of the captures with the suggested policy.
 
-    #: The number of connections that the policy was made for, and how many of these it allows.
+    ``claimed``: the number of connections that the policy was made for.
+    ``allowed``: the number of these that the policy allows.
+    ``also_allowed``: the number of other connections that are allowed because the rules cannot distinguish them from
+    the claimed ones.
+    ``matches``: whether exactly the claimed connections of each kind are allowed, and none that the given policy
+    denies.
+    """
+
     claimed: int
     allowed: int
-    #: The number of other connections that are allowed because the rules cannot distinguish them from the claimed ones.
     also_allowed: int
-    #: Whether exactly the claimed connections of each kind are allowed, and none that the given policy denies.
     matches: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion(Shown):
-    """A policy that allows the connections in captures, with the reason for each of its rules."""
+    """A policy that allows the connections in captures, with the reason for each of its rules.
+
+    ``policy``: the suggested policy.
+    ``text``: the policy as YAML, with comments.
+    ``rules``: the suggested rules; with ``keep`` only those that were added.
+    ``left_out``: connections for which no rule is suggested.
+    ``check``: the replay of the captures with the suggested policy.
+    ``other_packets``: the number of packets that belong to no connection of an instance, by verdict or reason.
+    ``captures``: the captures as the caller named them.
+    ``packets_left_out``: the packets of the captures that were skipped; None: no option skips packets.
+    ``damaged``: the place at which a capture is damaged; None: no capture is.
+    ``warnings``: full sentences about what the user should know.
+    ``evidence``: reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
+    ``kept``: the number of rules that the suggested policy has from the given one; None without ``keep`` and
+    ``remove``.
+    ``removed``: the rules of the given policy that ``remove`` took away. Of two twins (SPEC 2.16), only the first one
+    is here.
+    """
 
     policy: Policy
-    #: The policy as YAML, with comments.
     text: str
-    #: The suggested rules; with ``keep`` only those that were added.
     rules: tuple[SuggestedRule, ...]
     left_out: tuple[LeftOut, ...]
     check: Check
-    #: The number of packets that belong to no connection of an instance, by verdict or reason.
     other_packets: dict[str, int]
     captures: tuple[str, ...]
-    #: The packets of the captures that were skipped; None: no option skips packets.
     packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    #: Reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
     evidence: Evidence = SOUND
-    #: The number of rules that the suggested policy has from the given one; None without ``keep`` and ``remove``.
     kept: int | None = None
-    #: The rules of the given policy that ``remove`` took away. Of two twins (SPEC 2.16), only the first one is here.
     removed: tuple[RuleInGroup, ...] = ()
 
     @property
@@ -160,6 +179,11 @@ def suggest(
     Raises PolicyError, CaptureError and the other errors of ``replay``, SgfastError for too many private addresses, and
     ArgumentError for ``allowed_only`` without a policy, or with ``unanswered``, and for ``keep`` or ``remove`` without
     a policy, or with ``instances``, ``allowed_only`` or ``per="instance"``.
+
+    For example:
+
+        suggestion = sgfast.suggest("pcaps/shop.pcap", instances=policy)
+        print(suggestion.text)          # a policy document
     """
     options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
     if per not in ("group", "instance"):

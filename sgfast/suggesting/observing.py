@@ -47,17 +47,25 @@ _KIND_DTYPE = np.dtype([
 
 @dataclass(slots=True)
 class TrafficTotals:
-    """Observed traffic. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions."""
+    """Observed traffic. Times are nanoseconds since the epoch; bytes are counted on the wire, in both directions.
+
+    ``connections``: the number of connections.
+    ``packets``: the number of packets.
+    ``bytes``: the number of bytes on the wire.
+    ``first_ns``: the time of the first packet.
+    ``last_ns``: the time of the last packet.
+    ``examples``: descriptions of a few of the connections.
+    """
 
     connections: int = 0
     packets: int = 0
     bytes: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
-    #: Descriptions of a few of the connections.
     examples: list[str] = field(default_factory=list)
 
     def add(self, other: TrafficTotals) -> None:
+        """Add other traffic to this."""
         self.connections += other.connections
         self.packets += other.packets
         self.bytes += other.bytes

@@ -55,16 +55,24 @@ _Part = tuple[str, Direction, Literal[4, 6], int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on how far rules may go beyond the observed traffic."""
+    """Limits on how far rules may go beyond the observed traffic.
 
-    #: The shortest allowed prefix lengths of peers, for IPv4 and IPv6.
+    ``max_prefix``: the shortest allowed prefix lengths of peers, for IPv4 and IPv6.
+    ``any_above``: a service with more public peers than this is opened to any address; None: never.
+    ``min_connections``: the number of connections that a rule's port must serve; ports with fewer are left out.
+    ``both_versions``: whether rules whose peer is a group are for both IP versions, if both groups have members with
+    addresses of both (SPEC 10.15). AWS has no others.
+
+    For example:
+
+        from sgfast.types import Limits
+
+        suggestion = sgfast.suggest("pcaps/shop.pcap", instances=policy, limits=Limits(min_connections=2))
+    """
+
     max_prefix: tuple[int, int] = (32, 128)
-    #: A service with more public peers than this is opened to any address; None: never.
     any_above: int | None = None
-    #: The number of connections that a rule's port must serve; ports with fewer are left out.
     min_connections: int = 1
-    #: Whether rules whose peer is a group are for both IP versions, if both groups have members with addresses of both
-    #: (SPEC 10.15). AWS has no others.
     both_versions: bool = False
 
     def __post_init__(self) -> None:
@@ -116,6 +124,13 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class SuggestedRule:
+    """A suggested rule, and the traffic that needs it.
+
+    ``rule``: the rule.
+    ``group``: the name of the rule's security group.
+    ``evidence``: the traffic that needs the rule.
+    """
+
     rule: Rule
     group: str
     evidence: TrafficTotals

@@ -38,11 +38,21 @@ class Table:
     """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
 
     Iterating over the table yields a dictionary for each row, which suits small tables. A time is a
-    ``numpy.datetime64``, in UTC. ``batches``: each call returns the columns of all rows, some rows at a time.
+    ``numpy.datetime64``, in UTC. ``len`` is the number of rows. ``batches``: each call returns the columns of all rows,
+    some rows at a time.
+
+    ``columns``: the names of the columns.
+
+    For example:
+
+        denied = sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap").tables.denied
+        print(len(denied), denied.columns)
+        for row in denied:
+            print(row["source"], row["destination"], row["packets"])
     """
 
     def __init__(self, columns: Sequence[Column], length: int, batches: Batches) -> None:
-        self.columns = tuple(column.name for column in columns)
+        self.columns: tuple[str, ...] = tuple(column.name for column in columns)
         self._fields = [Field(column.name, *_FORMATS[column.type.parquet]) for column in columns]
         self._length = length
         self._batches = batches

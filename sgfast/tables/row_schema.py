@@ -36,13 +36,17 @@ SIDES = ("egress", "ingress")
 
 @dataclass(frozen=True, eq=False)
 class Type:
-    """The type of a column's values."""
+    """The type of a column's values.
+
+    ``name``: its name.
+    ``meaning``: the form of the values.
+    ``json``: the JSON Schema of a value that is not null. For type WORD, each column adds its own ``enum``.
+    ``parquet``: the type in Parquet and Arrow.
+    """
 
     name: str
     meaning: str
-    #: The JSON Schema of a value that is not null. For type WORD, each column adds its own ``enum``.
     json: Schema
-    #: The type in Parquet and Arrow.
     parquet: str
 
 
@@ -77,7 +81,14 @@ TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT)
 
 @dataclass(frozen=True)
 class Column:
-    """``null`` says when the value is null; empty: never. ``words`` lists the values of a WORD column."""
+    """A column of a table.
+
+    ``name``: its name.
+    ``type``: the type of its values.
+    ``meaning``: the meaning of a value.
+    ``null``: the case in which the value is null; empty: never.
+    ``words``: the values of a column of words.
+    """
 
     name: str
     type: Type

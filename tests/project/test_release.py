@@ -79,8 +79,30 @@ def test_wheels_are_for_every_python_from_the_least_one_on() -> None:
     built = PROJECT["tool"]["cibuildwheel"]["build"].split()
     least = int(PROJECT["project"]["requires-python"].removeprefix(">=3."))
     assert built == [*(f"cp3{minor}-*" for minor in range(least, 15)), "cp314t-*"]
+    named = re.findall(r"Python :: 3\.(\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    assert [*map(int, named)] == [*range(least, 15)]
     words = PROJECT["tool"]["cibuildwheel"]["test-command"].split()
     assert all((ROOT / word).is_dir() for word in words if word.startswith("tests/"))
+
+
+def test_all_has_every_extra_and_no_extra_is_for_work_on_sgfast() -> None:
+    """Users see extras on the index page. What only contributors need is a dependency group."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    (every,) = extras.pop("all")
+    assert every == f"sgfast[{','.join(sorted(extras))}]"
+    assert PROJECT["dependency-groups"].keys() == {"test", "lint", "docs", "release"}
+    assert not PROJECT["dependency-groups"].keys() & extras.keys()
+
+
+def test_the_commands_of_readme_work_with_the_pip_of_an_old_python() -> None:
+    """pip before 25.1 knows no ``--group``, and Python 3.11 brings an older one."""
+    first, second = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[:2]
+    assert "--group test" in second and "venv --upgrade-deps .venv" in first
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for line in re.findall(r"^.*-m venv .*$", page.read_text(), re.M):
+            assert "--upgrade-deps" in line, f"{page.name}: {line}"
+    groups = [*re.findall(r"--group (\w+)", (ROOT / "CONTRIBUTING.md").read_text())]
+    assert {*groups} <= PROJECT["dependency-groups"].keys() and "docs" in groups
 
 
 def test_wheels_are_tested_with_all_that_their_tests_read() -> None:

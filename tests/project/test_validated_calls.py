@@ -53,9 +53,6 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     ),
     "Policy.export": lambda folder: given("otc"),
     "Policy.connected": lambda folder: given("default", "default"),
-    "Policy.holders": lambda folder: given("default", ip_network("10.0.0.5/32")),
-    "Policy.owner_of": lambda folder: given("default", ip_network("10.0.0.5/32")),
-    "Policy.first_twin": lambda folder: given(sgfast.load(SHOP).security_groups[0].rules[0]),
     "Engine.check": lambda folder: given(*ENDS, sport=1, dport=80, flags="S", time_ns=1),
     "Engine.explain": lambda folder: given("web-1", "db-1", "tcp", dport=22),
     "Engine.process": lambda folder: given(packets()),
@@ -68,7 +65,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
 
 def public() -> dict[str, Callable[..., Any]]:
     """Return all functions of the library, and the methods of a policy and an engine, by name."""
-    owners = {"": sgfast, "Policy.": sgfast.load(SHOP), "Engine.": sgfast.Engine(SHOP)}
+    owners = {"": sgfast, "Policy.": sgfast.load(SHOP), "Engine.": sgfast.Engine(SHOP, events=True)}
     return {
         prefix + name: getattr(owner, name)
         for prefix, owner in owners.items()

@@ -30,7 +30,10 @@ def nanoseconds(time, name):
 
 
 cdef class FrameBatch:
-    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, with data copied."""
+    """Up to ``capacity`` frames. Iterating yields ``(time_ns, data, wire_length, link_type)``, with data copied.
+
+    ``count``: the number of frames, which is also ``len``. ``capacity``: the number of frames that fit.
+    """
 
     def __cinit__(self, Py_ssize_t capacity):
         if capacity < 1:
@@ -136,6 +139,12 @@ cdef class FrameBatch:
         ``data``: one bytes object per frame; ``times_ns``: their timestamps in nanoseconds; ``wire_lengths``: their
         original lengths in bytes, for frames that were cut, or None. ValueError if the sequences differ in length or a
         number is out of range, TypeError for a time that is no whole number.
+
+        For example:
+
+            batch = sgfast.FrameBatch.from_frames([frame, frame], [2 * 10**9, 2 * 10**9 + 500])
+            assert len(batch) == 2 and batch.time_range == (2 * 10**9, 2 * 10**9 + 500)
+            results = engine.process(batch)
         """
         cdef list kept = [bytes(memoryview(item)) for item in data]
         cdef list times = [nanoseconds(time, "a time") for time in times_ns]

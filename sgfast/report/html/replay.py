@@ -89,7 +89,13 @@ class _Report:
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:
     """Return an HTML document, to be written as UTF-8. The page has a chart over time only if there is a ``timeline``
-    that got packets of the replay. ``lines``: the line numbers of the document's rules, as ``load_policy`` gives them.
+    that got packets of the replay. ``lines``: the line numbers of the document's rules, as
+    ``sgfast.policy.loaded_policy.lines_of`` gives them.
+
+    For example:
+
+        with open("report.html", "w", encoding="utf-8") as file:
+            file.write(html_report(result, timeline))
     """
     rollup = rollup_of(result)
     report = _Report(result, rollup, Answers(result, rollup, lines or {}), lines or {})

@@ -33,10 +33,16 @@ class Timeline:
     """A ``PacketSink``: pass it to ``replay(packets=...)``, then to ``html_report``.
 
     If a replay resumes another one, the timeline gets only the new packets.
+
+    ``first_ns``, ``last_ns``: the first and the last time by the replay's clock; None without packets.
+
+    For example:
+
+        timeline = Timeline()
+        result = sgfast.replay("pcaps/shop.yaml", "pcaps/shop.pcap", packets=timeline)
     """
 
     def __init__(self) -> None:
-        #: Times by the replay's clock; None without packets.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self._clock = ReplayClock()
@@ -60,6 +66,7 @@ class Timeline:
         """Do nothing: the timeline needs no names of rules and instances."""
 
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
+        """Count some packets."""
         if not len(headers):
             return
         times = self._clock.advance(headers["time_ns"])
