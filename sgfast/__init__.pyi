@@ -1,4 +1,3 @@
-from sgfast.answers import DiffResult as DiffResult
 from sgfast.api import Policy as Policy
 from sgfast.api import diff as diff
 from sgfast.api import export as export
@@ -6,6 +5,7 @@ from sgfast.api import load as load
 from sgfast.api import replay as replay
 from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.comparing import TrafficDiff as TrafficDiff
+from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.connection_events import ConnectionEvent as ConnectionEvent
 from sgfast.engine import HEADER_DTYPE as HEADER_DTYPE
 from sgfast.engine import NO_SIDE as NO_SIDE

@@ -1,80 +1,15 @@
-"""Answers that combine the results of several packages, and the text and the JSON of every answer, as its command
-prints them.
-"""
+"""The text and the JSON of every answer, as its command prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from sgfast import types
-from sgfast.errors import ArgumentError
 from sgfast.notebook import Shown
 from sgfast.policy.loaded_policy import lines_of
 
 #: The most rows in the text of a ``ReachResult``, the same as the command's default.
 _REACH_ROWS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class DiffResult(Shown):
-    """A comparison of two policies: by the rules alone, and for captured traffic.
-
-    ``by_rules``: the comparison by the rules alone, for all packets.
-    ``traffic``: the comparison for the traffic of captures; None if there were no captures.
-    """
-
-    by_rules: types.Difference
-    traffic: types.TrafficDiff | None = None
-
-    @property
-    def opened(self) -> tuple[types.Row, ...]:
-        """Rows that the new policy allows and the old one does not."""
-        return self.by_rules.opened
-
-    @property
-    def closed(self) -> tuple[types.Row, ...]:
-        """Rows that the old policy allows and the new one does not."""
-        return self.by_rules.closed
-
-    @property
-    def newly_denied(self) -> list[types.ChangedGroup]:
-        """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
-        there were no captures.
-        """
-        return self._of_traffic("newly-denied").of("newly-denied")
-
-    @property
-    def newly_allowed(self) -> list[types.ChangedGroup]:
-        """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
-        return self._of_traffic("newly-allowed").of("newly-allowed")
-
-    @property
-    def tables(self) -> types.DiffTables:
-        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
-        found, traffic = self.by_rules, self.traffic
-        return types.DiffTables(found.opened, found.closed, found.not_compared, traffic.tables if traffic else None)
-
-    def _of_traffic(self, wanted: str) -> types.TrafficDiff:
-        if self.traffic is None:
-            raise ArgumentError(f"{wanted} connections are those of captures: give some, or see opened and closed")
-        return self.traffic
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Full sentences about what the user should know."""
-        of_policies = (*self.by_rules.old.warnings, *self.by_rules.new.warnings)
-        of_input = of_policies if self.traffic is None else self.traffic.warnings
-        return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))
-
-    def __repr__(self) -> str:
-        opened = len(self.opened)
-        words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
-        return f"<DiffResult: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
-
-    def _repr_html_(self) -> str:
-        return self.by_rules._repr_html_() + ("" if self.traffic is None else self.traffic._repr_html_())
 
 
 def text_of(result: Any) -> str:
@@ -141,5 +76,3 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
         case name:
             raise AssertionError(f"no command prints a {name}")
 
-
-Shown._text_of, Shown._dict_of = staticmethod(text_of), staticmethod(dict_of)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
 from sgfast import loading, types
-from sgfast.answers import DiffResult
+from sgfast.answers import dict_of, text_of
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import CapturePaths, EndWord, PolicySource, Progress
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
@@ -393,7 +393,7 @@ def diff(
     reading: types.ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     progress: Progress | None = None,
-) -> DiffResult:
+) -> types.DiffResult:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
     Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With captures, also what
@@ -409,6 +409,7 @@ def diff(
         print(answer.opened, answer.closed, answer.newly_denied)
     """
     from sgfast.comparing import run_diff
+    from sgfast.comparing.diff_result import DiffResult
     from sgfast.replaying import ReadOptions, ReplayOptions
 
     old, new = load(old), load(new)
@@ -477,6 +478,7 @@ class Policy(LoadedPolicy):
 
 
 LoadedPolicy._made_as = Policy
+Shown._text_of, Shown._dict_of = staticmethod(text_of), staticmethod(dict_of)
 
 
 def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:

@@ -18,7 +18,9 @@ from sgfast.tables.row_schema import ENDS
 from sgfast.tables.text_columns import address_texts
 from sgfast.verdicts import REASONS
 
+#: The kind of an event of a connection (SPEC 14.15).
 EventKind = Literal["opened", "denied", "ended", "cut"]
+#: The cause of an end (the first five) or of a cut (SPEC 14.15).
 EventCause = Literal["closed", "reset", "timeout", "evicted", "removed", "disconnected", "forgotten"]
 
 #: The order of EventKind in ``core/conntrack/table.pxd``.

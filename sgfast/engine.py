@@ -95,7 +95,6 @@ class Engine:
     Which entries a full table drops does depend on ``jobs``. With several jobs, ``process`` and every method that
     returns results waits for all threads.
     ``events``: list what happens to connections, for :meth:`events`.
-    Parameters that begin with an underscore are for replays.
 
     Threads may share an engine: calls take turns, and a waiting call does not hold the GIL. So ``check``,
     ``connections``, ``events``, ``copy`` and ``apply`` wait until another thread's ``process`` has judged all of its

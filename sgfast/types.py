@@ -4,7 +4,7 @@
 
     def worst(result: sgfast.ReplayResult) -> Broken | None: ...
 
-Results themselves, such as ``ReplayResult``, are names of ``sgfast``. Each name is imported when it is first used.
+Each name is imported when it is first used. Results such as ``ReplayResult`` are also names of ``sgfast``.
 """
 
 from sgfast.lazy import on_demand

@@ -5,6 +5,7 @@ from sgfast.checking.codes import Severity as Severity
 from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.checking.table_sizes import TableSizes as TableSizes
 from sgfast.checking.tables import CheckTables as CheckTables
+from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.comparing.results import ChangedGroup as ChangedGroup
 from sgfast.comparing.results import Counts as Counts
 from sgfast.comparing.results import Example as Example
@@ -15,6 +16,7 @@ from sgfast.comparing.results import RuleEffect as RuleEffect
 from sgfast.comparing.results import TrafficDiff as TrafficDiff
 from sgfast.comparing.tables import DiffTables as DiffTables
 from sgfast.comparing.tables import TrafficDiffTables as TrafficDiffTables
+from sgfast.connection_events import ConnectionEvent as ConnectionEvent
 from sgfast.connection_events import ConnectionSide as ConnectionSide
 from sgfast.connection_events import EventCause as EventCause
 from sgfast.connection_events import EventKind as EventKind
@@ -35,6 +37,7 @@ from sgfast.loading import EndWord as EndWord
 from sgfast.loading import PolicySource as PolicySource
 from sgfast.loading import Progress as Progress
 from sgfast.policy.change_file import ChangesSource as ChangesSource
+from sgfast.policy.changes import Change as Change
 from sgfast.policy.expectations import Expectation as Expectation
 from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
 from sgfast.policy.expectations import Word as Word
@@ -44,11 +47,17 @@ from sgfast.policy.matching import Kind as Kind
 from sgfast.policy.matching import RuleField as RuleField
 from sgfast.policy.matching import RuleInGroup as RuleInGroup
 from sgfast.policy.model import Action as Action
+from sgfast.policy.model import AddressGroup as AddressGroup
+from sgfast.policy.model import AddressGroupPeer as AddressGroupPeer
 from sgfast.policy.model import Direction as Direction
+from sgfast.policy.model import GroupPeer as GroupPeer
+from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Network as Network
 from sgfast.policy.model import Peer as Peer
 from sgfast.policy.model import Ports as Ports
 from sgfast.policy.model import Quotas as Quotas
+from sgfast.policy.model import Rule as Rule
+from sgfast.policy.model import SecurityGroup as SecurityGroup
 from sgfast.policy.model import Settings as Settings
 from sgfast.policy.model import Timeouts as Timeouts
 from sgfast.policy.model import Vpc as Vpc
@@ -91,10 +100,14 @@ from sgfast.replaying.results import Stage as Stage
 from sgfast.replaying.tables import ReplayTables as ReplayTables
 from sgfast.suggesting import Check as Check
 from sgfast.suggesting import LeftOut as LeftOut
+from sgfast.suggesting import Suggestion as Suggestion
 from sgfast.suggesting.observing import TrafficTotals as TrafficTotals
 from sgfast.suggesting.rules import Limits as Limits
 from sgfast.suggesting.rules import SuggestedRule as SuggestedRule
 from sgfast.tables import Table as Table
 from sgfast.tables.row_schema import Column as Column
 from sgfast.tables.row_schema import Type as Type
+from sgfast.verdicts import ApplyResult as ApplyResult
+from sgfast.verdicts import Side as Side
+from sgfast.verdicts import Verdict as Verdict
 from sgfast.verdicts import VerdictWord as VerdictWord

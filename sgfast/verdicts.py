@@ -13,8 +13,9 @@ from sgfast.policy.model import Action, Instance, Rule
 #: The verdict on a packet (SPEC 10.2). ``pending``: a fragment waits for its datagram's first one (SPEC 9.4).
 VerdictWord = Literal["allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending"]
 
-#: The words of verdicts and reasons, indexed by the numbers in results (SPEC 10.2, 10.3).
+#: The words of verdicts, indexed by the numbers in results (SPEC 10.2).
 VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
+#: The words of reasons, indexed by the numbers in results (SPEC 10.3).
 REASONS: tuple[ReasonWord | None, ...] = (None, *(reason.word for reason in REASON_TABLE))
 #: The verdict of a fragment that came before its datagram's first fragment. ``Engine.resolved`` replaces it (SPEC 9.4).
 PENDING = VERDICTS.index("pending")
@@ -66,7 +67,8 @@ class ApplyResult(AsJson):
     """The effect of a change (SPEC 6).
 
     ``disconnected``: the number of live connections that the change cut on at least one side: it disconnected them, or
-    made the side forget them (SPEC 6.7). Connections between two instances count once.
+    made the side forget them (SPEC 6.7). Connections between two instances count once. Connections of instances and
+    addresses that a change removes are forgotten without being counted (SPEC 6.6); :meth:`Engine.events` tells of them.
     ``finished``: the number of these that had ended before, and were only remembered until their timeout (SPEC 6.12).
     ``rule_tables``: the number of rule tables in the new policy.
     ``rule_tables_built``: the number of these that had to be built.

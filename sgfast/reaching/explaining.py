@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
+from typing import Literal
 
 from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.core.base.reasons import ReasonWord
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
@@ -25,6 +27,7 @@ from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
+    Action,
     AddressGroupPeer,
     Direction,
     GroupPeer,
@@ -42,7 +45,7 @@ from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
-from sgfast.verdicts import Verdict
+from sgfast.verdicts import Verdict, VerdictWord
 
 #: The ICMP type of a ping, by IP version.
 ECHO_REQUEST = {4: 8, 6: 128}
@@ -104,8 +107,8 @@ class ExplainedSide:
     instance: Instance
     direction: Direction
     reached: bool
-    verdict: str
-    reason: str
+    verdict: Action
+    reason: ReasonWord
     winner: RuleInGroup | None
     also_match: tuple[RuleInGroup, ...]
     nearest: tuple[NearMiss, ...]
@@ -145,8 +148,8 @@ class Explanation(Shown):
     sport: int | None
     icmp_type: int | None
     icmp_code: int | None
-    verdict: str
-    reason: str | None
+    verdict: VerdictWord | Literal["cannot-tell"]
+    reason: ReasonWord | None
     note: str
     egress: ExplainedSide | None
     ingress: ExplainedSide | None
@@ -265,7 +268,7 @@ def explain_opener(
                 command = f"write {owners[0].name}, or --accept-evidence other-vpc if {end.address} is outside"
                 reasons.append(EvidenceReason("other-vpc", "no", 1, 1.0, text, command))
     evidence = Evidence.of(reasons).accepting(accepted)
-    word: str = verdict.verdict
+    word: VerdictWord | Literal["cannot-tell"] = verdict.verdict
     reason = verdict.reason
     if evidence.conclusive == "no":
         word, reason = "cannot-tell", None

@@ -114,7 +114,7 @@ cdef class RowWriter:
         self.packets = names.packets
 
     def close(self):
-        """Write the head if no row was written."""
+        """Write the head, of files that have one, if no row was written."""
         if self.head is not None:
             self.used = 0
             self.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,45 +15,11 @@ import sgfast
 ROOT = Path(sgfast.__file__).parent.parent
 PCAPS = Path(__file__).parents[2] / "pcaps"
 
-MODULE = """
-# cython: language_level=3
-from libc.stdint cimport uint8_t
-from libc.string cimport memset
-from sgfast.core cimport capi
-
-capi.{check}
-
-
-def judge_headers(engine, const uint8_t[::1] headers, uint8_t[::1] results, Py_ssize_t count):
-    cdef capi.Handle handle = capi.handle_of(engine)
-    cdef const capi.HeaderRow* rows = <const capi.HeaderRow*>&headers[0]
-    with nogil:
-        capi.judge_headers(handle, rows, count, <capi.ResultRow*>&results[0] if results.shape[0] else NULL)
-
-
-def verdicts_of_frames(engine, const uint8_t[::1] frame, Py_ssize_t count):
-    cdef capi.Handle handle = capi.handle_of(engine)
-    cdef capi.Frame frames[8]
-    cdef capi.ResultRow results[8]
-    cdef Py_ssize_t i
-    memset(frames, 0, sizeof(frames))
-    for i in range(count):
-        frames[i].data = &frame[0]
-        frames[i].captured = frame.shape[0]
-        frames[i].wire = frame.shape[0]
-        frames[i].time_ns = i
-        frames[i].link_type = 1
-    with nogil:
-        capi.judge_frames(handle, frames, count, results)
-    return [(results[i].verdict, results[i].reason, results[i].ingress.instance) for i in range(count)]
-"""
-SETUP = """
-import sys
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-extensions = [Extension("user_module", ["user_module.pyx"])]
-setup(ext_modules=cythonize(extensions), script_args=["-q", "build_ext", "--inplace"])
-"""
+PAGE = (Path(__file__).parents[2] / "docs/how-to/cython.md").read_text()
+#: The programs of the page: the module, what builds it, and what uses it.
+(MODULE,), (SETUP, EXAMPLE) = (
+    re.findall(rf"^```{kind}\n(.*?)^```", PAGE, flags=re.M | re.S) for kind in ("cython", "py")
+)
 USE = f"""
 import numpy as np, sgfast, user_module
 from frames import ethernet, ip, tcp
@@ -88,7 +55,7 @@ except TypeError as error:
 
 
 def build(folder: Path, check: str) -> None:
-    (folder / "user_module.pyx").write_text(MODULE.format(check=check))
+    (folder / "user_module.pyx").write_text(MODULE.replace("capi.import_sgfast()", f"capi.{check}"))
     (folder / "setup.py").write_text(SETUP)
     done = run(folder, "setup.py")
     assert done.returncode == 0, done.stderr
@@ -108,6 +75,8 @@ def test_other_cython_code_judges_as_the_engine(tmp_path: Path) -> None:
     done = run(tmp_path, "-c", USE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "an sgfast.Engine is wanted, not Policy\n"
+    done = run(tmp_path, "-c", EXAMPLE.replace("pcaps/", f"{PCAPS}/"))
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_module_built_for_another_version_is_refused_when_it_is_imported(tmp_path: Path) -> None:

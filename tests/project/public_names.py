@@ -106,8 +106,8 @@ def plain(node: ast.AST | None) -> str:
 
 
 def signature(node: Function, name: str, *, bound: bool = False) -> str:
-    """Return a signature, one parameter a line if it is long. ``bound``: leave out the first parameter. Parameters in
-    ``INTERNAL`` are left out, too.
+    """Return a signature, one parameter a line if it is long. ``bound``: leave out the first parameter. Parameters
+    that begin with an underscore are left out, too.
     """
     given = node.args
     parameters = [*given.posonlyargs, *given.args]
@@ -120,7 +120,7 @@ def signature(node: Function, name: str, *, bound: bool = False) -> str:
     shown += [
         _parameter(each, plain(value) if value is not None else None)
         for each, value in zip(given.kwonlyargs, given.kw_defaults, strict=True)
-        if f"{name.rpartition('.')[2]}.{each.arg}" not in INTERNAL
+        if not each.arg.startswith("_")
     ]
     result = f" -> {plain(node.returns)}" if node.returns is not None and node.name != "__init__" else ""
     line = f"{name}({', '.join(shown)}){result}"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from effort import EXHAUSTIVE, some
+from effort import some
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,4 +46,5 @@ def test_a_process_that_loads_policies_again_and_again_does_not_grow(rules: int,
     resident = json.loads(done.stdout)
     warm, end = max(resident[: times // 2]), max(resident[times // 2 :])
     print(f"{warm >> 10:,} KiB at most in the first half, {end >> 10:,} KiB in the second")
-    assert end - warm <= (2 if EXHAUSTIVE else 1) << 20
+    # One policy of 2,000 rules that stayed would take more than a megabyte, and ten of them stay in the second half.
+    assert end - warm <= (4 if rules > 5 else 1) << 20

@@ -30,7 +30,7 @@ def load(folder: Path) -> sgfast.Policy:
 def ask(policy: sgfast.Policy) -> None:
     explained = assert_type(policy.explain("web-1", ip_network("10.0.1.9/32"), "tcp/5432"), sgfast.Explanation)
     assert assert_type(explained.allowed, bool)
-    assert_type(explained.verdict, str)
+    assert explained.verdict != "alow"  # type: ignore[comparison-overlap]
     reach = assert_type(policy.reach(source="web", protocol="tcp", port=5432), sgfast.ReachResult)
     assert [assert_type(row.services, str) for row in reach.rows]
     proof = assert_type(policy.test([EXPECTATION]), sgfast.ExpectationsResult)

@@ -146,6 +146,8 @@ cdef class FrameBatch:
             assert len(batch) == 2 and batch.time_range == (2 * 10**9, 2 * 10**9 + 500)
             results = engine.process(batch)
         """
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError("frames must be a sequence of bytes; for one frame, write [frame]")
         cdef list kept = [bytes(memoryview(item)) for item in data]
         cdef list times = [nanoseconds(time, "a time") for time in times_ns]
         cdef Py_ssize_t count = len(kept)

@@ -1,0 +1,78 @@
+"""The comparison of two policies as a program gets it: by the rules alone, and for captured traffic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgfast.comparing.results import ChangedGroup, TrafficDiff
+from sgfast.comparing.tables import DiffTables
+from sgfast.errors import ArgumentError
+from sgfast.evidence import SOUND, Evidence
+from sgfast.notebook import Shown
+from sgfast.reaching.difference import Difference
+from sgfast.reaching.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class DiffResult(Shown):
+    """A comparison of two policies: by the rules alone, and for captured traffic.
+
+    ``by_rules``: the comparison by the rules alone, for all packets.
+    ``traffic``: the comparison for the traffic of captures; None if there were no captures.
+    """
+
+    by_rules: Difference
+    traffic: TrafficDiff | None = None
+
+    @property
+    def opened(self) -> tuple[Row, ...]:
+        """Rows that the new policy allows and the old one does not."""
+        return self.by_rules.opened
+
+    @property
+    def closed(self) -> tuple[Row, ...]:
+        """Rows that the old policy allows and the new one does not."""
+        return self.by_rules.closed
+
+    @property
+    def newly_denied(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
+        there were no captures.
+        """
+        return self._of_traffic("newly-denied").of("newly-denied")
+
+    @property
+    def newly_allowed(self) -> list[ChangedGroup]:
+        """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
+        return self._of_traffic("newly-allowed").of("newly-allowed")
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt what the captures say (SPEC 10.27). The comparison by the rules is exact."""
+        return SOUND if self.traffic is None else self.traffic.evidence
+
+    @property
+    def tables(self) -> DiffTables:
+        """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
+        found, traffic = self.by_rules, self.traffic
+        return DiffTables(found.opened, found.closed, found.not_compared, traffic.tables if traffic else None)
+
+    def _of_traffic(self, wanted: str) -> TrafficDiff:
+        if self.traffic is None:
+            raise ArgumentError(f"{wanted} connections are those of captures: give some, or see opened and closed")
+        return self.traffic
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Full sentences about what the user should know."""
+        of_policies = (*self.by_rules.old.warnings, *self.by_rules.new.warnings)
+        of_input = of_policies if self.traffic is None else self.traffic.warnings
+        return tuple(dict.fromkeys((*self.by_rules.warnings, *of_input)))
+
+    def __repr__(self) -> str:
+        opened = len(self.opened)
+        words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
+        return f"<DiffResult: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
+
+    def _repr_html_(self) -> str:
+        return self.by_rules._repr_html_() + ("" if self.traffic is None else self.traffic._repr_html_())
