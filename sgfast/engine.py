@@ -403,8 +403,9 @@ class Engine:
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number = int(row["protocol"])
         return explain_addresses(
-            self.compiled, self.vpc, ip_address(src), ip_address(dst), number, dport if row["has_ports"] else None,
-            *((icmp_type, icmp_code) if row["has_icmp"] else (None, None)),
+            self.compiled, self.vpc, ip_address(src), ip_address(dst), number,
+            int(row["dport"]) if row["has_ports"] else None,
+            *((int(row["icmp_type"]), int(row["icmp_code"])) if row["has_icmp"] else (None, None)),
         )  # fmt: skip
 
     def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:
