@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy as shallow_copy
 from dataclasses import astuple
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -226,12 +225,19 @@ class Engine:
         from sgfast.core.state.snapshot import copy_plane
 
         with self._changing:
-            made = shallow_copy(self)
+            made = object.__new__(type(self))
+            vars(made).update(vars(self))
             made._changing = threading.Lock()
             made._compiler = self._compiler.copy()
             made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
             copy_plane(self.dataplane, made.dataplane)
         return made
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
 
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judge packets in the order given.
