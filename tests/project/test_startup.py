@@ -75,6 +75,7 @@ def test_every_part_can_be_imported() -> None:
     [
         ("sgfast.tables", "engine.connections()", "list(engine.events())"),
         ("sgfast.checking", "policy.check()", "sgfast.CheckResult"),
+        ("sgfast.suggesting", "sgfast.suggest(capture)", "policy.check(captures=capture)"),
     ],
 )
 def test_threads_whose_first_questions_meet_in_a_package_do_not_deadlock(
@@ -85,7 +86,7 @@ def test_threads_whose_first_questions_meet_in_a_package_do_not_deadlock(
     program = f"""
 import importlib.machinery, sys, threading
 import sgfast
-policy = sgfast.load({SHOP[0]!r})
+policy, capture = sgfast.load({SHOP[0]!r}), {SHOP[1]!r}
 engine = sgfast.Engine(policy, events=True)
 def is_waiting(thread):
     locks = importlib._bootstrap._blocking_on.get(thread.ident, ())
