@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy as shallow_copy
 from dataclasses import astuple
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -238,12 +237,19 @@ class Engine:
         from sgfast.core.state.snapshot import copy_plane
 
         with self._changing:
-            made = shallow_copy(self)
+            made = object.__new__(type(self))
+            vars(made).update(vars(self))
             made._changing = threading.Lock()
             made._compiler = self._compiler.copy()
             made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
             copy_plane(self.dataplane, made.dataplane)
         return made
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
 
     def process(self, packets: NDArray[Any] | FrameBatch) -> NDArray[np.void]:
         """Judge packets in the order given.
@@ -454,8 +460,9 @@ class Engine:
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number = int(row["protocol"])
         return explain_addresses(
-            self.compiled, self.vpc, ip_address(src), ip_address(dst), number, dport if row["has_ports"] else None,
-            *((icmp_type, icmp_code) if row["has_icmp"] else (None, None)),
+            self.compiled, self.vpc, ip_address(src), ip_address(dst), number,
+            int(row["dport"]) if row["has_ports"] else None,
+            *((int(row["icmp_type"]), int(row["icmp_code"])) if row["has_icmp"] else (None, None)),
         )  # fmt: skip
 
     def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:

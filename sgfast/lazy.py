@@ -20,7 +20,9 @@ def on_demand(package: str, first: str | None = None) -> tuple[Callable[[str], o
 
     def home_of() -> dict[str, str]:
         if not homes:
-            with open(f"{sys.modules[package].__file__}i", encoding="utf-8") as stub:
+            # The file may be a .pyc, if the sources were left out.
+            file = str(sys.modules[package].__file__).rpartition(".")[0]
+            with open(f"{file}.pyi", encoding="utf-8") as stub:
                 homes.update({name: module for _, module, _, name, _, _ in map(str.split, stub)})
         return homes
 
@@ -35,7 +37,10 @@ def on_demand(package: str, first: str | None = None) -> tuple[Callable[[str], o
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if first is not None:
             import_module(first)
-        value: object = getattr(import_module(home_of()[name]), name)
+        home = home_of()[name]
+        # The package comes first: it would deadlock with another thread that imports it, if it imports this module.
+        import_module(home.rpartition(".")[0])
+        value: object = getattr(import_module(home), name)
         setattr(sys.modules[package], name, value)
         return value
 

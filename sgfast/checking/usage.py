@@ -19,8 +19,11 @@ from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import Names, Rows
+
+# The package comes first, so that a thread that imports it does not deadlock with one that imports this module.
+from sgfast.suggesting import Limits
 from sgfast.suggesting.observing import ends_of, kind_of
-from sgfast.suggesting.rules import Drafter, Limits, Need, NeededService
+from sgfast.suggesting.rules import Drafter, Need, NeededService
 
 #: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them
 #: is not narrow anyway.

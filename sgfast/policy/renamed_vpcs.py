@@ -41,11 +41,9 @@ def _names_in(new: Policy, old: Policy) -> dict[str, str]:
     others = [vpc for vpc in old.vpcs if vpc.name not in names]
     free = [vpc for vpc in new.vpcs if vpc.name not in taken]
     names |= _alike(others, old.instances, free, new.instances)
-    for vpc in others:
-        name = names.get(vpc.name, vpc.name)
-        while vpc.name not in names and (name in new.vpc_by_name or name in old.vpc_by_name.keys() - {vpc.name}):
-            name += " of OLD"
-        names[vpc.name] = name
+    for name in (vpc.name for vpc in others if vpc.name not in names):
+        # No document has a VPC whose name has blanks.
+        names[name] = f"{name} of OLD" if name in new.vpc_by_name else name
     return names
 
 

@@ -11,7 +11,7 @@ MAX_TIME_NS = 2**62
 #: The limit for seconds after the first packet, whose time may be anywhere in the clock's range.
 MAX_SECONDS = 2 * MAX_TIME_NS // NANOSECONDS
 OUT_OF_RANGE = "is out of range: the clock reaches from 1823-11-12T00:06:22Z to 2116-02-20T23:53:38Z"
-INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
+INSTANT = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d(?::\d\d)?)")
 
 
 def instant_ns(text: str) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
+from operator import index
 from typing import Literal
 
 from sgfast.compiler import CompiledPolicy, compile_policy
@@ -214,6 +215,7 @@ def explain(
         raise ArgumentError(
             f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
         )
+    sport = None if sport is None else int(index(sport))
     _check_fields(number, port, sport, icmp_type, icmp_code)
     choices: list[str] = []
     src, dst = _ends(filters, (source, destination), named, number, choices)

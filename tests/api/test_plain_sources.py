@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH
 from sgfast.reaching.proving import Expectations
+from sgfast.replaying.time_window import parse_window
 
 WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}
 SMALL = {
@@ -77,6 +79,15 @@ def test_values_of_the_standard_library_stand_for_their_texts() -> None:
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
     (change,) = changes_of([(at, sgfast.RemoveInstance("web-1"))]).resolve(policy, 0)
     assert change.at_ns == int(at.timestamp()) * 10**9
+
+
+def test_a_zone_with_seconds_is_taken_wherever_a_datetime_is() -> None:
+    """Zones of the database have such offsets before the time of railways."""
+    at = datetime(1890, 6, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert at.isoformat().endswith("+00:53:28")
+    (change,) = changes_of([(at, sgfast.RemoveInstance("web-1"))]).resolve(sgfast.load(changed()), 0)
+    start, _ = parse_window(sgfast.ReadOptions(start=at).start, None)
+    assert start is not None and change.at_ns == start.ns == int(at.timestamp()) * 10**9
 
 
 DEEP: dict[str, Any] = {}

@@ -344,6 +344,13 @@ def test_an_instant_is_the_same_as_a_number_and_as_a_datetime_of_any_zone() -> N
         )["time_ns"][0]  # fmt: skip
 
 
+@pytest.mark.parametrize("since_ns", [1_700_000_000_000_000_123, -877])
+def test_nanoseconds_of_a_pandas_timestamp_are_not_cut(since_ns: int) -> None:
+    pandas = pytest.importorskip("pandas")
+    time = pandas.Timestamp(since_ns, tz="Europe/Berlin")
+    assert header("203.0.113.9", "10.0.0.5", 17, time_ns=time)["time_ns"][0] == since_ns
+
+
 def test_a_time_that_may_be_any_is_refused_with_the_way_to_convert_it() -> None:
     """Seconds as a float would be 1970, and a naive datetime is the time of some unnamed place."""
     engine, ends = Engine(policy_of(OPEN)), ("203.0.113.9", "10.0.0.5", "udp")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy as copying
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +280,14 @@ def test_a_change_of_a_copy_does_not_reach_the_original() -> None:
         each.apply({"add_rule": rule}, now_ns=3 * SECOND)
     assert [each.rules[-1].id for each in (engine, copy)] == ["new-0", "new-1"]
     assert len(engine.rules) == len(copy.rules)
+
+
+@pytest.mark.parametrize("made", [copying.copy, copying.deepcopy])
+def test_what_python_calls_a_copy_shares_no_connection(made: Callable[[Engine], Engine]) -> None:
+    engine = opened(Engine(parse_policy(PAIR)))
+    copy = made(engine)
+    copy.apply([{"remove_instance": {"instance": name}} for name in ("left", "right")], now_ns=2 * SECOND)
+    assert (engine.open_connections, copy.open_connections) == (1, 0)
 
 
 def test_a_fragment_that_waits_when_an_engine_is_copied_is_judged_in_both() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,60 @@ def test_every_part_can_be_imported() -> None:
     for part in PARTS - {"numpy", "rich", "xml"}:
         path = package.joinpath(*part.split("."))
         assert path.is_dir() or list(path.parent.glob(f"{path.name}.*")), part
+
+
+@pytest.mark.parametrize(
+    ("package", "first", "second"),
+    [
+        ("sgfast.tables", "engine.connections()", "list(engine.events())"),
+        ("sgfast.checking", "policy.check()", "sgfast.CheckResult"),
+        ("sgfast.suggesting", "sgfast.suggest(capture)", "policy.check(captures=capture)"),
+    ],
+)
+def test_threads_whose_first_questions_meet_in_a_package_do_not_deadlock(
+    package: str, first: str, second: str
+) -> None:
+    """Two requests of a web service that has just started. Python takes the lock of a module before it imports the
+    package, and raises an error if another thread has the package's lock and wants that of the module."""
+    program = f"""
+import importlib.machinery, sys, threading
+import sgfast
+policy, capture = sgfast.load({SHOP[0]!r}), {SHOP[1]!r}
+engine = sgfast.Engine(policy, events=True)
+def is_waiting(thread):
+    locks = importlib._bootstrap._blocking_on.get(thread.ident, ())
+    locks = locks if isinstance(locks, list | tuple) else [locks]
+    return any(lock.owner == threading.get_ident() for lock in locks)
+def meet(spec):
+    other.start()
+    while other.is_alive() and not is_waiting(other):
+        pass
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == {package!r}:
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            spec.loader.create_module = meet
+            return spec
+other = threading.Thread(target=lambda: {second})
+sys.meta_path.insert(0, Finder)
+{first}
+other.join()        # an error if it was never started
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_names_are_found_where_only_compiled_modules_are(tmp_path: Path) -> None:
+    """As some packagers leave them."""
+    package = tmp_path / "offers"
+    package.mkdir()
+    offers = "from sgfast.lazy import on_demand\n__getattr__, __dir__ = on_demand(__name__)\n"
+    (package / "__init__.py").write_text(offers)
+    (package / "__init__.pyi").write_text("from offers.home import NAME as NAME\n")
+    (package / "home.py").write_text("NAME = 5\n")
+    compileall.compile_dir(package, quiet=1, legacy=True)
+    for source in package.glob("*.py"):
+        source.unlink()
+    program = "import offers; assert offers.__file__.endswith('.pyc'); print(offers.NAME)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert (told.stdout, told.stderr) == ("5\n", "")

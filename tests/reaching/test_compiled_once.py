@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from threading import Barrier
 from typing import Any
 
+import numpy as np
 import pytest
 from command import SHOP
 
@@ -57,6 +58,19 @@ def test_an_answer_does_not_depend_on_the_questions_before_it() -> None:
     assert policy.explain("web-1", "198.51.100.53", "udp/49152", sport=53).allowed
     back = policy.explain("198.51.100.53", "web-1", "udp/53", sport=49152)
     assert (back.verdict, back.reason) == ("deny", "no-rule")
+
+
+def test_numbers_of_numpy_and_pandas_are_numbers() -> None:
+    """Filters for questions judge numbers of Python alone, and so does JSON."""
+    policy, port, ping = shop(), np.int64(49152), np.uint8(8)
+    assert policy.explain(*QUESTION, sport=port).to_json() == policy.explain(*QUESTION, sport=49152).to_json()  # type: ignore[arg-type]
+    engine = sgfast.Engine(policy)
+    for protocol, given in (("tcp", {"dport": port}), ("icmp", {"icmp_type": ping, "icmp_code": np.uint8(0)})):
+        numbers = {name: int(number) for name, number in given.items()}
+        explained = [engine.explain("192.0.2.1", "web-1", protocol, **each).to_json() for each in (given, numbers)]   # type: ignore[arg-type]
+        assert explained[0] == explained[1]
+    with pytest.raises(TypeError, match="float"):
+        policy.explain(*QUESTION, sport=1.5)    # type: ignore[arg-type]
 
 
 MAKERS: list[Callable[[sgfast.Policy], sgfast.Policy]] = [

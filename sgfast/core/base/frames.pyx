@@ -26,7 +26,8 @@ def nanoseconds(time, name):
             ) from None
     if time.utcoffset() is None:
         raise TypeError(f"{name} must have a time zone: {time} may be any; of UTC, use time.replace(tzinfo=UTC)")
-    return (time - EPOCH) // MICROSECOND * 1000
+    # A Timestamp of pandas is a datetime, and has nanoseconds besides.
+    return (time - EPOCH) // MICROSECOND * 1000 + getattr(time, "nanosecond", 0)
 
 
 cdef class FrameBatch:
