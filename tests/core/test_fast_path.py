@@ -61,7 +61,7 @@ def engine_for(policy: Policy, fast: bool, **options: Any) -> Engine:
 
 def told(story: Story, client: str, fast: bool, wanted: bool, flows: bool, cut: int | None = None) -> dict[str, Any]:
     """Counters and connections after the story, and the results of its packets if they are ``wanted``."""
-    engine = engine_for(POLICY, fast, keep_flows=flows)
+    engine = engine_for(POLICY, fast, _keep_flows=flows)
     results = np.zeros(len(story), RESULT_DTYPE)
     for number, (time_ns, there, flags) in enumerate(story):
         if cut is not None and time_ns >= cut:
@@ -135,7 +135,7 @@ def test_other_protocols_and_ipv6(kind: str, wanted: bool) -> None:
     found = []
     for fast in (False, True):
         engine = engine_for(
-            EVERYBODY, fast, midstream="allow" if kind.startswith("tcp") else "deny", keep_flows=True
+            EVERYBODY, fast, midstream="allow" if kind.startswith("tcp") else "deny", _keep_flows=True
         )  # fmt: skip
         results = np.zeros(len(times), RESULT_DTYPE)
         for number, (time_ns, there) in enumerate(zip(times, ways, strict=True)):

@@ -577,7 +577,7 @@ def test_drawn_fragments_against_the_reference_with_any_number_of_workers_and_an
     print("seed", seed)
     packets = drawn(1000 + seed, 150)
     rng = np.random.default_rng(seed)
-    told, reference = Told(jobs=(1, 2, 5)[seed % 3], reporting=True), ReferenceEngine(MADE)
+    told, reference = Told(jobs=(1, 2, 5)[seed % 3], _reporting=True), ReferenceEngine(MADE)
     for start, end in pairwise(sorted({0, len(packets), *rng.integers(0, len(packets), 9).tolist()})):
         told.give(packets[start:end])
     told.words(everything=True)
