@@ -18,6 +18,7 @@ AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read)
 OTC = LogFormat("a VPC flow log of OTC or Huawei Cloud", aws.read)
 NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read, {"start": "have times without a year"})
 ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION)
+ZEEK_OTHER = LogFormat("a log of Zeek other than conn.log", None)
 ZEEK_JSON = LogFormat("a conn.log of Zeek as JSON", zeek.read_json, _NO_ACTION)
 
 #: Formats by patterns that are all in the first bytes of a file of JSON, in the order of trial.
@@ -61,7 +62,7 @@ _TEXTS = tuple(
 )
 
 _ZEEK_HEADER = re.compile(rb"^#(?:separator\s|fields\t)", re.MULTILINE)
-_ZEEK_PATH = re.compile(rb"^#path\s+(?!conn\s)", re.MULTILINE)
+_ZEEK_PATH = re.compile(rb"^#path[ \t]+(\w+)", re.MULTILINE)
 _COMMENTS = re.compile(rb"(?:\s+|#[^\n]*\n)*")
 _EXPORTED = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z\s+\d+\s")
 
@@ -74,7 +75,8 @@ def format_of(head: bytes) -> LogFormat:
     if head[begin : begin + 1] in (b"{", b"["):
         return next((known for patterns, known in _JSON if all(pattern.search(head) for pattern in patterns)), AWS)
     if _ZEEK_HEADER.match(head) or _ZEEK_HEADER.search(head, 0, begin):
-        return LogFormat("a log of Zeek other than conn.log", None) if _ZEEK_PATH.search(head) else ZEEK_TSV
+        path = _ZEEK_PATH.search(head)
+        return ZEEK_TSV if path is None or path[1] == b"conn" else ZEEK_OTHER
     for pattern, known in _TEXTS:
         if pattern.search(head):
             return known

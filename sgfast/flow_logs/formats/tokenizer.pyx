@@ -327,6 +327,8 @@ cdef class Tokenizer:
         # The line ends with a line feed, at which every loop ends.
         cdef int families[4]
         cdef uint8_t* addresses[4]
+        cdef const uint8_t* names[3]
+        cdef size_t lengths[3]
         cdef int field, handler, status = TAKEN
         cdef bint lacks = False         # "-" where a record needs a value
         cdef const uint8_t* word
@@ -334,10 +336,10 @@ cdef class Tokenizer:
         cdef int64_t number = 0, start = -1, end = -1
         memset(row, 0, sizeof(Row))
         memset(families, 0, sizeof(families))
+        memset(lengths, 0, sizeof(lengths))
         addresses[0], addresses[1] = row.src, row.dst
         addresses[2], addresses[3] = row.pkt_src, row.pkt_dst
         row.packets = row.bytes = row.packets_back = row.bytes_back = -1
-        row.interface = row.instance = row.rule = -1
         row.protocol = row.tcp_flags = row.icmp_type = row.icmp_code = -1
         row.conn_state = -1
         for field in range(self.fields):
@@ -383,15 +385,8 @@ cdef class Tokenizer:
                 elif equals(word, length, b"egress", 6):
                     row.direction = 2
             elif handler >= INTERFACE:
-                if length == 1 and word[0] == c"-":
-                    continue
-                number = self.words.number(word, <size_t>length)
-                if handler == INTERFACE:
-                    row.interface = <int32_t>number
-                elif handler == INSTANCE:
-                    row.instance = <int32_t>number
-                else:
-                    row.rule = <int32_t>number
+                names[handler - INTERFACE] = word
+                lengths[handler - INTERFACE] = <size_t>length
             else:
                 number = number_in(word, length, most_of(handler))
                 if number == NO_NUMBER:
@@ -424,12 +419,21 @@ cdef class Tokenizer:
             return LEAVES_LINE
         if (families[2] and families[2] != families[0]) or (families[3] and families[3] != families[0]):
             return LEAVES_LINE
+        row.interface = self._number(names[0], lengths[0])
+        row.instance = self._number(names[1], lengths[1])
+        row.rule = self._number(names[2], lengths[2])
         row.family = <uint8_t>families[0]
         row.has_pkt = <uint8_t>((families[2] != 0) | (families[3] != 0) << 1)
         row.has_ports = has_port_numbers(row.protocol) and (row.sport | row.dport) != 0
         row.start_ns = start * 1000000000 if start >= 0 else -1
         row.end_ns = end * 1000000000 if end >= 0 else -1
         return TAKEN
+
+    cdef int32_t _number(self, const uint8_t* word, size_t length) noexcept nogil:
+        # Returns the number of a word, or -1 if the record has none.
+        if length == 0 or (length == 1 and word[0] == c"-"):
+            return -1
+        return self.words.number(word, length)
 
 
 cdef inline int64_t most_of(int handler) noexcept nogil:

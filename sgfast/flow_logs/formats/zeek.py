@@ -20,7 +20,7 @@ from sgfast.flow_logs.formats.log import Log, batches
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP
 from sgfast.system.names import printable
 
-#: The states of connections; ``conn_state`` is an index. With OTH, Zeek did not see who opened the connection.
+#: The states of connections; ``conn_state`` is an index.
 CONN_STATES = ("S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH")
 #: The letters of ``history``: the originator's (capital) have the bit of their index, the responder's that index + 16,
 #: and ``^``, after which Zeek exchanged both ends, has bit 31.
@@ -34,6 +34,8 @@ _HISTORY |= {letter: 1 << 16 + bit for bit, letter in enumerate(HISTORY_LETTERS)
 _HISTORY["^"] = HISTORY_FLIPPED
 _STATES = {state: number for number, state in enumerate(CONN_STATES)}
 _NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
+#: Types of ICMP and ICMPv6 that ask: echo, timestamp, information, address mask.
+_QUERIES = (8, 13, 15, 17, 128)
 _MOST = 2**63 - 1
 
 
@@ -129,8 +131,18 @@ def _row(log: Log, number: int, values: Mapping[str, str]) -> RecordRow:
         history=history, conn_state=_STATES.get(state, UNKNOWN),
         sport=ports[0] if has_ports else 0, dport=ports[1] if has_ports else 0, has_ports=has_ports,
         icmp_type=ports[0] if is_icmp else UNKNOWN, icmp_code=ports[1] if is_icmp else UNKNOWN,
-        opener=OPENER_UNKNOWN if state == "OTH" else OPENER_SOURCE,
+        opener=OPENER_SOURCE if _saw_opener(values, protocol, ports[0]) else OPENER_UNKNOWN,
     )  # fmt: skip
+
+
+def _saw_opener(values: Mapping[str, str], protocol: int, icmp_type: int) -> bool:
+    """Return whether the originator opened the connection for sure, and is no guess of Zeek from the ports."""
+    state, history = values.get("conn_state"), values.get("history", "")
+    if protocol in (ICMP, ICMPV6):
+        return icmp_type in _QUERIES
+    if protocol == TCP:
+        return state != "OTH" and ("^" not in history or "S" in history or "h" in history)
+    return state not in ("OTH", "SHR") and "^" not in history
 
 
 def _count(values: Mapping[str, str], name: str, most: int = _MOST) -> int:
