@@ -109,7 +109,10 @@ class LineReader:
 
     def _set(self, fields: Sequence[str]) -> None:
         self._columns = RecordFields(fields)
-        self._tokenizer = Tokenizer(self._columns.handlers, self._log.words)
+        try:
+            self._tokenizer = Tokenizer(self._columns.handlers, self._log.words)
+        except ValueError as error:
+            raise FlowLogError(f"{self._log.name}: {error}") from error
         self._nodata = self._skipdata = 0
 
     def _count(self, tokenizer: Tokenizer) -> None:

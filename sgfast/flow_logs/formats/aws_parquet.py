@@ -32,9 +32,11 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         raise FlowLogError(
             f"{log.name}: is Parquet, which takes the Python package pyarrow: {pip_install('arrow')}"
         ) from None
+    # pyarrow decodes names as it needs them, so a damaged file may raise UnicodeDecodeError, too.
+    errors = (pa.ArrowException, OSError, UnicodeDecodeError)
     try:
         file = ParquetFile(log.path)
-    except (pa.ArrowException, OSError) as error:
+    except errors as error:
         raise FlowLogError(f"{log.name}: cannot be read as Parquet: {_cause(error)}") from error
     with file:
         fields = {name.replace("_", "-"): name for name in file.schema_arrow.names}
@@ -50,7 +52,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
                 # A new array: its text begins with the first row and ends with the last one.
                 yield from reader.take(row, memoryview(lines.buffers()[2]).cast("B"))
                 row += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except errors as error:
             log.damage = f"{log.name}: row {row}: cannot be read as Parquet: {_cause(error)}"
         yield from reader.rest()
 

@@ -136,7 +136,7 @@ class Log:
             if held >= LONGEST_LINE:
                 self.complain(self._line, TOO_LONG)
                 held, skipped = 0, held
-        # Of damaged data, the last line may be cut.
+        # The last line before damage may be cut.
         if held and self.damage is None:
             buffer[held] = 10
             yield self._line, view[: held + 1]

@@ -265,7 +265,7 @@ cdef class Tokenizer:
 
     def __cinit__(self, handlers, WordNumbers words not None):
         if len(handlers) > MOST_FIELDS:
-            raise ValueError(f"has {len(handlers)} fields, and {MOST_FIELDS} are the most")
+            raise ValueError(f"the records have {len(handlers)} fields, and {MOST_FIELDS} are the most")
         for n, handler in enumerate(handlers):
             self.handlers[n] = handler
         self.fields = len(handlers)
