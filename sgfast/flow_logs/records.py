@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.flow_logs.formats.columns import (
     ACTION_ACCEPTED,
     DIRECTION_EGRESS,
@@ -19,8 +18,6 @@ from sgfast.flow_logs.formats.columns import (
 from sgfast.flow_logs.formats.detection import open_log
 from sgfast.flow_logs.formats.log import Log
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
-
-__all__ = ["DEFAULT_FIELDS", "NEEDED_FIELDS", "FlowLog", "Record"]
 
 #: The fields without which a record cannot be checked.
 NEEDED_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "start", "end", "action")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.errors import FlowLogError
@@ -23,6 +25,7 @@ from sgfast.flow_logs.formats.columns import (
     DIRECTION_INGRESS,
     DIRECTION_UNKNOWN,
     NS_PER_SECOND,
+    RECORD_DTYPE,
     UNKNOWN,
     RecordRow,
 )
@@ -140,7 +143,7 @@ class LineReader:
             log.complain(number, str(error), self._unit)
             return
         if row is not None:
-            self._rows[self._filled] = row.as_tuple()
+            self._rows[self._filled] = np.frombuffer(row.packed(), RECORD_DTYPE)[0]
             self._filled += 1
             log.records += 1
 
@@ -218,10 +221,17 @@ def record(log: Log, number: int, values: dict[str, str]) -> RecordRow | None:
 
 def address(name: str, word: str) -> bytes:
     """Return an address as bytes. Raises ValueError if it is none."""
+    packed = _address(word) if len(word) <= 45 and "%" not in word else None
+    if packed is None:
+        raise ValueError(f"{name} must be an address, not {_shown(word)}")
+    return packed
+
+
+@lru_cache(1 << 14)
+def _address(word: str) -> bytes | None:
     with suppress(AddressValueError):
-        if len(word) <= 45 and "%" not in word:
-            return IPv6Address(word).packed if ":" in word else IPv4Address(word).packed
-    raise ValueError(f"{name} must be an address, not {_shown(word)}")
+        return IPv6Address(word).packed if ":" in word else IPv4Address(word).packed
+    return None
 
 
 def _count(fields: int) -> str:

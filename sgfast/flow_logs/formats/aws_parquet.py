@@ -47,7 +47,8 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         try:
             for batch in file.iter_batches(ROWS, columns=[fields[name] for name in wanted]):
                 # The columns of a batch are in the order of the file, which is that of `wanted`.
-                texts = [pc.fill_null(column.cast(pa.string()), "-") for column in batch.columns]
+                texts = [column.cast(pa.string()) for column in batch.columns]
+                texts = [pc.fill_null(text, "-") if text.null_count else text for text in texts]
                 lines = pc.binary_join_element_wise(*texts, "\n", " ")
                 # A new array: its text begins with the first row and ends with the last one.
                 yield from reader.take(row, memoryview(lines.buffers()[2]).cast("B"))

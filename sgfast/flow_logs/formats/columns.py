@@ -27,6 +27,7 @@ A format yields arrays of RECORD_DTYPE. What a log does not say is unknown, and 
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,11 @@ DIRECTION_UNKNOWN, DIRECTION_INGRESS, DIRECTION_EGRESS = 0, 1, 2
 ACTION_UNKNOWN, ACTION_ACCEPTED, ACTION_REJECTED = 0, 1, 2
 OPENER_UNKNOWN, OPENER_SOURCE, OPENER_DESTINATION = 0, 1, 2
 
-NO_ADDRESS = bytes(16)
+#: A row of RECORD_DTYPE. Addresses that are shorter than 16 bytes end with zeros.
+_ROW = Struct("<7q16s16s16s16s3iI2H4h6Bb5x")
+assert _ROW.size == RECORD_DTYPE.itemsize
+#: RecordRow has a field of the name ``bytes``.
+Packed = bytes
 NS_PER_SECOND = 10**9
 
 
@@ -82,17 +87,12 @@ class RecordRow(NamedTuple):
     opener: int = OPENER_UNKNOWN
     conn_state: int = UNKNOWN
 
-    def as_tuple(self) -> tuple[object, ...]:
-        """Return the values in the order of RECORD_DTYPE."""
-        return (
+    def packed(self) -> Packed:
+        """Return the row as it lies in an array of RECORD_DTYPE."""
+        return _ROW.pack(
             self.line, self.start_ns, self.end_ns, self.packets, self.bytes, self.packets_back, self.bytes_back,
-            _padded(self.src), _padded(self.dst), _padded(self.pkt_src), _padded(self.pkt_dst), self.interface,
-            self.instance, self.rule, self.history, self.sport, self.dport, self.protocol, self.tcp_flags,
-            self.icmp_type, self.icmp_code, 4 if len(self.src) == 4 else 6,
-            PKT_SRC * bool(self.pkt_src) + PKT_DST * bool(self.pkt_dst), self.has_ports, self.direction, self.action,
-            self.opener, self.conn_state, (0,) * 5,
+            self.src, self.dst, self.pkt_src, self.pkt_dst, self.interface, self.instance, self.rule, self.history,
+            self.sport, self.dport, self.protocol, self.tcp_flags, self.icmp_type, self.icmp_code,
+            4 if len(self.src) == 4 else 6, PKT_SRC * bool(self.pkt_src) + PKT_DST * bool(self.pkt_dst),
+            self.has_ports, self.direction, self.action, self.opener, self.conn_state,
         )  # fmt: skip
-
-
-def _padded(address: bytes) -> tuple[int, ...]:
-    return tuple(address.ljust(16, b"\0"))

@@ -234,12 +234,12 @@ def empty_rows() -> NDArray[Any]:
 
 def batches(log: Log, rows: Iterable[RecordRow]) -> Iterator[NDArray[Any]]:
     """Count rows that Python made, and yield them as arrays."""
-    batch: list[tuple[object, ...]] = []
+    batch = bytearray()
     for row in rows:
         log.records += 1
-        batch.append(row.as_tuple())
-        if len(batch) == BATCH_ROWS:
-            yield np.array(batch, RECORD_DTYPE)
-            batch = []
+        batch += row.packed()
+        if len(batch) == BATCH_ROWS * RECORD_DTYPE.itemsize:
+            yield np.frombuffer(batch, RECORD_DTYPE)
+            batch = bytearray()
     if batch:
-        yield np.array(batch, RECORD_DTYPE)
+        yield np.frombuffer(batch, RECORD_DTYPE)
