@@ -244,6 +244,12 @@ ZEEK = [
 ]
 
 
+def test_the_data_of_a_ping_cannot_change_its_type(tmp_path: Path) -> None:
+    ping = PING.replace("b'x'", "b'type=0, code=3), tcp(bits=2,src_port=1,dst_port=2)'")
+    _, rows = read(tmp_path / "x.log", NEUTRON.format(time="Jan 1 00:00:01", action="DROP", proto=1, rest=ping))
+    assert rows[["icmp_type", "icmp_code", "sport", "tcp_flags"]].tolist() == [(8, 0, 0, c.UNKNOWN)]
+
+
 def zeek_json(line: str) -> str:
     values: dict[str, Any] = {}
     for name, word in zip(ZEEK_FIELDS, line.split(), strict=True):

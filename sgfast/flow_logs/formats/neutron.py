@@ -118,7 +118,8 @@ def _row(log: Log, number: int, time_ns: int, found: re.Match[str]) -> RecordRow
         number, src, dst, protocol, start_ns=time_ns, end_ns=time_ns, tcp_flags=flags, sport=sport, dport=dport,
         has_ports=bool(sport or dport), interface=log.words.number_of(found[3].encode("utf-8", "replace")),
         rule=log.words.number_of(logs[0].encode("utf-8", "replace")) if logs else UNKNOWN,
-        icmp_type=UNKNOWN if icmp is None else _number(icmp, "type_?", 255),
+        # The type stands behind the packet's data, in which anybody may write one.
+        icmp_type=UNKNOWN if icmp is None else _number(icmp, "type_?", 255, is_last=True),
         icmp_code=UNKNOWN if icmp is None else _number(icmp, "code", 255),
         action=ACTION_ACCEPTED if accepted else ACTION_REJECTED,
         opener=OPENER_SOURCE if accepted else OPENER_UNKNOWN,
@@ -130,15 +131,16 @@ def _in_ns(moment: datetime) -> int:
     return (since.days * 86400 + since.seconds) * NS_PER_SECOND + since.microseconds * 1000
 
 
-def _field(header: str, name: str) -> str:
-    found = re.search(rf"\b{name}=(?:'([^']*)'|([^,)\s]*))", header)
-    if found is None:
+def _field(header: str, name: str, *, is_last: bool = False) -> str:
+    found = re.findall(rf"\b{name}=(?:'([^']*)'|([^,)\s]*))", header)
+    if not found:
         raise KeyError(name.rstrip("_?"))
-    return found[1] if found[1] is not None else found[2]
+    quoted, plain = found[-1 if is_last else 0]
+    return str(quoted or plain)
 
 
-def _number(header: str, name: str, most: int) -> int:
-    word = _field(header, name)
+def _number(header: str, name: str, most: int, *, is_last: bool = False) -> int:
+    word = _field(header, name, is_last=is_last)
     if not (word.isascii() and word.isdigit() and len(word) <= 5 and int(word) <= most):
         raise ValueError(f"{name.rstrip('_?')} must be a number up to {most}")
     return int(word)
