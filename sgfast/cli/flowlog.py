@@ -46,8 +46,9 @@ def flowlog(
 ) -> None:
     """Find flow log records whose ACCEPT or REJECT differs from what the policy says.
 
-    Reads VPC flow logs of AWS (version 2, or with the fields that the first line names), OTC and Huawei Cloud, plain or
-    compressed with gzip, in the order given; "-" is standard input. Lines that are not records are reported and
+    Reads VPC flow logs of AWS (the default format, or the fields that the first line names; text, the JSON of
+    CloudWatch Logs and Firehose, Parquet), OTC and Huawei Cloud, plain or compressed with gzip, in the order given; "-"
+    is standard input. Lines that are not records are reported and
     counted; the others are still judged, and the exit status is 3.
 
     An interface belongs to the instance of the same name, or else to the instance with its address. A record does not

@@ -1,4 +1,4 @@
-"""VPC flow logs of clouds: ``records`` reads them, ``checking`` compares them with a policy. ``judging`` evaluates the
+"""Flow logs: ``formats`` reads them, ``checking`` compares those with actions with a policy. ``judging`` evaluates the
 rules, ``conversations`` finds out who opened a connection.
 """
 

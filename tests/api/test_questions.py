@@ -98,6 +98,7 @@ SPEED = {"elapsed_seconds", "packets_per_second"}
 def test_an_answer_is_the_json_of_its_command(
     question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """SPEC 14.20."""
     path = tmp_path / "expectations.yaml"
     path.write_text(EXPECTATIONS)
     ask, command = ANSWERS[question]

@@ -9,7 +9,7 @@ from flow_logs import CLIENT, DB, POLICY, WEB, check, record, told
 
 from sgfast.flow_logs.checking import EXPIRED, OLDER
 from sgfast.flow_logs.conversations import DISPUTED, UNKNOWN_ORDER
-from sgfast.flow_logs.records import DEFAULT_FIELDS
+from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 
 
 @pytest.mark.parametrize("turn", [False, True])
