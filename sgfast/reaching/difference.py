@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
+from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import Mask
 from sgfast.notebook import html_text
-from sgfast.policy.model import Direction, Policy
+from sgfast.policy.matching import Address
+from sgfast.policy.model import Direction, Policy, called
+from sgfast.policy.other_vpcs import owners_elsewhere, owners_text
+from sgfast.policy.ranges import lowest
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.reaching.ends import ANY
-from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Numbers
-from sgfast.reaching.question import Question, Scene
+from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Nodes, Numbers
+from sgfast.reaching.question import MAX_NOTES, Question, Scene
 from sgfast.reaching.relation import EMPTY
 from sgfast.reaching.rows import (
     Decider,
@@ -64,7 +69,9 @@ def difference(old: Policy, new: Policy) -> Difference:
     """
     known = with_vpc_names_of(new, old)
     question = Question([known, new], ANY, ANY, named_service("all"))
+    names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
     made: list[list[Row]] = [[], []]
+    notes: dict[str, None] = {}
     makers = {
         (family, policy): RowMaker(question, family, policy, simpler=False, vpcs=True)
         for family in (4, 6)
@@ -74,16 +81,28 @@ def difference(old: Policy, new: Policy) -> Difference:
         for policy in (OLD, NEW):
             only = _Only(question, scene, policy)
             makers[scene.family, policy].add(scene, only.allowed, only.why)
+            for address in islice(only.unpeered_addresses(), MAX_NOTES - len(notes)):
+                here, vpc = (old, names[scene.vpc]) if policy == OLD else (new, scene.vpc)
+                notes[_note(here, vpc, policy, address)] = None
     for (_, policy), maker in makers.items():
         made[policy] += maker.rows()
     (closed, without), (opened, _) = (
         with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in made
     )
-    warnings = dict.fromkeys((*stateless_warnings(old), *stateless_warnings(new), *without))
-    names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
+    warnings = dict.fromkeys((*notes, *stateless_warnings(old), *stateless_warnings(new), *without))
     closed = [_with_vpcs(row, lambda vpcs: tuple(names[vpc] for vpc in vpcs)) for row in closed]
     opened, closed = _telling_apart(opened, closed)
     return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
+
+
+def _note(policy: Policy, vpc: str, number: int, address: Address) -> str:
+    """Explain for whom the rows with an address hold that instances have in VPCs that are not peered with ``vpc``."""
+    owners = owners_text(policy, owners_elsewhere(policy, vpc, address))
+    word = ("closed", "opened")[number]
+    return (
+        f"no instance that VPC {called(policy.vpc_by_name[vpc])} sees under {('OLD', 'NEW')[number]} has {address}: it "
+        f"is {owners}; what is {word} from or to this address is {word} only for another machine that has it"
+    )
 
 
 def _telling_apart(*lists: list[Row]) -> list[list[Row]]:
@@ -112,12 +131,20 @@ class _Only:
     def __init__(self, question: Question, scene: Scene, policy: int) -> None:
         self._question, self._scene, self._policy = question, scene, policy
         self._relation, self._other = scene.relations[policy], scene.relations[1 - policy]
+        contexts = self._relation.contexts("inbound")
+        known = question.accounts[policy].contexts
+        #: Whether each receiver is an instance of a VPC that the other policy does not peer with the scene's.
+        self._unpeered: Mask = np.isin(
+            contexts, [n for n in np.unique(contexts).tolist() if n >= 0 and not self._peers(1 - policy, known[n][1])]
+        )
 
     def allowed(self, direction: Direction, node: int) -> Numbers:
         relation, other = self._relation, self._other
-        # If both ends are one instance under the other policy, they open no connections there.
+        # If both ends are one instance under the other policy, they open no connections there. Nor do two instances
+        # that it isolates: what it allows to the address of one is for an address that no instance owns.
         are_one = other.is_local(direction, node) & ~relation.is_local(direction, node)
-        allowed = np.where(are_one, EMPTY, other.allowed(direction, node))
+        are_isolated = self._unpeered if direction == "outbound" else self._unpeered[node]
+        allowed = np.where(are_one | are_isolated, EMPTY, other.allowed(direction, node))
         return self._question.sets.each_without(relation.allowed(direction, node), allowed)
 
     def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
@@ -139,7 +166,27 @@ class _Only:
                 # Where a deny rule makes the difference, an allow rule of both policies does not.
                 news = [each for each in allows if not (denies and self._has(1 - self._policy, each))]
                 found += news + [each for each in denies if not (news and self._has(self._policy, each))]
-        return found or allowing
+        return allowing if self._unpeered[receivers].any() else found or allowing
+
+    def unpeered_addresses(self) -> Iterator[Address]:
+        """Yield addresses in rows that no instance owns in the scene, but one elsewhere in this policy does. Under the
+        other policy an instance of a VPC has them that this policy does not peer with the scene's.
+        """
+        scene, policy = self._scene, self._policy
+        here, there = (self._question.accounts[each].policy for each in (policy, 1 - policy))
+        sides: tuple[tuple[Direction, Nodes], ...] = ("outbound", scene.senders), ("inbound", scene.receivers)
+        for direction, nodes in sides:
+            for node in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
+                owner = nodes.parts[node][0].owners[1 - policy]  # All owners are in one VPC.
+                if owner == NOBODY or self._peers(policy, there.instances[owner - 1].vpc):
+                    continue
+                for piece in nodes.parts[node] if self.allowed(direction, node).any() else ():
+                    first = lowest(here._owned_ranges[scene.family], piece.first, piece.last)
+                    if first is not None and owners_elsewhere(here, scene.vpc, ADDRESS[scene.family](first)):
+                        yield ADDRESS[scene.family](first)
+
+    def _peers(self, policy: int, vpc: str) -> bool:
+        return self._question.accounts[policy].policy.connected(self._scene.vpc, vpc)
 
     def _is_closed(self, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int) -> bool:
         """Return whether the other policy's rules, for at least one of these instances, do not allow all of the

@@ -130,7 +130,8 @@ class NodeNames:
             if context < 0:
                 continue
             parts = nodes.parts[n]
-            key: tuple[object, ...] = (context, tuple((piece.first, piece.last, piece.owners) for piece in parts))
+            owned = ((piece.first, piece.last, piece.owners[self._policy]) for piece in parts)
+            key: tuple[object, ...] = (context, tuple(owned))
             number = self._number.setdefault(key, len(self._parts))
             if number == len(self._parts):
                 self._parts.append(parts)

@@ -56,10 +56,24 @@ def test_the_difference_is_exactly_that_of_the_references_verdicts(pair: tuple[P
     old, new = pair
     assume(views_exist(old) and views_exist(new))
     truths = {"old": Truth(old), "new": Truth(new)}
-    allowed = {name: truth.allowed for name, truth in truths.items()}
     found = difference(old, new)
-    compare(found.opened, allowed["new"] - allowed["old"], truths, "new")
-    compare(found.closed, allowed["old"] - allowed["new"], truths, "old")
+    compare(found.opened, only_in(truths["new"], truths["old"]), truths, "new")
+    compare(found.closed, only_in(truths["old"], truths["new"]), truths, "old")
+
+
+def only_in(one: Truth, other: Truth) -> set[Packet]:
+    """Packets that one policy allows and the other does not. Instances whose VPCs the other one does not peer have
+    nothing in common there, whatever it allows to their addresses as those of nobody."""
+    return {
+        packet for packet in one.allowed
+        if packet not in other.allowed or not other.policy.connected(packet.vpc, vpc_of_destination(one, packet))
+    }
+
+
+def vpc_of_destination(truth: Truth, packet: Packet) -> str:
+    """The VPC of the instance to which an instance's packet goes, or the packet's VPC if one end is nobody's."""
+    receiver = truth.owner(packet.vpc, packet.destination, True)
+    return receiver.vpc if receiver and truth.owner(packet.vpc, packet.source, False) else packet.vpc
 
 
 # By hand -------------------------------------------------------------------------------------------------------------
