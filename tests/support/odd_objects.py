@@ -35,6 +35,7 @@ import sgfast.engine
 from sgfast.capture import CaptureReader
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
 #: Methods that run until another thread ends them, or that only a program's own threads may call.
 ENDLESS = {"serve"}
@@ -99,6 +100,7 @@ def arguments_of() -> dict[str, Arguments]:
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
     from sgfast.core.base.file_reads import FileReads
     from sgfast.core.diff.changed_connections import ChangedConnections
+    from sgfast.flow_logs.formats.tokenizer import WordNumbers
 
     def texts(name: str) -> bytes:
         return name.encode()
@@ -115,6 +117,7 @@ def arguments_of() -> dict[str, Arguments]:
         "Dedup": (), "VpcMarks": ({}, {}), "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (),
         "CaptureWriter": (), "FlowLogLines": (len,),
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
+        "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip
     found = recorded.arguments | {name: (arguments, {}) for name, arguments in plain.items()}
@@ -136,8 +139,8 @@ def batch() -> FrameBatch:
 def values() -> list[Any]:
     """Return arguments for methods: None, wrong values, and a few right values."""
     headers, results, flows = (np.zeros(3, dtype=dtype) for dtype in (HEADER_DTYPE, RESULT_DTYPE, FLOW_DTYPE))
-    words = np.zeros(3, dtype=np.uint16)
-    return [None, 0, -1, b"", (), batch(), headers, results, flows, words, Names(), len]
+    words, records = np.zeros(3, dtype=np.uint16), np.zeros(3, dtype=RECORD_DTYPE)
+    return [None, 0, -1, b"", (), batch(), headers, results, flows, words, Names(), len, b"1 2 3\n", records]
 
 
 class Names:
