@@ -21,13 +21,13 @@ from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
-from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
+from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import PolicySource, load
-from sgfast.policy.lookup import find, similar, vpc_name
+from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
+from sgfast.policy.named_ends import addresses_of_ends
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
-from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sgfast.reaching.explaining import Explanation
     from sgfast.tables import Table
 else:
-    # Annotations can be resolved without the imports, which take longer than a command should wait.
+    # At run time these names mean anything: importing their modules would delay every command.
     Change = ConnectionEvent = Explanation = Table = Any
 
 #: Whether the packets that followed a denied opener are recognised, or judged as given (SPEC 9.2).
@@ -53,8 +53,6 @@ MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
 #: The mode and midstream of a replay by default, for captured packets.
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
-#: The most addresses that a message lists.
-_LISTED_ADDRESSES = 5
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
@@ -294,7 +292,7 @@ class Engine:
         ``frames``: the bytes of each frame. ``times_ns``: the time of each frame. ``wire_lengths``: the lengths of the
         frames on the wire in bytes, for frames that were cut; None: no frame was cut. ``link_type``: a ``LINKTYPE_``
         number (1: Ethernet). Raises ArgumentError for a link type that is not supported
-        (SPEC 3.1), ArgumentTypeError for a time that is no instant (SPEC 14.13).
+        (SPEC 3.1), and ArgumentTypeError for a time that is no instant (SPEC 14.13).
 
         For example:
 
@@ -426,7 +424,7 @@ class Engine:
             self._single.keep(found, verdict)
             return verdict
         # The fast path above does not judge packets with names, nor rare and invalid packets. These are judged below.
-        here, there = self._addresses(src, dst, protocol)
+        here, there = addresses_of_ends(self.policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
         if here is not src or there is not dst:
             return self.check(
                 here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
@@ -456,7 +454,7 @@ class Engine:
         """
         from sgfast.reaching.explaining import explain_addresses
 
-        src, dst = self._addresses(src, dst, protocol)
+        src, dst = addresses_of_ends(self.policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number = int(row["protocol"])
         return explain_addresses(
@@ -464,59 +462,6 @@ class Engine:
             int(row["dport"]) if row["has_ports"] else None,
             *((int(row["icmp_type"]), int(row["icmp_code"])) if row["has_icmp"] else (None, None)),
         )  # fmt: skip
-
-    def _addresses(self, src: Address, dst: Address, protocol: str | int) -> tuple[Address, Address]:
-        """Return the ends of a packet, with addresses in the place of instances' names (SPEC 14.5)."""
-        named = [self._named(end) for end in (src, dst)]
-        if named == [None, None]:
-            return src, dst
-        known = [
-            {network.version for network in instance.addresses} if instance is not None else {ip_address(end).version}
-            for end, instance in zip((src, dst), named, strict=True)
-        ]  # fmt: skip
-        common = known[0] & known[1]
-        if not common:
-            raise ArgumentError(f"{src} and {dst} have no IP version in common")
-        version = max(common) if _protocol_number(protocol) == ICMPV6 else min(common)
-        here, there = (
-            end if instance is None else self._only_address(instance, version)
-            for end, instance in zip((src, dst), named, strict=True)
-        )
-        return here, there
-
-    def _named(self, end: Address) -> Instance | None:
-        """Return the instance that an end names, or None if the end is an address."""
-        if not isinstance(end, str):
-            return None
-        try:
-            ip_address(end)
-        except ValueError:
-            pass
-        else:
-            return None
-        origin = shown_origin(self.policy.origin)
-        try:
-            name = find(self.policy, "instance", end)
-        except PolicyError as error:
-            raise PolicyError(f"{origin}: {error}") from None
-        if name is None:
-            hint = similar(self.policy, "instance", end)
-            raise ArgumentError(f"{origin}: {show(end)} is neither an address nor an instance of the policy{hint}")
-        return self.policy.instance_by_name[name]
-
-    def _only_address(self, instance: Instance, version: int) -> Address:
-        networks = [network for network in instance.addresses if network.version == version]
-        if len(networks) == 1 and networks[0].num_addresses == 1:
-            return networks[0].network_address
-        listed = ", ".join(
-            str(each.network_address) if each.num_addresses == 1 else f"an address in {each}"
-            for each in networks[:_LISTED_ADDRESSES]
-        )
-        more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
-        raise PolicyError(
-            f"{shown_origin(self.policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
-            f"write {'one of ' if len(networks) > 1 else ''}{listed}{more}"
-        )
 
 
 def _instant(time: object, name: str) -> int:

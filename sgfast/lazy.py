@@ -32,7 +32,7 @@ def on_demand(package: str, first: str | None = None) -> tuple[Callable[[str], o
         # pydoc prints all names of `__all__` in full: thousands of lines for sgfast. So pydoc gets no `__all__` here.
         if name == "__all__" and sys._getframe(1).f_code.co_name != "docmodule":
             return names()
-        # Python asks for names like `__path__` while it imports the package.
+        # While Python imports a package, it looks up names like `__path__`, which no stub has.
         if name.startswith("__") or name not in home_of():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if first is not None:

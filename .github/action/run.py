@@ -30,7 +30,7 @@ MOST_CHARACTERS = 65_000
 MOST_OF_A_NAME = 60
 #: The files of the report are written here, outside the checkout.
 FOLDER = Path(os.environ.get("RUNNER_TEMP") or ".")
-#: The comment lists at most this many expectations, and at most this many findings.
+#: The limit for the expectations, and for the findings, that the comment lists.
 TOP = 20
 #: The comments of a pull request, in GraphQL, which says whether the token's account has written them.
 COMMENTS = """

@@ -348,8 +348,8 @@ cdef class DataPlane:
             tally_ended(plane)
 
     cdef void catch_up(self) noexcept nogil:
-        # If events are wanted, ends all connections whose deadlines have come, even in the wheel's current tick. The
-        # caller must hold the lock and have drained the workers.
+        # If events are wanted, ends all connections whose deadlines have come, even in the wheel's current tick.
+        # Before the call, the lock must be held and the workers must be drained.
         cdef int i
         for i in range(self.plane_count if self.clock.started and self.planes[0].table.events != NULL else 0):
             sweep_all(self.planes[i], self.clock.now)

@@ -55,7 +55,7 @@ class End:
 
 
 class Kind(NamedTuple):
-    """The features of a connection that a rule can distinguish. Addresses are 4 or 16 bytes.
+    """A kind of connection: all connections with these values are alike for every rule. Addresses are 4 or 16 bytes.
 
     ``initiator``: the address that opens the connection.
     ``responder``: the address that the connection is opened to.

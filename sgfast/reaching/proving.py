@@ -36,7 +36,7 @@ from sgfast.spelling import Suggestions
 if TYPE_CHECKING:
     from sgfast.reaching.tables import ExpectationsTables
 else:
-    # Annotations can be resolved without the import, which takes longer than a command should wait.
+    # At run time this name means anything: importing its module would delay every command.
     ExpectationsTables = Any
 
 #: The maximum number of steps of a file, both for looking up its names and for proving all of it (SPEC 11.7). Files at

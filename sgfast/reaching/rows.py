@@ -30,7 +30,7 @@ from sgfast.reaching.services import named_service, services_text
 if TYPE_CHECKING:
     from sgfast.reaching.tables import Opened, ReachTables
 else:
-    # Annotations can be resolved without the import, which takes longer than a command should wait.
+    # At run time this name means anything: importing its module would delay every command.
     ReachTables = Any
 
 RowKey = tuple[int, Region, int, Region, int]

@@ -453,7 +453,7 @@ REACH_TABLE = TableKind(
 )
 DIFFERENCE_TABLE = TableKind(
     ("DiffResult.tables.opened", "DiffResult.tables.closed"),
-    "a source, a destination and a service that only the new policy (`opened`) or only the old one (`closed`) allows",
+    "a source, a destination and a service that only one policy allows: the new one (`opened`) or the old (`closed`)",
     (
         *_MAY_BE_OPENED,
         Column("old_rules", TEXT, "The ids of the old policy's rules that make the difference.", _NO_RULES),

@@ -109,7 +109,7 @@ def test_an_answer_is_the_json_of_its_command(
     assert found == json.loads(answer.to_json()) and found.keys() == expected.keys()
     assert {key: found[key] for key in found.keys() - SPEED} == {key: expected[key] for key in found.keys() - SPEED}
     assert without_lines(answer.to_json() + "\n", SPEED) == without_lines(told, SPEED)
-    # Whoever changes the dictionary does not change the answer.
+    # A change of the dictionary does not reach the answer.
     found.clear()
     assert answer.to_dict().keys() == expected.keys()
 

@@ -117,7 +117,8 @@ class Watcher:
                 assert (begun.initiator, begun.responder_port) == (event.initiator, event.responder_port)
                 before, after = self.last.get(n), rows.get(n)
                 if event.cause == "timeout":
-                    # A change that is ahead of the clock cuts what has timed out by then.
+                    # A change may be later than the clock. It then also ends connections that have timed out at its
+                    # own time.
                     assert after is None or after["status"] == "disconnected"
                     assert event.time_ns <= max(now, self.changed_ns)
                     assert before is None or event.time_ns in map(ns, deadlines(before))

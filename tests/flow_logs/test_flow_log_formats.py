@@ -79,12 +79,13 @@ def test_every_file_of_the_corpus_has_as_many_records_as_its_manifest_says(tmp_p
             continue
         path = LOGS / row["file"]
         if "masked" in row["version"]:
-            # Zeek's own tests mask the times. The mask is no time, so these files are refused as they are.
+            # Zeek's own tests write a row of the letter X in the place of each time. That is no time, so the files
+            # are refused as they are.
             with pytest.raises(FlowLogError, match="ts must be a time"):
                 rows_of(open_log(str(path)))
             masked = path.read_bytes()
             path = tmp_path / "unmasked.log"
-            path.write_bytes(masked.replace(b"XXXXXXXXXX.XXXXXX", b"1540889767.459844"))
+            path.write_bytes(masked.replace(b"X" * 10 + b"." + b"X" * 6, b"1540889767.459844"))
         log = open_log(str(path))
         if "broken" in row["version"]:
             with pytest.raises(FlowLogError, match="has 13 fields, not 14"):

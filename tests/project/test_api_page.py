@@ -247,7 +247,7 @@ def item(member: Member, said: dict[str, str]) -> str:
 def used_in(name: str) -> list[str]:
     guides = [page for page in GUIDES if re.search(rf"sgfast\.{name}\b|`{name}`", page.read_text())][:3]
     links = [f"[{page.read_text().partition(chr(10))[0][2:]}](../{page.relative_to(DOCS)})" for page in guides]
-    return [f"Used in {', '.join(links)}."] if links else []
+    return [f"These pages use it: {', '.join(links)}."] if links else []
 
 
 def class_entry(name: str, value: type) -> list[str]:

@@ -30,7 +30,7 @@ BLOCK = 1 << 19
 LONGEST_LINE = 1 << 16
 #: The length from which a line counts as endless: the input is a device, or made to exhaust memory.
 ENDLESS_LINE = 1 << 23
-#: The maximum number of broken lines reported one by one.
+#: The limit for the broken lines that each get a message of their own.
 LISTED_BROKEN = 10
 #: The number of invalid lines, without any record, after which the file is refused as no flow log.
 HOPELESS = 100
