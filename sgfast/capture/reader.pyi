@@ -52,6 +52,7 @@ class CaptureReader:
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
+def begins_capture(head: bytes) -> bool: ...
 def open_capture(
     path: str | os.PathLike[str],
     *,

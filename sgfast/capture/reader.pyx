@@ -59,6 +59,26 @@ def _refused(link_type):
     return f"link type {link_type_name(link_type)} is not supported; the documentation lists those that are"
 
 
+cdef bint _find_magic(bytes head, Form* form, PcapFormat* pcap) except -1:
+    # Finds the form of a capture that begins with `head`, and the variant of pcap. Returns False if it is none.
+    if head[:MAGIC_LENGTH] == SECTION_HEADER_MAGIC:
+        form[0] = PCAPNG
+    elif head[:len(SNOOP_MAGIC)] == SNOOP_MAGIC:
+        form[0] = SNOOP
+    elif len(head) >= MAGIC_LENGTH and is_pcap_magic(<const unsigned char*>head, pcap):
+        form[0] = PCAP
+    else:
+        return False
+    return True
+
+
+def begins_capture(bytes head not None):
+    """Return whether a file that begins with ``head``, decompressed, is a capture."""
+    cdef Form form = PCAP
+    cdef PcapFormat pcap
+    return _find_magic(head, &form, &pcap)
+
+
 cdef class StreamBuffer:
     """A sliding window over an unbuffered ``stream``. The window holds the bytes that were read but not consumed yet.
 
@@ -409,13 +429,7 @@ cdef class CaptureReader:
             while buffer.end < <Py_ssize_t>len(SNOOP_MAGIC) and buffer.fill():
                 pass
             head = bytes(buffer.memory[:min(buffer.end, <Py_ssize_t>len(SNOOP_MAGIC))])
-        if head == SECTION_HEADER_MAGIC:
-            self.form = PCAPNG
-        elif head == SNOOP_MAGIC:
-            self.form = SNOOP
-        elif buffer.end >= MAGIC_LENGTH and is_pcap_magic(buffer.data, &self.pcap):
-            self.form = PCAP
-        else:
+        if not _find_magic(head, &self.form, &self.pcap):
             raise NoCapture(f"{name}: {prefix}{looks_like(bytes(buffer.memory[:min(buffer.end, 1024)]))}")
         return 0
 

@@ -5,8 +5,9 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sgfast.capture.urls import is_url, open_url
 from sgfast.errors import CaptureError
@@ -40,14 +41,83 @@ def wait_until_readable(stream: object) -> None:
     poll.poll(1000)
 
 
+class _Peeked:
+    """Standard input, of which ``head`` was read and is still to be handed out."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.head = b""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        if not self.head:
+            got: int | None = self.source.readinto(buffer)
+            return got
+        count = min(len(buffer), len(self.head))
+        buffer[:count] = self.head[:count]
+        self.head = self.head[count:]
+        return count
+
+    def fileno(self) -> int:
+        number: int = self.source.fileno()
+        return number
+
+    def close(self) -> None:
+        self.source.close()
+
+
+_peeked: _Peeked | None = None
+
+
+def standard_input() -> BinaryStream | None:
+    """Return standard input, from the first byte that nobody took. None: it is closed, or has no bytes."""
+    buffer = getattr(sys.stdin, "buffer", None)
+    if buffer is None:
+        return None
+    source: BinaryStream = getattr(buffer, "raw", buffer)
+    return _peeked if _peeked is not None and _peeked.source is source else source
+
+
+def peek_standard_input(most: int, is_enough: Callable[[bytes], bool]) -> bytes:
+    """Return the first bytes of standard input, which ``standard_input`` hands out all the same.
+
+    At most ``most`` bytes are read, or fewer at the end or if they are enough. Raises OSError and ValueError if they
+    cannot be read.
+    """
+    global _peeked
+    stream: Any = standard_input()
+    if stream is None:
+        return b""
+    seekable = getattr(stream, "seekable", None)
+    begin = stream.tell() if seekable is not None and seekable() else None
+    head = stream.head if isinstance(stream, _Peeked) else b""
+    try:
+        while len(head) < most and not is_enough(head):
+            piece = bytearray(most - len(head))
+            source = stream.source if isinstance(stream, _Peeked) else stream
+            if (got := source.readinto(memoryview(piece))) is None:
+                wait_until_readable(source)
+                continue
+            if not got:
+                break
+            head += piece[:got]
+    finally:
+        # A file stays what it is, so that it can be followed. Bytes of a pipe are kept, also those before an error.
+        if begin is not None:
+            stream.seek(begin)
+        elif head:
+            _peeked = stream if isinstance(stream, _Peeked) else _Peeked(stream)
+            _peeked.head = head
+    return head
+
+
 def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
     """Open a path or URL ("-" is standard input). Return the stream, its name for messages, and whether to close it."""
     path = os.fspath(path)
     if path == "-":
-        buffer = getattr(sys.stdin, "buffer", None)
-        if buffer is None:
+        stream = standard_input()
+        if stream is None:
             raise CaptureError(f"{STANDARD_INPUT}: is closed or holds no bytes; name a capture file instead of -")
-        return getattr(buffer, "raw", buffer), STANDARD_INPUT, False
+        return stream, STANDARD_INPUT, False
     if is_url(path):
         return open_url(path), path, True
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from sgfast.errors import CaptureError, pip_install
@@ -60,14 +61,24 @@ class UrlStream:
         self._file = file
 
     def readinto(self, buffer: memoryview) -> int:
-        return self._call(self._file.readinto, buffer)
+        return int(self._call(self._file.readinto, buffer))
 
-    def seek(self, offset: int) -> int:
-        return self._call(self._file.seek, offset)
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._call(self._file.seek, offset, whence))
 
-    def _call(self, method: Callable[[Any], Any], argument: Any) -> int:
+    def read(self, length: int = -1) -> bytes:
+        return bytes(self._call(self._file.read, length))
+
+    def tell(self) -> int:
+        return int(self._call(self._file.tell))
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return int(method(argument))
+            return method(*arguments)
         except (OSError, ValueError):
             raise
         except Exception as error:
@@ -77,10 +88,15 @@ class UrlStream:
         self._file.close()
 
 
-def open_url(path: str) -> UrlStream:
-    """Open the file at a URL without decompressing it. Raises CaptureError if it cannot be opened."""
+def open_url(path: str, *, at_any_place: bool = False) -> UrlStream:
+    """Open the file at a URL without decompressing it. Raises CaptureError if it cannot be opened.
+
+    ``at_any_place``: only some parts of the file are read, each with one request of its size.
+    """
     system, inner = filesystem_of(path)
     try:
+        if at_any_place:
+            return UrlStream(system.open(inner, "rb", cache_type="none"))
         if is_web_url(path):
             return UrlStream(_open_at_web_server(system, inner))
         if system.isdir(inner):
@@ -106,6 +122,16 @@ def _open_at_web_server(system: Any, url: str) -> Any:
 
     # If a size is given, fsspec does not request it first; a stream does not use the size.
     return system.open(url, "rb", block_size=0, size=1, timeout=ClientTimeout(total=None, sock_read=SILENCE))
+
+
+def modified_at(path: str) -> datetime | None:
+    """Return when the file at a URL was last modified, in UTC; None if the store does not say."""
+    try:
+        system, inner = filesystem_of(path)
+        found: datetime = system.modified(inner)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except Exception:
+        return None
 
 
 def is_url_directory(path: str) -> bool:
