@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import random
 import sys
 from datetime import UTC, datetime
@@ -212,15 +213,57 @@ TCP = "tcp(ack=0,bits={bits},csum=15097,dst_port=80,offset=10,option=[],seq=3284
 PING = "icmp(code=0,csum=1,data=echo(data=b'x',id=1,seq=1),type=8)"
 
 
-def test_neutrons_log_without_a_year_has_no_time_unless_the_year_is_told(tmp_path: Path) -> None:
+def neutron(time: str) -> str:
+    return NEUTRON.format(time=time, action="DROP", proto=6, rest=TCP.format(bits=2))
+
+
+def times_of(rows: np.ndarray[Any, Any]) -> list[str]:
+    return [f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}" for ns in rows["start_ns"].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("first", "modified", "year"),
+    [
+        ("Mar 5", "2026-03-05", 2026), ("Mar 6", "2026-03-05", 2026), ("Mar 9", "2026-03-05", 2025),
+        ("Dec 31", "2026-03-05", 2025), ("Jan 1", "2025-12-31", 2026), ("Feb 29", "2026-03-05", 2024),
+        ("Feb 29", "1903-01-01", 1896),
+    ],
+)  # fmt: skip
+def test_times_without_a_year_are_of_the_last_year_before_the_file_was_written(
+    first: str, modified: str, year: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.log"
+    path.write_text(neutron(f"{first} 12:00:00") + "\n" + neutron("Jan 1 00:00:01"))
+    second = datetime.fromisoformat(f"{modified}T12:00:00Z").timestamp()
+    os.utime(path, (second, second))
+    log = open_log(str(path))
+    times = times_of(rows_of(log))
+    assert times[0].startswith(f"{year}-")
+    assert times[1].startswith(f"{year + first.startswith('Dec')}-01-01")
+    assert log.remarks == [
+        f"{path}: its times have no year: its first record was taken for one of {year}, as the file was last modified "
+        f"on {modified}"
+    ]
+
+
+def test_no_year_is_assumed_that_the_log_or_the_caller_tells(tmp_path: Path) -> None:
+    log, rows = read(tmp_path / "x.log", neutron("Jan 1 00:00:01"), year=2020)
+    assert times_of(rows) == ["2020-01-01T00:00:01"] and log.remarks == []
+    log, rows = read(tmp_path / "x.log", neutron("2021-01-01T00:00:01"))
+    assert times_of(rows) == ["2021-01-01T00:00:01"] and log.remarks == []
+    log, _ = read(tmp_path / "x.log", neutron("Feb 30 00:00:01") + "\n" + neutron("Feb 28 00:00:01"))
+    assert "line 1: there is no day 30 in month 2" in log.complaints[0] and len(log.remarks) == 1
+
+
+def test_neutrons_log_that_begins_in_december_ends_in_the_next_year(tmp_path: Path) -> None:
     text = "\n".join([
         NEUTRON.format(time="Dec 31 23:59:59", action="ACCEPT", proto=6, rest=TCP.format(bits=18)),
         "Dec 31 23:59:59 host neutron[1]: something else",
         NEUTRON.format(time="Jan 1 00:00:01", action="DROP", proto=1, rest=PING),
         NEUTRON.format(time="Jan 1 00:00:02", action="DROP", proto=6, rest="tcp(ack=0,dst_port=80)"),
     ])  # fmt: skip
-    log, rows = read(tmp_path / "x.log", text)
-    assert rows["start_ns"].tolist() == [c.UNKNOWN, c.UNKNOWN]
+    log, rows = read(tmp_path / "x.log", text, year=2024)
+    assert times_of(rows) == ["2024-12-31T23:59:59", "2025-01-01T00:00:01"]
     assert (log.records, log.left_out, log.complaints) == (2, 1, [f"{tmp_path}/x.log: line 4: has no src_port"])
     assert rows["action"].tolist() == [c.ACTION_ACCEPTED, c.ACTION_REJECTED]
     # Only an accepted packet is the first one of a session.
@@ -228,9 +271,6 @@ def test_neutrons_log_without_a_year_has_no_time_unless_the_year_is_told(tmp_pat
     assert rows["tcp_flags"].tolist() == [18, c.UNKNOWN] and rows["icmp_type"].tolist() == [c.UNKNOWN, 8]
     assert ends(rows) == [("172.24.4.10", 47825, "10.0.0.4", 80), ("172.24.4.10", 0, "10.0.0.4", 0)]
     assert {log.words[number] for number in rows["rule"]} == {"log-1"} and set(rows["packets"]) == {c.UNKNOWN}
-    _, rows = read(tmp_path / "x.log", text, year=2024)
-    times = [datetime.fromtimestamp(ns // 10**9, UTC).isoformat() for ns in rows["start_ns"].tolist()]
-    assert times == ["2024-12-31T23:59:59+00:00", "2025-01-01T00:00:01+00:00"]
 
 
 ZEEK_FIELDS = [
@@ -285,10 +325,6 @@ def test_zeeks_logs_count_both_directions_in_bytes_of_ip(tmp_path: Path) -> None
     [
         (f"#path\tconn\n#fields\t{chr(9).join(ZEEK_FIELDS)}\n", "is a conn.log of Zeek: its records do not say what"),
         (zeek_json(ZEEK[0]), "is a conn.log of Zeek as JSON: its records do not say what was accepted"),
-        (
-            NEUTRON.format(time="Dec 31 23:59:59", action="ACCEPT", proto=6, rest=TCP.format(bits=2)),
-            "is a security group log of OpenStack Neutron: its records have times without a year",
-        ),
         ("#separator \\x09\n#path\tdns\n#fields\tts\n", "is a log of Zeek other than conn.log, which sgfast does not"),
         ("srcaddr dstaddr srcport dstport protocol start end action" + " x" * 5000, "the records have 5008 fields"),
         ("srcaddr dstaddr srcport dstport protocol start end\n", "the records have no field action: add it to"),

@@ -5,12 +5,14 @@ The columns have the names of the fields, with ``_`` for ``-``. Numbers are INT3
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from numpy.typing import NDArray
 
-from sgfast.errors import FlowLogError, pip_install
+from sgfast.capture.urls import is_url, open_url
+from sgfast.errors import CaptureError, FlowLogError, pip_install
 from sgfast.flow_logs.formats.aws import LineReader, header
 from sgfast.flow_logs.formats.log import Log
 from sgfast.flow_logs.formats.tokenizer import HANDLERS
@@ -33,9 +35,12 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
             f"{log.name}: is Parquet, which takes the Python package pyarrow: {pip_install('arrow')}"
         ) from None
     # pyarrow decodes names as it needs them, so a damaged file may raise UnicodeDecodeError, too.
-    errors = (pa.ArrowException, OSError, UnicodeDecodeError)
+    errors = (pa.ArrowException, OSError, UnicodeDecodeError, ValueError)
     try:
-        file = ParquetFile(log.path)
+        source = open_url(log.path, at_any_place=True) if is_url(log.path) else log.path
+        file = ParquetFile(source)
+    except CaptureError as error:
+        raise FlowLogError(str(error)) from error
     except errors as error:
         raise FlowLogError(f"{log.name}: cannot be read as Parquet: {_cause(error)}") from error
     with file:
@@ -44,6 +49,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         wanted = [name for name in fields if name in HANDLERS or name == "tgw-attachment-id"]
         reader = LineReader(log, wanted, "row")
         row = 1
+        size = 0 if is_url(log.path) else os.stat(log.path).st_size
         try:
             for batch in file.iter_batches(ROWS, columns=[fields[name] for name in wanted]):
                 # The columns of a batch are in the order of the file, which is that of `wanted`.
@@ -53,6 +59,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
                 # A new array: its text begins with the first row and ends with the last one.
                 yield from reader.take(row, memoryview(lines.buffers()[2]).cast("B"))
                 row += len(batch)
+                log.bytes_read = size * (row - 1) // file.metadata.num_rows
         except errors as error:
             log.damage = f"{log.name}: row {row}: cannot be read as Parquet: {_cause(error)}"
         yield from reader.rest()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.capture.decompressed import DecompressedStream
-from sgfast.capture.streams import wait_until_readable
-from sgfast.errors import FlowLogError
+from sgfast.capture.streams import STANDARD_INPUT, standard_input, wait_until_readable
+from sgfast.capture.urls import cause_of, is_url, modified_at, open_url
+from sgfast.errors import CaptureError, FlowLogError
 from sgfast.flow_logs.formats.columns import BATCH_ROWS, RECORD_DTYPE, RecordRow
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.policy.yaml_nodes import UTF_16, UTF_16_MARKS
 from sgfast.system.names import printable
-
-STANDARD_INPUT = "standard input"
 
 #: The bytes that decide the format.
 HEAD = 1 << 16
@@ -34,6 +34,8 @@ ENDLESS_LINE = 1 << 23
 LISTED_BROKEN = 10
 #: The number of invalid lines, without any record, after which the file is refused as no flow log.
 HOPELESS = 100
+#: In so many years there is one with a February 29, whatever the century.
+LEAP_YEARS = 9
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class LogFormat:
 class Log:
     """A flow log that can be read once. Iteration yields arrays of RECORD_DTYPE, each with at most ``BATCH_ROWS`` rows.
 
-    ``format_of`` takes the first bytes. ``needs``: fields by AWS's names that every record must have. ``year``: the
-    year of the first record, for logs whose times have none. Iterating raises FlowLogError if the file cannot be read
-    or is not a flow log of a supported format. Other problems are in ``broken_lines``, ``complaints`` and ``damage``.
+    ``path``: a path, a URL, or ``-``. ``format_of`` takes the first bytes. ``needs``: fields by AWS's names that every
+    record must have. ``year``: the year of the first record, for logs whose times have none. Iterating raises
+    FlowLogError if the file cannot be read or is not a flow log of a supported format. Other problems are in
+    ``broken_lines``, ``complaints`` and ``damage``.
     """
 
     def __init__(
@@ -77,6 +80,10 @@ class Log:
         self.complaints: list[str] = []
         #: Place and cause if reading ended early.
         self.damage: str | None = None
+        #: Sentences about what was assumed because the log does not say it.
+        self.remarks: list[str] = []
+        #: Bytes of the file read so far, before decompression.
+        self.bytes_read = 0
         self._stream: Any = None
         self._head = b""
         self._line = 1
@@ -91,7 +98,7 @@ class Log:
             self._open(stack)
             self.format = self._format_of(self._head)
             if self.format.read is None:
-                raise FlowLogError(f"{self.name}: is {self.format.name}, which sgfast does not read yet")
+                raise unsupported(self.name, self.format)
             for name in self.needs:
                 if name in self.format.lacks:
                     lack = self.format.lacks[name]
@@ -99,6 +106,29 @@ class Log:
             yield from self.format.read(self)
         if self.broken_lines and not self._has_records():
             self._refuse()
+
+    def year_of(self, month: int, day: int) -> int:
+        """Return the year of the log's first record, which has this date. If nobody knows it, add a remark.
+
+        It is then the last year in which the date was not after that of the file, as a log is written when things
+        happen. Raises ValueError if there is no such date.
+        """
+        if self.year is not None:
+            return self.year
+        modified = self._modified()
+        latest = modified or datetime.now(UTC)
+        # The log's times may be those of another time zone.
+        until = (latest + timedelta(days=1)).replace(tzinfo=None)
+        for year in range(until.year, until.year - LEAP_YEARS, -1):
+            if _exists(year, month, day) and datetime(year, month, day) <= until:
+                since = "today is" if modified is None else "the file was last modified on"
+                self.remarks.append(
+                    f"{self.name}: its times have no year: its first record was taken for one of {year}, as {since} "
+                    f"{latest:%Y-%m-%d}"
+                )
+                self.year = year
+                return year
+        raise ValueError(f"there is no day {day} in month {month}")
 
     def complain(self, line: int, cause: str, unit: str = "line") -> None:
         """Count a broken line. Raises FlowLogError if there were many and no record."""
@@ -163,33 +193,54 @@ class Log:
         raise FlowLogError(f"{self.complaints[0]}; this file contains no flow log record: is it a flow log?")
 
     def _open(self, stack: ExitStack) -> None:
-        if self.path == "-":
-            buffer = getattr(sys.stdin, "buffer", None)
-            if buffer is None:
-                raise FlowLogError(f"{self.name}: is closed or has no bytes; name a flow log instead of -")
-            self._stream = getattr(buffer, "raw", buffer)
-        else:
-            try:
-                self._stream = stack.enter_context(open(self.path, "rb", buffering=0))  # noqa: SIM115
-            except OSError as error:
-                raise self._unreadable(error) from error
-            except ValueError as error:
-                raise FlowLogError(f"{self.name}: cannot be read: {error}") from error
+        self._stream = self._source(stack)
         head = self._fill_head(HEAD)
         if head.startswith(UTF_16_MARKS):
             raise FlowLogError(f"{self.name}: {UTF_16}")
         compression = compression_of(head[:MAGIC_LENGTH])
         if compression is None:
             return
-        if compression.name != "gzip":
-            raise FlowLogError(
-                f"{self.name}: is {compression.name}-compressed, but flow logs may only use gzip: decompress it "
-                f"first ({compression.command} FILE | sgfast flowlog POLICY -)"
-            )
-        self._stream = DecompressedStream(self._stream, compression, head, self.name)
+        try:
+            self._stream = DecompressedStream(self._stream, compression, head, self.name)
+        except CaptureError as error:
+            raise FlowLogError(str(error)) from error
         stack.callback(self._stream.stop)
         self._head = b""
-        self._fill_head(HEAD)
+        again = compression_of(self._fill_head(HEAD)[:MAGIC_LENGTH])
+        if again is not None:
+            raise FlowLogError(
+                f"{self.name}: is {again.name}-compressed, and {compression.name}-compressed once more: decompress it "
+                f"first ({compression.command} FILE | sgfast ... -)"
+            )
+
+    def _source(self, stack: ExitStack) -> Any:
+        if self.path == "-":
+            stream = standard_input()
+            if stream is None:
+                raise FlowLogError(f"{self.name}: is closed or has no bytes; name a flow log instead of -")
+            return stream
+        try:
+            if is_url(self.path):
+                stream = open_url(self.path)
+                stack.callback(stream.close)
+                return stream
+            return stack.enter_context(open(self.path, "rb", buffering=0))
+        except CaptureError as error:
+            raise FlowLogError(str(error)) from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+        except ValueError as error:
+            raise FlowLogError(f"{self.name}: cannot be read: {error}") from error
+
+    def _modified(self) -> datetime | None:
+        if self.path == "-":
+            return None
+        if is_url(self.path):
+            return modified_at(self.path)
+        try:
+            return datetime.fromtimestamp(os.stat(self.path).st_mtime, UTC)
+        except (OSError, ValueError, OverflowError):
+            return None
 
     def _fill_head(self, length: int) -> bytes:
         piece = bytearray(length)
@@ -211,17 +262,28 @@ class Log:
         try:
             while (got := self._stream.readinto(view)) is None:
                 wait_until_readable(self._stream)
+            taken = getattr(self._stream, "bytes_taken", None)
+            self.bytes_read = self.bytes_read + got if taken is None else taken
             return int(got)
         except OSError as error:
             if not self._head and not self.read:
                 raise self._unreadable(error) from error
-            self.damage = f"{self.name}: line {self._line}: reading failed: {error.strerror or error}"
+            self.damage = f"{self.name}: line {self._line}: reading failed: {cause_of(error, self.path)}"
         except ValueError as error:
             self.damage = f"{self.name}: line {self._line}: the compressed data is damaged: {error}"
         return 0
 
     def _unreadable(self, error: OSError) -> FlowLogError:
-        return FlowLogError(f"{self.name}: cannot be read: {error.strerror or os.fspath(error.filename or self.path)}")
+        return FlowLogError(f"{self.name}: cannot be read: {cause_of(error, self.path)}")
+
+
+def unsupported(name: str, known: LogFormat) -> FlowLogError:
+    """Return the error for a log of a format that is only recognised."""
+    return FlowLogError(f"{name}: is {known.name}, which sgfast does not read yet")
+
+
+def _exists(year: int, month: int, day: int) -> bool:
+    return 1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]
 
 
 TOO_LONG = f"is longer than {LONGEST_LINE} bytes"

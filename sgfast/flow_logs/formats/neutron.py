@@ -3,7 +3,7 @@
 A line is about one packet: the first one of a session that was accepted, or a packet that was dropped. So there are no
 counts of packets, and ACCEPT says who opened the session. Two agents write a line for a session within the cloud.
 
-The times of syslog have no year: then the time is unknown, unless the caller knows the year of the first line. Later
+The times of syslog have no year. ``Log.year_of`` finds the year of the first line, unless the caller knows it. Later
 lines are of the next year if the month goes from December to January. Times without a zone count as UTC.
 """
 
@@ -40,8 +40,9 @@ _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 class Times:
     """The times of the lines of one log."""
 
-    def __init__(self, year: int | None) -> None:
-        self._year = year
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._year: int | None = None
         self._month = 0
 
     def of(self, text: str) -> int:
@@ -50,13 +51,15 @@ class Times:
             moment = datetime.fromisoformat(dated[1].replace(",", "."))
             return _in_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         found = _SYSLOG.search(text)
-        if found is None or found[1] not in _MONTHS or self._year is None:
+        if found is None or found[1] not in _MONTHS:
             return UNKNOWN
         month = _MONTHS.index(found[1]) + 1
+        day, hour, minute, second = (int(found[n]) for n in range(2, 6))
+        if self._year is None:
+            self._year = self._log.year_of(month, day)
         # Lines are in the order of time, but for some seconds.
         self._year += (month == 1 and self._month == 12) - (month == 12 and self._month == 1)
         self._month = month
-        day, hour, minute, second = (int(found[n]) for n in range(2, 6))
         return _in_ns(datetime(self._year, month, day, hour, minute, min(second, 59), tzinfo=UTC))
 
 
@@ -66,7 +69,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
 
 
 def _rows(log: Log) -> Iterator[RecordRow]:
-    times = Times(log.year)
+    times = Times(log)
     for number, line in log.lines():
         found = LINE.search(line)
         if found is None:
