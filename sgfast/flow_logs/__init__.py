@@ -1,5 +1,5 @@
-"""Flow logs: ``formats`` reads them, ``checking`` compares those with actions with a policy. ``judging`` evaluates the
-rules, ``conversations`` finds out who opened a connection.
+"""Flow logs: ``sources`` finds them, ``formats`` reads them, ``merged`` reads many as one. ``checking`` compares those
+with actions with a policy. ``judging`` evaluates the rules, ``conversations`` finds out who opened a connection.
 """
 
 from sgfast.flow_logs.checking import Disagreement, FlowLogCheck, check_logs
