@@ -48,7 +48,7 @@ class Record:
 
 
 class FlowLog:
-    """A log that can be read once. Iteration yields its records. Gzip is detected; ``-`` is standard input.
+    """A log that can be read once. Iteration yields its records. Compression is detected; ``-`` is standard input.
 
     Iterating raises FlowLogError if the file cannot be read, is not a flow log, or does not say what a check needs.
     Other problems are in ``broken_lines``, ``complaints`` and ``damage`` afterwards.
