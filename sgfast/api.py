@@ -256,6 +256,7 @@ def replay(
     client: Any = None,
     shards: int | None = None,
     tables: Sequence[types.Kept] | types.Kept = (),
+    compare_actions: bool = False,
 ) -> types.ReplayResult:
     """Judge every packet of ``captures``.
 
@@ -304,6 +305,7 @@ def replay(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or ReadOptions(),
         changes=changes, resume=resume, snapshot=snapshot, client=client, shards=shards,
         tables=(tables,) if isinstance(tables, str) else tuple(tables), accept_evidence=accept_evidence,
+        compare_actions=compare_actions,
     )  # fmt: skip
     sinks = Sinks(_several(packets), _several(frames), _several(flows))
     return run_replay(policy, captures, options, sinks, progress)

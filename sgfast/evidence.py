@@ -21,6 +21,7 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 EvidenceCode = Literal[
     "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "truncated", "one-direction", "mirror-cut",
     "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window", "interrupted",
+    "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -47,6 +48,10 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     "about-nobody": frozenset(("verdicts", "absence")),
     "short-window": frozenset(("absence",)),
     "interrupted": frozenset(("counts", "absence")),
+    "records-lost": frozenset(("counts", "absence")),
+    "records-late": frozenset(("counts",)),
+    "change-in-record": frozenset(("counts",)),
+    "unseen-answers": frozenset(("answers",)),
 }
 
 

@@ -32,6 +32,8 @@ from sgfast.evidence import EvidenceCode as EvidenceCode
 from sgfast.evidence import EvidenceReason as EvidenceReason
 from sgfast.exporting.terraform import Provider as Provider
 from sgfast.exporting.texts import TargetName as TargetName
+from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
+from sgfast.flow_logs.log_records import LogRecords as LogRecords
 from sgfast.loading import CapturePaths as CapturePaths
 from sgfast.loading import EndWord as EndWord
 from sgfast.loading import PolicySource as PolicySource

@@ -60,6 +60,9 @@ class Openers:
     openers that another rule allows.
     """
 
+    #: Packets that stand for several do not matter.
+    takes_records = True
+
     def __init__(self, policy: Policy) -> None:
         regions = {vpc.name: vpc.region for vpc in policy.vpcs}
         #: By instance: the region. In keys, the number of a region's first instance means the region.

@@ -64,7 +64,7 @@ def flowlog(
     if [policy, *logs].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
-    from sgfast.flow_logs import check_logs
+    from sgfast.flow_logs.checking import check_logs
 
     Inputs([policy], others=logs).enter_sandbox()
     found = check_logs(policies.load(policy), logs, vpc=vpc, accept_evidence=accept_evidence, progress=raise_arrived)

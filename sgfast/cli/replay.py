@@ -149,10 +149,15 @@ def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Show with each row of what would break the rules that would let it through, as lines of a policy document.",
 )
 @click.option(
+    "--compare-actions",
+    is_flag=True,
+    help="Of flow logs: say how many connections the cloud accepted or rejected otherwise than the policy does.",
+)
+@click.option(
     "--fail-on",
-    type=Choice(["denied", "would-break"]),
-    help="Exit with status 1 if any packet was denied (moot ones do not count), or if a connection that worked would "
-    "break.",
+    type=Choice(["denied", "would-break", "disagreement"]),
+    help="Exit with status 1 if any packet was denied (moot ones do not count), if a connection that worked would "
+    "break, or if cloud and policy disagree (--compare-actions).",
 )
 @click.option(
     "--engine",
@@ -222,6 +227,8 @@ def replay(
         _refuse_on_cluster(dask, captures, options, snapshot_file)
     elif options.shards is not None:
         raise click.UsageError("--shards needs --dask: without it, one process judges everything (see --jobs)")
+    if fail_on == "disagreement" and not options.compare_actions:
+        raise click.UsageError("--fail-on disagreement needs --compare-actions")
     refuse_vpc_and_vnis(options.vpc, vnis)
     if options.resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
@@ -275,9 +282,11 @@ def replay(
     found = {
         "denied": result.verdicts["deny"] > 0 or not carries("verdicts"),
         "would-break": result.kinds.rows["broken"].any() or not carries("verdicts", "answers"),
+        "disagreement": (result.actions is not None and result.actions.disagreeing) or not carries("verdicts"),
         None: False,
     }
-    exit_status(damaged=result.damaged is not None, failed=bool(found[fail_on]), files=bool(paths))
+    damaged = result.damaged is not None or (result.records is not None and result.records.is_damaged)
+    exit_status(damaged=damaged, failed=bool(found[fail_on]), files=bool(paths))
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:

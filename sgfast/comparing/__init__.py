@@ -41,7 +41,7 @@ from sgfast.engine import VERDICTS
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
-from sgfast.replaying.captures import Captures
+from sgfast.replaying.captures import Captures, log_traffic
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
 from sgfast.replaying.options import ReplayOptions
@@ -90,12 +90,14 @@ def run_diff(
     judged = with_vpc_names_of(new, old)
     names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
     comparison: Pair | VpcPairs
+    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=True)
+    options = replace(options, is_of_logs=logs is not None)
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
 
         comparison = VpcPairs(judged, new, options, hash_key)
         result.warnings += comparison.warnings
-        frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping)
+        frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs)
     else:
         # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
@@ -104,7 +106,8 @@ def run_diff(
         )
         two_threads = jobs == 1 and usable_processors() > 1
         frames = Captures(
-            paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads
+            paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads,
+            logs=logs,
         )
         together_from = 0 if options.jobs == 2 else TOGETHER_FROM
         comparison = Pair(before, after, together_from=together_from if two_threads else None)
@@ -121,6 +124,15 @@ def run_diff(
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     result.doubts = frames.noticed_by_comparing.reasons()
+    if logs is not None:
+        result.records = logs.records
+        result.doubts += tuple(result.records.reasons())
+        # The numbers are those of frames, which are not in the logs.
+        result.kinds = {verdict: kinds.without_numbers() for verdict, kinds in result.kinds.items()}
+        result.groups = [
+            replace(group, examples=tuple(replace(each, packet=0) for each in group.examples))
+            for group in result.groups
+        ]
     if frames.is_interrupted:
         result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)
@@ -132,7 +144,9 @@ def _fill(
 ) -> None:
     """Fill in the result. ``times``: the first and last packet's time, and oddities of times (SPEC 9.1)."""
     counters = [_sum(pair.engines[number].dataplane.counters for pair in pairs) for number in range(2)]
-    result.packets, result.bytes = counters[0]["packets"], counters[0]["bytes"]
+    # A frame of a flow log stands for several packets, or for none.
+    result.packets = sum(sum(pair.engines[0].dataplane.counters["verdicts"]) for pair in pairs)
+    result.bytes = counters[0]["bytes"]
     result.connections = counters[0]["opened"] + counters[0]["denied"] + counters[0]["inferred"]
     # Under each policy, other instances are out of sight. Those of NEW count, too, if it takes a peering away.
     unseen = [reduce(add, (elsewhere_of(pair.engines[which]) for pair in pairs), Elsewhere()) for which in range(2)]

@@ -12,6 +12,7 @@ from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.flow_logs.log_records import LogRecords
 from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
@@ -181,6 +182,7 @@ class TrafficDiff:
     ``captures``: the captures as the caller named them, but without credentials in URLs.
     ``packets``: the number of packets that were judged.
     ``bytes``: bytes on the wire.
+    ``records``: what became of the records of flow logs; None if the captures were packets.
     ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
     ``verdicts``: the number of packets for each pair of verdicts of OLD and NEW that occurred.
     ``groups``: the groups of changed connections, sorted: newly denied ones first, then those with most answered
@@ -226,6 +228,7 @@ class TrafficDiff:
     doubts: tuple[EvidenceReason, ...] = ()
     connections: int = 0
     accepted_evidence: tuple[str, ...] = ()
+    records: LogRecords | None = None
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))
@@ -239,7 +242,8 @@ class TrafficDiff:
         local = self.verdicts.get(("local", "local"), 0)
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, local, self.connections, self.old.is_stateful,
-            self.observed, self.doubts, self.left_out, self.old, self.vpc,
+            self.observed, self.doubts, self.left_out, self.old, self.vpc, self.records is not None,
+            self.records is None or self.records.shows_answers,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

@@ -72,6 +72,7 @@ cdef class DataPlane:
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which) noexcept nogil
     cdef void dispatch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+    cdef int check_frames(self, const Frame* frames, Py_ssize_t n) except -1
     cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1
     cdef void release(self, uint64_t blocks) noexcept nogil
     cdef void drain(self) noexcept nogil

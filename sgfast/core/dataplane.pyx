@@ -21,7 +21,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
 from sgfast.core.base.clock cimport Run, advance_clock, begin_run, earlier_than, end_run, time_of
-from sgfast.core.base.frames cimport FrameBatch
+from sgfast.core.base.frames cimport FrameBatch, is_of_record
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.conntrack.events cimport MAX_EVENTS
 from sgfast.core.conntrack.lifetime cimport end_expired
@@ -429,6 +429,7 @@ cdef class DataPlane:
         cdef uint64_t blocks
         if first < 0 or n < 0 or n > batch.count - first:
             raise ValueError("no such frames")
+        self.check_frames(frames, n)
         if results is not None:
             wanted.results = self.result_rows(results, n)
         if headers is not None and n:
@@ -450,12 +451,28 @@ cdef class DataPlane:
             self.keep(batch, blocks)
 
     def close_fast_path(self):
-        """Send all later packets through the whole pipeline, which gives the same results. For tests."""
+        """Send all later packets through the whole pipeline, which gives the same results."""
         for i in range(self.plane_count):
             close_fast_path(self.planes[i])
 
+    def weigh(self):
+        """Let each frame count as what its record says (``LINK_RECORD``): all later frames must be of flow logs."""
+        for i in range(self.plane_count):
+            self.planes[i].weighs = True
+        self.close_fast_path()
+
+    cdef int check_frames(self, const Frame* frames, Py_ssize_t n) except -1:
+        # Raises ValueError unless all frames are of flow logs, if they are to be weighed.
+        cdef Py_ssize_t i
+        for i in range(n if self.planes[0].weighs else 0):
+            if not is_of_record(&frames[i]):
+                raise ValueError("the frames must be of flow logs")
+        return 0
+
     def process_headers(self, headers not None, results not None):
         """Judge packets given as an array of HEADER_DTYPE, in order, into ``results`` (RESULT_DTYPE)."""
+        if self.planes[0].weighs:
+            raise ValueError("the frames must be of flow logs")
         cdef Py_ssize_t n = len(headers)
         cdef const uint8_t[::1] view
         cdef const HeaderRow* header_rows

@@ -1,8 +1,6 @@
-"""Flow logs: ``sources`` finds them, ``formats`` reads them, ``merged`` reads many as one. ``checking`` compares those
-with actions with a policy. ``judging`` evaluates the rules, ``conversations`` finds out who opened a connection.
+"""Flow logs: ``sources`` finds them, ``formats`` reads each, ``merged`` reads many as one by time.
+
+As traffic: ``traffic`` turns records into the packets of connections, with ``connections`` and ``openers``, and
+``log_records`` says what became of the records. ``checking`` compares logs with actions with a policy, with ``judging``
+and ``conversations``.
 """
-
-from sgfast.flow_logs.checking import Disagreement, FlowLogCheck, check_logs
-from sgfast.flow_logs.records import FlowLog, Record
-
-__all__ = ["Disagreement", "FlowLog", "FlowLogCheck", "Record", "check_logs"]

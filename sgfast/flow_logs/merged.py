@@ -30,6 +30,7 @@ from sgfast.errors import FlowLogError
 from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.flow_logs.formats.detection import open_log
 from sgfast.flow_logs.formats.log import LISTED_BROKEN, Log
+from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.system.names import without_credentials
 
 #: The most files that are open at a time. Each takes a descriptor and up to 2 MB.
@@ -47,6 +48,8 @@ _COUNTS = ("records", "nodata", "skipdata", "broken_lines", "left_out", "bytes_r
 @dataclass(slots=True)
 class _Open:
     log: Log
+    #: The log's place in ``files``, from 1.
+    number: int
     batches: Iterator[NDArray[Any]]
     #: The records at hand, never none.
     rows: NDArray[Any]
@@ -68,7 +71,8 @@ class _Open:
 
 
 class MergedLogs:
-    """Iterate over the records of several logs: a ``Log``, and an array of RECORD_DTYPE with some of its records.
+    """Iterate over the records of several logs: the log's place in ``files``, from 1, its path, and an array of
+    RECORD_DTYPE with some of its records. All logs number words alike.
 
     ``sources``: path and time of the first record of each log in ns, as ``logs_in`` finds them; None: unknown.
     ``needs``: as for ``open_log``. Arrays stay valid. Iteration is possible once.
@@ -79,6 +83,7 @@ class MergedLogs:
 
     def __init__(self, sources: Iterable[tuple[str, int | None]], *, needs: Sequence[str] = ()) -> None:
         self._needs = tuple(needs)
+        self._words = WordNumbers()
         paths_and_times = list(sources)
         self._paths = [path for path, _ in paths_and_times]
         # The order is reversed, so that pop() returns the earliest log.
@@ -94,6 +99,9 @@ class MergedLogs:
         self.files: list[str] = []
         #: The number of logs opened so far, by what they were taken for.
         self.formats: Counter[str] = Counter()
+        #: Whether the records of all formats show that the other end answered; and what the formats never have.
+        self.shows_answers = True
+        self.caveats: dict[str, None] = {}
         #: The first messages about broken lines, about logs whose reading ended early, and about what was assumed.
         self.complaints: list[str] = []
         self.damage: list[str] = []
@@ -104,7 +112,7 @@ class MergedLogs:
         #: Unix time in ns: logs that are in the order of time have no earlier records any more.
         self.reached_ns = -1
 
-    def __iter__(self) -> Iterator[tuple[Log, NDArray[Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         try:
             while True:
                 yield from self._open_those_due()
@@ -189,7 +197,7 @@ class MergedLogs:
         heappush(self._heap, (self._open[place].earliest_ns, place))
         self.reached_ns = max(self.reached_ns, self._next_ns())
 
-    def _open_those_due(self) -> Iterator[tuple[Log, NDArray[Any]]]:
+    def _open_those_due(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         """Open the logs that may have the next record. If there are too many, yield all records of one before."""
         while self._waiting and (not self._heap or self._waiting[-1][0] <= self._heap[0][0]):
             if len(self._open) >= MOST_OPEN:
@@ -197,16 +205,20 @@ class MergedLogs:
             begins_ns, place = self._waiting.pop()
             path = self._paths[place]
             log = open_log(path, needs=self._needs)
-            opened = _Open(log, iter(log), np.empty(0), begins_ns)
-            self._open[place] = opened
+            log.words = self._words
             self.files.append(STANDARD_INPUT if path == "-" else without_credentials(path))
+            opened = _Open(log, len(self.files), iter(log), np.empty(0), begins_ns)
+            self._open[place] = opened
             has_rows = self._load(place, opened)
             if log.format is not None:
                 self.formats[log.format.name] += 1
+                self.shows_answers &= log.format.shows_answers
+                if log.format.caveat:
+                    self.caveats.setdefault(log.format.caveat)
             if has_rows:
                 self._push(place)
 
-    def _read_at_once(self, place: int) -> Iterator[tuple[Log, NDArray[Any]]]:
+    def _read_at_once(self, place: int) -> Iterator[tuple[int, str, NDArray[Any]]]:
         self.read_at_once += 1
         self._heap = [entry for entry in self._heap if entry[1] != place]
         heapify(self._heap)
@@ -216,9 +228,9 @@ class MergedLogs:
             if not self._load(place, opened):
                 return
 
-    def _handed_out(self, opened: _Open, rows: NDArray[Any]) -> tuple[Log, NDArray[Any]]:
+    def _handed_out(self, opened: _Open, rows: NDArray[Any]) -> tuple[int, str, NDArray[Any]]:
         self._has_yielded = True
-        return opened.log, rows
+        return opened.number, opened.log.path, rows
 
     def _load(self, place: int, opened: _Open) -> bool:
         """Load the next records of a log. At its end, close it and return False."""

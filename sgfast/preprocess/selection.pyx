@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from sgfast.core.base.frames cimport Frame, FrameBatch
+from sgfast.core.base.frames cimport Frame, FrameBatch, packets_of
 from sgfast.core.base.types cimport PROTO_SCTP, PROTO_TCP, PROTO_UDP, READ_BROKEN, READ_NOT_IP, Packet
 from sgfast.core.wire.ip cimport WireContext, read_frame
 from sgfast.preprocess.ip_digest cimport digest, find_ip_packet
@@ -233,7 +233,8 @@ cdef class Filter:
                 if matches(self.steps, self.count, &fields):
                     frames[kept] = frames[i]
                     kept += 1
-            self.dropped += count - kept
+                else:
+                    self.dropped += packets_of(&frames[i])
         batch.keep_first(kept)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -17,7 +18,7 @@ from sgfast.capture.merge import MergedReader
 from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import CaptureError
+from sgfast.errors import ArgumentError, CaptureError
 from sgfast.evidence import MOSTLY, EvidenceReason
 from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
@@ -26,9 +27,14 @@ from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
+from sgfast.replaying.time_window import parse_window
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
 from sgfast.system.signals import begin_judging, end_reading, unless_stopped
+
+if TYPE_CHECKING:
+    from sgfast.flow_logs.traffic import LogTraffic
+    from sgfast.policy.model import Policy
 
 #: Names of tunnels in sentences.
 _TUNNEL_NAMES = dict(
@@ -75,7 +81,9 @@ class Captures:
     ``vpc_mapping``: assigns packets to VPCs. ``progress``: called with the numbers of packets and bytes read so far
     before the next batch is read. Packets that ``reading`` leaves out are not in the batches; ``selection`` counts
     them. Iteration ends where a capture is damaged; ``damage`` and ``warnings`` are complete then. ``reads``: file
-    reads that other threads do, as for ``open_capture``.
+    reads that other threads do, as for ``open_capture``. ``logs``: the flow logs to read in place of captures.
+    ``on_rejected``: called with the batches of attempts that the cloud rejected, and the first record's time; None:
+    they are among the others.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
@@ -83,7 +91,8 @@ class Captures:
     def __init__(
         self, paths: Sequence[str], reading: ReadOptions, progress: Callable[[int, int], None] | None,
         first_ns: int | None = None, vpc_mapping: VpcMapping | None = None, lasting: bool = False,
-        parts: Sequence[CapturePart] | None = None, reads: FileReads | None = None,
+        parts: Sequence[CapturePart] | None = None, reads: FileReads | None = None, logs: LogTraffic | None = None,
+        on_rejected: Callable[[FrameBatch, int | None], None] | None = None,
     ) -> None:  # fmt: skip
         self._reading = reading
         self._progress = progress
@@ -91,8 +100,16 @@ class Captures:
         self.damage: Damage | None = None
         #: Whether an interrupt stopped the iteration.
         self.is_interrupted = False
-        self.selection = PacketSelection(reading, first_ns)
         self.warnings: list[str] = []
+        #: The flow logs that are read instead of captures; None for captures.
+        self.logs = logs
+        self._on_rejected = on_rejected
+        if logs is not None:
+            parts = []
+            # The window leaves out records, not the packets that are made of them.
+            self.selection = PacketSelection(replace(reading, start=None, end=None), None, looks=False)
+        else:
+            self.selection = PacketSelection(reading, first_ns)
         if parts is None:
             parts, self.warnings = parts_of(paths, reading)
         self._parts = parts
@@ -117,8 +134,27 @@ class Captures:
         # Headers read in advance would match neither merged frames, which are copies, nor decapsulated ones.
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
+    def _log_batches(self, logs: LogTraffic) -> Iterator[FrameBatch]:
+        more: bool | None = True
+        while more:
+            more = unless_stopped(logs.read)
+            if self._progress is not None:
+                self._progress(logs.logs.read, logs.logs.bytes_read)
+            if self.selection.first_ns is None:
+                self.selection.first_ns = logs.first_ns
+            for batch, is_rejected in logs.batches(at_end=not more):
+                if self._decapsulation is not None:
+                    self._decapsulation.apply(batch)
+                if not is_rejected:
+                    yield batch
+                elif self._on_rejected is not None:
+                    self.selection.apply(batch)
+                    self._on_rejected(batch, self.selection.first_ns)
+        self.files = logs.logs.files
+        self.warnings += logs.warnings
+
     def __iter__(self) -> Iterator[FrameBatch]:
-        for batch in self.batches():
+        for batch in self.batches() if self.logs is None else self._log_batches(self.logs):
             self.selection.apply(batch)
             if len(batch):
                 begin_judging()
@@ -274,6 +310,35 @@ class Noticed:
                 f"{count(self.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: only the outer {MOST_TUNNELS} "
                 "were removed"
             )
+
+
+def log_traffic(
+    paths: Sequence[str], policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None, *,
+    is_one_stream: bool, needs_actions: bool = False,
+) -> LogTraffic | None:  # fmt: skip
+    """Return the flow logs that ``paths`` mean as traffic for these policies, or None if they mean captures. Arguments
+    are as for ``LogTraffic`` and ``Captures``. Raises FlowLogError as ``logs_in`` does, and ArgumentError for options
+    that are only for packets.
+    """
+    from sgfast.flow_logs.sources import logs_in
+
+    limits = parse_window(reading.start, reading.end)
+    known = [None if limit is None or limit.is_relative else limit.ns for limit in limits]
+    sources = None if reading.follow else logs_in(paths, *known)
+    if sources is None:
+        return None
+    if reading.dedup or reading.decap:
+        raise ArgumentError("dedup and decap are for packets, and flow logs have none: leave them out")
+    from sgfast.flow_logs.traffic import LogTraffic
+
+    def window(first_ns: int) -> tuple[int | None, int | None]:
+        start, end = (None if limit is None else limit.at(first_ns) for limit in limits)
+        return start, end
+
+    return LogTraffic(
+        sources, policies, window, (lambda path: 0) if vpc_mapping is None else vpc_mapping.of_file,
+        is_one_stream=is_one_stream, needs_actions=needs_actions,
+    )  # fmt: skip
 
 
 def are_files(paths: Sequence[str], reading: ReadOptions) -> bool:

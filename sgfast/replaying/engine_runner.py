@@ -47,10 +47,13 @@ def make_engine(
     compiler: Compiler | None = None, hash_key: Sequence[int] | None = None,
 ) -> Engine:  # fmt: skip
     """Make an engine for a replay with ``options``. Its VPC may differ from that of the options."""
-    return Engine(
+    engine = Engine(
         policy, mode=options.mode, midstream=options.midstream, vpc=vpc, _keep_flows=keep_flows, _reporting=True,
         _hash_key=hash_key, _compiler=compiler, jobs=jobs,
     )  # fmt: skip
+    if options.is_of_logs:
+        engine.dataplane.weigh()
+    return engine
 
 
 @dataclass(slots=True)
@@ -178,7 +181,8 @@ class EngineRunner:
         engine, plane = self.engine, self.engine.dataplane
         counters = plane.counters
         numbering = engine.compiled.numbering
-        result.packets, result.bytes = counters["packets"], counters["bytes"]
+        # A frame of a flow log stands for several packets, or for none.
+        result.packets, result.bytes = sum(counters["verdicts"]), counters["bytes"]
         result.verdicts = dict(zip(VERDICTS[:PENDING], counters["verdicts"], strict=False))
         result.reasons = {
             word: n for word, n in zip(REASONS, counters["reasons"], strict=True) if n and word is not None

@@ -168,16 +168,22 @@ class TrafficFacts:
     policy: Policy
     #: The VPC in which all addresses are looked up. None: all VPCs, or that of each packet's mark.
     vpc: str | None
+    #: Whether the packets are those that flow logs tell of.
+    is_of_logs: bool = False
+    #: Whether the packets show that the other end answered.
+    shows_answers: bool = True
 
 
 def evidence_of(traffic: TrafficFacts) -> Evidence:
     """Return the evidence of captured traffic, with the reasons of SPEC 10.27."""
     if not traffic.packets:
-        return Evidence((_no_packets(traffic.left_out),))
+        return Evidence((_no_packets(traffic.left_out, is_of_logs=traffic.is_of_logs),))
     observed = traffic.observed or Observed(two_way=1)
     # A tunnel often has packets of one direction only, even if the traffic inside has both.
     in_tunnels = any(each.code == "tunnels" and each.level == "no" for each in traffic.doubts)
-    directions = _directions(traffic, observed) if traffic.judged > traffic.local and not in_tunnels else ()
+    directions = _directions(traffic, observed) if (
+        traffic.judged > traffic.local and not in_tunnels and traffic.shows_answers
+    ) else ()
     return Evidence.of([
         *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
         *_elsewhere(traffic, observed.elsewhere), *_isolated(traffic, observed.isolated), *traffic.doubts,
@@ -192,11 +198,14 @@ def interrupted(packets: int, last_ns: int | None) -> EvidenceReason:
     return EvidenceReason("interrupted", "partly", 0, 0.0, sentence, command)
 
 
-def _no_packets(left_out: PacketsLeftOut | None) -> EvidenceReason:
+def _no_packets(left_out: PacketsLeftOut | None, *, is_of_logs: bool) -> EvidenceReason:
     total = 0 if left_out is None else left_out.total
     if total:
         sentence = f"no packet is left of {total:,}: options leave them out"
         return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "sgfast replay without --start, --end and --filter")
+    if is_of_logs:
+        sentence = "no record of the logs could be judged"
+        return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "flow logs of a time with traffic")
     sentence = "the captures have no packets"
     return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "tcpdump -i any -s 0 -w CAPTURE.pcap")
 
@@ -268,6 +277,9 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "no connection has packets of both ends: perhaps the captures have only one direction of the traffic"
+        if traffic.is_of_logs:
+            sentence = "no connection has records of both directions: perhaps the logs have only one of them"
+            command = "flow logs of whole interfaces, without a filter"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
     elif share >= SOME_ONE_WAY:
         sentence = (

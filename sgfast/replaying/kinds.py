@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +63,9 @@ class Kinds:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def without_numbers(self) -> Kinds:
-        """Return the kinds without packet numbers, for a VPC's engine, which does not number packets across the
-        replay."""
+    def without_numbers(self) -> Self:
+        """Return the kinds without packet numbers: a VPC's engine does not number packets across the replay, and flow
+        logs have none."""
         rows = self.rows.copy()
         rows["number"] = 0
         return replace(self, rows=rows)

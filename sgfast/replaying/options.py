@@ -140,6 +140,10 @@ class ReplayOptions:
     tables: tuple[Kept, ...] = ()
     #: Codes of reasons in spite of which the answer is accepted (SPEC 10.27).
     accept_evidence: Sequence[str] = ()
+    #: Whether to compare the actions of flow logs with the policy's verdicts.
+    compare_actions: bool = False
+    #: Whether the captures are flow logs, whose frames stand for several packets each. The replay finds it out.
+    is_of_logs: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "accept_evidence", known_codes(self.accept_evidence))

@@ -68,12 +68,14 @@ class SelectionStep(Protocol):
 class PacketSelection:
     """Apply the steps that ``reading`` requires, in order.
 
-    ``first_ns`` is the time of the first packet; None until it is known. Raises ReadingError for an invalid window or
+    ``first_ns`` is the time of the first packet; None until it is known. ``looks``: whether to look for copies and
+    tunnels. Raises ReadingError for an invalid window or
     filter. If only the first packet's time shows that the window is invalid, the first batch raises it.
     """
 
-    def __init__(self, reading: ReadOptions, first_ns: int | None) -> None:
+    def __init__(self, reading: ReadOptions, first_ns: int | None, *, looks: bool = True) -> None:
         self.first_ns = first_ns
+        self._looks = looks
         self._reading = reading
         self._start, self._end = parse_window(reading.start, reading.end)
         self._window: Window | None = None
@@ -89,7 +91,8 @@ class PacketSelection:
             self._steps = self._begin(next(iter(batch))[0])
         for step in self._steps:
             step.apply(batch)
-        self._look(batch)
+        if self._looks:
+            self._look(batch)
         self._packets += len(batch)
 
     def _look(self, batch: FrameBatch) -> None:

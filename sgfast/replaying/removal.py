@@ -28,9 +28,12 @@ def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> 
         time, missing = f"{days} days", "the traffic of weekly jobs, backups and patches"
     else:
         time, missing = _lasting(needed), "traffic that is rarer"
-    sentence = f"the captures last {_lasting(seconds)} and not {time}, so {missing} may be missing"
+    traffic = "captures" if result.records is None else "flow logs"
+    sentence = f"the {traffic} last {_lasting(seconds)} and not {time}, so {missing} may be missing"
     length = f"{days} days" if days > 1 else "a day"
     command = f"tcpdump -i any -s 0 -G 86400 -W {days} -w %F.pcap, which captures {length}"
+    if result.records is not None:
+        command = f"flow logs of {length}"
     reason = EvidenceReason("short-window", "partly", result.packets, seconds / needed, sentence, command)
     return Evidence.of([*result.evidence.reasons, reason]).accepting(result.accepted_evidence)
 

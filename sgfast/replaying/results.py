@@ -15,6 +15,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
@@ -118,6 +119,13 @@ class FlowSink(Protocol):
         """Take some connections."""
 
 
+@runtime_checkable
+class _RecordSink(PacketSink, Protocol):
+    """Receive packets of flow logs, and how many packets each stands for."""
+
+    def write_records(self, headers: Rows, results: Rows, packets: Sequence[int]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sinks:
     """The sinks of a replay. Sinks of one kind are called in the order given."""
@@ -146,7 +154,10 @@ class Sinks:
 
     def write_packets(self, batch: FrameBatch, first: int, headers: Rows, results: Rows) -> None:
         for sink in self.packets:
-            sink.write(headers, results)
+            if batch.is_of_records and isinstance(sink, _RecordSink):
+                sink.write_records(headers, results, batch.packets(first, len(headers)))
+            else:
+                sink.write(headers, results)
         for frame_sink in self.frames:
             frame_sink.write(batch, first, headers, results)
 
@@ -344,6 +355,10 @@ class ReplayResult(Shown):
     malformed.
     ``doubts``: reasons to doubt the answer that reading the captures gave.
     ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
+    ``records``: what became of the records of flow logs; None if the captures were packets.
+    ``rejected``: the same policy's answer about the attempts that the cloud rejected, as flow logs tell of them: what
+    it allows would open. None if there are none.
+    ``actions``: the cloud's actions compared with the policy's verdicts, with ``compare_actions``.
     ``kept``: packets and connections that the caller asked for with ``tables``.
     """
 
@@ -376,6 +391,9 @@ class ReplayResult(Shown):
     observed: Observed | None = None
     doubts: tuple[EvidenceReason, ...] = ()
     accepted_evidence: tuple[str, ...] = ()
+    records: LogRecords | None = None
+    rejected: ReplayResult | None = None
+    actions: ComparedActions | None = None
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -395,7 +413,8 @@ class ReplayResult(Shown):
         local = self.verdicts.get("local", 0)
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, local, connections, self.policy.is_stateful,
-            self.observed, self.doubts, self.left_out, self.policy, self.vpc,
+            self.observed, self.doubts, self.left_out, self.policy, self.vpc, self.records is not None,
+            self.records is None or self.records.shows_answers,
         )  # fmt: skip
         doubts = () if self.expected is None else self.expected.doubts
         return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)

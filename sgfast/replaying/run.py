@@ -12,11 +12,12 @@ from sgfast.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures, are_files
+from sgfast.replaying.captures import Captures, are_files, log_traffic
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.evidence import interrupted
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.packet_selection import both_left_out
+from sgfast.replaying.rejections import Rejections, compared_actions, refuse_for_logs
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.schedule import Flushes, Schedule
@@ -59,6 +60,14 @@ def run_replay(
         result.kept = kept
         return result
     vpc_mapping = vpc_mapping_of(policy, options)
+    logs = log_traffic(
+        paths, (policy,), options.reading, vpc_mapping, is_one_stream=False, needs_actions=options.compare_actions
+    )
+    if logs is None and options.compare_actions:
+        raise ArgumentError("compare_actions is for flow logs: captures have no actions")
+    if logs is not None:
+        refuse_for_logs(options, sinks)
+        options = replace(options, is_of_logs=True)
     resumed = None
     if options.resume is not None:
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
@@ -73,10 +82,16 @@ def run_replay(
         warnings=[*policy.warnings, *(() if resumed is None else resumed.warnings)],
         earlier_packets=runner.packets_judged,
     )  # fmt: skip
+    rejections = None
+    if logs is not None:
+        rejections = Rejections(_runner(policy, options, Sinks(), None), policy, options, changes)
     read = Captures(
         paths, options.reading, progress, earlier.first_ns, vpc_mapping, lasting=options.jobs > 1,
-        reads=runner.file_reads,
+        reads=runner.file_reads, logs=logs,
+        on_rejected=None if rejections is None else rejections.process,
     )  # fmt: skip
+    if logs is not None:
+        logs.changes_at = schedule.times
     began = time.perf_counter()
     try:
         for batch in read:
@@ -103,11 +118,18 @@ def run_replay(
     runner.finish(goes_on=options.snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
+    if logs is not None and rejections is not None:
+        result.records = logs.records
+        result.kinds = result.kinds.without_numbers()       # of frames, which are not in the logs
+        result.rejected = rejections.result(result)
+        result.actions = compared_actions(result) if options.compare_actions else None
     kept.close(read.files, result.earlier_packets)
     result.kept = kept
     result.oddities.warn(result)
     read.warn(result.warnings)
     result.doubts = replace(noticed, pairs=read.noticed_by_comparing.pairs).reasons()
+    if result.records is not None:
+        result.doubts += tuple(result.records.reasons())
     if read.is_interrupted:
         result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)

@@ -82,6 +82,12 @@ class Schedule:
                 self._runner.flush()
                 self._left = self._every
 
+    def times(self, first_ns: int) -> list[int]:
+        """Return the times of the changes to come. ``first_ns``: as for ``process``."""
+        if not self._resolved:
+            self._resolve(first_ns)
+        return [change.at_ns for change in self.pending]
+
     def finish(self, first_ns: int | None) -> None:
         """End the schedule. The change file is also checked if there was no packet."""
         if not self._resolved:

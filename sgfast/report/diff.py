@@ -26,6 +26,7 @@ from sgfast.report.document import (
     more,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
+from sgfast.report.log_records import record_blocks
 from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
@@ -64,7 +65,10 @@ def diff_document(result: TrafficDiff, by: By = "group", most: int = TOP, *, tim
     ))  # fmt: skip
     return [
         Section(
-            headline(result), [*evidence_blocks(result.evidence), totals, *left_out_paragraphs(result)],
+            headline(result), [
+                *evidence_blocks(result.evidence), totals, *left_out_paragraphs(result),
+                *record_blocks(result.records),
+            ],
             is_headline=True,
         ),
         *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
@@ -83,7 +87,8 @@ def _changed(result: TrafficDiff, by: By, most: int) -> list[Section]:
         for row in folded.rows:
             old, new = _judgements(result, row, verdict)
             counts = f"{grouped(row.answered)} answered; {plural(row.packets, 'packet')}, {human_bytes(row.bytes)}"
-            example = "" if row.example is None else f", first is packet {grouped(row.example.packet)}"
+            first = 0 if row.example is None else row.example.packet
+            example = f", first is packet {grouped(first)}" if first else ""
             near = [nearest_text(row, reasons)] if verdict == "newly-denied" else []
             style: Style = "red" if verdict == "newly-denied" and row.answered else "bold"
             rows.append(TrafficRow(row, row.connections, (counts + example, f"OLD {old}; NEW {new}", *near), style))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from sgfast.flow_logs import Disagreement, FlowLogCheck
+from sgfast.flow_logs.checking import Disagreement, FlowLogCheck
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, instant, plural

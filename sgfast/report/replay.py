@@ -34,6 +34,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
+from sgfast.report.log_records import LOG_REMINDER, action_sections, record_blocks, would_open_sections
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
@@ -67,6 +68,7 @@ def replay_document(
         rules = RuleFinder(result.policy, rollup)
     document += answer_sections(rollup, reasons, "would-break", by, most, rules)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
+    document += [*would_open_sections(result, by, most), *action_sections(result)]
     document += answer_sections(rollup, reasons, "unanswered", by, most)
     if by != "group":
         document += answer_sections(rollup, reasons, "allowed", by, most)
@@ -84,7 +86,7 @@ def _verdicts(result: ReplayResult, rollup: Rollup) -> Section:
             " against ", Name(result.policy.origin), f"; {result.mode}, midstream {result.midstream}",
             *vpc_words(result.policy, result.vpc), "" if result.engine == "fast" else f", {result.engine} engine",
         )),
-        *left_out_paragraphs(result),
+        *left_out_paragraphs(result), *record_blocks(result.records),
     ]  # fmt: skip
     verdicts = [
         (grouped(packets), f"{100 * packets / result.packets:.1f} %", verdict, verdict_note(result, verdict))
@@ -122,6 +124,8 @@ def _found(result: ReplayResult, rollup: Rollup) -> str:
         parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
     if unknown:
         parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
+    if result.rejected is not None and (opens := result.rejected.connections["opened"]):
+        parts.append(f"{plural(opens, 'rejected attempt')} would open")
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)
@@ -369,11 +373,16 @@ def speed_item(result: ReplayResult | TrafficDiff) -> Item:
     return Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)")
 
 
+def reminder(result: ReplayResult | TrafficDiff) -> str:
+    """Return the sentence on what traffic can never show."""
+    return REMINDER if result.records is None else LOG_REMINDER
+
+
 def closing(result: ReplayResult | TrafficDiff, most: int, timed: bool) -> list[Section]:
     """Return times, at most ``most`` warnings, damage and speed."""
     items = [
         *time_items(result), *tunnel_items(result.decapsulated), *warning_items(result.warnings, most),
-        *damage_items(result.damaged), Item("Remember", REMINDER),
+        *damage_items(result.damaged), Item("Remember", reminder(result)),
     ]  # fmt: skip
     if result.packets and timed:
         items.append(speed_item(result))

@@ -16,6 +16,7 @@ from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence
+from sgfast.flow_logs.log_records import LogRecords
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
@@ -101,6 +102,7 @@ class Suggestion(Shown):
     ``other_packets``: the number of packets that belong to no connection of an instance, by verdict or reason.
     ``captures``: the captures as the caller named them.
     ``packets_left_out``: the packets of the captures that were skipped; None: no option skips packets.
+    ``records``: what became of the records of flow logs; None if the captures were packets.
     ``damaged``: the place at which a capture is damaged; None: no capture is.
     ``warnings``: full sentences about what the user should know.
     ``evidence``: reasons to doubt that the captures show all that the policy must allow (SPEC 10.27).
@@ -123,6 +125,7 @@ class Suggestion(Shown):
     evidence: Evidence = SOUND
     kept: int | None = None
     removed: tuple[RuleInGroup, ...] = ()
+    records: LogRecords | None = None
 
     @property
     def is_reliable(self) -> bool:
@@ -269,7 +272,7 @@ def suggest(
         )
     return Suggestion(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
-        result.damaged, warnings, evidence,
+        result.damaged, warnings, evidence, records=result.records,
     )  # fmt: skip
 
 
@@ -309,7 +312,7 @@ def _kept(
     return Suggestion(
         parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
         result.captures, result.left_out, result.damaged, warnings, evidence, kept,
-        tuple(each for each in removed if policy._first_twin(each.rule) is each.rule),
+        tuple(each for each in removed if policy._first_twin(each.rule) is each.rule), result.records,
     )  # fmt: skip
 
 

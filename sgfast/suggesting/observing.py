@@ -277,6 +277,9 @@ class PrivateHosts:
     Raises SgfastError for more than ``MOST_HOSTS`` of them.
     """
 
+    #: Packets that stand for several do not matter.
+    takes_records = True
+
     def __init__(self) -> None:
         self._found: set[bytes] = set()
 

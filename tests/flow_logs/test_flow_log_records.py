@@ -17,7 +17,7 @@ from effort import some
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, record
 
 from sgfast.errors import FlowLogError
-from sgfast.flow_logs import check_logs
+from sgfast.flow_logs.checking import check_logs
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
 

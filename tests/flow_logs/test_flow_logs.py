@@ -15,9 +15,10 @@ from command import PCAPS, SHOP, handshake, sgfast, valid, write_capture, write_
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, check, log_of, record, told, without
 from frames import ethernet, icmp, ip
 
-from sgfast.flow_logs import FlowLog, Record, check_logs, checking, judging
-from sgfast.flow_logs.checking import OTHER_VPC, SEVERAL_VPCS
+from sgfast.flow_logs import checking, judging
+from sgfast.flow_logs.checking import OTHER_VPC, SEVERAL_VPCS, check_logs
 from sgfast.flow_logs.conversations import UNKNOWN_ORDER
+from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
 from sgfast.report.flow_log_lines import FORMATS

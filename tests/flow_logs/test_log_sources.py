@@ -54,7 +54,7 @@ def log_at(path: Path, *starts: int) -> Path:
 
 def starts_of(logs: MergedLogs) -> list[tuple[str, int]]:
     """The name of the file and the second of the start of each record, in the order of the merge."""
-    return [(Path(log.path).name, start // SECOND) for log, rows in logs for start in rows["start_ns"].tolist()]
+    return [(Path(path).name, start // SECOND) for _, path, rows in logs for start in rows["start_ns"].tolist()]
 
 
 # The kind of a file --------------------------------------------------------------------------------------------------
@@ -430,8 +430,8 @@ def test_records_of_all_files_come_once_and_in_the_order_of_time_but_for_a_turn(
         merged_starts: list[tuple[str, int]] = []
         latest: dict[str, int] = {}
         reached_ns = -1
-        for log, rows in logs:
-            name, first = Path(log.path).name, int(rows["start_ns"][0])
+        for _, path, rows in logs:
+            name, first = Path(path).name, int(rows["start_ns"][0])
             # Nothing comes before the earlier records of another file, but for a turn.
             assert all(first >= last - TURN_NS for other, last in latest.items() if other != name), seed
             assert first >= reached_ns, seed
@@ -450,7 +450,7 @@ def test_files_whose_records_are_not_in_order_are_read_in_large_pieces(tmp_path:
     for n in range(3):
         starts = [600 * (place // 5000) + rng.randrange(600) for place in range(40_000)]
         given.append((str(log_at(tmp_path / f"{n}.log", *starts)), 0))
-    pieces = [len(rows) for _, rows in MergedLogs(given)]
+    pieces = [len(rows) for *_, rows in MergedLogs(given)]
     assert sum(pieces) == 120_000 and len(pieces) < 100
 
 
@@ -459,7 +459,7 @@ def test_a_file_is_opened_when_the_merge_reaches_it_and_closed_at_its_end(tmp_pa
     descriptors = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else None
     logs = MergedLogs(reversed(given))
     most = 0
-    for _, rows in logs:
+    for *_, rows in logs:
         opened = len(logs._open)
         most = max(most, opened)
         if descriptors is not None:
@@ -483,9 +483,9 @@ def test_more_overlapping_files_than_may_be_open_are_all_read(tmp_path: Path, mo
         expected.update((log.name, start) for start in starts)
     logs = MergedLogs(given)
     most, merged_starts = 0, []
-    for log, rows in logs:
+    for _, path, rows in logs:
         most = max(most, len(logs._open))
-        merged_starts += [(Path(log.path).name, start // SECOND) for start in rows["start_ns"].tolist()]
+        merged_starts += [(Path(path).name, start // SECOND) for start in rows["start_ns"].tolist()]
     assert Counter(merged_starts) == expected and most == 5 and logs.read_at_once > 20
     # No record comes before those of another file that are older by more than a file is long.
     reached = 0

@@ -16,8 +16,7 @@ from frames import ethernet, ip, udp, vlan
 from traffic import SECOND, Crowd, Traffic, as_capture, drawn
 
 from sgfast.engine import MODES
-from sgfast.flow_logs import check_logs
-from sgfast.flow_logs.checking import OTHER_VPC
+from sgfast.flow_logs.checking import OTHER_VPC, check_logs
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.report.flow_log_lines import FORMATS

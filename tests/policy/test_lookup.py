@@ -13,7 +13,7 @@ from diffs import traffic_diff as diff
 from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
-from sgfast.flow_logs import check_logs
+from sgfast.flow_logs.checking import check_logs
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes

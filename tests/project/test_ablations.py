@@ -116,7 +116,7 @@ def measure(ablations: Sequence[Ablation], folder: Path) -> bool:
 def test_one_that_changes_results_is_none_and_the_next_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counted = 'result.bytes = counters["packets"], counters["bytes"]'
+    counted = 'result.bytes = sum(counters["verdicts"]), counters["bytes"]'
     wrong, right = (
         Ablation(name, name, ("denied",), (Edit("sgfast/replaying/engine_runner.py", counted, counted + more),))
         for name, more in (("wrong", " + 1"), ("right", " + 0"))

@@ -64,7 +64,7 @@ PAGES = {
     ),
     "replay": Page(
         "Results of a replay", "The result of [`replay`](questions.md#replay), what it consists of, and the sinks that "
-        "get every packet or connection.", "ReplayResult", ("capture", "replaying"), "import sgfast",
+        "get every packet or connection.", "ReplayResult", ("capture", "flow_logs", "replaying"), "import sgfast",
     ),
     "files": Page(
         "Writers of files", "Sinks for [`replay`](questions.md#replay) that write the files of the command, and the "

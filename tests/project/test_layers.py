@@ -25,7 +25,7 @@ BOXES = """
 1 1.3 3.8 api | Policy, questions, answers | api answers types
 2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
-4 0 0.9 logs | Flow logs | flow_logs
+7 0 1.2 logs | Flow logs | flow_logs
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference

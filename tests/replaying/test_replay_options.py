@@ -27,6 +27,7 @@ from sgfast.report.json.suggestion import suggestion_answer
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}
+del OPTIONS["is_of_logs"]       # the replay finds it out
 #: The library takes a client where the command takes an address. The command saves to a file that it opened, and keeps
 #: no tables in memory.
 NOT_OPTIONS_OF_THE_COMMAND = {"reading", "client", "snapshot", "tables"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgfast import replay
-from sgfast.flow_logs import FlowLogCheck, check_logs
+from sgfast.flow_logs.checking import FlowLogCheck, check_logs
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.report.flow_log_lines import FlowLogLines

@@ -101,6 +101,7 @@ def arguments_of() -> dict[str, Arguments]:
     from sgfast.core.base.file_reads import FileReads
     from sgfast.core.diff.changed_connections import ChangedConnections
     from sgfast.flow_logs.formats.tokenizer import WordNumbers
+    from sgfast.policy.model import Timeouts
 
     def texts(name: str) -> bytes:
         return name.encode()
@@ -117,7 +118,7 @@ def arguments_of() -> dict[str, Arguments]:
         "Dedup": (), "VpcMarks": ({}, {}), "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (),
         "CaptureWriter": (), "FlowLogLines": (len,),
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
-        "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
+        "Connections": (Timeouts(), Timeouts()), "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip
     found = recorded.arguments | {name: (arguments, {}) for name, arguments in plain.items()}

@@ -5,6 +5,16 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     POSITION_BITS = 40
+    # Link type of a frame that stands for packets of a flow log's record: RecordCounts, and then an IP packet. No
+    # capture can have it, as files have 16 bits for a link type.
+    LINK_RECORD = 0x1FFFF
+
+
+# The packets and bytes that a frame of LINK_RECORD stands for. Both are 0 if it only keeps its connection alive.
+cdef struct RecordCounts:
+    uint64_t packets
+    uint32_t nbytes
+    uint32_t spare
 
 
 cdef struct Frame:
@@ -26,6 +36,15 @@ cdef struct Preparation:
     size_t (*size)(const Preparation*, Py_ssize_t capacity) noexcept nogil
     void (*prepare)(
         const Preparation*, const Frame* frames, Py_ssize_t count, Py_ssize_t capacity, void* memory) noexcept nogil
+
+
+cdef inline bint is_of_record(const Frame* frame) noexcept nogil:
+    return frame.link_type == LINK_RECORD and frame.captured >= sizeof(RecordCounts)
+
+
+cdef inline uint64_t packets_of(const Frame* frame) noexcept nogil:
+    # Returns the packets that a frame stands for.
+    return (<const RecordCounts*>frame.data).packets if is_of_record(frame) else 1
 
 
 cdef class FrameBatch:

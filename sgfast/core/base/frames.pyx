@@ -110,6 +110,18 @@ cdef class FrameBatch:
             captures[i] = <int64_t>(position >> POSITION_BITS)
             packets[i] = <int64_t>position & ((<int64_t>1 << POSITION_BITS) - 1) if captures[i] else 0
 
+    @property
+    def is_of_records(self):
+        """Whether the frames are of flow logs, and each stands for as many packets as ``packets`` says."""
+        return self.count > 0 and is_of_record(&self.frames[0])
+
+    def packets(self, Py_ssize_t first, Py_ssize_t number):
+        """Return the packets that each of ``number`` frames from ``first`` on stands for."""
+        if first < 0 or number < 0 or number > self.count - first:
+            raise ValueError("no such frames")
+        cdef Py_ssize_t i
+        return [packets_of(&self.frames[first + i]) for i in range(number)]
+
     cdef void make_positions_absolute(self) noexcept nogil:
         cdef Py_ssize_t i
         for i in range(self.count):

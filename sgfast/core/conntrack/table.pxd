@@ -234,10 +234,12 @@ cdef inline int64_t latest_deadline(const Entry* e) noexcept nogil:
     return latest
 
 
-cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p) noexcept nogil:
-    # Counts a packet in the tuple's flow record. Flows must be kept.
+cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p, uint64_t packets) noexcept nogil:
+    # Counts a packet, which stands for `packets`, in the tuple's flow record. Flows must be kept.
     cdef FlowRecord* flow = flow_at(&t.slab, slot)
     cdef int way = p.source_high != flow.initiator_high
+    if packets == 0:
+        return      # it only keeps its connection alive
     flow.last_ns = p.time_ns
-    flow.packets[way] += 1
+    flow.packets[way] += packets
     flow.bytes[way] += p.wire

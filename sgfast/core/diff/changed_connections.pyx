@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.base.frames cimport FrameBatch
+from sgfast.core.base.frames cimport Frame, FrameBatch, RecordCounts, is_of_record, packets_of
 from sgfast.core.base.icmp cimport opener_port_key
 from sgfast.core.base.intrinsics cimport fold, likely, prefetch
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
@@ -173,7 +173,7 @@ cdef class ChangedConnections:
                 continue
             if (x & WORD_VERDICT) == PENDING or (y & WORD_VERDICT) == PENDING:
                 continue        # `resolve` counts the packet
-            self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += 1
+            self.verdicts[x & WORD_VERDICT][y & WORD_VERDICT] += packets_of(&frames[i])
             if (x | y) & WORD_FOLLOWS:
                 continue
             if blocked(x) != blocked(y) or ((self.unit_count or count) and (x | y) & WORD_KNOWN):
@@ -204,6 +204,9 @@ cdef class ChangedConnections:
         # Fills a candidate. Returns False if the packet belongs to no connection.
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
+        p.count = packets_of(<const Frame*>frame)
+        if is_of_record(<const Frame*>frame):
+            p.wire = (<const RecordCounts*>p.quote).nbytes
         if p.outcome == READ_FRAGMENT:
             p.outcome = p.fragment_outcome
         if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
@@ -278,7 +281,7 @@ cdef class ChangedConnections:
                     set_initiator(named, passing if recorded else blocking, unit)
                     unit.turned = recorded and is_turned(named, blocking, unit)
                     unit.inward = named.source_high != unit.initiator_high ^ unit.turned
-                unit.packets += 1
+                unit.packets += p.count
                 unit.bytes += p.wire
                 unit.first_ns = min(unit.first_ns, p.time_ns)
                 unit.last_ns = max(unit.last_ns, p.time_ns)

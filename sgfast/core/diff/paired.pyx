@@ -139,6 +139,8 @@ cdef class PairedPlanes:
         cdef Py_ssize_t n = batch.count
         cdef uint16_t* mine = words_of(words, n)
         cdef uint16_t* others = words_of(other_words, n)
+        self.plane.check_frames(batch.frames, n)
+        self.other.check_frames(batch.frames, n)
         if not reads_alike(self.plane, self.other):
             self.plane.process_frames(batch, words=words)
             self.other.process_frames(batch, words=other_words)
@@ -176,6 +178,8 @@ cdef class PairedPlanes:
         self.openers = opener_rows(openers, n)
         if n == 0:
             return
+        self.plane.check_frames(batch.frames, n)
+        self.other.check_frames(batch.frames, n)
         self.arrays = words, other_words, openers
         self.batch = batch
         self.frames = batch.frames

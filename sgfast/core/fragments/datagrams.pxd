@@ -395,6 +395,7 @@ cdef inline bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* 
     p.source_high = d.key.source_high
     p.protocol = held.protocol
     p.number = held.number
+    p.count = 1
     p.time_ns = held.time_ns
     p.wire = held.wire
     wanted[0] = held.wanted

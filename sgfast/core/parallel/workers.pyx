@@ -79,7 +79,7 @@ cdef inline void take(
     while at < until and count < BATCH:
         p = &block.content.packets[at]
         place = &taken.packets[count]
-        if likely(p.outcome == READ_TRACKED and not p.ipv6):
+        if likely(p.outcome == READ_TRACKED and not p.ipv6 and not plane.weighs):
             memcpy(place, p, PLAIN_BYTES)
         else:
             place[0] = p[0]

@@ -84,7 +84,7 @@ cdef inline void count_in_attempt(
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     set_record_bits(c, e)
     if plane.attempts.keep_flows:
-        count_packet(&plane.attempts, slot, c.packet)
+        count_packet(&plane.attempts, slot, c.packet, c.packet.count)
 
 
 cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now) noexcept nogil:

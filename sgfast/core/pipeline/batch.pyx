@@ -5,6 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag
+from sgfast.core.base.frames cimport RecordCounts
 from sgfast.core.base.intrinsics cimport ctz32, load16, unlikely
 from sgfast.core.base.types cimport (
     ALLOW,
@@ -119,6 +120,13 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
             prefetch(flow_at(&t.slab, packets[i].hint))
 
 
+cdef inline void weigh(Packet* p) noexcept nogil:
+    # Sets the packets and bytes that a packet of a flow log's record stands for.
+    cdef const RecordCounts* counts = <const RecordCounts*>p.quote
+    p.count = counts.packets
+    p.wire = counts.nbytes
+
+
 cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* ahead) noexcept nogil:
     cdef uint16_t openers[BATCH]
     cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for the openers
@@ -151,7 +159,7 @@ cdef void note_established(
     # the caller wants them. `at`: the packet's index in `rows` and `words`.
     cdef const Entry* e = <const Entry*>p.entry
     if plane.table.keep_flows:
-        count_packet(&plane.table, p.hint, p)
+        count_packet(&plane.table, p.hint, p, 1)
     if words != NULL:
         words[at] = <uint16_t>(FAST_WORD | (e.flags[e.present >> 1 & ~e.present & 1] & FROM_HIGH) << WORD_HIGH_SHIFT)
     if rows != NULL:
@@ -192,6 +200,9 @@ cdef void judge_batch(
         p = &packets[i]
         p.number = first + i if numbers == NULL else numbers[i]
         at = p.number - first
+        p.count = 1
+        if unlikely(plane.weighs):
+            weigh(p)
         nbytes += p.wire
         slot = judge_slowly(
             plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]

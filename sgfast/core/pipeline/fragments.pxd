@@ -45,7 +45,7 @@ from sgfast.core.tallies.disconnects cimport follows_cut
 
 cdef inline void count_rule(Plane* plane, const SideRow* side, const Packet* p) noexcept nogil:
     if side.rule >= 0:
-        plane.rule_counts[side.rule].packets += 1
+        plane.rule_counts[side.rule].packets += p.count
         plane.rule_counts[side.rule].bytes += p.wire
 
 
@@ -57,7 +57,7 @@ cdef inline void count_connection(Table* t, const Datagram* d, const Packet* p, 
         return
     e = entry_at(&t.slab, slot)
     if e.marks & TUPLE_LIVE and not e.marks & UNBEGUN and now < latest_deadline(e):
-        count_packet(t, slot, p)
+        count_packet(t, slot, p, p.count)
 
 
 cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexcept nogil:
@@ -73,6 +73,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     like_first.wire = p.wire
     like_first.time_ns = p.time_ns
     like_first.number = p.number
+    like_first.count = p.count
     # A first fragment that was denied but not tallied follows a cut, and so does the rest of its datagram.
     if plane.reporting and d.row.verdict == DENY and (
         d.tallied or not (

@@ -1,7 +1,7 @@
 # Adds packets to the tallies from which reports are made. Three kinds of packets are counted: packets out of scope
 # (SPEC 10.27), denied packets, and packets that begin a connection (SPEC 10.24). outcomes.pxd counts how they end.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
@@ -24,10 +24,10 @@ cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
     write_address(other, address_of(p.key.addr, p.ipv6, 1), p.ipv6)
     memset(<uint8_t*>key.peer + length, 0, 16 - length)
     memset(other + length, 0, 16 - length)
-    queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
+    queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = <uint32_t>p.count
     if memcmp(key.peer, other, sizeof(other)) != 0:
         memcpy(key.peer, other, sizeof(other))
-        queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = 1
+        queue_kind(&plane.queue, &plane.tallies[OUTSIDE], &key, p.time_ns, p.number).packets = <uint32_t>p.count
 
 
 cdef inline void tally_denial(
@@ -49,7 +49,7 @@ cdef inline void tally_denial(
     )
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
     c.denial = queue_kind(&plane.queue, &plane.tallies[DENIALS], &key, p.time_ns, p.number)
-    c.denial.packets = 1
+    c.denial.packets = <uint32_t>p.count
     c.denial.bytes = p.wire
 
 

@@ -67,6 +67,7 @@ cdef struct Plane:
     uint8_t want_sides      # results name instances, so owners are looked up for every packet
     uint8_t reporting       # keep tallies
     uint8_t keeps_attempts
+    uint8_t weighs          # packets are of flow logs: each stands for several (LINK_RECORD)
     Counters counters
     uint64_t changes        # policy changes so far
     RuleCount* rule_counts

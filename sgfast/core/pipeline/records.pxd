@@ -25,7 +25,7 @@ cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogi
 
 cdef inline void count_in_record(Plane* plane, const PacketContext* c) noexcept nogil:
     if plane.table.keep_flows and not c.entry.marks & UNBEGUN:
-        count_packet(&plane.table, c.slot, c.packet)
+        count_packet(&plane.table, c.slot, c.packet, c.packet.count)
         if c.owners_known:
             name_sides(&plane.table, c.slot, c.instance)
 

@@ -125,7 +125,7 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             moot = moot_side(c.entry, c.now)
         if moot >= 0 and is_moot(plane, c, moot):
             if plane.table.keep_flows:
-                count_packet(&plane.table, c.slot, p)
+                count_packet(&plane.table, c.slot, p, p.count)
             set_record_bits(c, c.entry)
             finish(plane, c, MOOT, OPENER_DENIED)
             return
@@ -363,7 +363,7 @@ cdef inline void note_side(Plane* plane, PacketContext* c, int side, const Outco
     cdef SideRow* row
     if o.rule >= 0:
         rule = &plane.rule_counts[o.rule]
-        rule.packets += 1
+        rule.packets += c.packet.count
         rule.bytes += c.packet.wire
     if c.row != NULL:
         row = &c.row.egress if side == c.packet.source_high else &c.row.ingress
@@ -377,8 +377,8 @@ cdef inline void note_side(Plane* plane, PacketContext* c, int side, const Outco
 
 cdef inline void finish(Plane* plane, PacketContext* c, uint8_t verdict, uint8_t reason) noexcept nogil:
     # Records the packet's verdict. Call it exactly once per packet.
-    plane.counters.verdicts[verdict] += 1
-    plane.counters.reasons[reason] += 1
+    plane.counters.verdicts[verdict] += c.packet.count
+    plane.counters.reasons[reason] += c.packet.count
     c.word |= <uint16_t>(verdict | reason << WORD_REASON_SHIFT)
     if c.row != NULL:
         c.row.verdict = verdict

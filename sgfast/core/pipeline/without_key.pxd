@@ -159,6 +159,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     readable = read_quote(&plane.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high)
     quoted.ipv6 = p.ipv6
     quoted.wire = p.wire
+    quoted.count = p.count
     if not readable:
         quoted.outcome = READ_BROKEN
     if readable:

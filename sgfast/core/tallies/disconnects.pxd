@@ -129,7 +129,7 @@ cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t n
         row.again_ns = now
     if row.outcome == CUT_DENIED:
         return False
-    row.packets += 1
+    row.packets += p.count
     row.bytes += p.wire
     return True
 

@@ -5,6 +5,7 @@ This module is separate and not inlined: the common case, IP directly in Etherne
 
 from libc.stdint cimport uint32_t
 
+from sgfast.core.base.frames cimport LINK_RECORD, RecordCounts
 from sgfast.core.base.intrinsics cimport be16
 from sgfast.core.wire.capture_headers cimport (
     read_cooked,
@@ -274,6 +275,9 @@ cdef uint32_t walk(const Frame* frame, uint32_t* offset, bint to_tags) noexcept 
     cdef uint32_t at = 0
     cdef uint32_t headers = 0
     cdef uint32_t header = NEXT_LINK | frame.link_type if frame.link_type <= 0xFFFF else <uint32_t>ETHERTYPE_NONE
+    if frame.link_type == LINK_RECORD:
+        at = sizeof(RecordCounts)
+        header = ip_version(frame, at, ETHERTYPE_CUT)
     while True:
         if at > frame.captured:
             return ETHERTYPE_CUT

@@ -15,14 +15,20 @@ from sgfast.flow_logs.formats.log import Log, LogFormat
 from sgfast.policy.yaml_nodes import UTF_16_MARKS
 
 _NO_ACTION = {"action": "do not say what was accepted"}
+_UNLOGGED_BY_AWS = (
+    "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows activation: rules "
+    "for these look unused"
+)
 
-AWS = LogFormat("an AWS VPC flow log", aws.read)
+AWS = LogFormat("an AWS VPC flow log", aws.read, caveat=_UNLOGGED_BY_AWS)
 AWS_GATEWAY = LogFormat("an AWS transit gateway flow log", aws.read, _NO_ACTION)
-AWS_EXPORT = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", aws.read_export)
-AWS_MESSAGES = LogFormat("an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", aws_json.read)
-AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read)
+AWS_EXPORT = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", aws.read_export, caveat=_UNLOGGED_BY_AWS)
+AWS_MESSAGES = LogFormat(
+    "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", aws_json.read, caveat=_UNLOGGED_BY_AWS
+)
+AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read, caveat=_UNLOGGED_BY_AWS)
 OTC = LogFormat("a VPC flow log of OTC or Huawei Cloud", aws.read)
-NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read)
+NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read, shows_answers=False)
 ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION)
 ZEEK_OTHER = LogFormat("a log of Zeek other than conn.log", None)
 ZEEK_JSON = LogFormat("a conn.log of Zeek as JSON", zeek.read_json, _NO_ACTION)

@@ -46,6 +46,10 @@ class LogFormat:
     read: Callable[[Log], Iterator[NDArray[Any]]] | None
     #: Fields by AWS's names that no record of the format has: a verb phrase about its records, for messages.
     lacks: Mapping[str, str] = field(default_factory=dict)
+    #: Whether records show that the other end answered.
+    shows_answers: bool = True
+    #: A full sentence about traffic that the log never has, without a full stop; "" for none.
+    caveat: str = ""
 
 
 class Log:

@@ -4,11 +4,12 @@ A tokenizer takes only lines that are surely sound. It leaves every other line t
 and says what is wrong with it. So both agree on every line that the tokenizer takes, and only one of them has messages.
 """
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.address_text cimport read_ipv4_text, read_ipv6_text
+from sgfast.flow_logs.formats.record_row cimport Row
 
 from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
@@ -16,38 +17,6 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 cdef extern from "string.h" nogil:
     void* memchr(const void* memory, int byte, size_t length) noexcept
 
-
-# One row of RECORD_DTYPE.
-cdef struct Row:
-    int64_t line
-    int64_t start_ns
-    int64_t end_ns
-    int64_t packets
-    int64_t bytes
-    int64_t packets_back
-    int64_t bytes_back
-    uint8_t src[16]
-    uint8_t dst[16]
-    uint8_t pkt_src[16]
-    uint8_t pkt_dst[16]
-    int32_t interface
-    int32_t instance
-    int32_t rule
-    uint32_t history
-    uint16_t sport
-    uint16_t dport
-    int16_t protocol
-    int16_t tcp_flags
-    int16_t icmp_type
-    int16_t icmp_code
-    uint8_t family
-    uint8_t has_pkt
-    uint8_t has_ports
-    uint8_t direction
-    uint8_t action
-    uint8_t opener
-    int8_t conn_state
-    uint8_t spare[5]
 
 assert RECORD_DTYPE.itemsize == sizeof(Row)
 assert RECORD_DTYPE.fields["conn_state"][1] == 154

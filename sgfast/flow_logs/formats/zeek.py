@@ -34,6 +34,8 @@ _HISTORY |= {letter: 1 << 16 + bit for bit, letter in enumerate(HISTORY_LETTERS)
 _HISTORY["^"] = HISTORY_FLIPPED
 _STATES = {state: number for number, state in enumerate(CONN_STATES)}
 _NEEDED = ("ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto")
+#: Types of ICMP and ICMPv6 by those of their answers. Zeek writes the answer's type in place of the code, which is 0.
+_ANSWERS = {8: 0, 13: 14, 15: 16, 17: 18, 10: 9, 128: 129, 130: 131, 133: 134, 135: 136}
 #: Types of ICMP and ICMPv6 that ask: echo, timestamp, information, address mask.
 _QUERIES = (8, 13, 15, 17, 128)
 _MOST = 2**63 - 1
@@ -130,7 +132,8 @@ def _row(log: Log, number: int, values: Mapping[str, str]) -> RecordRow:
         packets_back=_count(values, "resp_pkts"), bytes_back=_count(values, "resp_ip_bytes"),
         history=history, conn_state=_STATES.get(state, UNKNOWN),
         sport=ports[0] if has_ports else 0, dport=ports[1] if has_ports else 0, has_ports=has_ports,
-        icmp_type=ports[0] if is_icmp else UNKNOWN, icmp_code=ports[1] if is_icmp else UNKNOWN,
+        icmp_type=ports[0] if is_icmp else UNKNOWN,
+        icmp_code=UNKNOWN if not is_icmp else 0 if _ANSWERS.get(ports[0]) == ports[1] else ports[1],
         opener=OPENER_SOURCE if _saw_opener(values, protocol, ports[0]) else OPENER_UNKNOWN,
     )  # fmt: skip
 

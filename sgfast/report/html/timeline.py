@@ -8,6 +8,7 @@ each time. The result depends only on the packets, not on how they were split in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,17 @@ class Timeline:
     def begin(self, names: Names) -> None:
         """Do nothing: the timeline needs no names of rules and instances."""
 
+    #: Packets of flow logs come with ``write_records``.
+    takes_records = True
+
     def write(self, headers: NDArray[Any], results: NDArray[Any]) -> None:
         """Count some packets."""
+        self.write_records(headers, results, None)
+
+    def write_records(
+        self, headers: NDArray[Any], results: NDArray[Any], packets: Sequence[int] | None
+    ) -> None:
+        """Count packets of flow logs, each of which stands for a number of ``packets``."""
         if not len(headers):
             return
         times = self._clock.advance(headers["time_ns"])
@@ -78,7 +88,8 @@ class Timeline:
         kinds[results["reason"] == _DISCONNECTED] = PENDING
         cells = (times.view(np.uint64) - np.uint64(self.first_ns % 2**64) >> np.uint64(self._shift)).view(np.int64)
         cells = (cells << _KIND_BITS) | kinds
-        self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
+        counted = np.bincount(cells, packets, minlength=self._counts.size)
+        self._counts += counted.astype(np.int64).reshape(self._counts.shape)
 
     def _make_room(self, span_ns: int) -> None:
         doublings = 0

@@ -11,6 +11,7 @@ from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
 from sgfast.report.check_traffic import used
 from sgfast.report.json.evidence import JsonEvidence
+from sgfast.report.json.log_records import RecordsField
 from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
 from sgfast.report.json.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.rollup import By
@@ -30,6 +31,7 @@ class JsonWindow(Answer):
     first_time: Time | None = at("first_time_ns")
     last_time: Time | None = at("last_time_ns")
     damaged: JsonDamage | None
+    records: RecordsField
 
 
 class JsonCheckedTraffic(JsonWindow):

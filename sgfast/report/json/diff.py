@@ -14,6 +14,7 @@ from sgfast.reaching.difference import Difference
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.json.evidence import EvidenceField
+from sgfast.report.json.log_records import RecordsField
 from sgfast.report.json.reach import JsonReachRow
 from sgfast.report.json.traffic import (
     FOLDED_BY,
@@ -160,6 +161,7 @@ class JsonCaptureDiff(Answer):
     damaged: DamagedField
     warnings: list[str]
     decapsulated: Decapsulated | Absent
+    records: RecordsField
 
 
 class JsonDifference(Answer):

@@ -13,6 +13,7 @@ from sgfast.replaying import ReplayResult
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.evidence import EvidenceField
+from sgfast.report.json.log_records import RecordsField
 from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
@@ -169,6 +170,23 @@ class JsonCluster(Answer):
     stages: list[JsonStage]
 
 
+class JsonRejected(Answer):
+    attempts: Annotated[Count, "Number of attempts. Retries are no new ones."]
+    allowed: Annotated[Count, "Attempts that the policy allows: they would open."]
+    denied: Annotated[Count, "Attempts that the policy denies, too."]
+    would_open: Annotated[list[JsonRow], "The allowed ones, most first, folded as the lists above."]
+    not_listed: JsonLeft
+
+
+class JsonActions(Answer):
+    agreeing: Annotated[Count, "Connections and attempts on which cloud and policy agree."]
+    disagreeing: Count
+    accepted_allowed: Annotated[Count, "Connections that the cloud accepted and the policy allows."]
+    accepted_denied: Count
+    rejected_denied: Annotated[Count, "Attempts that the cloud rejected and the policy denies."]
+    rejected_allowed: Count
+
+
 class JsonReplay(Answer, published="summary", command="replay"):
     packets: Count
     bytes: Annotated[Count, "Original lengths on the wire."]
@@ -211,6 +229,13 @@ class JsonReplay(Answer, published="summary", command="replay"):
     expected: Annotated[JsonExpected | Absent, "With --expect: the connections compared with the expectations."]
     cluster: Annotated[JsonCluster | Absent, "Cluster that ran the replay (--dask), and the time of each stage."]
     decapsulated: Decapsulated | Absent
+    records: RecordsField
+    actions: Annotated[
+        JsonActions | Absent, "With --compare-actions: the cloud's actions compared with the policy's verdicts."
+    ]
+    rejected: Annotated[
+        JsonRejected | Absent, "With flow logs: attempts that the cloud rejected. Absent if there are none."
+    ]
 
 
 def replay_answer(
@@ -233,4 +258,17 @@ def replay_answer(
             found = finder.of(row)
             added = [{"group": group, "rule": line} for group, line in found.added]
             answer["rules"] = {"added": added, "left_out": [*found.left_out]}
-    return JsonReplay.of(result, by=by, **lists, not_listed=JsonNotListed.of(None, **folded))
+    return JsonReplay.of(
+        result, by=by, **lists, not_listed=JsonNotListed.of(None, **folded), rejected=_rejected(result, by, top)
+    )
+
+
+def _rejected(result: ReplayResult, by: By, top: int | None) -> Any:
+    if result.rejected is None:
+        return None
+    folded = rollup_of(result.rejected).fold("allowed", by=by, most=top or MOST_ROWS)
+    allowed, denied = (result.rejected.connections[word] for word in ("opened", "denied"))
+    return JsonRejected.of(
+        result.rejected, attempts=allowed + denied, allowed=allowed, denied=denied,
+        would_open=[JsonRow.of(row, nearest=None) for row in folded.rows], not_listed=folded,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""The fate of the records of flow logs that were read as traffic, and the doubts that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sgfast.evidence import EvidenceReason
+
+#: Share of records from which a cause makes a part of the answer uncertain.
+SOME = 0.01
+
+#: Sentences about undecided records and records that are left out, by cause.
+CAUSES = {
+    "no-sign": "nothing in them tells who opened the connection",
+    "disputed": "ports and times, or two records, contradict each other about who opened the connection",
+    "icmp-type": "ICMP without its type, and with packets one way only",
+    "no-opener": "rejected, but perhaps no openers: the cloud also rejects packets of connections that it forgot",
+    "other-end": "the other end's records of packets that are counted already",
+    "copy": "the same record again",
+    "time-window": "outside --start and --end",
+    "no-time": "without a time",
+    "no-ports": "without ports, such as later fragments",
+    "no-protocol": "without a known protocol",
+    "icmp-error": "ICMP errors, which belong to other connections",
+    "no-room": "of more connections at a time than there is room for",
+    "no-data": "NODATA: an interval without traffic",
+    "lost": "SKIPDATA: the cloud recorded nothing, whatever there was",
+    "broken": "lines that are no records",
+    "other-lines": "lines of other kinds, such as Zeek's other logs",
+}
+
+#: Causes for which records are left out that are no traffic at all.
+NOT_TRAFFIC = ("no-data", "lost", "broken", "other-lines")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedActions:
+    """Comparison of the cloud's actions with the policy's verdicts, in connections and attempts.
+
+    ``accepted_allowed``: the number of connections that the cloud accepted and the policy allows.
+    ``accepted_denied``: the number of those that the policy denies.
+    ``rejected_denied``: the number of attempts that the cloud rejected and the policy denies.
+    ``rejected_allowed``: the number of those that the policy allows.
+    """
+
+    accepted_allowed: int
+    accepted_denied: int
+    rejected_denied: int
+    rejected_allowed: int
+
+    @property
+    def agreeing(self) -> int:
+        """The number of connections and attempts on which cloud and policy agree."""
+        return self.accepted_allowed + self.rejected_denied
+
+    @property
+    def disagreeing(self) -> int:
+        """The number of connections and attempts on which they disagree."""
+        return self.accepted_denied + self.rejected_allowed
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecords:
+    """The fate of the records of flow logs: each is judged, rejected, undecided or left out.
+
+    ``read``: the number of records read.
+    ``judged``: the number of records of connections that the policy judged.
+    ``rejected``: the number of records of attempts that the cloud rejected, which the policy judged apart.
+    ``undecided``: the number of records that do not tell who opened their connection, by cause.
+    ``undecided_connections``: the number of their connections.
+    ``left_out``: the number of other records, by cause.
+    ``late``: the number of judged records that came more than an hour of record time after others of their time.
+    ``in_changes``: the number of records during which the policy changed.
+    ``formats``: the number of files by their format, in words.
+    ``shows_answers``: whether the records show that the other end answered.
+    ``damage``: where and why the reading of a log ended early.
+    """
+
+    read: int = 0
+    judged: int = 0
+    rejected: int = 0
+    undecided: dict[str, int] = field(default_factory=dict)
+    undecided_connections: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    late: int = 0
+    in_changes: int = 0
+    formats: dict[str, int] = field(default_factory=dict)
+    shows_answers: bool = True
+    damage: tuple[str, ...] = ()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a log has broken lines, or could not be read to its end."""
+        return bool(self.damage or self.left_out.get("broken"))
+
+    def reasons(self) -> list[EvidenceReason]:
+        """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
+        undecided, asked = sum(self.undecided.values()), "flow logs with the field tcp-flags, which begin earlier"
+        found = []
+        known = self.judged + self.rejected + undecided
+        if undecided >= SOME * known > 0:
+            share = undecided / known
+            sentence = f"{undecided:,} records ({100 * share:.0f} %) do not tell who opened their connection"
+            found.append(EvidenceReason(
+                "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
+            ))  # fmt: skip
+        if lost := self.left_out.get("lost", 0):
+            sentence = f"the cloud lost records {lost:,} times (SKIPDATA): nobody knows what was in them"
+            found.append(EvidenceReason(
+                "records-lost", "partly", lost, lost / self.read, sentence, "the same logs of another time"
+            ))  # fmt: skip
+        if not self.shows_answers:
+            sentence = "a security group log does not say whether the other end answered"
+            found.append(EvidenceReason(
+                "unseen-answers", "partly", self.judged, 1.0, sentence, "a capture, or flow logs with both directions"
+            ))  # fmt: skip
+        if self.late:
+            sentence = f"{self.late:,} records came more than an hour after others of their time: they count apart"
+            found.append(EvidenceReason(
+                "records-late", "partly", self.late, self.late / self.read, sentence,
+                "all the logs of this time in one command",
+            ))  # fmt: skip
+        if self.in_changes:
+            sentence = f"the policy changed during {self.in_changes:,} records: nobody knows which packets came before"
+            found.append(EvidenceReason(
+                "change-in-record", "partly", self.in_changes, self.in_changes / self.read, sentence,
+                "a capture of the time of the changes",
+            ))  # fmt: skip
+        return found

@@ -1,0 +1,131 @@
+# Decides who opened a connection, as far as the records of a flow log tell. No other place does.
+#
+# A *way* is a direction of the 5-tuple: 0 from the end with the lower address and port, 1 from the other end. The first
+# of these that tells anything decides:
+#
+# 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
+# 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
+# 3. A refusal: if the cloud rejected one end's packets and accepted the other end's, the other end opened.
+# 4. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them.
+# 5. Times: the end whose packets come first, if the connection is surely not older than the log.
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
+
+cdef enum:
+    FIRST_USUAL = 1024
+    FIRST_EPHEMERAL = 32768
+    FTP_DATA = 20           # the port of the only service whose server opens connections to its clients
+    FIN = 1
+    SYN = 2
+    RST = 4
+    ACK = 16
+
+# Why a record is undecided, in the order of UNDECIDED (connections.pyx).
+cdef enum:         # Cause
+    DECIDED = 0
+    NO_SIGN = 1             # neither flags, ports nor times tell the opener
+    DISPUTED = 2            # ports and times, or two records, contradict each other
+    ICMP_WITHOUT_TYPE = 3
+    NO_OPENER = 4           # rejected, but perhaps no opener: then other causes than rules are as likely
+    CAUSES = 5
+    UNUSED = 0xFFFFFFFF
+
+
+# Records read so far about one 5-tuple, in both directions.
+cdef struct Conversation:
+    uint8_t ends[32]        # the lower address, then the higher one, 16 bytes each
+    uint16_t ports[2]       # of these ends; 0 without ports
+    uint8_t protocol
+    uint8_t family
+    uint8_t icmp_type       # of a query; only with has_icmp
+    uint8_t icmp_code
+    uint8_t has_icmp        # 0 without a type; else 1 + the way of what asks, as both ends may ask each other
+    uint16_t vpc            # as in Frame
+    # Bits by way:
+    uint8_t named           # a record says that this end opened
+    uint8_t sent_syn
+    uint8_t accepted
+    uint8_t rejected
+    uint8_t finished        # a FIN of this end is in the packets made so far
+    # About the packets made so far:
+    uint8_t begun           # the connection's first packet
+    uint8_t answered        # a packet of the other end
+    uint8_t closed          # an RST, or FINs of both ends
+    uint8_t known           # `opener` and `cause` are set
+    uint8_t opener          # way
+    uint8_t cause           # Cause; if it is not DECIDED, there is no opener
+    uint8_t is_counted      # the connection is counted as undecided
+    int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
+    int64_t first_ns[2]     # of each way's accepted records
+    int64_t last_ns         # the latest end of any record
+    int64_t made_ns         # the end of the latest record whose packets were made
+    # The latest record of each way that counts.
+    int64_t start_ns[2]
+    int64_t end_ns[2]
+    int64_t packets[2]
+    uint32_t hash
+    uint32_t next           # the next conversation in the same place of the index, or the next unused one
+    uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
+
+
+cdef inline bint is_icmp(const Conversation* c) noexcept nogil:
+    return c.protocol == (PROTO_ICMPV6 if c.family == 6 else PROTO_ICMP)
+
+
+cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
+    # Returns the opener's way if one port only is a service's and the other is ephemeral, and else -1.
+    cdef int end
+    cdef bint low, high
+    if c.protocol == PROTO_TCP and (c.ports[0] == FTP_DATA) != (c.ports[1] == FTP_DATA):
+        return 0 if c.ports[0] == FTP_DATA else 1
+    for end in range(2):
+        low = c.ports[0] < (FIRST_EPHEMERAL if end else FIRST_USUAL)
+        high = c.ports[1] < (FIRST_EPHEMERAL if end else FIRST_USUAL)
+        if low != high:
+            return 1 if low else 0
+    return -1
+
+
+cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogil:
+    # Sets `opener` and `cause`. `may_be_older`: the connection may have begun before the log.
+    cdef int by_ports = way_by_ports(c)
+    cdef int by_time = -1
+    c.known = True
+    c.cause = DECIDED
+    if is_icmp(c) and not c.has_icmp and c.accepted != 3:
+        c.cause = ICMP_WITHOUT_TYPE
+    elif c.named == 1 or c.named == 2:
+        c.opener = c.named >> 1
+    elif c.sent_syn == 1 or c.sent_syn == 2:
+        c.opener = c.sent_syn >> 1
+    elif c.named or c.sent_syn:
+        c.cause = DISPUTED
+    elif c.accepted == 0:
+        c.opener = c.rejected >> 1
+        if c.rejected == 3:
+            c.cause = DISPUTED
+            if by_ports >= 0:
+                c.cause = DECIDED
+                c.opener = by_ports
+    elif c.accepted != 3:
+        c.opener = c.accepted >> 1
+        if by_ports >= 0 and by_ports != c.opener:
+            # Only the answers are in the log, or only packets that nobody asked for.
+            c.cause = NO_SIGN
+        elif may_be_older and by_ports < 0:
+            c.cause = NO_SIGN
+    else:
+        if not may_be_older and c.first_ns[0] != c.first_ns[1]:
+            by_time = c.first_ns[1] < c.first_ns[0]
+        if c.rejected == 1 or c.rejected == 2:
+            c.opener = 1 - (c.rejected >> 1)
+        elif by_ports >= 0:
+            c.opener = by_ports
+            if by_time >= 0 and by_time != by_ports:
+                c.cause = DISPUTED
+        elif by_time >= 0:
+            c.opener = by_time
+        else:
+            c.cause = NO_SIGN

@@ -1,0 +1,117 @@
+"""Flow logs as traffic: batches of frames, in the order of time, which a data plane judges like those of captures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sgfast.core.base.frames import FrameBatch
+from sgfast.flow_logs.connections import TIMEOUTS, Connections
+from sgfast.flow_logs.formats.columns import UNKNOWN
+from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.merged import MergedLogs
+from sgfast.flow_logs.sources import LogSources
+from sgfast.policy.model import Policy
+
+#: The fields, by AWS's names, without which a record is no traffic.
+NEEDED_FIELDS = ("srcport", "dstport", "start")
+
+
+class LogTraffic:
+    """The frames of flow logs, which are read once. ``policies``: those that judge them; their timeouts say how long
+    a connection lives. ``window``: returns the first time and the one after the last in ns, or None for each, when it
+    gets the time of the first record. ``is_one_stream``: whether frames of rejected records are among the others.
+    ``needs_actions``: whether logs without actions are refused.
+    """
+
+    def __init__(
+        self, sources: LogSources, policies: Sequence[Policy], window: Callable[[int], tuple[int | None, int | None]],
+        vpc_of: Callable[[str], int], *, is_one_stream: bool = False, needs_actions: bool = False,
+    ) -> None:  # fmt: skip
+        self.logs = logs = MergedLogs(sources.logs, needs=(*NEEDED_FIELDS, *(["action"] if needs_actions else [])))
+        self._sources = sources
+        self._timeouts = [policy.settings.timeouts for policy in policies]
+        self._window = window
+        self._vpc_of = vpc_of
+        self._is_one_stream = is_one_stream
+        self._rows = iter(logs)
+        self._connections: Connections | None = None
+        #: Returns the times of the policy's changes when it gets that of the first record.
+        self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
+        #: The start of the first record; None before it is known.
+        self.first_ns: int | None = None
+
+    def read(self) -> bool:
+        """Read some records. Return False at the end of the logs."""
+        found = next(self._rows, None)
+        if found is None:
+            return False
+        number, path, rows = found
+        if self._connections is None:
+            self._begin(rows)
+        if self._connections is not None:
+            self._connections.add(rows, number, self._vpc_of(path))
+        return True
+
+    def batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
+        """Yield the batches that are due, or all ``at_end``: each is valid until the next one. The second value says
+        whether the cloud rejected their packets.
+        """
+        made = self._connections
+        while made is not None and (at_end or made.is_due):
+            made.release(everything=at_end)
+            while (batch := made.next_batch()) is not None:
+                yield batch
+            if at_end:
+                return
+
+    def _begin(self, rows: NDArray[Any]) -> None:
+        times = rows["start_ns"][rows["start_ns"] != UNKNOWN]
+        if not len(times):
+            return
+        self.first_ns = int(times.min())
+        shortest, longest = (
+            SimpleNamespace(**{
+                name: choose(getattr(each, name) for each in self._timeouts) for name in chain.from_iterable(TIMEOUTS)
+            })
+            for choose in (min, max)
+        )  # fmt: skip
+        self._connections = Connections(
+            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream
+        )
+        self._connections.note_changes(self.changes_at(self.first_ns))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about the logs read so far that the user should know."""
+        logs, made = self.logs, self._connections
+        found = [*self._sources.warnings, *logs.remarks, *logs.caveats, *logs.complaints, *logs.damage]
+        if logs.broken_lines > len(logs.complaints):
+            found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
+        if made is not None and made.without_packets:
+            found.append(f"{made.without_packets:,} records do not say how many packets they count: each counts one")
+        if made is not None and made.without_bytes:
+            found.append(f"{made.without_bytes:,} records do not say how many bytes they count: they count none")
+        if made is not None and made.forgotten:
+            found.append(f"so many connections were open that {made.forgotten:,} were forgotten early")
+        return found
+
+    @property
+    def records(self) -> LogRecords:
+        """The fate of the records read so far."""
+        logs, made = self.logs, self._connections
+        counted = {
+            "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
+        }
+        left_out = {cause: number for cause, number in counted.items() if number}
+        if made is None:
+            return LogRecords(logs.read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
+        return LogRecords(
+            logs.read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
+            sum(connections for _, connections in made.undecided.values()), {**made.left_out, **left_out}, made.late,
+            made.in_changes, dict(logs.formats), logs.shows_answers, tuple(logs.damage),
+        )  # fmt: skip

@@ -1,0 +1,31 @@
+"""The fate of the records of flow logs (SPEC 10.16)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sgfast.flow_logs.connections import LEFT_OUT, UNDECIDED
+from sgfast.flow_logs.log_records import NOT_TRAFFIC
+from sgfast.json_types import Absent, Answer, Keywords, at, one_of
+from sgfast.report.json.values import Count
+
+_UNDECIDED = [cause for cause in UNDECIDED if cause is not None]
+
+
+class JsonRecords(Answer):
+    read: Annotated[Count, "Records read: the sum of all others here."]
+    judged: Annotated[Count, "Records of connections that the policy judged."]
+    rejected: Annotated[Count, "Records of attempts that the cloud rejected, judged apart."]
+    undecided: Annotated[
+        dict[str, Count], Keywords(propertyNames=one_of(_UNDECIDED)),
+        "Records that do not tell who opened their connection, by cause.",
+    ]  # fmt: skip
+    undecided_connections: Annotated[Count, "The connections of undecided records."]
+    left_out: Annotated[dict[str, Count], Keywords(propertyNames=one_of([*LEFT_OUT, *NOT_TRAFFIC])), "By cause."]
+    late: Annotated[Count, "Judged records that came more than an hour of record time after others of their time."]
+    in_changes: Annotated[Count, "Records during which the policy changed."]
+    formats: Annotated[dict[str, Count], "Files by the format that they were taken for."]
+    damaged: Annotated[list[str], "Where and why the reading of a log ended early."] = at("damage")
+
+
+RecordsField = Annotated[JsonRecords | Absent, "With flow logs: what became of their records."]
