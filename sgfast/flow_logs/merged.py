@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -75,14 +75,18 @@ class MergedLogs:
     RECORD_DTYPE with some of its records. All logs number words alike.
 
     ``sources``: path and time of the first record of each log in ns, as ``logs_in`` finds them; None: unknown.
-    ``needs``: as for ``open_log``. Arrays stay valid. Iteration is possible once.
+    ``needs``: as for ``open_log``, which ``opening`` may replace. Arrays stay valid. Iteration is possible once.
 
     Iterating raises FlowLogError if a log cannot be read, before it yields anything. Afterwards such a log is damage,
     and the others are read on.
     """
 
-    def __init__(self, sources: Iterable[tuple[str, int | None]], *, needs: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sources: Iterable[tuple[str, int | None]], *, needs: Sequence[str] = (),
+        opening: Callable[..., Any] = open_log,
+    ) -> None:  # fmt: skip
         self._needs = tuple(needs)
+        self._opening = opening
         self._words = WordNumbers()
         paths_and_times = list(sources)
         self._paths = [path for path, _ in paths_and_times]
@@ -204,7 +208,7 @@ class MergedLogs:
                 yield from self._read_at_once(next(iter(self._open)))
             begins_ns, place = self._waiting.pop()
             path = self._paths[place]
-            log = open_log(path, needs=self._needs)
+            log = self._opening(path, needs=self._needs)
             log.words = self._words
             self.files.append(STANDARD_INPUT if path == "-" else without_credentials(path))
             opened = _Open(log, len(self.files), iter(log), np.empty(0), begins_ns)

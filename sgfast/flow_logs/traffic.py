@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.flow_logs.connections import TIMEOUTS, Connections
+from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
 from sgfast.flow_logs.log_records import LogRecords
 from sgfast.flow_logs.merged import MergedLogs
@@ -25,14 +26,16 @@ class LogTraffic:
     """The frames of flow logs, which are read once. ``policies``: those that judge them; their timeouts say how long
     a connection lives. ``window``: returns the first time and the one after the last in ns, or None for each, when it
     gets the time of the first record. ``is_one_stream``: whether frames of rejected records are among the others.
-    ``needs_actions``: whether logs without actions are refused.
+    ``needs_actions``: whether logs without actions are refused. ``opening``: opens a log, as ``open_log`` does.
     """
 
     def __init__(
         self, sources: LogSources, policies: Sequence[Policy], window: Callable[[int], tuple[int | None, int | None]],
         vpc_of: Callable[[str], int], *, is_one_stream: bool = False, needs_actions: bool = False,
+        opening: Callable[..., Any] = open_log,
     ) -> None:  # fmt: skip
-        self.logs = logs = MergedLogs(sources.logs, needs=(*NEEDED_FIELDS, *(["action"] if needs_actions else [])))
+        needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
+        self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
         self._sources = sources
         self._timeouts = [policy.settings.timeouts for policy in policies]
         self._window = window

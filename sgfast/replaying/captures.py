@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -314,11 +314,11 @@ class Noticed:
 
 def log_traffic(
     paths: Sequence[str], policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None, *,
-    is_one_stream: bool, needs_actions: bool = False,
+    is_one_stream: bool, needs_actions: bool = False, client: Any = None,
 ) -> LogTraffic | None:  # fmt: skip
     """Return the flow logs that ``paths`` mean as traffic for these policies, or None if they mean captures. Arguments
-    are as for ``LogTraffic`` and ``Captures``. Raises FlowLogError as ``logs_in`` does, and ArgumentError for options
-    that are only for packets.
+    are as for ``LogTraffic`` and ``Captures``; ``client`` is that of a cluster whose workers read the logs. Raises
+    FlowLogError as ``logs_in`` does, and ArgumentError for options that are only for packets.
     """
     from sgfast.flow_logs.sources import logs_in
 
@@ -329,7 +329,15 @@ def log_traffic(
         return None
     if reading.dedup or reading.decap:
         raise ArgumentError("dedup and decap are for packets, and flow logs have none: leave them out")
+    from sgfast.flow_logs.formats import open_log
     from sgfast.flow_logs.traffic import LogTraffic
+
+    opening: Callable[..., Any] = open_log
+    if client is not None:
+        from sgfast.replaying.cluster.log_reading import ClusterLogs
+        from sgfast.replaying.cluster.scheduler import Cluster
+
+        opening = ClusterLogs(Cluster(client), sources.logs).open
 
     def window(first_ns: int) -> tuple[int | None, int | None]:
         start, end = (None if limit is None else limit.at(first_ns) for limit in limits)
@@ -337,7 +345,7 @@ def log_traffic(
 
     return LogTraffic(
         sources, policies, window, (lambda path: 0) if vpc_mapping is None else vpc_mapping.of_file,
-        is_one_stream=is_one_stream, needs_actions=needs_actions,
+        is_one_stream=is_one_stream, needs_actions=needs_actions, opening=opening,
     )  # fmt: skip
 
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 def refuse_for_logs(options: ReplayOptions, sinks: Sinks) -> None:
     """Raise ArgumentError for what needs packets."""
-    if options.client is not None or options.resume is not None or options.snapshot is not None:
-        raise ArgumentError("flow logs cannot be replayed on a cluster, nor with resume and snapshot")
+    if options.snapshot is not None or (options.resume is not None and options.client is None):
+        raise ArgumentError("flow logs cannot be replayed with resume and snapshot")
+    if options.shards is not None:
+        raise ArgumentError("shards is for captures: of flow logs, workers only read the files")
     if options.engine != "fast":
         raise ArgumentError("flow logs need the fast engine: the reference model judges packets one by one")
     if sinks.frames or not all(getattr(sink, "takes_records", False) for sink in sinks.packets):

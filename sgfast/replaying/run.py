@@ -52,6 +52,16 @@ def run_replay(
     if not paths:
         raise ArgumentError("there are no captures: give at least one path")
     options.check(paths, reports_connections=bool(sinks.flows))
+    vpc_mapping = vpc_mapping_of(policy, options)
+    logs = log_traffic(
+        paths, (policy,), options.reading, vpc_mapping, is_one_stream=False, needs_actions=options.compare_actions,
+        client=options.client,
+    )
+    if logs is None and options.compare_actions:
+        raise ArgumentError("compare_actions is for flow logs: captures have no actions")
+    if logs is not None:
+        refuse_for_logs(options, sinks)
+        options = replace(options, client=None, resume=None, is_of_logs=True)
     if options.client is not None:
         from sgfast.replaying.cluster import replay_on_cluster
 
@@ -59,15 +69,6 @@ def run_replay(
         kept.close((), 0)
         result.kept = kept
         return result
-    vpc_mapping = vpc_mapping_of(policy, options)
-    logs = log_traffic(
-        paths, (policy,), options.reading, vpc_mapping, is_one_stream=False, needs_actions=options.compare_actions
-    )
-    if logs is None and options.compare_actions:
-        raise ArgumentError("compare_actions is for flow logs: captures have no actions")
-    if logs is not None:
-        refuse_for_logs(options, sinks)
-        options = replace(options, is_of_logs=True)
     resumed = None
     if options.resume is not None:
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))

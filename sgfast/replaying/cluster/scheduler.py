@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -59,8 +60,7 @@ class Cluster:
         called with each result as it arrives, and may raise. Raises the errors of tasks, and ClusterError if the
         cluster fails.
         """
-        from distributed import KilledWorker, as_completed
-        from distributed.comm import CommClosedError
+        from distributed import as_completed
 
         numbers: dict[Any, int] = {}        # numbers of the unfinished calls
         results: dict[int, T] = {}
@@ -73,14 +73,50 @@ class Cluster:
                 numbers[future] = number
                 queue.add(future)
 
+        with self._errors():
+            try:
+                queue = as_completed(loop=self._client.loop)
+                submit(max(LEAST_AT_ONCE, TIMES_AT_ONCE * self.threads))
+                for future in queue:
+                    result = results[numbers.pop(future)] = future.result()
+                    done(result)
+                    submit(1)
+                return [results[number] for number in range(len(results))]
+            finally:
+                with suppress(Exception):
+                    self._client.cancel(list(numbers))
+        raise AssertionError
+
+    def in_order(
+        self, stage: str, function: Callable[..., T], calls: Iterable[tuple[str, tuple[Any, ...]]], ahead: int
+    ) -> Iterator[T]:
+        """Call ``function`` on the workers as ``run`` does, at most ``ahead`` calls before the result that is wanted
+        next, and yield the results in the order of ``calls``.
+        """
+        waiting: deque[Any] = deque()
+        remaining = enumerate(calls)
+        with self._errors():
+            try:
+                while True:
+                    for number, (name, arguments) in islice(remaining, ahead - len(waiting)):
+                        key = f"sgfast-{stage}-{printable(name)}-{number}-{self._token}"
+                        waiting.append(self._client.submit(function, *arguments, key=key, pure=False))
+                    if not waiting:
+                        return
+                    yield waiting[0].result()
+                    waiting.popleft()
+            finally:
+                with suppress(Exception):
+                    self._client.cancel(list(waiting))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise ClusterError for errors of the cluster. Those of tasks stay as they are."""
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
         try:
-            queue = as_completed(loop=self._client.loop)
-            submit(max(LEAST_AT_ONCE, TIMES_AT_ONCE * self.threads))
-            for future in queue:
-                result = results[numbers.pop(future)] = future.result()
-                done(result)
-                submit(1)
-            return [results[number] for number in range(len(results))]
+            yield
         except SgfastError:
             raise
         except KilledWorker as error:
@@ -107,9 +143,6 @@ class Cluster:
                 f"{self.name}: a task failed: {type(error).__name__}: {printable(str(error))[:200]} (see the workers' "
                 "logs)"
             ) from error
-        finally:
-            with suppress(Exception):
-                self._client.cancel(list(numbers))
 
     def _connection_lost(self) -> ClusterError:
         return ClusterError(
