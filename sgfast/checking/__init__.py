@@ -88,7 +88,7 @@ def check_policy(
         found += unmet(proof)
         # The other findings do not rest on the expectations.
         proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
-    rules_unread, withheld = 0, list[str]()
+    rules_unread, rules_unlogged, withheld = 0, 0, list[str]()
     if traffic is not None:
         from sgfast.replaying.removal import evidence_for_removal
 
@@ -96,7 +96,7 @@ def check_policy(
         if traffic_evidence.conclusive == "no":
             withheld.append(_withheld(traffic_evidence))
         else:
-            of_traffic, rules_unread = _from_traffic(traffic, uses)
+            of_traffic, rules_unlogged, rules_unread = _from_traffic(traffic, uses)
             is_certain = traffic_evidence.carries("verdicts", "absence")
             found += [replace(each, certain=is_certain) for each in of_traffic]
     too_long = [
@@ -107,6 +107,7 @@ def check_policy(
             (groups_left, "groups were not checked for members that can reach each other."),
             (prefixes_left, "prefixes were not checked for wider ones of other instances."),
             (versions_left, "rules were not checked for services that are open over one IP version only."),
+            (rules_unlogged, "rules may be used by traffic that AWS never logs, such as DNS: nobody can tell."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count
@@ -120,15 +121,17 @@ def check_policy(
     )
 
 
-def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int]:
-    """Return the findings that rest on captures, and the number of rules that were used in too many ways."""
-    found = never_hit(traffic)
+def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int, int]:
+    """Return the findings that rest on captures, and the numbers of rules that flow logs may not show, and of rules
+    that were used in too many ways.
+    """
+    found, unlogged = never_hit(traffic)
     if uses is None:
-        return found, 0
+        return found, unlogged, 0
     from sgfast.checking.usage import wider_than_used
 
     wider, unread = wider_than_used(traffic, uses)
-    return found + wider, unread
+    return found + wider, unlogged, unread
 
 
 def _withheld(evidence: Evidence) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
+from sgfast.flow_logs.unlogged import may_be_unlogged
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
 
@@ -85,16 +86,21 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
     return f"the instances in {peer} are in VPCs that are not peered with the rule's VPC, or in other regions"
 
 
-def never_hit(result: ReplayResult) -> list[Finding]:
-    """Return findings for rules that a causal replay never used. Packets after a denied opener use none (SPEC 9.2)."""
+def never_hit(result: ReplayResult) -> tuple[list[Finding], int]:
+    """Return findings for rules that a causal replay never used, and the number of unused rules about which flow logs
+    cannot tell. Packets after a denied opener use none (SPEC 9.2).
+    """
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     policy = result.policy
     used = {policy._first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
-    return [
-        Finding(
-            NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id
-        )
-        for group in policy.security_groups
-        for rule in group.rules
+    unused_rules = [
+        (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule
+    ]  # fmt: skip
+    has_aws = result.records is not None and result.records.has_aws
+    found = [
+        Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
+        for group, rule in unused_rules
+        if not (has_aws and may_be_unlogged(rule))
     ]
+    return found, len(unused_rules) - len(found)

@@ -73,6 +73,7 @@ class LogRecords:
     ``in_changes``: the number of records during which the policy changed.
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
+    ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
     ``damage``: where and why the reading of a log ended early.
     """
 
@@ -86,6 +87,7 @@ class LogRecords:
     in_changes: int = 0
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
+    has_aws: bool = False
     damage: tuple[str, ...] = ()
 
     @property

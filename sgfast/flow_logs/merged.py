@@ -103,9 +103,9 @@ class MergedLogs:
         self.files: list[str] = []
         #: The number of logs opened so far, by what they were taken for.
         self.formats: Counter[str] = Counter()
-        #: Whether the records of all formats show that the other end answered; and what the formats never have.
+        #: Whether the records of all formats show that the other end answered, and whether AWS wrote any.
         self.shows_answers = True
-        self.caveats: dict[str, None] = {}
+        self.has_aws = False
         #: The first messages about broken lines, about logs whose reading ended early, and about what was assumed.
         self.complaints: list[str] = []
         self.damage: list[str] = []
@@ -217,8 +217,7 @@ class MergedLogs:
             if log.format is not None:
                 self.formats[log.format.name] += 1
                 self.shows_answers &= log.format.shows_answers
-                if log.format.caveat:
-                    self.caveats.setdefault(log.format.caveat)
+                self.has_aws |= log.format.is_of_aws
             if has_rows:
                 self._push(place)
 

@@ -18,6 +18,10 @@ from sgfast.flow_logs.merged import MergedLogs
 from sgfast.flow_logs.sources import LogSources
 from sgfast.policy.model import Policy
 
+UNLOGGED = (
+    "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows activation: rules "
+    "for these look unused"
+)
 #: The fields, by AWS's names, without which a record is no traffic.
 NEEDED_FIELDS = ("srcport", "dstport", "start")
 
@@ -92,7 +96,9 @@ class LogTraffic:
     def warnings(self) -> list[str]:
         """Sentences about the logs read so far that the user should know."""
         logs, made = self.logs, self._connections
-        found = [*self._sources.warnings, *logs.remarks, *logs.caveats, *logs.complaints, *logs.damage]
+        found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
+        if logs.has_aws:
+            found.append(UNLOGGED)
         if logs.broken_lines > len(logs.complaints):
             found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
         if made is not None and made.without_packets:
@@ -116,5 +122,5 @@ class LogTraffic:
         return LogRecords(
             logs.read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
             sum(connections for _, connections in made.undecided.values()), {**made.left_out, **left_out}, made.late,
-            made.in_changes, dict(logs.formats), logs.shows_answers, tuple(logs.damage),
+            made.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws, tuple(logs.damage),
         )  # fmt: skip

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sgfast.flow_logs.unlogged import may_be_unlogged
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
@@ -106,9 +107,12 @@ def without_unused(
     progress: Progress | None,
 ) -> tuple[Kept, tuple[RuleInGroup, ...]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
-    2.16), and return them, too. ``is_done`` says whether the captures break no more than before.
+    2.16), and return them, too. Rules stay that may be used by traffic that flow logs do not have. ``is_done`` says
+    whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
+    if kept.last.records is not None and kept.last.records.has_aws:
+        used |= {hits.rule.id for hits in kept.last.rules if may_be_unlogged(hits.rule)}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules

@@ -15,18 +15,14 @@ from sgfast.flow_logs.formats.log import Log, LogFormat
 from sgfast.policy.yaml_nodes import UTF_16_MARKS
 
 _NO_ACTION = {"action": "do not say what was accepted"}
-_UNLOGGED_BY_AWS = (
-    "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows activation: rules "
-    "for these look unused"
-)
 
-AWS = LogFormat("an AWS VPC flow log", aws.read, caveat=_UNLOGGED_BY_AWS)
-AWS_GATEWAY = LogFormat("an AWS transit gateway flow log", aws.read, _NO_ACTION)
-AWS_EXPORT = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", aws.read_export, caveat=_UNLOGGED_BY_AWS)
+AWS = LogFormat("an AWS VPC flow log", aws.read, is_of_aws=True)
+AWS_GATEWAY = LogFormat("an AWS transit gateway flow log", aws.read, _NO_ACTION, is_of_aws=True)
+AWS_EXPORT = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", aws.read_export, is_of_aws=True)
 AWS_MESSAGES = LogFormat(
-    "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", aws_json.read, caveat=_UNLOGGED_BY_AWS
+    "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", aws_json.read, is_of_aws=True
 )
-AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read, caveat=_UNLOGGED_BY_AWS)
+AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read, is_of_aws=True)
 OTC = LogFormat("a VPC flow log of OTC or Huawei Cloud", aws.read)
 NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read, shows_answers=False)
 ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION)

@@ -48,8 +48,8 @@ class LogFormat:
     lacks: Mapping[str, str] = field(default_factory=dict)
     #: Whether records show that the other end answered.
     shows_answers: bool = True
-    #: A full sentence about traffic that the log never has, without a full stop; "" for none.
-    caveat: str = ""
+    #: Whether AWS wrote it, which does not log all services (``unlogged.py``).
+    is_of_aws: bool = False
 
 
 class Log:

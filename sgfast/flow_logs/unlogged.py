@@ -1,0 +1,38 @@
+"""Traffic that no flow log of AWS has, and rules that may be there for it (documented for VPC flow logs)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
+
+from sgfast.policy.model import TCP, UDP, Rule
+
+
+class _Service(NamedTuple):
+    protocol: int
+    port: int
+    #: The service's address; None: it has an address of the VPC, or it may be any.
+    address: IPv4Address | None
+
+
+_METADATA, _TIME = IPv4Address("169.254.169.254"), IPv4Address("169.254.169.123")
+#: DNS, instance metadata, the time service, and the activation of Windows. Nobody filters DHCP.
+_SERVICES = (
+    _Service(UDP, 53, None), _Service(TCP, 53, None), _Service(TCP, 80, _METADATA), _Service(UDP, 123, _TIME),
+    _Service(TCP, 1688, None),
+)  # fmt: skip
+
+
+def may_be_unlogged(rule: Rule) -> bool:
+    """Return whether a rule may be used by traffic that AWS does not log: then its not being used shows nothing."""
+    return rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+
+
+def _allows(rule: Rule, service: _Service) -> bool:
+    if rule.protocol not in (None, service.protocol):
+        return False
+    if rule.ports is not None and not any(first <= service.port <= last for first, last in rule.ports):
+        return False
+    if service.address is None or rule.peer is None:
+        return True
+    return isinstance(rule.peer, IPv4Network) and service.address in rule.peer
