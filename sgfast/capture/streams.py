@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sgfast.capture.compression import MAGIC_LENGTH
 from sgfast.capture.urls import is_url, open_url
 from sgfast.errors import CaptureError
 from sgfast.system.names import printable
@@ -92,7 +93,8 @@ def peek_standard_input(most: int, is_enough: Callable[[bytes], bool]) -> bytes:
     head = stream.head if isinstance(stream, _Peeked) else b""
     try:
         while len(head) < most and not is_enough(head):
-            piece = bytearray(most - len(head))
+            # A capture shows in its first bytes. All others of a live one are left to its reader.
+            piece = bytearray((most if head else MAGIC_LENGTH) - len(head))
             source = stream.source if isinstance(stream, _Peeked) else stream
             if (got := source.readinto(memoryview(piece))) is None:
                 wait_until_readable(source)

@@ -49,6 +49,7 @@ from sgfast.evidence import SOUND, Evidence, ended
 from sgfast.policy.model import Instance, Policy
 
 if TYPE_CHECKING:
+    from sgfast.checking.codes import RuleUse
     from sgfast.checking.usage import Uses
     from sgfast.reaching.proving import ExpectationsResult
     from sgfast.replaying import ReplayResult
@@ -107,7 +108,7 @@ def check_policy(
             (groups_left, "groups were not checked for members that can reach each other."),
             (prefixes_left, "prefixes were not checked for wider ones of other instances."),
             (versions_left, "rules were not checked for services that are open over one IP version only."),
-            (rules_unlogged, "rules may be used by traffic that AWS never logs, such as DNS: nobody can tell."),
+            (rules_unlogged, "of the unused rules may be there for traffic that AWS never logs, such as DNS."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count
@@ -117,8 +118,16 @@ def check_policy(
     found.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
     return CheckResult(
         policy, sizes, tuple(found), (*withheld, *too_long), tuple(dict.fromkeys(warnings)), assumed, traffic,
-        traffic_evidence, proof_evidence,
+        traffic_evidence, proof_evidence, _rule_uses(traffic, uses),
     )
+
+
+def _rule_uses(traffic: ReplayResult | None, uses: Uses | None) -> tuple[RuleUse, ...]:
+    if traffic is None or uses is None:
+        return ()
+    from sgfast.checking.usage import rule_uses
+
+    return rule_uses(traffic, uses)
 
 
 def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int, int]:

@@ -191,3 +191,21 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     if len(names) > LISTED:
         return f"{', '.join(shown)} and {len(names) - LISTED:,} more"
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleUse:
+    """The use of a rule by the traffic of a check.
+
+    ``rule``: the rule. Of two twins (SPEC 2.16), it is the first one.
+    ``group``: the name of its security group.
+    ``connections``: the number of connections that used the rule or its twin.
+    ``last_ns``: the time of the last packet of these connections, in nanoseconds since the Unix epoch.
+    ``kinds``: the number of these connections by kind, as far as there was room to count them separately.
+    """
+
+    rule: Rule
+    group: str
+    connections: int
+    last_ns: int
+    kinds: Mapping[Kind, int] = field(repr=False, default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sgfast import replaying
-from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding
+from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding, RuleUse
 from sgfast.checking.table_sizes import TableSizes
 from sgfast.checking.tables import CheckTables
 from sgfast.errors import ArgumentError
@@ -27,6 +27,7 @@ class CheckResult(Shown):
     ``warnings``: full sentences about what the user should know.
     ``assumed``: instances that the policy has only for this check.
     ``traffic``: the replay of the captures; None if there were no captures.
+    ``rule_uses``: the use of each rule that connections of the captures used, in the order of the document.
     ``traffic_evidence``: reasons to doubt the findings that rest on the captures.
     ``proof_evidence``: reasons to doubt the proof of the expectations.
     """
@@ -40,6 +41,7 @@ class CheckResult(Shown):
     traffic: replaying.ReplayResult | None = None
     traffic_evidence: Evidence = SOUND
     proof_evidence: Evidence = SOUND
+    rule_uses: tuple[RuleUse, ...] = ()
 
     @property
     def evidence(self) -> Evidence:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import numpy as np
 
 from sgfast.algebra.services import KEYS, key_ranges
-from sgfast.checking.codes import WIDER_THAN_USED, Finding
+from sgfast.checking.codes import WIDER_THAN_USED, Finding, RuleUse
 from sgfast.engine import REASONS
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, AddressGroupPeer, GroupPeer, Peer, Policy, Rule
@@ -143,6 +143,8 @@ class Uses:
         self._names: Sequence[str] = ()
         #: By rule number: the connections that used the rule.
         self.totals: Counter[int] = Counter()
+        #: By rule number: the time of the last packet of these connections.
+        self.last_ns: dict[int, int] = {}
         #: By rule number and bytes of ``_ENDS_DTYPE``: the connections, as far as there is room.
         self._counts: dict[int, Counter[bytes]] = {}
         self._counted = 0
@@ -159,6 +161,11 @@ class Uses:
     def _count(self, used: Rows, side: int) -> None:
         ends = ends_of(used, _ENDS_DTYPE)
         ends["rule"] = used["rule"][:, side]
+        rules, places = np.unique(used["rule"][:, side], return_inverse=True)
+        latest = np.full(len(rules), np.iinfo(np.int64).min)
+        np.maximum.at(latest, places, used["last_ns"])
+        for rule, last_ns in zip(rules.tolist(), latest.tolist(), strict=True):
+            self.last_ns[rule] = max(last_ns, self.last_ns.get(rule, last_ns))
         found, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
         for key, rule, count in zip(found, found.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True):
             self.totals[rule] += count
@@ -174,6 +181,27 @@ class Uses:
         """Return the connections that used a rule, as far as there was room to count them separately."""
         counts = self._counts.get(number, Counter())
         return {kind_of(np.frombuffer(key, _ENDS_DTYPE)[0], self._names): count for key, count in counts.items()}
+
+
+def rule_uses(result: ReplayResult, uses: Uses) -> tuple[RuleUse, ...]:
+    """Return the use of each rule that connections used, in the order of the document."""
+    policy = result.policy
+    of_rule: dict[str, list[int]] = defaultdict(list)
+    for number, hits in enumerate(result.rules):
+        if number in uses.last_ns:
+            of_rule[policy._first_twin(hits.rule).id].append(number)
+    found = []
+    for hits in result.rules:
+        numbers = of_rule.get(hits.rule.id, [])
+        if numbers:
+            kinds: Counter[Kind] = Counter()
+            for number in numbers:
+                kinds.update(uses.connections(number))
+            found.append(RuleUse(
+                hits.rule, hits.group, sum(uses.totals[number] for number in numbers),
+                max(uses.last_ns[number] for number in numbers), kinds,
+            ))  # fmt: skip
+    return tuple(found)
 
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:

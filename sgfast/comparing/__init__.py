@@ -41,9 +41,10 @@ from sgfast.engine import VERDICTS
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
-from sgfast.replaying.captures import Captures, log_traffic
+from sgfast.replaying.captures import Captures
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
+from sgfast.replaying.logs import log_traffic
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -18,7 +18,7 @@ from sgfast.capture.merge import MergedReader
 from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import ArgumentError, CaptureError
+from sgfast.errors import CaptureError
 from sgfast.evidence import MOSTLY, EvidenceReason
 from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
@@ -27,14 +27,12 @@ from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
-from sgfast.replaying.time_window import parse_window
 from sgfast.replaying.vpc_mapping import VpcMapping
 from sgfast.system.names import printable, without_credentials
 from sgfast.system.signals import begin_judging, end_reading, unless_stopped
 
 if TYPE_CHECKING:
     from sgfast.flow_logs.traffic import LogTraffic
-    from sgfast.policy.model import Policy
 
 #: Names of tunnels in sentences.
 _TUNNEL_NAMES = dict(
@@ -310,43 +308,6 @@ class Noticed:
                 f"{count(self.too_deep, 'packet')} in more than {MOST_TUNNELS} tunnels: only the outer {MOST_TUNNELS} "
                 "were removed"
             )
-
-
-def log_traffic(
-    paths: Sequence[str], policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None, *,
-    is_one_stream: bool, needs_actions: bool = False, client: Any = None,
-) -> LogTraffic | None:  # fmt: skip
-    """Return the flow logs that ``paths`` mean as traffic for these policies, or None if they mean captures. Arguments
-    are as for ``LogTraffic`` and ``Captures``; ``client`` is that of a cluster whose workers read the logs. Raises
-    FlowLogError as ``logs_in`` does, and ArgumentError for options that are only for packets.
-    """
-    from sgfast.flow_logs.sources import logs_in
-
-    limits = parse_window(reading.start, reading.end)
-    known = [None if limit is None or limit.is_relative else limit.ns for limit in limits]
-    sources = None if reading.follow else logs_in(paths, *known)
-    if sources is None:
-        return None
-    if reading.dedup or reading.decap:
-        raise ArgumentError("dedup and decap are for packets, and flow logs have none: leave them out")
-    from sgfast.flow_logs.formats import open_log
-    from sgfast.flow_logs.traffic import LogTraffic
-
-    opening: Callable[..., Any] = open_log
-    if client is not None:
-        from sgfast.replaying.cluster.log_reading import ClusterLogs
-        from sgfast.replaying.cluster.scheduler import Cluster
-
-        opening = ClusterLogs(Cluster(client), sources.logs).open
-
-    def window(first_ns: int) -> tuple[int | None, int | None]:
-        start, end = (None if limit is None else limit.at(first_ns) for limit in limits)
-        return start, end
-
-    return LogTraffic(
-        sources, policies, window, (lambda path: 0) if vpc_mapping is None else vpc_mapping.of_file,
-        is_one_stream=is_one_stream, needs_actions=needs_actions, opening=opening,
-    )  # fmt: skip
 
 
 def are_files(paths: Sequence[str], reading: ReadOptions) -> bool:

@@ -12,12 +12,13 @@ from sgfast.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
-from sgfast.replaying.captures import Captures, are_files, log_traffic
+from sgfast.replaying.captures import Captures, are_files
 from sgfast.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.replaying.evidence import interrupted
+from sgfast.replaying.logs import compared_actions, log_traffic, refuse_for_logs
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.packet_selection import both_left_out
-from sgfast.replaying.rejections import Rejections, compared_actions, refuse_for_logs
+from sgfast.replaying.rejections import Rejections
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.schedule import Flushes, Schedule

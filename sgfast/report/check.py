@@ -14,7 +14,6 @@ from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
-    REMINDER,
     Document,
     Item,
     Items,
@@ -32,6 +31,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import doubt_about_numbers, evidence_blocks, headline_of
+from sgfast.report.log_records import record_blocks, reminder
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def check_document(
         from sgfast.report.check_traffic import window_text
 
         blocks.append(Paragraph(("With ", *capture_names(traffic.captures), f": {window_text(traffic)}")))
+        blocks += record_blocks(traffic.records)
         if traffic.damaged is not None:
             blocks.append(Paragraph(f"{printable(str(traffic.damaged))}; what comes after that was not read", "red"))
     shown = listed[:findings]
@@ -87,15 +88,20 @@ def check_document(
         blocks.append(TableBlock(("code", "severity", "finding"), rows, 0, styles))
     blocks += more_of(len(listed), findings, "finding")
     used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
+    last_uses: Sequence[Section] = ()
+    if checked.rule_uses:
+        from sgfast.report.check_traffic import use_sections
+
+        last_uses = use_sections(policy, checked.rule_uses, findings)
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
         Section(_heading(checked), blocks),
-        *(section for each in used for section in each), *advice,
+        *(section for each in used for section in each), *last_uses, *advice,
         *notes([
             *(Item("Left out", sentence) for sentence in checked.left_out),
             *warning_items(checked.warnings, findings),
-            *([] if traffic is None else [Item("Remember", REMINDER)]),
+            *([] if traffic is None else [Item("Remember", reminder(traffic.records))]),
         ]),
     ]  # fmt: skip
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sgfast.checking import Finding
-from sgfast.policy.model import Policy
+from sgfast.checking.codes import RuleUse
+from sgfast.policy.matching import Kind
+from sgfast.policy.model import ICMP, ICMPV6, Policy
+from sgfast.policy.rule_text import rule_name
 from sgfast.replaying import ReplayResult
-from sgfast.report.amounts import human_seconds, instant, left_out_words, plural
+from sgfast.replaying.listed_kinds import Service
+from sgfast.report.amounts import grouped, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import left_rows
+from sgfast.report.document import Name, Section, TableBlock, more_of
+from sgfast.report.names import service_name
 from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.suggesting import TrafficTotals
+
+#: The most services that a row names.
+NAMED_SERVICES = 3
 
 
 def window_text(result: ReplayResult) -> str:
@@ -43,5 +53,33 @@ def used_rows(
 
 def used(policy: Policy, finding: Finding, by: By, most: int) -> Folded:
     """Return the connections that used the finding's rule, folded. Arguments are as in ``Rollup.fold``."""
-    kinds = {kind: TrafficTotals(connections) for kind, connections in finding.used.items()}
-    return ObservedRollup(policy, kinds).fold("observed", by=by, most=most)
+    return folded_uses(policy, finding.used, by, most)
+
+
+def folded_uses(policy: Policy, kinds: Mapping[Kind, int], by: By, most: int) -> Folded:
+    """Return connections by kind, folded. Arguments are as in ``Rollup.fold``."""
+    totals = {kind: TrafficTotals(connections) for kind, connections in kinds.items()}
+    return ObservedRollup(policy, totals).fold("observed", by=by, most=most)
+
+
+def use_sections(policy: Policy, uses: Sequence[RuleUse], most: int) -> list[Section]:
+    """Return the section on the last use of each rule, the longest ago first; none if no rule was used."""
+    if not uses:
+        return []
+    rows = []
+    for use in sorted(uses, key=lambda each: each.last_ns)[:most]:
+        peers = {kind.initiator if use.rule.direction == "inbound" else kind.responder for kind in use.kinds}
+        services = sorted({_service(kind) for kind in use.kinds})
+        words = ", ".join(services) if len(services) <= NAMED_SERVICES else plural(len(services), "service")
+        rows.append((
+            f"{instant(use.last_ns)[:-7]}", grouped(use.connections), grouped(len(peers)), words,
+            Name(rule_name(policy, use.rule, use.group)),
+        ))  # fmt: skip
+    table = TableBlock(("last use (UTC)", "connections", "peers", "services", "rule"), rows, 3)
+    return [Section("Last use of each rule, the longest ago first", [table, *more_of(len(uses), most, "rule")])]
+
+
+def _service(kind: Kind) -> str:
+    is_icmp = kind.protocol in (ICMP, ICMPV6)
+    port, icmp_type = (None, kind.port) if is_icmp else (kind.port, None)
+    return service_name(Service("", kind.protocol, port, icmp_type, kind.code if is_icmp else None))

@@ -13,9 +13,9 @@ from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResul
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
+from sgfast.report.cloud_actions import action_sections, would_open_sections
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
-    REMINDER,
     TOP,
     Block,
     Document,
@@ -34,7 +34,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
-from sgfast.report.log_records import LOG_REMINDER, action_sections, record_blocks, would_open_sections
+from sgfast.report.log_records import record_blocks, reminder
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
@@ -373,16 +373,11 @@ def speed_item(result: ReplayResult | TrafficDiff) -> Item:
     return Item("Speed", f"{rate} packets/s ({human_seconds(result.elapsed_seconds)}, without start-up)")
 
 
-def reminder(result: ReplayResult | TrafficDiff) -> str:
-    """Return the sentence on what traffic can never show."""
-    return REMINDER if result.records is None else LOG_REMINDER
-
-
 def closing(result: ReplayResult | TrafficDiff, most: int, timed: bool) -> list[Section]:
     """Return times, at most ``most`` warnings, damage and speed."""
     items = [
         *time_items(result), *tunnel_items(result.decapsulated), *warning_items(result.warnings, most),
-        *damage_items(result.damaged), Item("Remember", reminder(result)),
+        *damage_items(result.damaged), Item("Remember", reminder(result.records)),
     ]  # fmt: skip
     if result.packets and timed:
         items.append(speed_item(result))

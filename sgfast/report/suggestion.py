@@ -10,7 +10,6 @@ from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
 from sgfast.report.document import (
-    REMINDER,
     Document,
     Item,
     Items,
@@ -26,6 +25,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
+from sgfast.report.log_records import reminder
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
@@ -77,7 +77,8 @@ def suggestion_document(
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
             *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
-            *warning_items(found.warnings, most), *damage_items(found.damaged), Item("Remember", REMINDER),
+            *warning_items(found.warnings, most), *damage_items(found.damaged),
+            Item("Remember", reminder(found.records)),
         ]),
     ]  # fmt: skip
 

@@ -20,8 +20,8 @@ from sgfast.flow_logs.formats import RECORD_DTYPE, Log, LogFormat, open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.sources import LogSource
-from sgfast.replaying.cluster.plan import version_here
 from sgfast.replaying.cluster.scheduler import Cluster
+from sgfast.version import __version__
 
 #: Bytes of a file from which on this machine reads it. AWS writes files of up to 75 MB.
 MOST_BYTES = 100 << 20
@@ -68,8 +68,8 @@ class FetchedLog:
 
 def fetch(path: str, needs: tuple[str, ...], version: str) -> FetchedLog:
     """Read a log, as a task."""
-    if version != version_here():
-        raise ClusterError(f"a worker has another version of sgfast, {version_here().split('/')[0]}: install the same")
+    if version != __version__:
+        raise ClusterError(f"a worker has another version of sgfast, {__version__}: install the same")
     log = open_log(path, needs=needs)
     batches, error = [], None
     try:
@@ -101,7 +101,7 @@ class ClusterLogs:
         if not _is_sent(path):
             return open_log(path, needs=needs)
         if self._fetched is None:
-            calls = ((os.path.basename(each), (each, tuple(needs), version_here())) for each in self._paths)
+            calls = ((os.path.basename(each), (each, tuple(needs), __version__)) for each in self._paths)
             self._fetched = self._cluster.in_order("read", fetch, calls, AHEAD * self._cluster.threads)
         log = next(self._fetched)
         assert log.path == path

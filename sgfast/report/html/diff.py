@@ -9,7 +9,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
-from sgfast.report.document import REMINDER, Item, Name
+from sgfast.report.document import Item, Name
 from sgfast.report.html.changed import VerdictSections
 from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import LegendEntry, legend
@@ -31,6 +31,7 @@ from sgfast.report.html.page import (
 )
 from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
+from sgfast.report.log_records import reminder
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items, vpc_called
 from sgfast.report.twins import with_first_twins
@@ -137,5 +138,5 @@ def _about(found: Difference, result: TrafficDiff | None, warnings: Sequence[str
     return about_section([
         *policies, *listed("Capture", [*map(Name, result.captures)]), packets, *time_items(result),
         *tunnel_items(result.decapsulated), *listed("Warning", warnings), *damage_listed(result.damaged),
-        Item("Remember", REMINDER),
+        Item("Remember", reminder(result.records)),
     ])  # fmt: skip

@@ -11,7 +11,7 @@ from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
-from sgfast.report.document import REMINDER, Item, Name
+from sgfast.report.document import Item, Name
 from sgfast.report.evidence import CANNOT_TELL, qualified
 from sgfast.report.html.answers import LISTS, Answers, List
 from sgfast.report.html.chart import caption, chart, numbers
@@ -43,6 +43,7 @@ from sgfast.report.html.tables import (
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
+from sgfast.report.log_records import reminder
 from sgfast.report.replay import (
     connection_counts,
     packets_after,
@@ -365,5 +366,5 @@ def _about(result: ReplayResult) -> Markup:
         Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),
         *time_items(result), Item("Connections", ", ".join(opened) or "none"), *tunnel_items(result.decapsulated),
         *listed("Warning", result.warnings), *damage_listed(result.damaged),
-        Item("Remember", REMINDER), *([speed_item(result)] if result.packets else []),
+        Item("Remember", reminder(result.records)), *([speed_item(result)] if result.packets else []),
     ])  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sgfast.checking import CODES, CheckResult, Finding, Severity
+from sgfast.checking.codes import RuleUse
 from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.report.check_traffic import used
+from sgfast.report.check_traffic import folded_uses, used
 from sgfast.report.json.evidence import JsonEvidence
 from sgfast.report.json.log_records import RecordsField
 from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
@@ -34,10 +35,6 @@ class JsonWindow(Answer):
     records: RecordsField
 
 
-class JsonCheckedTraffic(JsonWindow):
-    by: Annotated[By, FOLDED_BY.format("who used a rule")]
-
-
 class JsonNarrower(Answer):
     text: Annotated[str, "The rule as messages write it."] = at(rule_text)
     protocol: Annotated[str, "A protocol's name or number, or all."] = at(lambda rule: protocol_text(rule.protocol))
@@ -57,6 +54,19 @@ class JsonUsesLeft(Answer):
 class JsonUses(Answer):
     rows: Annotated[list[JsonUse], "Up to 1,000 rows, or as many as --top says; rows with most connections first."]
     not_listed: JsonUsesLeft
+
+
+class JsonRuleUse(Answer):
+    group: str
+    rule: str = at("rule.id")
+    connections: Annotated[Count, "Connections that used the rule or its twin."]
+    last_time: Annotated[Time, "The last packet of these connections."] = at("last_ns")
+    used: Annotated[JsonUses, "Who used it, and for which service."]
+
+
+class JsonCheckedTraffic(JsonWindow):
+    rules: Annotated[list[JsonRuleUse], "The use of each rule that connections used, in document order."]
+    by: Annotated[By, FOLDED_BY.format("who used a rule")]
 
 
 class JsonFinding(Answer):
@@ -123,7 +133,9 @@ def check_answer(checked: CheckResult, lines: Lines, *, by: By = "group", top: i
         checked.table_sizes, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=checked.assumed,
         warnings=checked.warnings, findings=[_finding(each, policy, lines, by, top) for each in checked.findings],
         left_out=checked.left_out, evidence=checked.evidence,
-        traffic=None if checked.traffic is None else JsonCheckedTraffic.of(checked.traffic, by=by),
+        traffic=None if checked.traffic is None else JsonCheckedTraffic.of(
+            checked.traffic, by=by, rules=[_rule_use(policy, use, by, top) for use in checked.rule_uses]
+        ),
     )  # fmt: skip
 
 
@@ -134,6 +146,13 @@ def _finding(finding: Finding, policy: Policy, lines: Lines, by: By, top: int | 
         instance_ids=[policy.instance_by_name[name].id for name in finding.instances],
         used=_uses(policy, finding, by, top),
     )  # fmt: skip
+
+
+def _rule_use(policy: Policy, use: RuleUse, by: By, top: int | None) -> dict[str, Any]:
+    folded = folded_uses(policy, use.kinds, by, top or MOST_ROWS)
+    others = use.connections - sum(row.connections for row in folded.rows)
+    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
+    return JsonRuleUse.of(use, used=JsonUses.of(folded, not_listed=unlisted))
 
 
 def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str, Any] | None:
