@@ -1,5 +1,5 @@
-"""Sections of a report on what the cloud did, as its flow logs tell: attempts that it rejected, and whether it agrees with
-the policy.
+"""Sections of a report on what the cloud did, as its flow logs tell: attempts that it rejected, and whether it agrees
+with the policy.
 """
 
 from __future__ import annotations
