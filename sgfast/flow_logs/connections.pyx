@@ -45,7 +45,6 @@ cdef enum:
     MOST_WAITING = 1 << 21
     FRAMES = 1 << 12                    # of a batch
     MOST_BYTES = 0xFFFFFFFF             # of a frame
-    MOST_OF_RECORD = 1 << 48            # bytes of a record: more than a network can have in an interval
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -64,6 +63,8 @@ cdef enum:
 cdef int64_t LAST_TIME = <int64_t>1 << 62
 # A record keeps its connection alive for no longer.
 cdef int64_t LONGEST = 31 * 86400 * <int64_t>NS
+# Bytes of a record: more than a network can have in an interval.
+cdef int64_t MOST_OF_RECORD = <int64_t>1 << 48
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
@@ -346,7 +347,7 @@ cdef class Connections:
         waiting.start_ns = row.start_ns
         waiting.end_ns = end_ns
         waiting.packets = <uint64_t>packets if packets > 0 else 1
-        waiting.nbytes = <uint64_t>min(nbytes, MOST_OF_RECORD) if nbytes > 0 else 0
+        waiting.nbytes = <uint64_t>min(<int64_t>nbytes, MOST_OF_RECORD) if nbytes > 0 else 0
         waiting.position = position
         waiting.conversation = <uint32_t>(c - self.conversations)
         waiting.flags = flags if c.protocol == PROTO_TCP else UNKNOWN

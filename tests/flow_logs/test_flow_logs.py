@@ -4,6 +4,7 @@ connections that needed the rule disagree (SPEC 10.16).
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ import pytest
 from command import PCAPS, SHOP, handshake, sgfast, valid, write_capture, write_policy
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, assert_adds_up, check, log_of, record, told, without
 from frames import ethernet, icmp, ip
+from shop_log import logs
 
+from sgfast import replay
 from sgfast.flow_logs import checking, judging
 from sgfast.flow_logs.checking import OTHER_VPC, SEVERAL_VPCS, check_logs
 from sgfast.flow_logs.conversations import UNKNOWN_ORDER
@@ -341,3 +344,23 @@ def test_the_log_that_comes_with_the_recordings_is_what_a_replay_writes(tmp_path
     assert wanted != text
     path, _ = log_of(parse_policy(wanted), Path(SHOP[1]), tmp_path / "flow.log", interval=60)
     assert path.read_bytes() == (PCAPS / "shop.flow.log").read_bytes()
+
+
+def test_the_logs_of_the_guides_are_what_the_writers_write() -> None:
+    written = logs()
+    assert (PCAPS / "shop.aws.log").read_bytes() == written["shop.aws.log"]
+    assert gzip.decompress((PCAPS / "shop.month.log.gz").read_bytes()) == written["shop.month.log"]
+
+
+def test_a_replay_counts_the_packets_and_bytes_of_records() -> None:
+    """SPEC 10.29."""
+    log = PCAPS / "shop.aws.log"
+    found = replay(PCAPS / "shop.yaml", log, tables="connections").tables.connections
+    lines = [line.split() for line in log.read_text().splitlines()]
+    for port in ("80", "8080"):
+        counted = [line for line in lines if line[2] == "web-1" and port in line[5:7]]
+        connections = [row for row in found if row["responder_port"] == int(port) and row["responder"] != "10.0.0.6"]
+        assert len(counted) == 2 * len(connections) > 0
+        for what, place in (("packets", 8), ("bytes", 9)):
+            sums = [row[f"{what}_from_initiator"] + row[f"{what}_from_responder"] for row in connections]
+            assert sum(sums) == sum(int(line[place]) for line in counted)
