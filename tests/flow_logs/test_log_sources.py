@@ -1,4 +1,4 @@
-"""Flow logs are found among other files, listed, and merged by time (SPEC 10.16)."""
+"""Flow logs are found among other files, listed, and merged by time (SPEC 10.29)."""
 
 from __future__ import annotations
 
