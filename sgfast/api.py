@@ -201,9 +201,9 @@ def check(
     """Find rules and settings that are redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
 
     ``expect``: also find what contradicts these expectations. ``captures``: also find the rules that no captured
-    packet used; ``vpc`` and ``reading`` are as for ``replay``. ``accept_evidence``: codes of reasons to doubt the
-    captures or the expectations that do not count (SPEC 10.27). ``as_if_in``: check as if there were one more
-    instance, ``"GROUP=ADDRESS"``.
+    packet used; they may be flow logs, and ``vpc`` and ``reading`` are as for ``replay``. ``accept_evidence``: codes of
+    reasons to doubt the captures or the expectations that do not count (SPEC 10.27). ``as_if_in``: check as if there
+    were one more instance, ``"GROUP=ADDRESS"``.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``.
 
@@ -262,7 +262,8 @@ def replay(
 
     ``policy``: a ``Policy``, or anything that ``sgfast.load`` takes.
     ``captures``: a path, or several, which form one replay in the order given. ``-`` is standard input; a directory
-    means the captures in it.
+    means the captures in it. They may be flow logs instead, which are merged by time (SPEC 10.29 to 10.31); ``records``
+    of the result then says what became of their records.
     ``packets``, ``frames``, ``flows``: one or several sinks each, for every packet's result, for packets together with
     their results, and for connections.
     ``engine``: ``"reference"`` runs the slow reference model, which has no connection report and no snapshots.
@@ -284,6 +285,7 @@ def replay(
     folder on this machine.
     ``tables``: which rows to keep in memory, ``"packets"`` or ``"connections"``, for the result's ``tables``: at most
     10,000,000 of each (SPEC 14.9).
+    ``compare_actions``: of flow logs: compare the cloud's actions with the policy's verdicts, as ``actions``.
     ``shards``: the number of parts into which a cluster divides the packets; None: chosen by the size of the captures.
 
     If a capture is damaged, the result covers the packets before the damage; on a cluster, it also covers the captures
@@ -399,9 +401,9 @@ def diff(
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
 
     Without ``captures``: what ``new`` opens and closes for all packets, by the rules alone. With captures, also what
-    would change for their connections. Each policy judges all packets from the first on, as ``replay`` does with the
-    same options: two replays are compared, and the policy does not change during either. If a capture is damaged, the
-    result covers the packets before the damage.
+    would change for their connections; they may be flow logs, as for ``replay``. Each policy judges all packets from
+    the first on, as ``replay`` does with the same options: two replays are compared, and the policy does not change
+    during either. If a capture is damaged, the result covers the packets before the damage.
 
     Raises PolicyError, CaptureError, ReadingError; ArgumentError for an unknown option.
 

@@ -16,6 +16,7 @@ from sgfast.cli.options import (
     by_option,
     exit_status,
     format_option,
+    is_damaged,
     replay_options,
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
@@ -51,8 +52,8 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
     type=FILE,
     metavar="CAPTURE",
     multiple=True,
-    help="Also find the rules that no packet of this capture used, and rules much wider than the traffic they allow. "
-    "Repeatable: all captures form one replay.",
+    help="Also find the rules that no packet of this capture, or of these flow logs, used, and rules much wider than "
+    "the traffic they allow. Repeatable: all form one replay.",
 )
 @click.option(
     "--expect", "expectations", type=FILE, metavar="FILE", help="Also find what this expectations file contradicts."
@@ -105,6 +106,7 @@ def check(
       sgfast check policy.yaml --fail-on error
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
       sgfast check policy.yaml --traffic monday.pcap --by instance --top 20
+      sgfast check policy.yaml --traffic "flow-logs/**"
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
     if [policy, *captures, expectations].count("-") > 1:
@@ -130,7 +132,8 @@ def check(
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
-    damaged = None if found.traffic is None else found.traffic.damaged
+    traffic = found.traffic
+    damaged = None if traffic is None else traffic.damaged
     tell_of_input(form, [*found.warnings], damaged)
     if form == "sarif":
         from sgfast.report.sarif import sarif
@@ -142,7 +145,8 @@ def check(
             form, lambda: _answer(found, lines, by, top),
             lambda: check_document(found, lines, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
-    exit_status(damaged=damaged is not None, failed=any(map(found.fails, fail_on)))
+    was_cut = traffic is not None and is_damaged(traffic.damaged, traffic.records)
+    exit_status(damaged=was_cut, failed=any(map(found.fails, fail_on)))
 
 
 def _answer(found: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sgfast.cli.options import (
     by_option,
     exit_status,
     format_option,
+    is_damaged,
     jobs_option,
     mapped,
     midstream_option,
@@ -104,9 +105,9 @@ def diff(
     the report says which connections would be newly denied (those that were answered come first) and newly allowed, the
     rules that decide under each policy, and the rules that make the difference.
 
-    OLD and NEW are policy documents, a cloud's exports, or directories of exports; "-" is standard input for one of the
-    files. The format "markdown" is for pull requests. With --to, standard output gets the changes from OLD to NEW, and
-    the report goes to standard error.
+    OLD and NEW are policy documents, a cloud's exports, or directories of exports; CAPTURE may be flow logs, as for
+    sgfast replay; "-" is standard input for one of the files. The format "markdown" is for pull requests. With --to,
+    standard output gets the changes from OLD to NEW, and the report goes to standard error.
 
     \b
     Examples:
@@ -114,6 +115,7 @@ def diff(
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
       sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
       sgfast diff today.yaml proposed.yaml monday.pcap --report diff.html
+      sgfast diff today.yaml proposed.yaml "flow-logs/**" --fail-on newly-denied
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
     if plan is None and len(files) < 2:
@@ -179,8 +181,8 @@ def diff(
         unsure = not result.evidence.carries("verdicts")
         is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
     exit_status(
-        damaged=damaged is not None, failed=any(is_changed[word] for word in fail_on),
-        files=report is not None or export is not None,
+        damaged=result is not None and is_damaged(damaged, result.records),
+        failed=any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
     )  # fmt: skip
 
 

@@ -19,8 +19,11 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.system.signals import raise_arrived
 
+#: Where this command's question went.
+HINT = "sgfast flowlog is replaced by sgfast replay --compare-actions and goes with the next release"
 
-@click.command(short_help="Compare a cloud's flow logs with a policy.")
+
+@click.command(short_help="Replaced by sgfast replay --compare-actions.")
 @click.argument("policy", type=FILE)
 @click.argument("logs", type=FILE, metavar="LOG...", nargs=-1, required=True)
 @vpc_option
@@ -46,10 +49,12 @@ def flowlog(
 ) -> None:
     """Find flow log records whose ACCEPT or REJECT differs from what the policy says.
 
+    This command is replaced by sgfast replay --compare-actions and goes with the next release.
+
     Reads VPC flow logs of AWS (the default format, or the fields that the first line names; text, the JSON of
-    CloudWatch Logs and Firehose, Parquet), OTC and Huawei Cloud, plain or compressed with gzip, in the order given; "-"
-    is standard input. Lines that are not records are reported and
-    counted; the others are still judged, and the exit status is 3.
+    CloudWatch Logs and Firehose, Parquet), OTC and Huawei Cloud, and security group logs of Neutron, plain
+    or compressed, in the order given; "-" is standard input. Lines that are not records are reported and counted; the
+    others are still judged, and the exit status is 3.
 
     An interface belongs to the instance of the same name, or else to the instance with its address. A record does not
     say who opened the connection. If the verdict depends on this, the opener is inferred from the records of both
@@ -69,6 +74,8 @@ def flowlog(
     Inputs([policy], others=logs).enter_sandbox()
     found = check_logs(policies.load(policy), logs, vpc=vpc, accept_evidence=accept_evidence, progress=raise_arrived)
     raise_arrived()
+    if not quiet:
+        say(HINT)
     tell_of_input(form, found.policy.warnings, quiet=quiet)
     for complaint in found.complaints:
         say(complaint)

@@ -15,11 +15,18 @@ from sgfast.spelling import did_you_mean
 from sgfast.system.signals import Signalled, complete, is_stopped
 
 if TYPE_CHECKING:
+    from sgfast.capture import Damage
+    from sgfast.flow_logs.log_records import LogRecords
     from sgfast.policy.model import Policy
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
 EXIT_DAMAGED = 3
+
+
+def is_damaged(damage: Damage | None, records: LogRecords | None) -> bool:
+    """Return whether a capture or a flow log could not be read whole."""
+    return damage is not None or (records is not None and records.is_damaged)
 
 
 def exit_status(*, damaged: bool, failed: bool, files: bool = False) -> None:

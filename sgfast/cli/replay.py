@@ -21,6 +21,7 @@ from sgfast.cli.options import (
     by_option,
     exit_status,
     format_option,
+    is_damaged,
     jobs_option,
     mapped,
     midstream_option,
@@ -194,9 +195,11 @@ def replay(
 
     POLICY is a policy document, a cloud's export, or a directory of exports. Several captures (pcap, pcapng or snoop,
     plain or compressed) form one replay, in the order given; a directory stands for the captures in it, in the order of
-    time. "-" is standard input for POLICY, --changes or one CAPTURE, and standard output for a file to be written. The
-    report then goes to standard error, so that standard output holds nothing but that file. Regular files appear when
-    they are complete, or not at all. The format "markdown" is for pull requests.
+    time. In their place, CAPTURE may be flow logs of AWS, OTC, Huawei Cloud or Neutron, or Zeek's conn.log: files,
+    directories, patterns and URLs, whose records are merged by time. "-" is standard input for POLICY, --changes or one
+    CAPTURE, and standard output for a file to be written. The report then goes to standard error, so that standard
+    output holds nothing but that file. Regular files appear when they are complete, or not at all. The format
+    "markdown" is for pull requests.
 
     \b
     Examples:
@@ -205,6 +208,7 @@ def replay(
       sgfast replay policy.yaml any.pcap --dedup --start 1m --end 5m --filter "tcp port 80 or 443"
       sgfast replay policy.yaml mirror.pcap --decap vxlan
       sgfast replay policy.yaml monday.pcap --format markdown --fail-on would-break
+      sgfast replay policy.yaml "flow-logs/**" --compare-actions
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, options.changes, expectations, *captures].count("-") > 1:
@@ -285,8 +289,9 @@ def replay(
         "disagreement": (result.actions is not None and result.actions.disagreeing) or not carries("verdicts"),
         None: False,
     }
-    damaged = result.damaged is not None or (result.records is not None and result.records.is_damaged)
-    exit_status(damaged=damaged, failed=bool(found[fail_on]), files=bool(paths))
+    exit_status(
+        damaged=is_damaged(result.damaged, result.records), failed=bool(found[fail_on]), files=bool(paths)
+    )  # fmt: skip
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:

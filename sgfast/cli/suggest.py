@@ -15,6 +15,7 @@ from sgfast.cli.options import (
     by_option,
     exit_status,
     format_option,
+    is_damaged,
     quiet_option,
     replay_options,
 )
@@ -152,9 +153,9 @@ def suggest(
 
     Peers that are instances become groups. Other peers stay single addresses, unless --max-prefix or --any-above widens
     them. The captures are then replayed with the suggested policy: the report says whether the policy allows what it
-    was made for; if not, or if nobody can tell from the captures, the exit status is 1. Captures are read several
-    times, so they must be files. With "-o -" the policy goes to standard output, and the report to standard error. The
-    format "markdown" is for pull requests.
+    was made for; if not, or if nobody can tell from the captures, the exit status is 1. CAPTURE may be flow logs, as
+    for sgfast replay. Captures are read several times, so they must be files. With "-o -" the policy goes to standard
+    output, and the report to standard error. The format "markdown" is for pull requests.
 
     With --to, -o (by default standard output) gets the script or file for TARGET, in place of the policy. It assumes
     that the policy of --policy is in force, and only differences are written: with --keep it only adds rules, and with
@@ -164,6 +165,7 @@ def suggest(
     Examples:
       sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
       sgfast suggest monday.pcap --policy today.yaml --keep --to aws -o add.sh
+      sgfast suggest "flow-logs/**" --policy today.yaml --remove 30d --to aws -o change.sh
       sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
     from sgfast.suggesting import ONLY_FILES, Limits, first_stream, load_instances
@@ -239,7 +241,7 @@ def suggest(
         say(NOT_EXACT)
     if found.evidence.conclusive == "no" and not refusal:
         say("nobody can rely on the suggested policy: the report says what the captures lack")
-    exit_status(damaged=found.damaged is not None, failed=bool(refusal) or not found.is_reliable)
+    exit_status(damaged=is_damaged(found.damaged, found.records), failed=bool(refusal) or not found.is_reliable)
 
 
 def _check_keep(
@@ -269,8 +271,8 @@ def _check_keep(
 
 def _refusal(found: Suggestion) -> str:
     """Return why the captures do not justify taking rules away; empty if they do."""
-    if found.damaged is not None:
-        return "a capture cannot be read to its end, so the rest of its traffic may need what would be taken away"
+    if is_damaged(found.damaged, found.records):
+        return "a capture or log cannot be read whole, so the rest of its traffic may need what would be taken away"
     if not found.check.matches:
         return NOT_EXACT
     for reason in found.evidence.open_reasons:

@@ -165,6 +165,7 @@ def suggest(
 ) -> Suggestion:
     """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
 
+    ``captures``: captures, or flow logs, as for ``replay``.
     ``instances``: the instances to suggest rules for, as a policy or the path of a list of instances. Of a policy, only
     instances, VPCs, settings and names of groups are used. None: the instances of ``policy``, or else one instance for
     each private address.

@@ -1,4 +1,4 @@
-"""Flow logs of each format are read into the same columns, and recognised by their content (SPEC 10.16)."""
+"""Flow logs of each format are read into the same columns, and recognised by their content (SPEC 10.29)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow logs are read whatever is in them (SPEC 10.16)."""
+"""Flow logs are read whatever is in them (SPEC 10.29)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs that are written from packets are what clouds and Zeek would have written, and are read back (SPEC 10.16)."""
+"""Logs that are written from packets are what clouds and Zeek would have written, and are read back (SPEC 10.29)."""
 
 from __future__ import annotations
 

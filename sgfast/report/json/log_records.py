@@ -1,4 +1,4 @@
-"""The fate of the records of flow logs (SPEC 10.16)."""
+"""The fate of the records of flow logs (SPEC 10.31)."""
 
 from __future__ import annotations
 

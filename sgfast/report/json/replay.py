@@ -270,5 +270,5 @@ def _rejected(result: ReplayResult, by: By, top: int | None) -> Any:
     allowed, denied = (result.rejected.connections[word] for word in ("opened", "denied"))
     return JsonRejected.of(
         result.rejected, attempts=allowed + denied, allowed=allowed, denied=denied,
-        would_open=[JsonRow.of(row, nearest=None) for row in folded.rows], not_listed=folded,
+        would_open=[JsonRow.of(row, nearest=[]) for row in folded.rows], not_listed=folded,
     )  # fmt: skip
