@@ -44,7 +44,6 @@ cdef enum:
     MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 21
     FRAMES = 1 << 12                    # of a batch
-    MOST_BYTES = 0xFFFFFFFF             # of a frame
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -61,7 +60,8 @@ cdef enum:
 
 # The latest time of a record, year 2116: keys for sorting have room for it.
 cdef int64_t LAST_TIME = <int64_t>1 << 62
-# The most bytes of a record: no network has more in an interval.
+# Packets and bytes of a frame, and of a record: the latter is more than a network can carry in an interval.
+cdef uint64_t MOST_OF_FRAME = 0xFFFFFFFF
 cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
 # A record keeps its connection alive for no longer.
 cdef int64_t LONGEST = 31 * 86400 * <int64_t>NS
@@ -151,10 +151,10 @@ cdef class Connections:
     cdef bint any, ended
     cdef int64_t from_ns, until_ns
     # Nanoseconds, of TCP, ICMP and other protocols: the longest life of a connection, and the time between packets that
-    # keep it alive whatever its state is, and once it was answered.
+    # keep it alive whatever its state is. Then that of TCP once it was answered.
     cdef int64_t lifetime[3]
     cdef int64_t step[3]
-    cdef int64_t long_step[3]
+    cdef int64_t long_step
     cdef bint is_one_stream
     cdef int64_t[::1] changes       # times in ns, in order
     cdef Py_ssize_t change_count
@@ -196,10 +196,9 @@ cdef class Connections:
         for i, names in enumerate(TIMEOUTS):
             # Records may have times in whole seconds.
             self.lifetime[i] = int((max(getattr(longest, name) for name in names) + 1) * NS)
-            # The first one is that of answered connections. Packets within a record may have changed the state to one
-            # that lives shorter.
-            self.long_step[i] = max(int(getattr(shortest, names[0]) * 0.9 * NS), NS // 4)
+            # Packets within a record may have changed the state to one that lives shorter.
             self.step[i] = max(int(min(getattr(shortest, name) for name in names) * 0.9 * NS), NS // 4)
+        self.long_step = max(int(shortest.tcp_established * 0.9 * NS), NS // 4)
         self.is_one_stream = is_one_stream
         self.pool = BatchPool(FRAMES)
         self.now_ns = self.released_ns = self.newest_ns = -(1 << 62)
@@ -346,7 +345,7 @@ cdef class Connections:
         self.waiting_count += 1
         waiting.start_ns = row.start_ns
         waiting.end_ns = end_ns
-        waiting.packets = <uint64_t>packets if packets > 0 else 1
+        waiting.packets = min(<uint64_t>packets, MOST_OF_RECORD) if packets > 0 else 1
         waiting.nbytes = min(<uint64_t>nbytes, MOST_OF_RECORD) if nbytes > 0 else 0
         waiting.position = position
         waiting.conversation = <uint32_t>(c - self.conversations)
@@ -527,7 +526,7 @@ cdef class Connections:
         if self.rejections is None:
             self.rejections = self.begun_batch(1)
         with nogil:
-            # A record becomes at most three frames at once.
+            # A record becomes at most four frames at once.
             while self.accepted.count + 4 <= FRAMES and self.rejections.count + 4 <= FRAMES:
                 w = &self.ready[self.at] if self.at < self.ready_count else NULL
                 if self.later_count and (
@@ -631,7 +630,7 @@ cdef class Connections:
     cdef bint is_attempt(self, Conversation* c, const Waiting* w) noexcept nogil:
         # Whether rejected packets are openers for sure: the cloud also rejects packets of connections that have ended.
         if is_icmp(c):
-            return c.has_icmp
+            return c.has_icmp and c.opener == w.way
         if c.protocol == PROTO_TCP and w.flags != UNKNOWN:
             return w.flags & (FIN | SYN | RST | ACK) == SYN
         return c.opener == w.way and not c.accepted >> (1 - w.way) & 1
@@ -662,6 +661,7 @@ cdef class Connections:
             c.answered = c.closed = c.finished = False
             left -= self.put_first(c, w, left, by_opener, TCP_SYN)
         if not by_opener and not c.answered:
+            self.ask(c, TCP_SYN, w.start_ns, w.position)
             c.answered = True
             if not (has_flags and w.flags & (RST | SYN) == RST):
                 left -= self.put_first(c, w, left, True, TCP_SYN | TCP_ACK)
@@ -680,8 +680,15 @@ cdef class Connections:
         cdef uint64_t left = w.packets
         if not c.begun or w.start_ns > c.made_ns + self.lifetime[kind_of(c)]:
             c.begun = True
+            c.answered = False
             left -= self.put_first(c, w, left, w.way == c.opener, 0)
-        if left == w.packets and (left > 1 or w.end_ns == w.start_ns):
+        elif w.way != c.opener:
+            self.ask(c, 0, w.start_ns, w.position)
+        if w.way != c.opener and not c.answered:
+            # The record may have the bounds of an interval as its times: at its end, nobody waits for an answer.
+            c.answered = True
+            left -= self.put_first(c, w, left, True, 0)
+        elif left == w.packets and (left > 1 or w.end_ns == w.start_ns):
             left -= self.put_first(c, w, left, True, 0)
         if left:
             self.wait(c, w, left, 0)
@@ -697,6 +704,12 @@ cdef class Connections:
         self.put(0, c, w.way if counts else c.opener, flags, counts, nbytes, w.start_ns, w.position)
         return counts
 
+    cdef void ask(self, Conversation* c, uint8_t flags, int64_t time_ns, uint64_t position) noexcept nogil:
+        # Makes an opener that no record counts, if the connection may have been forgotten since the last one. What
+        # follows is an answer for sure, and must not be taken for an opener.
+        if time_ns - c.asked_ns > self.step[kind_of(c)]:
+            self.put(0, c, c.opener, flags, 0, 0, time_ns, position)
+
     cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil:
         # Lets the last packets of a record wait for its end.
         cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0)
@@ -705,9 +718,9 @@ cdef class Connections:
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
         # Lets packets that count nothing come between the record's start and end.
         cdef int kind = kind_of(c)
-        cdef bint answered = c.accepted >> (1 - c.opener) & 1
         # Where flags show that no FIN came before the end, only the state of an answered connection matters.
-        cdef int64_t step = self.long_step[kind] if answered and (kind or w.flags != UNKNOWN) else self.step[kind]
+        cdef bint is_long = kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1
+        cdef int64_t step = self.long_step if is_long else self.step[kind]
         cdef int64_t until_ns = min(w.end_ns, w.start_ns + LONGEST)
         cdef Later later = Later(w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, step)
         if later.time_ns < until_ns:
@@ -716,27 +729,38 @@ cdef class Connections:
     cdef void make_later(self) noexcept nogil:
         cdef Later later = self.later[0]
         cdef Conversation* c = &self.conversations[later.conversation]
+        cdef int kind = kind_of(c)
+        cdef bint is_needed = c.answered
         self.pop()
-        self.put(0, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position)
+        # Before TCP is answered, only a SYN belongs to the connection. Of other protocols, the packets of one end do.
+        if kind:
+            is_needed = later.time_ns - c.alive_ns >= later.step // 2
+        if is_needed or not later.until_ns:
+            if kind and later.way != c.opener:
+                self.ask(c, 0, later.time_ns, later.position)
+            self.put(0, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position)
         if later.until_ns:
             later.time_ns += later.step
             if later.time_ns < later.until_ns:
                 self.push(&later)
 
     cdef void put(
-        self, int which, const Conversation* c, int way, uint8_t flags, uint64_t packets, uint64_t nbytes,
+        self, int which, Conversation* c, int way, uint8_t flags, uint64_t packets, uint64_t nbytes,
         int64_t time_ns, uint64_t position
     ) noexcept nogil:
-        # Adds a frame. Bytes beyond 4 GiB are left to a later frame without packets.
+        # Adds a frame. What it has no room for is left to later ones.
         cdef Frame* frame
         cdef Later later
         cdef Py_ssize_t count = self.rejections.count if which else self.accepted.count
         if which == 0:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
+            c.alive_ns = time_ns
+            if way == c.opener:
+                c.asked_ns = time_ns
         frame = &self.rejections.frames[count] if which else &self.accepted.frames[count]
         frame.data = self.rooms[which] + count * FRAME_ROOM
         frame.captured = write_record_frame(
-            <uint8_t*>frame.data, c, way, flags, packets, <uint32_t>min(nbytes, <uint64_t>MOST_BYTES)
+            <uint8_t*>frame.data, c, way, flags, min(packets, MOST_OF_FRAME), <uint32_t>min(nbytes, MOST_OF_FRAME)
         )
         frame.wire = frame.captured
         frame.time_ns = time_ns
@@ -748,10 +772,10 @@ cdef class Connections:
             self.rejections.count = count + 1
             return
         self.accepted.count = count + 1
-        if nbytes > MOST_BYTES:
+        if packets > MOST_OF_FRAME or nbytes > MOST_OF_FRAME:
             later = Later(
-                time_ns, 0, 0, 0, nbytes - MOST_BYTES, position, <uint32_t>(c - self.conversations), <uint8_t>way,
-                flags, 0
+                time_ns, 0, 0, packets - min(packets, MOST_OF_FRAME), nbytes - min(nbytes, MOST_OF_FRAME), position,
+                <uint32_t>(c - self.conversations), <uint8_t>way, flags, 0
             )
             self.push(&later)
 

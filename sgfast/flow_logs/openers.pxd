@@ -61,6 +61,8 @@ cdef struct Conversation:
     int64_t first_ns[2]     # of each way's accepted records
     int64_t last_ns         # the latest end of any record
     int64_t made_ns         # the end of the latest record whose packets were made
+    int64_t alive_ns        # the latest packet made, and the opener's
+    int64_t asked_ns
     # The latest record of each way that counts.
     int64_t start_ns[2]
     int64_t end_ns[2]
