@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.flow_logs.unlogged import may_be_unlogged
+from sgfast.flow_logs.unlogged import may_be_unseen
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
 
@@ -97,10 +97,9 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], int]:
         (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule
     ]  # fmt: skip
-    has_aws = result.records is not None and result.records.has_aws
     found = [
         Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
         for group, rule in unused_rules
-        if not (has_aws and may_be_unlogged(rule))
+        if not may_be_unseen(rule, result.records)
     ]
     return found, len(unused_rules) - len(found)

@@ -158,6 +158,8 @@ cdef class Connections:
     cdef bint is_one_stream
     cdef int64_t[::1] changes       # times in ns, in order
     cdef Py_ssize_t change_count
+    #: The undecided records of ICMP.
+    cdef readonly uint64_t undecided_icmp
     #: The records during which the policy changed.
     cdef readonly uint64_t in_changes
     cdef BatchPool pool
@@ -598,6 +600,8 @@ cdef class Connections:
             c.cause = DECIDED
         if c.cause != DECIDED or ((w.rejected or blocked) and not self.is_attempt(c, w)):
             self.undecided_records[c.cause if c.cause != DECIDED else <int>NO_OPENER] += w.is_record
+            if w.is_record and is_icmp(c):
+                self.undecided_icmp += 1
             if not c.is_counted:
                 self.undecided_connections[c.cause if c.cause != DECIDED else <int>NO_OPENER] += 1
             c.is_counted = True

@@ -74,6 +74,7 @@ class LogRecords:
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
     ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
+    ``undecided_icmp``: the number of undecided records that are of ICMP.
     ``damage``: where and why the reading of a log ended early.
     """
 
@@ -88,6 +89,7 @@ class LogRecords:
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
     has_aws: bool = False
+    undecided_icmp: int = 0
     damage: tuple[str, ...] = ()
 
     @property

@@ -1,11 +1,12 @@
-"""Traffic that no flow log of AWS has, and rules that may be there for it (documented for VPC flow logs)."""
+"""Traffic that flow logs do not show: services that AWS never logs, and ICMP that nobody could decide."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from sgfast.policy.model import TCP, UDP, Rule
+from sgfast.flow_logs.log_records import LogRecords
+from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Rule
 
 
 class _Service(NamedTuple):
@@ -23,9 +24,13 @@ _SERVICES = (
 )  # fmt: skip
 
 
-def may_be_unlogged(rule: Rule) -> bool:
-    """Return whether a rule may be used by traffic that AWS does not log: then its not being used shows nothing."""
-    return rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
+    """Return whether traffic that the logs do not show may use a rule: then it is not known to be unused."""
+    if records is None:
+        return False
+    if records.undecided_icmp and rule.protocol in (ICMP, ICMPV6):
+        return True
+    return records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
 
 
 def _allows(rule: Rule, service: _Service) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.flow_logs.unlogged import may_be_unlogged
+from sgfast.flow_logs.unlogged import may_be_unseen
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
@@ -111,8 +111,7 @@ def without_unused(
     whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
-    if kept.last.records is not None and kept.last.records.has_aws:
-        used |= {hits.rule.id for hits in kept.last.rules if may_be_unlogged(hits.rule)}
+    used |= {hits.rule.id for hits in kept.last.rules if may_be_unseen(hits.rule, kept.last.records)}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules
