@@ -42,7 +42,7 @@ cdef enum:
     NO_CONVERSATION = 0xFFFFFFFF
     NO_INTERFACE = -2
     MOST_CONVERSATIONS = 1 << 20
-    MOST_WAITING = 1 << 21
+    MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
     NS = 1000000000
     # Values of columns.py.
@@ -449,9 +449,13 @@ cdef class Connections:
     @property
     def is_due(self):
         """Whether records wait that must be released before others are added."""
-        return self.waiting_count >= MOST_WAITING or (
-            self.waiting_count > 0 and self.newest_ns - max(self.released_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
+        return self.waiting_count > 0 and (
+            self.is_crowded() or self.newest_ns - max(self.released_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
         )
+
+    cdef bint is_crowded(self):
+        # Each waiting record has a conversation, which stays for a while.
+        return self.waiting_count >= MOST_WAITING or self.used >= MOST_CONVERSATIONS // 4 * 3
 
     def release(self, *, everything=False):
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
@@ -467,7 +471,7 @@ cdef class Connections:
         self.ended = everything
         if everything:
             until = (1 << 63) - 1
-        elif self.waiting_count >= MOST_WAITING:
+        elif self.is_crowded():
             # There is no room for more records: these wait for less than an hour.
             starts = np.empty(self.waiting_count, np.int64)
             keys = starts
@@ -506,8 +510,7 @@ cdef class Connections:
                     self.waiting[kept] = self.waiting[i]
                     kept += 1
         self.waiting_count = kept
-        if n:
-            self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
+        self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
 
     cdef bint may_be_older(self, const Conversation* c) noexcept nogil:
         cdef int64_t first = self.newest_ns
