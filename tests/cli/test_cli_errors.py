@@ -179,7 +179,8 @@ def test_every_command_says_of_an_odd_file_in_one_line_what_is_wrong(capsys: Cap
         ("suggest", path), ("check", policy, "--expect", path), ("test", path, path), ("test", policy, path),
         ("test", "--init", policy, path),
         ("suggest", capture, "--instances", path), ("suggest", capture, "--policy", path),
-        ("flowlog", path, PCAPS / "shop.flow.log"), ("flowlog", policy, path), ("template", path), ("completion", path),
+        ("flowlog", path, PCAPS / "shop.flow.log", "-q"), ("flowlog", policy, path, "-q"),
+        ("template", path), ("completion", path),
         *(("import", form, path) for form in ("auto", *FORMATS)),
     ):  # fmt: skip
         outcome = sgfast(capsys, *arguments)

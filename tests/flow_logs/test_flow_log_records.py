@@ -47,7 +47,7 @@ def test_a_broken_line_is_told_and_the_rest_is_read(
 ) -> None:
     log, policy = tmp_path / "some.log", write_policy(tmp_path, POLICY)
     log.write_text(f"{GOOD}\n{line}\n\n{GOOD}", encoding="utf-8")
-    outcome = sgfast(capsys, "flowlog", policy, log, "--json")
+    outcome = sgfast(capsys, "flowlog", policy, log, "--json", "-q")
     assert outcome.status == 3
     assert cause in outcome.one_line() and f"{log}: line 2: " in outcome.err
     found = valid("flowlog", json.loads(outcome.out))
@@ -62,14 +62,14 @@ def test_compressed_logs_and_standard_input(capsys: pytest.CaptureFixture[str], 
     plain.write_text(text)
     packed = tmp_path / "packed"
     packed.write_bytes(gzip.compress(text.encode()) + gzip.compress(text.encode()))
-    outcome = sgfast(capsys, "flowlog", policy, plain, packed, "--json")
+    outcome = sgfast(capsys, "flowlog", policy, plain, packed, "--json", "-q")
     found = json.loads(outcome.out)
     assert (outcome.status, found["records"], found["nodata"], found["skipdata"]) == (0, 3, 3, 3)
-    outcome = process("flowlog", policy, "-", "--json", input=text)
+    outcome = process("flowlog", policy, "-", "--json", "-q", input=text)
     assert (outcome.status, json.loads(outcome.out)["records"]) == (0, 1)
     whole = packed.read_bytes()
     packed.write_bytes(whole[:-20])
-    outcome = sgfast(capsys, "flowlog", policy, packed, plain, "--json")
+    outcome = sgfast(capsys, "flowlog", policy, packed, plain, "--json", "-q")
     assert outcome.status == 3 and "the compressed data is damaged" in outcome.one_line()
     assert json.loads(outcome.out)["records"] >= 2
 
