@@ -123,6 +123,10 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
             by_time = c.first_ns[1] < c.first_ns[0]
         if c.rejected == 1 or c.rejected == 2:
             c.opener = 1 - (c.rejected >> 1)
+            if not is_icmp(c) and c.ports[0] == 0 and c.ports[1] == 0:
+                # Each end may have opened it at one filter: what one end sent passed its own filter and was rejected at
+                # the other's, and the answer passed as an opener of its own.
+                c.cause = DISPUTED
         elif by_ports >= 0:
             c.opener = by_ports
             if by_time >= 0 and by_time != by_ports:
