@@ -123,6 +123,7 @@ cdef struct Later:
     uint32_t conversation
     uint8_t way
     uint8_t flags
+    uint8_t which           # 1: rejected packets, else 0
     int64_t step            # the time between frames that keep the connection alive
 
 
@@ -712,7 +713,7 @@ cdef class Connections:
 
     cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil:
         # Lets the last packets of a record wait for its end.
-        cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0)
+        cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0, 0)
         self.push(&later)
 
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
@@ -722,7 +723,9 @@ cdef class Connections:
         cdef bint is_long = kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1
         cdef int64_t step = self.long_step if is_long else self.step[kind]
         cdef int64_t until_ns = min(w.end_ns, w.start_ns + LONGEST)
-        cdef Later later = Later(w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, step)
+        cdef Later later = Later(
+            w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, 0, step
+        )
         if later.time_ns < until_ns:
             self.push(&later)
 
@@ -736,9 +739,11 @@ cdef class Connections:
         if kind:
             is_needed = later.time_ns - c.alive_ns >= later.step // 2
         if is_needed or not later.until_ns:
-            if kind and later.way != c.opener:
+            if kind and later.way != c.opener and not later.which:
                 self.ask(c, 0, later.time_ns, later.position)
-            self.put(0, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position)
+            self.put(
+                later.which, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position
+            )
         if later.until_ns:
             later.time_ns += later.step
             if later.time_ns < later.until_ns:
@@ -751,16 +756,19 @@ cdef class Connections:
         # Adds a frame. What it has no room for is left to later ones.
         cdef Frame* frame
         cdef Later later
+        cdef uint64_t most = min(packets, MOST_OF_FRAME)
         cdef Py_ssize_t count = self.rejections.count if which else self.accepted.count
         if which == 0:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
             c.alive_ns = time_ns
             if way == c.opener:
                 c.asked_ns = time_ns
+        if nbytes > MOST_OF_FRAME and most:
+            most = min(most, max(1, <uint64_t>(<double>packets / <double>nbytes * <double>MOST_OF_FRAME)))
         frame = &self.rejections.frames[count] if which else &self.accepted.frames[count]
         frame.data = self.rooms[which] + count * FRAME_ROOM
         frame.captured = write_record_frame(
-            <uint8_t*>frame.data, c, way, flags, min(packets, MOST_OF_FRAME), <uint32_t>min(nbytes, MOST_OF_FRAME)
+            <uint8_t*>frame.data, c, way, flags, most, <uint32_t>min(nbytes, MOST_OF_FRAME)
         )
         frame.wire = frame.captured
         frame.time_ns = time_ns
@@ -770,12 +778,12 @@ cdef class Connections:
         frame.position = position
         if which:
             self.rejections.count = count + 1
-            return
-        self.accepted.count = count + 1
-        if packets > MOST_OF_FRAME or nbytes > MOST_OF_FRAME:
+        else:
+            self.accepted.count = count + 1
+        if packets > most or nbytes > MOST_OF_FRAME:
             later = Later(
-                time_ns, 0, 0, packets - min(packets, MOST_OF_FRAME), nbytes - min(nbytes, MOST_OF_FRAME), position,
-                <uint32_t>(c - self.conversations), <uint8_t>way, flags, 0
+                time_ns, 0, 0, packets - most, nbytes - min(nbytes, MOST_OF_FRAME), position,
+                <uint32_t>(c - self.conversations), <uint8_t>way, flags, <uint8_t>which, 0
             )
             self.push(&later)
 

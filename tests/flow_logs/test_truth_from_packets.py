@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ FORMS = {
     ),
     "otc": Form(_bytes(lambda packets, logged: write_otc(packets, INSTANCES, logged))),
     "neutron": Form(
-        _bytes(lambda packets, logged: write_neutron(packets, INSTANCES, logged)), flags=True, answers=False, older=False
+        _bytes(lambda packets, logged: write_neutron(packets, INSTANCES, logged)), flags=True, answers=False,
+        older=False,
     ),
     "zeek-tsv": Form(
         _bytes(lambda packets, logged: write_zeek_tsv(packets, logged.seed)), flags=True, actions=False,
@@ -80,6 +81,10 @@ FORMS = {
         all_protocols=False,
     ),
 }  # fmt: skip
+HAS_PORTS = (6, 17, 132)
+#: Protocols in which nothing distinguishes a question from its answer. The log knows more than the capture there: if
+#: one end's packet was rejected and the other's accepted, the latter was no answer.
+EITHER_CALLS = (47, 50)
 CLOUDS = [name for name, form in FORMS.items() if form.actions]
 
 
@@ -113,10 +118,10 @@ def answers_of(found: set[Opened]) -> dict[tuple[str, str], set[str]]:
     return {key: each - {"silent"} or each for key, each in answers.items()}
 
 
-def setting(seed: int, form: Form) -> tuple[Policy, np.random.Generator, list[RawPacket]]:
+def setting(seed: int, form: Form, *, older: bool = True) -> tuple[Policy, np.random.Generator, list[RawPacket]]:
     rng = np.random.default_rng(seed)
     policy = parse_policy(json.dumps(a_policy(rng)))
-    return policy, rng, captured(rng, Teller(rng, secondary=form.own_addresses, older=form.older))
+    return policy, rng, captured(rng, Teller(rng, secondary=form.own_addresses, older=older and form.older))
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -138,7 +143,7 @@ def test_connections_are_those_of_the_capture(name: str, tmp_path: Path) -> None
                 assert found <= truth[key], f"seed {seed}: {key}"
         missing = set(truth) - set(told)
         assert len(missing) <= result.records.undecided_connections, f"seed {seed}: {missing}"
-        assert not any(key[0] in (6, 17, 132) for key in missing), f"seed {seed}: {missing}"
+        assert not any(key[0] in HAS_PORTS for key in missing), f"seed {seed}: {missing}"
         seen["told"] += len(told)
         seen["undecided"] += len(missing)
         seen["broken"] += sum(o.verdict == "deny" and o.answer == "answered" for found in told.values() for o in found)
@@ -160,7 +165,7 @@ def test_a_sample_of_the_packets_never_turns_a_connection_that_has_ports(name: s
         assert_adds_up(result.records)
         for key, found in told.items():
             known = {opened[:2] for opened in truth[key]}
-            if key[0] in (6, 17, 132):
+            if key[0] in HAS_PORTS:
                 assert {opened[:2] for opened in found} <= known, f"seed {seed}: {key}"
                 seen["told"] += 1
     print(name, seen)
@@ -182,7 +187,8 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
     form, seen = FORMS[name], Counter[str]()
     whole, capture, refused, log = (tmp_path / word for word in ("whole", "packets", "refused", "log"))
     for seed in range(some(6, 300)):
-        policy, rng, packets = setting(seed, form)
+        # Without flags, a rejected packet of an older connection may be an attempt.
+        policy, rng, packets = setting(seed, form, older=form.flags)
         other = parse_policy(json.dumps(a_policy(rng)))
         packets, blocks = filtered(policy, write_capture(whole, packets), packets)
         write_capture(capture, packets)
@@ -205,7 +211,7 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
         would_open = opened_rows(result.rejected, not form.answers)
         assert would_open <= truth, f"seed {seed}: {would_open - truth}"
         assert len(truth - would_open) <= result.records.undecided_connections, f"seed {seed}: {truth - would_open}"
-        assert not any(row[3] in (6, 17, 132) for row in truth - would_open), f"seed {seed}"
+        assert not any(row[3] in HAS_PORTS for row in truth - would_open), f"seed {seed}"
         seen["would open"] += len(would_open)
 
         # One rule less: just its connections are denied.
@@ -220,13 +226,14 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
         allowed = {key: {opened.initiator for opened in found if opened.verdict == "allow"}
                    for key, found in before.items()}  # fmt: skip
         denied, expected = (
-            {key for key, found in each.items() if key in told
+            {key for key, found in each.items() if key in told and key[0] not in EITHER_CALLS
              and any(opened.verdict == "deny" and opened.initiator in allowed[key] for opened in found)}
             for each in (told, truth)
         )
         if form.answers:
             assert denied == expected, f"seed {seed}: {denied ^ expected}"
-            assert (compared.accepted_denied > 0) == bool(denied) and compared.rejected_allowed == 0, f"seed {seed}"
+            has_denials = any(opened.verdict == "deny" for found in told.values() for opened in found)
+            assert (compared.accepted_denied > 0) == has_denials and compared.rejected_allowed == 0, f"seed {seed}"
         seen["denied without a rule"] += len(denied)
 
         changed = diff(policy, other, log), diff(policy, other, capture)
@@ -234,7 +241,10 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
             {(group.change, group.service.protocol, group.service.port, group.service.instance, group.direction)
              for group in (*each.newly_denied, *each.newly_allowed)} for each in changed
         )
-        assert {row for row in told if row[1] in (6, 17, 132)} == {row for row in truth if row[1] in (6, 17, 132)}
+        # Of rejected packets of older connections the log does not know that they are no attempts.
+        missing = {row for row in truth - told if row[1] in HAS_PORTS}
+        assert len(missing) <= result.records.undecided.get("no-opener", 0), f"seed {seed}: {missing}"
+        told = {row for row in told if row[1] not in EITHER_CALLS}
         assert told <= truth, f"seed {seed}: {told - truth}"
         seen["changed"] += len(told)
     print(name, seen)
