@@ -335,12 +335,6 @@ cdef class Connections:
         elif c.interface[way] != row.interface:
             self.left_out_records[OTHER_END] += is_record
             return
-        elif c.start_ns[way] == row.start_ns and c.end_ns[way] == end_ns and c.packets[way] == packets:
-            self.left_out_records[COPY] += is_record
-            return
-        c.start_ns[way] = row.start_ns
-        c.end_ns[way] = end_ns
-        c.packets[way] = packets
         c.pending += 1
         waiting = &self.waiting[self.waiting_count]
         self.waiting_count += 1
@@ -588,7 +582,15 @@ cdef class Connections:
         # Makes the packets of a record that are at its start. The others wait for its end.
         cdef Conversation* c = &self.conversations[w.conversation]
         cdef bint blocked = c.rejected >> w.way & 1 and not c.accepted >> (1 - w.way) & 1
+        cdef uint64_t counted = w.packets << 1 | w.rejected
         c.pending -= 1
+        # The files that have the same record may be far apart, but records are in the order of time now.
+        if c.start_ns[w.way] == w.start_ns and c.end_ns[w.way] == w.end_ns and c.counted[w.way] == counted:
+            self.left_out_records[COPY] += w.is_record
+            return
+        c.start_ns[w.way] = w.start_ns
+        c.end_ns[w.way] = w.end_ns
+        c.counted[w.way] = counted
         if not c.known:
             decide_opener(c, self.may_be_older(c))      # it was forgotten between two releases
         if w.named:

@@ -9,7 +9,7 @@
 # 4. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them.
 # 5. Times: the end whose packets come first, if the connection is surely not older than the log.
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
@@ -63,10 +63,10 @@ cdef struct Conversation:
     int64_t made_ns         # the end of the latest record whose packets were made
     int64_t alive_ns        # the latest packet made, and the opener's
     int64_t asked_ns
-    # The latest record of each way that counts.
+    # The latest record of each way whose packets were made; its packets twice, plus 1 if it was rejected.
     int64_t start_ns[2]
     int64_t end_ns[2]
-    int64_t packets[2]
+    uint64_t counted[2]
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
