@@ -322,6 +322,8 @@ cdef class Connections:
         cdef bint rejected = row.action == REJECTED
         cdef Waiting* waiting
         if rejected:
+            if not c.rejected >> way & 1 or row.start_ns < c.refused_ns[way]:
+                c.refused_ns[way] = row.start_ns
             c.rejected |= 1 << way
         elif not c.accepted >> way & 1 or row.start_ns < c.first_ns[way]:
             c.first_ns[way] = row.start_ns
@@ -640,11 +642,14 @@ cdef class Connections:
 
     cdef void make_tcp(self, Conversation* c, const Waiting* w) noexcept nogil:
         cdef bint by_opener = w.way == c.opener
+        cdef int64_t answer_ns = c.first_ns[1 - c.opener]
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
         cdef bint has_flags = w.flags != UNKNOWN
         cdef uint64_t left = w.packets
         cdef uint8_t rest = TCP_ACK
         cdef bint again     # whether a new connection has the same ports
+        if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
+            answered = False
         if has_flags and w.flags & RST:
             rest = TCP_RST if by_opener else TCP_RST | TCP_ACK
         elif has_flags and w.flags & FIN:
@@ -660,6 +665,9 @@ cdef class Connections:
         else:
             again = w.start_ns > c.made_ns + self.lifetime[0]
         if not c.begun or again:
+            if again and w.start_ns - c.alive_ns < self.step[0]:
+                # The last FIN is acknowledged. Otherwise a SYN would belong to the connection before.
+                self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)
             c.begun = True
             c.answered = c.closed = c.finished = False
             left -= self.put_first(c, w, left, by_opener, TCP_SYN)
@@ -669,7 +677,7 @@ cdef class Connections:
             if not (has_flags and w.flags & (RST | SYN) == RST):
                 left -= self.put_first(c, w, left, True, TCP_SYN | TCP_ACK)
                 self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
-        elif left == w.packets and left > 1 and w.end_ns > w.start_ns:
+        elif left == w.packets and left > 1 and w.end_ns > w.start_ns and c.answered:
             left -= self.put_first(c, w, left, True, TCP_ACK)
         if has_flags and w.flags & (FIN | RST):
             c.finished |= 3 if w.flags & RST else 1 << w.way
@@ -763,7 +771,7 @@ cdef class Connections:
         if which == 0:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
             c.alive_ns = time_ns
-            if way == c.opener:
+            if way == c.opener and (c.protocol != PROTO_TCP or flags == TCP_SYN):
                 c.asked_ns = time_ns
         if nbytes > MOST_OF_FRAME and most:
             most = min(most, max(1, <uint64_t>(<double>packets / <double>nbytes * <double>MOST_OF_FRAME)))
