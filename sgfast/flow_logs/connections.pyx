@@ -123,6 +123,7 @@ cdef struct Later:
     uint32_t conversation
     uint8_t way
     uint8_t flags
+    uint8_t which           # 1: rejected packets, else 0
     int64_t step            # the time between frames that keep the connection alive
 
 
@@ -323,6 +324,8 @@ cdef class Connections:
         cdef bint rejected = row.action == REJECTED
         cdef Waiting* waiting
         if rejected:
+            if not c.rejected >> way & 1 or row.start_ns < c.refused_ns[way]:
+                c.refused_ns[way] = row.start_ns
             c.rejected |= 1 << way
         elif not c.accepted >> way & 1 or row.start_ns < c.first_ns[way]:
             c.first_ns[way] = row.start_ns
@@ -336,12 +339,6 @@ cdef class Connections:
         elif c.interface[way] != row.interface:
             self.left_out_records[OTHER_END] += is_record
             return
-        elif c.start_ns[way] == row.start_ns and c.end_ns[way] == end_ns and c.packets[way] == packets:
-            self.left_out_records[COPY] += is_record
-            return
-        c.start_ns[way] = row.start_ns
-        c.end_ns[way] = end_ns
-        c.packets[way] = packets
         c.pending += 1
         waiting = &self.waiting[self.waiting_count]
         self.waiting_count += 1
@@ -592,7 +589,15 @@ cdef class Connections:
         # Makes the packets of a record that are at its start. The others wait for its end.
         cdef Conversation* c = &self.conversations[w.conversation]
         cdef bint blocked = c.rejected >> w.way & 1 and not c.accepted >> (1 - w.way) & 1
+        cdef uint64_t counted = w.packets << 1 | w.rejected
         c.pending -= 1
+        # The files that have the same record may be far apart, but records are in the order of time now.
+        if c.start_ns[w.way] == w.start_ns and c.end_ns[w.way] == w.end_ns and c.counted[w.way] == counted:
+            self.left_out_records[COPY] += w.is_record
+            return
+        c.start_ns[w.way] = w.start_ns
+        c.end_ns[w.way] = w.end_ns
+        c.counted[w.way] = counted
         if not c.known:
             decide_opener(c, self.may_be_older(c))      # it was forgotten between two releases
         if w.named:
@@ -644,11 +649,14 @@ cdef class Connections:
 
     cdef void make_tcp(self, Conversation* c, const Waiting* w) noexcept nogil:
         cdef bint by_opener = w.way == c.opener
+        cdef int64_t answer_ns = c.first_ns[1 - c.opener]
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
         cdef bint has_flags = w.flags != UNKNOWN
         cdef uint64_t left = w.packets
         cdef uint8_t rest = TCP_ACK
         cdef bint again     # whether a new connection has the same ports
+        if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
+            answered = False
         if has_flags and w.flags & RST:
             rest = TCP_RST if by_opener else TCP_RST | TCP_ACK
         elif has_flags and w.flags & FIN:
@@ -664,6 +672,9 @@ cdef class Connections:
         else:
             again = w.start_ns > c.made_ns + self.lifetime[0]
         if not c.begun or again:
+            if again and w.start_ns - c.alive_ns < self.step[0]:
+                # The last FIN is acknowledged. Otherwise a SYN would belong to the connection before.
+                self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)
             c.begun = True
             c.answered = c.closed = c.finished = False
             left -= self.put_first(c, w, left, by_opener, TCP_SYN)
@@ -673,7 +684,7 @@ cdef class Connections:
             if not (has_flags and w.flags & (RST | SYN) == RST):
                 left -= self.put_first(c, w, left, True, TCP_SYN | TCP_ACK)
                 self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
-        elif left == w.packets and left > 1 and w.end_ns > w.start_ns:
+        elif left == w.packets and left > 1 and w.end_ns > w.start_ns and c.answered:
             left -= self.put_first(c, w, left, True, TCP_ACK)
         if has_flags and w.flags & (FIN | RST):
             c.finished |= 3 if w.flags & RST else 1 << w.way
@@ -719,7 +730,7 @@ cdef class Connections:
 
     cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil:
         # Lets the last packets of a record wait for its end.
-        cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0)
+        cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0, 0)
         self.push(&later)
 
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
@@ -729,7 +740,9 @@ cdef class Connections:
         cdef bint is_long = kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1
         cdef int64_t step = self.long_step if is_long else self.step[kind]
         cdef int64_t until_ns = min(w.end_ns, w.start_ns + LONGEST)
-        cdef Later later = Later(w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, step)
+        cdef Later later = Later(
+            w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, 0, step
+        )
         if later.time_ns < until_ns:
             self.push(&later)
 
@@ -743,9 +756,11 @@ cdef class Connections:
         if kind:
             is_needed = later.time_ns - c.alive_ns >= later.step // 2
         if is_needed or not later.until_ns:
-            if kind and later.way != c.opener:
+            if kind and later.way != c.opener and not later.which:
                 self.ask(c, 0, later.time_ns, later.position)
-            self.put(0, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position)
+            self.put(
+                later.which, c, later.way, later.flags, later.packets, later.nbytes, later.time_ns, later.position
+            )
         if later.until_ns:
             later.time_ns += later.step
             if later.time_ns < later.until_ns:
@@ -758,16 +773,19 @@ cdef class Connections:
         # Adds a frame. What it has no room for is left to later ones.
         cdef Frame* frame
         cdef Later later
+        cdef uint64_t most = min(packets, MOST_OF_FRAME)
         cdef Py_ssize_t count = self.rejections.count if which else self.accepted.count
         if which == 0:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
             c.alive_ns = time_ns
-            if way == c.opener:
+            if way == c.opener and (c.protocol != PROTO_TCP or flags == TCP_SYN):
                 c.asked_ns = time_ns
+        if nbytes > MOST_OF_FRAME and most:
+            most = min(most, max(1, <uint64_t>(<double>packets / <double>nbytes * <double>MOST_OF_FRAME)))
         frame = &self.rejections.frames[count] if which else &self.accepted.frames[count]
         frame.data = self.rooms[which] + count * FRAME_ROOM
         frame.captured = write_record_frame(
-            <uint8_t*>frame.data, c, way, flags, min(packets, MOST_OF_FRAME), <uint32_t>min(nbytes, MOST_OF_FRAME)
+            <uint8_t*>frame.data, c, way, flags, most, <uint32_t>min(nbytes, MOST_OF_FRAME)
         )
         frame.wire = frame.captured
         frame.time_ns = time_ns
@@ -777,12 +795,12 @@ cdef class Connections:
         frame.position = position
         if which:
             self.rejections.count = count + 1
-            return
-        self.accepted.count = count + 1
-        if packets > MOST_OF_FRAME or nbytes > MOST_OF_FRAME:
+        else:
+            self.accepted.count = count + 1
+        if packets > most or nbytes > MOST_OF_FRAME:
             later = Later(
-                time_ns, 0, 0, packets - min(packets, MOST_OF_FRAME), nbytes - min(nbytes, MOST_OF_FRAME), position,
-                <uint32_t>(c - self.conversations), <uint8_t>way, flags, 0
+                time_ns, 0, 0, packets - most, nbytes - min(nbytes, MOST_OF_FRAME), position,
+                <uint32_t>(c - self.conversations), <uint8_t>way, flags, <uint8_t>which, 0
             )
             self.push(&later)
 

@@ -5,11 +5,12 @@
 #
 # 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
 # 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
-# 3. A refusal: if the cloud rejected one end's packets and accepted the other end's, the other end opened.
-# 4. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them.
-# 5. Times: the end whose packets come first, if the connection is surely not older than the log.
+# 3. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them.
+# 4. Times: the end whose packets come first, if the connection is surely not older than the log.
+# 5. A refusal: if the cloud rejected one end's packets before it accepted any of them, the other end opened. It may
+#    contradict ports and times.
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
@@ -59,14 +60,15 @@ cdef struct Conversation:
     uint8_t is_counted      # the connection is counted as undecided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
+    int64_t refused_ns[2]   # the first rejected record of each way
     int64_t last_ns         # the latest end of any record
     int64_t made_ns         # the end of the latest record whose packets were made
     int64_t alive_ns        # the latest packet made, and the opener's
     int64_t asked_ns
-    # The latest record of each way that counts.
+    # The latest record of each way whose packets were made; its packets twice, plus 1 if it was rejected.
     int64_t start_ns[2]
     int64_t end_ns[2]
-    int64_t packets[2]
+    uint64_t counted[2]
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
@@ -94,6 +96,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
     # Sets `opener` and `cause`. `may_be_older`: the connection may have begun before the log.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
+    cdef int refused = -1
     c.known = True
     c.cause = DECIDED
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
@@ -121,13 +124,14 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
     else:
         if not may_be_older and c.first_ns[0] != c.first_ns[1]:
             by_time = c.first_ns[1] < c.first_ns[0]
-        if c.rejected == 1 or c.rejected == 2:
-            c.opener = 1 - (c.rejected >> 1)
-        elif by_ports >= 0:
-            c.opener = by_ports
-            if by_time >= 0 and by_time != by_ports:
+        # What was rejected later tells nothing: the cloud also rejects packets of connections that it forgot.
+        if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
+            refused = c.rejected >> 1
+        c.opener = by_ports if by_ports >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0
+        if by_ports >= 0 or by_time >= 0:
+            if c.opener == refused or (by_time >= 0 and by_time != c.opener):
                 c.cause = DISPUTED
-        elif by_time >= 0:
-            c.opener = by_time
-        else:
+        elif refused < 0 or not (is_icmp(c) or c.ports[0] or c.ports[1]):
+            # Without ports, each end may have opened it at one filter: what one end sent passed its own filter and was
+            # rejected at the other's, and the answer passed as an opener of its own.
             c.cause = NO_SIGN

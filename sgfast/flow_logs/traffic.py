@@ -117,10 +117,11 @@ class LogTraffic:
             "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
         }
         left_out = {cause: number for cause, number in counted.items() if number}
+        read = logs.read + logs.left_out
         if made is None:
-            return LogRecords(logs.read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
+            return LogRecords(read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
         return LogRecords(
-            logs.read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
+            read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
             sum(connections for _, connections in made.undecided.values()), {**made.left_out, **left_out}, made.late,
             made.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws, made.undecided_icmp,
             tuple(logs.damage),

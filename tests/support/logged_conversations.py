@@ -6,7 +6,7 @@ No conversation pauses so long that the answer depends on when packets came with
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from captures import pcap_head, pcap_record
 from frames import Layer, ethernet, icmp, icmpv6, ip, other, sctp, tcp, udp
-from logged_packets import RawPacket
+from logged_packets import Packet, RawPacket
 
+from sgfast import replay
+from sgfast.policy.model import Policy
 from sgfast.tables.row_schema import ANSWERS
 from sgfast.verdicts import VERDICTS
 
@@ -29,6 +31,8 @@ OTHERS = ("198.51.100.7", "203.0.113.9", "2001:db8:1::7", "2001:db8:2::9")
 SERVICES = (22, 53, 80, 443)
 #: One line of a conversation: seconds since its beginning, 0 for the opener or 1 for the other end, and what it sends.
 Line = tuple[float, int, Layer]
+#: Whether an interface blocks a packet in a direction, as ``Logged.blocked``.
+Blocks = Callable[[Packet, str, str], bool]
 
 
 def a_policy(rng: np.random.Generator) -> dict[str, Any]:
@@ -57,10 +61,13 @@ def a_policy(rng: np.random.Generator) -> dict[str, Any]:
 
 
 class Teller:
-    """Tells random conversations. ``secondary``: whether instances use their secondary addresses, too."""
+    """Tells random conversations. ``secondary``: whether instances use their secondary addresses, too. ``older``:
+    whether some of TCP are older than the capture.
+    """
 
-    def __init__(self, rng: np.random.Generator, *, secondary: bool = False) -> None:
+    def __init__(self, rng: np.random.Generator, *, secondary: bool = False, older: bool = True) -> None:
         self._rng = rng
+        self._older = older
         self._owners = {
             address: name for name, addresses in INSTANCES.items()
             for address in addresses if secondary or address != "10.0.0.60"
@@ -101,7 +108,7 @@ class Teller:
             yield said(0.01, 1, "RA")
             return
         for _ in range(2 if fate == "again" else 1):
-            if fate != "older" or not first:
+            if fate != "older" or not (first and self._older):
                 yield said(at, 0, "S")
                 yield said(at + 0.02, 1, "SA")
                 yield said(at + 0.04, 0, "A")
@@ -138,7 +145,7 @@ class Teller:
             at += self._pick((0.1, 1, 20) if kind == "icmp" else (0.1, 1, 20, 100))
 
 
-def captured(rng: np.random.Generator, teller: Teller, count: int = 60, hours: float = 1.0) -> list[RawPacket]:
+def captured(rng: np.random.Generator, teller: Teller, count: int = 40, hours: float = 1.0) -> list[RawPacket]:
     """Return conversations as one capture, in the order of time."""
     packets = []
     for _ in range(count):
@@ -178,3 +185,32 @@ class Connections:
             ports = (int(row["ports"]) >> 16, int(row["ports"]) & 0xFFFF) if row["has_ports"] else (0, 0)
             key = int(row["protocol"]), frozenset(zip(ends, ports, strict=True))
             self.found[key].add(Opened(ends[0], VERDICTS[row["verdict"]], ANSWERS[row["answer"]]))
+
+
+class Packets:
+    """A sink of packets: the result of each, in the order of the capture."""
+
+    def __init__(self) -> None:
+        self.results: list[Any] = []
+        self.instances: Sequence[str] = ()
+
+    def begin(self, names: Any) -> None:
+        self.instances = names.instances
+
+    def write(self, headers: Any, results: Any) -> None:
+        self.results += list(results.copy())
+
+
+def filtered(policy: Policy, path: Path, packets: Sequence[RawPacket]) -> tuple[list[RawPacket], Blocks]:
+    """Return what is sent where a policy filters, and which of it is blocked at which filter. ``path``: the capture."""
+    judged = Packets()
+    replay(policy, path, packets=judged)
+    sent: list[RawPacket] = []
+    blocked: dict[int, tuple[str, str]] = {}
+    for packet, row in zip(packets, judged.results, strict=True):
+        if VERDICTS[row["verdict"]] == "deny":
+            side = "egress" if row["egress"]["verdict"] == VERDICTS.index("deny") else "ingress"
+            blocked[packet[0]] = judged.instances[row[side]["instance"]], side
+        if VERDICTS[row["verdict"]] != "moot":      # what a blocked opener did not cause
+            sent.append(packet)
+    return sent, lambda packet, interface, direction: blocked.get(packet.time_ns) == (interface, direction)

@@ -238,7 +238,7 @@ cdef inline void count_packet(Table* t, uint32_t slot, const Packet* p, uint64_t
     # Counts a packet, which stands for `packets`, in the tuple's flow record. Flows must be kept.
     cdef FlowRecord* flow = flow_at(&t.slab, slot)
     cdef int way = p.source_high != flow.initiator_high
-    if packets == 0:
+    if packets == 0 and p.wire == 0:
         return      # it only keeps its connection alive
     flow.last_ns = p.time_ns
     flow.packets[way] += packets
