@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sgfast.errors import ArgumentError
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.log_records import ComparedActions
-from sgfast.flow_logs.sources import logs_in
+from sgfast.flow_logs.sources import is_flow_log, logs_in
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.results import ReplayResult, Sinks
@@ -29,7 +29,11 @@ def log_traffic(
     """
     limits = parse_window(reading.start, reading.end)
     known = [None if limit is None or limit.is_relative else limit.ns for limit in limits]
-    sources = None if reading.follow else logs_in(paths, *known)
+    if reading.follow:
+        if any(map(is_flow_log, paths)):
+            raise ArgumentError("follow is for captures: a flow log cannot be followed while it grows")
+        return None
+    sources = logs_in(paths, *known)
     if sources is None:
         return None
     if reading.dedup or reading.decap:

@@ -2,8 +2,8 @@
 
 A subscription of CloudWatch Logs writes objects with many messages, which may follow each other without a line feed:
 ``{"messageType": "DATA_MESSAGE", "logEvents": [{"message": "2 1234..."}]}``. Firehose writes
-``{"message": "2 1234..."}`` for each record. Messages have no header, so they are of the default format, unless one is
-a header itself.
+``{"message": "2 1234..."}`` for each record, and ``aws logs filter-log-events`` writes ``{"events": [...]}``. Messages
+have no header, so they are of the default format, unless one is a header itself.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def objects(log: Log) -> Iterator[Any]:
 
 
 def _messages(log: Log, value: Any) -> list[str]:
-    events = value.get("logEvents", [value]) if isinstance(value, dict) else None
+    events = value.get("logEvents", value.get("events", [value])) if isinstance(value, dict) else None
     if not isinstance(events, list):
         log.left_out += 1
         return []

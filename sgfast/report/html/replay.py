@@ -35,15 +35,17 @@ from sgfast.report.html.page import (
     written,
 )
 from sgfast.report.html.tables import (
+    MAX_ROWS,
     changes_table,
     cuts_table,
     unused_table,
     used_table,
     verdicts_table,
+    would_open_table,
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
-from sgfast.report.log_records import reminder
+from sgfast.report.log_records import record_items, reminder
 from sgfast.report.replay import (
     connection_counts,
     packets_after,
@@ -235,6 +237,13 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
         found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
     if result.engine == "fast" and result.packets:
         found += [section for shown in LISTS for section in _answers(report, shown)]
+    if result.rejected is not None and (opens := result.rejected.connections["opened"]):
+        folded = rollup_of(result.rejected).fold("allowed", by="group", most=MAX_ROWS)
+        words = intro("The cloud rejected these attempts, by a group or by a network ACL. These groups let them in.")
+        found.append(PageSection(
+            "rejected", "Would open", "Rejected, would open", joined(words, would_open_table(folded)),
+            plural(opens, "attempt"),
+        ))  # fmt: skip
     if timeline is not None and timeline.first_ns is not None:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
@@ -364,7 +373,8 @@ def _about(result: ReplayResult) -> Markup:
         *listed("Capture", [*map(Name, result.captures)]),
         Item("Policy", Name(result.policy.origin)),
         Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}"),
-        *time_items(result), Item("Connections", ", ".join(opened) or "none"), *tunnel_items(result.decapsulated),
+        *time_items(result), Item("Connections", ", ".join(opened) or "none"),
+        *tunnel_items(result.decapsulated), *record_items(result.records),
         *listed("Warning", result.warnings), *damage_listed(result.damaged),
         Item("Remember", reminder(result.records)), *([speed_item(result)] if result.packets else []),
     ])  # fmt: skip

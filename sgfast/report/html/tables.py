@@ -18,6 +18,7 @@ from sgfast.report.denial_reasons import peer_words, port_words, protocol_words
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
 from sgfast.report.replay import cut_name
+from sgfast.report.rollup import Folded
 
 #: Maximum number of rows in a table.
 MAX_ROWS = 400
@@ -93,6 +94,24 @@ def more(unlisted: int, noun: str, sums: str = "") -> Markup:
     if unlisted <= 0:
         return Markup()
     return tag("p", f"And {plural(unlisted, noun)} more{sums and f' ({sums})'}, not listed here.", class_="note")
+
+
+# Attempts that the cloud rejected ------------------------------------------------------------------------------------
+
+
+def would_open_table(folded: Folded) -> Markup:
+    """Return the rows of rejected attempts that the policy allows."""
+    columns = (
+        Heading("Attempts", "attempts", True), Heading("From", "from"), Heading("To", "to"),
+        Heading("Service", "service"), Heading("Rule", "rule"),
+    )  # fmt: skip
+    rows = [
+        [_count(row.connections), Cell(row.source.called), Cell(row.destination.called), Cell(row.service),
+         Cell(row.rule or "several")]
+        for row in folded.rows
+    ]  # fmt: skip
+    label = "Attempts that the cloud rejected and the policy allows"
+    return joined(table("rejected", label, columns, rows), more(folded.unlisted_rows, "row"))
 
 
 # Changes -------------------------------------------------------------------------------------------------------------
