@@ -51,7 +51,8 @@ def write_logs(folder: Path, records: int, seed: int) -> None:
             rng.integers(32768, 61000, count), rng.choice(SERVICES, count), rng.integers(1, 40, count),
         )  # fmt: skip
         lines = []
-        for start, length, here, there, port, service, packets in zip(*(each.tolist() for each in columns), strict=True):
+        rows = zip(*(each.tolist() for each in columns), strict=True)
+        for start, length, here, there, port, service, packets in rows:
             a, b = f"10.0.{here >> 8}.{here & 255}", f"172.16.{there >> 8}.{there & 255}"
             protocol, rest = 17 if service == 53 else 6, f"{start} {start + length} ACCEPT OK\n"
             who = f"2 123456789012 eni-{here:012x}"
@@ -106,7 +107,10 @@ def duckdb_sums(folder: Path) -> Callable[[], None] | None:
         import duckdb
     except ImportError:
         return None
-    names = "version account interface src dst sport dport protocol packets bytes first last action status".split()
+    names = [
+        "version", "account", "interface", "src", "dst", "sport", "dport", "protocol", "packets", "bytes", "first",
+        "last", "action", "status",
+    ]  # fmt: skip
     query = (
         f"SELECT src, dst, dport, protocol, sum(packets), sum(bytes), min(first), max(last) FROM read_csv("
         f"'{folder}/*.log.gz', delim=' ', header=false, names={names}) GROUP BY ALL ORDER BY 5 DESC LIMIT 10"
