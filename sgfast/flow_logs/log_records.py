@@ -100,7 +100,7 @@ class LogRecords:
     def reasons(self) -> list[EvidenceReason]:
         """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
         undecided, asked = sum(self.undecided.values()), "flow logs with the field tcp-flags, which begin earlier"
-        if undecided == self.undecided_icmp:
+        if 2 * self.undecided_icmp > undecided:
             asked = "a capture, as these logs do not have the types of ICMP"
         found = []
         known = self.judged + self.rejected + undecided
