@@ -148,7 +148,8 @@ cdef class Connections:
     cdef uint64_t order
     cdef Waiting* ready             # released records, in the order of time
     cdef Py_ssize_t ready_count, at
-    cdef int64_t first_ns, newest_ns, released_ns, now_ns   # the first and latest start, those released, those made
+    cdef int64_t first_ns, newest_ns        # the first and the latest start
+    cdef int64_t looked_ns, released_ns, now_ns     # up to these times records were looked at, released, made
     cdef bint any, ended
     cdef int64_t from_ns, until_ns
     # Nanoseconds, of TCP, ICMP and other protocols: the longest life of a connection, and the time between packets that
@@ -204,7 +205,7 @@ cdef class Connections:
         self.long_step = max(int(shortest.tcp_established * 0.9 * NS), NS // 4)
         self.is_one_stream = is_one_stream
         self.pool = BatchPool(FRAMES)
-        self.now_ns = self.released_ns = self.newest_ns = -(1 << 62)
+        self.now_ns = self.looked_ns = self.released_ns = self.newest_ns = -(1 << 62)
 
     def __dealloc__(self):
         free(self.index)
@@ -447,7 +448,7 @@ cdef class Connections:
     def is_due(self):
         """Whether records wait that must be released before others are added."""
         return self.waiting_count > 0 and (
-            self.is_crowded() or self.newest_ns - max(self.released_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
+            self.is_crowded() or self.newest_ns - max(self.looked_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
         )
 
     cdef bint is_crowded(self):
@@ -507,7 +508,10 @@ cdef class Connections:
                     self.waiting[kept] = self.waiting[i]
                     kept += 1
         self.waiting_count = kept
-        self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
+        # After a pause of the log there may be nothing to release.
+        self.looked_ns = max(self.looked_ns, until)
+        if n:
+            self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
 
     cdef bint may_be_older(self, const Conversation* c) noexcept nogil:
         cdef int64_t first = self.newest_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sgfast import replay
 from sgfast.flow_logs.checking import FlowLogCheck, check_logs
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
+from sgfast.replaying import ReplayResult
 from sgfast.report.flow_log_lines import FlowLogLines
 from sgfast.report.lines import ConnectionLines
 
@@ -79,3 +81,71 @@ def told(checked: FlowLogCheck) -> list[tuple[int, str, str]]:
 
 
 GOOD = record(CLIENT, WEB, 50000, 443)
+
+
+# Records as traffic
+
+#: A policy that allows everything of two instances, so that what opened a connection can be seen.
+OPEN = """
+version: 1
+security_groups:
+  - name: all
+    rules: [{direction: inbound, protocol: all}, {direction: outbound, protocol: all}]
+instances:
+  - {name: a, addresses: [10.0.0.5], security_groups: [all]}
+  - {name: b, addresses: [10.0.0.6], security_groups: [all]}
+"""
+FIELDS = (
+    "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action tcp-flags log-status "
+    "pkt-srcaddr pkt-dstaddr"
+)
+NOON = 1_700_000_000
+
+
+def flow(
+    ends: str, start: int = 0, end: int | None = None, *, protocol: int = 17, flags: int | str = "-",
+    action: str = "ACCEPT", packets: int = 2, octets: int = 120, eni: str = "eni-1", own: str = "- -",
+) -> str:  # fmt: skip
+    """Return a line of FIELDS. ``ends``: "address:port > address:port". Times are seconds after NOON."""
+    src, dst = (each.rpartition(":") for each in ends.split(" > "))
+    times = f"{NOON + start} {NOON + (start if end is None else end)}"
+    return (
+        f"{eni} {src[0]} {dst[0]} {src[2]} {dst[2]} {protocol} {packets} {octets} {times} {action} {flags} OK {own}"
+    )
+
+
+#: So long ago that no later connection is older than the log.
+BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -90_000, packets=1, octets=40)
+
+
+class Told:
+    """What a replay of records says: the connections as texts, in the order of their beginning, and the result."""
+
+    def __init__(self, result: ReplayResult, flows: list[dict[str, Any]]) -> None:
+        self.result = result
+        assert result.records is not None
+        self.records = result.records
+        self.connections = [
+            f"{_end(row, 'initiator')} > {_end(row, 'responder')} {row['verdict']} {row['answer']} "
+            f"{row['packets_from_initiator']}+{row['packets_from_responder']}"
+            for row in sorted(flows, key=lambda row: str(row["first_time"]))
+        ]
+        fates = self.records.judged + self.records.rejected
+        assert self.records.read == fates + sum(self.records.undecided.values()) + sum(self.records.left_out.values())
+
+
+def _end(row: dict[str, Any], name: str) -> str:
+    port = row[f"{name}_port"]
+    return str(row[name]) if port is None else f"{row[name]}:{port}"
+
+
+def replayed(folder: Path, *lines: str, policy: str = OPEN, header: str = FIELDS, **options: Any) -> Told:
+    path = folder / "flows.log"
+    path.write_text("".join(f"{line}\n" for line in ((header, *lines) if header else lines)))
+    return replayed_files(parse_policy(policy), [path], **options)
+
+
+def replayed_files(policy: Policy, paths: Sequence[Path], **options: Any) -> Told:
+    parts: list[bytes] = []
+    result = replay(policy, paths, flows=ConnectionLines(parts.append), **options)
+    return Told(result, [json.loads(line) for line in b"".join(parts).splitlines()])

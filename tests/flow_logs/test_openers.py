@@ -1,0 +1,350 @@
+"""What records say of a connection, or do not: who opened it, and what becomes of each record (SPEC 10.16)."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from effort import some
+from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, replayed, replayed_files
+
+from sgfast import ReadOptions
+from sgfast.flow_logs.connections import Connections
+from sgfast.flow_logs.formats.columns import RECORD_DTYPE
+from sgfast.loading import parse_policy
+
+# Ends without a port that tells the service; of a client and a server; of ping; of GRE.
+AB, BA = "10.0.0.5:5000 > 192.0.2.9:5000", "192.0.2.9:5000 > 10.0.0.5:5000"
+CS, SC = "10.0.0.5:50000 > 192.0.2.9:53", "192.0.2.9:53 > 10.0.0.5:50000"
+PING, PONG = "10.0.0.5:0 > 192.0.2.9:0", "192.0.2.9:0 > 10.0.0.5:0"
+BOTH, BOTH_BACK = "10.0.0.5:50000 > 10.0.0.6:53", "10.0.0.6:53 > 10.0.0.5:50000"
+SYN, SYNACK, FIN, RST = 2, 18, 1, 4
+
+
+def tcp(ends: str, start: int = 0, end: int | None = None, flags: int | str = 0, **more: Any) -> str:
+    return flow(ends, start, end, protocol=6, flags=flags, **more)
+
+
+def refused(line: str) -> str:
+    return line.replace(" ACCEPT ", " REJECT ")
+
+
+#: Name: lines, connections (without those that the cloud rejected), and the records that are not judged.
+HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
+    # What decides
+    "the SYN tells": ([tcp(BA, 1, flags=SYN), tcp(AB, 0, flags=SYNACK)], [f"{BA} allow answered 2+2"], {}),
+    "the SYN-ACK tells alone": ([tcp(AB, flags=SYNACK)], [f"{BA} allow answered 0+2"], {}),
+    "the SYN tells against the ports": ([tcp(SC, flags=SYN), tcp(CS, flags=SYNACK)], [f"{SC} allow answered 2+2"], {}),
+    "ports tell": ([flow(SC), flow(CS)], [f"{CS} allow answered 2+2"], {}),
+    "ports tell without flags": ([tcp(SC, flags="-"), tcp(CS, flags="-")], [f"{CS} allow answered 2+2"], {}),
+    "times tell": ([flow(BA, 0), flow(AB, 1)], [f"{BA} allow answered 2+2"], {}),
+    "the sender tells": ([flow(BA)], [f"{BA} allow silent 2+0"], {}),
+    "a refusal tells": ([refused(flow(AB)), flow(AB), flow(BA)], [f"{BA} allow answered 2+2"], {"no-opener": 1}),
+    "pings tell by their times": (
+        [flow(PONG, 1, protocol=1), flow(PING, 0, protocol=1)], [f"{PING} allow answered 2+2"], {}
+    ),
+    "a later refusal tells nothing": (
+        [flow(CS), flow(SC), refused(flow(CS, 500))], [f"{CS} allow answered 2+2"], {"no-opener": 1}
+    ),
+    # What does not
+    "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [], {"disputed": 2}),
+    "times against ports": ([flow(SC, 0), flow(CS, 1)], [], {"disputed": 2}),
+    "a refusal against ports": ([refused(flow(CS)), flow(CS, 0), flow(SC, 0)], [], {"disputed": 3}),
+    "a refusal without ports": (
+        [refused(flow(PING, protocol=47)), flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"no-sign": 3}
+    ),
+    "both at one time": ([flow(AB), flow(BA)], [], {"no-sign": 2}),
+    "both ends of GRE at one time": ([flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"no-sign": 2}),
+    "answers without questions": ([flow(SC)], [], {"no-sign": 1}),
+    "one way of an older connection": ([flow(AB, -90_000 + 60)], [], {"no-sign": 1}),
+    "one way of a ping without type": ([flow(PING, protocol=1)], [], {"icmp-type": 1}),
+    # What the cloud rejected
+    "a rejected SYN": ([refused(tcp(AB, flags=SYN))], [], {"rejected": 1}),
+    "a rejected ACK": ([refused(tcp(AB))], [], {"no-opener": 1}),
+    "a rejected FIN": ([refused(tcp(AB, flags=FIN))], [], {"no-opener": 1}),
+    "a rejected SYN-ACK": ([refused(tcp(SC, flags=SYNACK))], [], {"no-opener": 1}),
+    "a rejection without flags": ([refused(tcp(CS, flags="-"))], [], {"rejected": 1}),
+    "a rejected ping without type": ([refused(flow(PING, protocol=1))], [], {"icmp-type": 1}),
+    "both were rejected": ([refused(flow(AB)), refused(flow(BA))], [], {"disputed": 2}),
+    "both were rejected and ports tell": ([refused(flow(SC)), refused(flow(CS))], [], {"no-opener": 1, "rejected": 1}),
+    "accepted at one end and rejected at the other": (
+        [tcp(BOTH, flags=SYN), refused(tcp(BOTH, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
+    ),
+    "a rejected answer": ([flow(CS), refused(flow(SC))], [f"{CS} allow silent 2+0"], {"no-opener": 1}),
+    # What is left out
+    "both ends": (
+        [tcp(ends, at, 60, flags, eni=eni) for eni, at in (("eni-1", 0), ("eni-2", 1))
+         for ends, flags in ((BOTH, SYN), (BOTH_BACK, SYNACK))],
+        [f"{BOTH} allow answered 2+2"], {"other-end": 2},
+    ),
+    "an end that begins later": (
+        [tcp(BOTH, 0, 60, SYN), tcp(BOTH_BACK, 0, 60, SYNACK), tcp(BOTH, 30, 90, eni="eni-2"), tcp(BOTH, 61, 90)],
+        [f"{BOTH} allow answered 4+2"], {"other-end": 1},
+    ),
+    "a copy": ([flow(CS), flow(CS), flow(SC), flow(SC)], [f"{CS} allow answered 2+2"], {"copy": 2}),
+    "a copy of a record before": (
+        [flow(CS, 0), flow(CS, 5), flow(CS, 0), flow(CS, 5)], [f"{CS} allow silent 4+0"], {"copy": 2}
+    ),
+    "the same numbers once accepted and once rejected": (
+        [flow(CS), refused(flow(CS))], [], {"rejected": 2}
+    ),
+    "no ports": ([flow(CS, protocol=6).replace(" 50000 53 ", " - - ")], [], {"no-ports": 1}),
+    "no data": ([flow(CS).replace(" OK ", " NODATA ")], [], {"no-data": 1}),
+    "lost": ([flow(CS).replace(" OK ", " SKIPDATA ")], [], {"lost": 1}),
+    "a broken line": (["", flow(CS), "10.0.0.5"], [f"{CS} allow silent 2+0"], {"broken": 1}),
+    # What is one connection
+    "a record keeps UDP alive": (
+        [flow(CS, 0, 600), flow(SC, 0, 600), flow(CS, 700)], [f"{CS} allow answered 4+2"], {}
+    ),
+    "a record keeps unanswered UDP alive": ([flow(CS, 0, 600), flow(CS, 620)], [f"{CS} allow silent 4+0"], {}),
+    "UDP ends by its timeout": (
+        [flow(CS, 0, 600), flow(CS, 800)], [f"{CS} allow silent 2+0", f"{CS} allow silent 2+0"], {}
+    ),
+    "a question and an answer as long as their interval": (
+        [flow(CS, 0, 600, packets=1), flow(SC, 0, 600, packets=1)], [f"{CS} allow answered 1+1"], {}
+    ),
+    "an answer in the interval after the question": (
+        [flow(CS, 0, 600, packets=1), flow(SC, 600, 1200, packets=1)], [f"{CS} allow answered 1+1"], {}
+    ),
+    "pings of ten minutes": (
+        [flow(PING, 0, 600, protocol=1), flow(PONG, 1, 600, protocol=1)], [f"{PING} allow answered 2+2"], {}
+    ),
+    "retries of a SYN": ([tcp(CS, 0, 60, SYN, packets=7)], [f"{CS} allow silent 7+0"], {}),
+    "retries before a late answer": (
+        [tcp(CS, 0, 7, SYN, packets=4), tcp(SC, 8, 9, SYNACK, packets=2), tcp(CS, 8, 9, packets=2)],
+        [f"{CS} allow answered 6+2"], {},
+    ),
+    "a refused SYN": ([tcp(CS, flags=SYN, packets=1), tcp(SC, flags=RST, packets=1)], [f"{CS} allow refused 1+1"], {}),
+    "TCP that idles for most of its timeout": (
+        [tcp(CS, 0, 60, SYN), tcp(SC, 0, 60, SYNACK), tcp(CS, 640, 650), tcp(SC, 640, 650)],
+        [f"{CS} allow answered 4+4"], {},
+    ),
+    "ports used again after FINs": (
+        [line for at in (0, 20) for line in (tcp(CS, at, at + 5, SYN | FIN), tcp(SC, at, at + 5, SYNACK | FIN))],
+        [f"{CS} allow answered 2+2", f"{CS} allow answered 2+2"], {},
+    ),
+    "ports used again after an RST": (
+        [line for at in (0, 20) for line in (tcp(CS, at, at + 5, SYN | RST), tcp(SC, at, at + 5, SYNACK))],
+        [f"{CS} allow answered 2+2", f"{CS} allow answered 2+2"], {},
+    ),
+    "the client's FIN alone ends nothing": (
+        [tcp(CS, 0, 5, SYN | FIN), tcp(SC, 0, 5, SYNACK), tcp(SC, 10, 20, packets=90), tcp(SC, 21, flags=FIN)],
+        [f"{CS} allow answered 2+94"], {},
+    ),
+    # Whose addresses
+    "the packet's own addresses count": (
+        [flow("10.9.9.9:50000 > 192.0.2.9:53", own="10.0.0.5 192.0.2.9")], [f"{CS} allow silent 2+0"], {}
+    ),
+    "one of the packet's own addresses": (
+        [flow("10.9.9.9:50000 > 192.0.2.9:53", own="10.0.0.5 -")], [f"{CS} allow silent 2+0"], {}
+    ),
+    "from an address to itself": ([flow("10.0.0.5:500 > 10.0.0.5:53")], [], {}),
+}  # fmt: skip
+
+
+def without_ports(connection: str) -> str:
+    return connection.replace(":0 ", " ")
+
+
+@pytest.mark.parametrize("name", HAZARDS)
+def test_a_hazard(name: str, tmp_path: Path) -> None:
+    lines, connections, expected = HAZARDS[name]
+    told = replayed(tmp_path, BEFORE, *lines)
+    assert told.connections == [without_ports(each) for each in connections]
+    fates = {**told.records.undecided, **told.records.left_out}
+    if told.records.rejected:
+        fates["rejected"] = told.records.rejected
+    assert fates == expected
+    # The order in which records lie in the file does not matter.
+    if "broken" not in fates:
+        again = replayed(tmp_path, *reversed(lines), BEFORE)
+        assert (again.connections, again.records) == (told.connections, told.records)
+
+
+ZEEK = "#separator \\x09\n#path\tconn\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\t" \
+    "conn_state\thistory\torig_pkts\torig_ip_bytes\tresp_pkts\tresp_ip_bytes"
+
+
+@pytest.mark.parametrize(("row", "connections", "fates"), [
+    # The opener speaks from a service's port to an ephemeral one.
+    ("53 50000 udp SF Dd 2 120 2 120", ["10.0.0.5:53 > 192.0.2.9:50000 allow answered 2+2"], {}),
+    ("53 50000 tcp SF ShADadFf 4 240 4 240", ["10.0.0.5:53 > 192.0.2.9:50000 allow answered 4+4"], {}),
+    ("50000 53 tcp REJ Sr 1 60 1 60", ["10.0.0.5:50000 > 192.0.2.9:53 allow refused 1+1"], {}),
+    ("50000 53 tcp S0 S 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow silent 3+0"], {}),
+    # Zeek turned it, as it saw answers only: a guess.
+    ("50000 53 udp SHR ^d 0 0 2 120", [], {"no-sign": 1}),
+    ("8 0 icmp OTH - 3 180 3 180", ["10.0.0.5 > 192.0.2.9 allow answered 3+3"], {}),
+    ("3 1 icmp OTH - 3 180 0 0", [], {"icmp-error": 1}),
+    ("0 0 unknown_transport OTH - 3 180 0 0", [], {"no-protocol": 1}),
+])  # fmt: skip
+def test_zeek_names_the_opener(row: str, connections: list[str], fates: dict[str, int], tmp_path: Path) -> None:
+    sport, dport, proto, state, history, *counts = row.split()
+    cells = [f"{NOON}.5", "C1", "10.0.0.5", sport, "192.0.2.9", dport, proto, "1.5", state, history, *counts]
+    told = replayed(tmp_path, "\t".join(cells), header=ZEEK)
+    assert told.connections == connections
+    assert {**told.records.undecided, **told.records.left_out} == fates
+
+
+@pytest.mark.parametrize(("start", "end", "judged"), [
+    (0, 10, 1), (10, 20, 2), (20, 30, 2), (21, 30, 1), (-5, 0, 0), (-5, 1, 1), (30, 99, 1), (31, 99, 0),
+])  # fmt: skip
+def test_a_record_that_overlaps_the_window_is_whole_in_it(start: int, end: int, judged: int, tmp_path: Path) -> None:
+    lines = [flow(CS, 0, 10), flow(SC, 10, 20), flow(CS, 20, 30)]
+    start_at, end_at = (datetime.fromtimestamp(NOON + at, UTC) for at in (start, end))
+    reading = ReadOptions(start=start_at, end=end_at)
+    told = replayed(tmp_path, BEFORE, *lines, reading=reading)
+    assert told.records.judged + told.records.undecided.get("no-sign", 0) == judged
+    assert told.records.left_out["time-window"] == 4 - judged
+    assert told.result.packets == 2 * told.records.judged
+
+
+CHANGES = f"""
+version: 1
+changes:
+  - {{at: "{datetime.fromtimestamp(NOON + 100, UTC).isoformat()}", remove_rule: {{group: all, rule: all/outbound/1}}}}
+"""
+
+
+@pytest.mark.parametrize(("start", "end", "in_changes"), [
+    (0, 99, 0), (0, 100, 1), (99, 101, 1), (100, 100, 0), (100, 200, 0), (101, 200, 0),
+])  # fmt: skip
+def test_a_record_during_which_the_policy_changes_is_counted(
+    start: int, end: int, in_changes: int, tmp_path: Path
+) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text(CHANGES)
+    told = replayed(tmp_path, BEFORE, flow(CS, start, end), flow(CS, 300, 310), changes=changes)
+    assert told.records.in_changes == in_changes
+    assert [each.code for each in told.result.doubts].count("change-in-record") == in_changes
+    assert told.connections[-1] == f"{CS} deny silent 2+0"
+
+
+def test_records_that_come_after_others_of_their_time_were_judged(tmp_path: Path) -> None:
+    lines = [flow(f"10.0.0.5:{40_000 + n} > 192.0.2.9:53", 60 * n) for n in range(200)]
+    # More than a turn of the merge, and than an array of the reader.
+    filler = [flow(f"10.0.0.5:{40_000 + n % 5000} > 192.0.2.8:53", 90_000 + n // 100) for n in range(20_000)]
+    late = [tcp(CS, 30, 40, SYN | FIN), tcp(SC, 30, 40, SYNACK | FIN)]
+    told = replayed(tmp_path, BEFORE, *lines, *filler, *late)
+    assert told.records.late == 2 and told.records.judged == 20_203
+    assert f"{CS} allow answered 2+2" in told.connections
+    assert [each.code for each in told.result.doubts].count("records-late") == 1
+
+
+def test_files_in_any_order_are_one_log(tmp_path: Path) -> None:
+    rng = random.Random(20261201)
+    lines = []
+    for n in range(600):
+        at, ends = rng.randrange(20_000), f"10.0.0.{rng.choice((5, 6))}:{40_000 + n} > 192.0.2.{n % 250}:443"
+        back = " > ".join(reversed(ends.split(" > ")))
+        for later in range(0, rng.choice((1, 60, 600)), 60):
+            lines.append((at + later, tcp(ends, at + later, at + later + 59, 0 if later else SYN)))
+            lines.append((at + later, tcp(back, at + later, at + later + 59, 0 if later else SYNACK)))
+    lines.sort()
+    policy = parse_policy(OPEN.replace("{direction: inbound, protocol: all}, ", ""))
+    whole = replayed(tmp_path, BEFORE, *(line for _, line in lines))
+    assert whole.records.judged == len(lines) + 1
+    files: dict[Any, list[str]] = {}
+    for at, line in lines:
+        files.setdefault((at // 900, rng.randrange(3)), []).append(line)
+    paths = []
+    for key, found in sorted(files.items(), key=lambda each: rng.random()):
+        path = tmp_path / f"{rng.random()}-{key[0]}.log"
+        path.write_text("".join(f"{line}\n" for line in (FIELDS, *found)))
+        paths.append(path)
+    (tmp_path / "before.log").write_text(f"{FIELDS}\n{BEFORE}\n")
+    for policy in (parse_policy(OPEN), policy):
+        whole = replayed_files(policy, [tmp_path / "flows.log"])
+        for jobs in (1, 3):
+            told = replayed_files(policy, [*paths, tmp_path / "before.log"], jobs=jobs)
+            assert sorted(told.connections) == sorted(whole.connections)
+            assert told.result.verdicts == whole.result.verdicts and told.result.reasons == whole.result.reasons
+            assert told.result.broken == whole.result.broken
+            assert (told.records.judged, told.records.undecided) == (whole.records.judged, whole.records.undecided)
+
+
+TWO_VPCS = """
+version: 1
+vpcs: [{name: red, file: "red-*"}, {name: blue, file: "blue-*"}]
+security_groups:
+  - {name: open, rules: [{direction: outbound, protocol: all}]}
+  - {name: closed, rules: []}
+instances:
+  - {name: r, vpc: red, addresses: [10.0.0.5], security_groups: [open]}
+  - {name: b, vpc: blue, addresses: [10.0.0.5], security_groups: [closed]}
+"""
+
+
+def test_one_address_in_two_vpcs_is_two_connections(tmp_path: Path) -> None:
+    paths = []
+    for name, lines in (("red", [flow(CS), flow(SC)]), ("blue", [flow(CS), flow(SC)])):
+        paths.append(tmp_path / f"{name}-flows.log")
+        paths[-1].write_text("".join(f"{line}\n" for line in (FIELDS, BEFORE, *lines)))
+    for order in (paths, paths[::-1]):
+        told = replayed_files(parse_policy(TWO_VPCS), order)
+        assert sorted(told.connections) == [f"{CS} allow answered 2+2", f"{CS} deny answered 2+2"]
+        assert told.records.left_out == {}
+
+
+# The records themselves ----------------------------------------------------------------------------------------------
+
+TIMEOUTS = SimpleNamespace(
+    tcp_established=600, tcp_fin_wait=30, tcp_other=30, icmp=30, bidirectional=180, unidirectional=30
+)
+
+
+def made(connections: Connections, *, at_end: bool) -> list[tuple[list[int], bool]]:
+    found = []
+    while connections.is_due or at_end:
+        connections.release(everything=at_end)
+        while (batch := connections.next_batch()) is not None:
+            found.append((batch[0].packets(0, len(batch[0])), batch[1]))
+        if at_end:
+            break
+    return found
+
+
+def absurd_rows(rng: np.random.Generator, count: int) -> Any:
+    """Return rows with any value in any column; some are of the same few connections."""
+    rows = np.frombuffer(rng.bytes(count * RECORD_DTYPE.itemsize), RECORD_DTYPE).copy()
+    few = rng.random(count) < 0.8
+    rows["family"] = rng.choice([4, 6], count)
+    for name in ("src", "dst", "pkt_src", "pkt_dst"):
+        rows[name][rows["family"] == 4, 4:] = 0
+        rows[name][few] = 0
+        rows[name][few, 0] = rng.integers(1, 3, few.sum())
+    for name, values in (
+        ("sport", [53, 5000, 50_000]), ("dport", [53, 5000, 50_000]), ("protocol", [-1, 1, 6, 17, 47, 58, 132]),
+        ("interface", [-1, 0, 1]), ("tcp_flags", [-1, 0, 2, 18, 1, 4, 19, 22]), ("icmp_type", [-1, 0, 3, 8, 128, 129]),
+        ("has_pkt", [0, 0, 1, 3]), ("action", [0, 1, 2]), ("opener", [0, 0, 1, 2]), ("has_ports", [0, 1, 1]),
+        ("packets", [-1, 0, 1, 5, 1 << 31, 1 << 33, (1 << 63) - 1]), ("packets_back", [-1, -1, -1, 0, 1, 1 << 33]),
+        ("bytes", [-1, 0, 1, 1 << 34, (1 << 63) - 1]), ("history", [0, 0, 0, 3, 0xFFFFFFFF]),
+    ):  # fmt: skip
+        rows[name][few] = rng.choice(np.array(values, np.int64), few.sum()).astype(rows[name].dtype)
+    rows["start_ns"][few] = rng.integers(0, 20_000 * 10**9, few.sum())
+    rows["end_ns"][few] = rows["start_ns"][few] + rng.choice([-1, 0, 10**9, 600 * 10**9, 1 << 61], few.sum())
+    for name in ("packets", "bytes", "packets_back"):
+        # The largest numbers become many frames.
+        rows[name][rng.random(count) < 0.98] %= 1 << 20
+    return rows
+
+
+def test_no_row_is_too_absurd(tmp_path: Path) -> None:
+    for seed in range(some(30, 3000)):
+        rng = np.random.default_rng([20261201, seed])
+        connections = Connections(TIMEOUTS, TIMEOUTS, is_one_stream=bool(seed % 2))
+        total = 0
+        for number in range(1, int(rng.integers(2, 6))):
+            rows = absurd_rows(rng, int(rng.integers(1, 500)))
+            connections.add(rows, number)
+            total += len(rows)
+            made(connections, at_end=False)
+        made(connections, at_end=True)
+        undecided = sum(records for records, _ in connections.undecided.values())
+        fates = connections.judged + connections.rejected + undecided + sum(connections.left_out.values())
+        assert fates == total, f"seed {seed}"
+        assert connections.forgotten == 0 and connections.late <= total
