@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from effort import some
-from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, replayed, replayed_files
+from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, refused, replayed, replayed_files
 
 from sgfast import ReadOptions
 from sgfast.flow_logs.connections import Connections
@@ -28,10 +28,6 @@ SYN, SYNACK, FIN, RST = 2, 18, 1, 4
 
 def tcp(ends: str, start: int = 0, end: int | None = None, flags: int | str = 0, **more: Any) -> str:
     return flow(ends, start, end, protocol=6, flags=flags, **more)
-
-
-def refused(line: str) -> str:
-    return line.replace(" ACCEPT ", " REJECT ")
 
 
 #: Name: lines, connections (without those that the cloud rejected), and the records that are not judged.
