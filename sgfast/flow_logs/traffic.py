@@ -47,6 +47,9 @@ class LogTraffic:
         self._is_one_stream = is_one_stream
         self._rows = iter(logs)
         self._connections: Connections | None = None
+        #: The records taken from the logs, which are fewer than those read until the end; and those before the first
+        #: one with a time.
+        self._taken = self._without_time = 0
         #: Returns the times of the policy's changes when it gets that of the first record.
         self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
         #: The start of the first record; None before it is known.
@@ -58,10 +61,13 @@ class LogTraffic:
         if found is None:
             return False
         number, path, rows = found
+        self._taken += len(rows)
         if self._connections is None:
             self._begin(rows)
         if self._connections is not None:
             self._connections.add(rows, number, self._vpc_of(path))
+        else:
+            self._without_time += len(rows)
         return True
 
     def batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
@@ -117,7 +123,9 @@ class LogTraffic:
             "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
         }
         left_out = {cause: number for cause, number in counted.items() if number}
-        read = logs.read + logs.left_out
+        if self._without_time:
+            left_out["no-time"] = self._without_time + (0 if made is None else made.left_out.get("no-time", 0))
+        read = self._taken + sum(counted.values())
         if made is None:
             return LogRecords(read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
         return LogRecords(

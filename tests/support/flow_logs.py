@@ -114,6 +114,10 @@ def flow(
     )
 
 
+def refused(line: str) -> str:
+    return line.replace(" ACCEPT ", " REJECT ")
+
+
 #: So long ago that no later connection is older than the log.
 BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -90_000, packets=1, octets=40)
 

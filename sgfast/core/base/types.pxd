@@ -113,8 +113,8 @@ cdef struct Packet:
     uint8_t tcp_flags
     FlowKey key             # for IPv4, the used words of `addr` are in the first cache line
     uint64_t number         # 1-based packet number; not set on the fast path
-    uint64_t count          # the packets that this one stands for: 1, or some of a flow log's record; set like `number`
-    const uint8_t* quote    # ICMP errors: the quoted packet. LINK_RECORD: the frame's RecordCounts
+    uint64_t count          # the packets that this one stands for: 1, set like `number`, or some of a flow log's record
+    const uint8_t* quote    # ICMP errors only: the quoted packet
     uint32_t quote_length
     # Fragments only:
     uint32_t fragment_id            # identification of the datagram

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.base.frames cimport Frame, FrameBatch, RecordCounts, is_of_record, packets_of
+from sgfast.core.base.frames cimport Frame, FrameBatch, packets_of
 from sgfast.core.base.icmp cimport opener_port_key
 from sgfast.core.base.intrinsics cimport fold, likely, prefetch
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_ONE_WAY, KIND_PORTS, address_of, write_address
@@ -205,8 +205,6 @@ cdef class ChangedConnections:
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
         p.count = packets_of(<const Frame*>frame)
-        if is_of_record(<const Frame*>frame):
-            p.wire = (<const RecordCounts*>p.quote).nbytes
         if p.outcome == READ_FRAGMENT:
             p.outcome = p.fragment_outcome
         if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:

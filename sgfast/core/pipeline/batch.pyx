@@ -5,8 +5,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from sgfast.core.base.bucket cimport Bucket, match_tag
-from sgfast.core.base.frames cimport RecordCounts
-from sgfast.core.base.intrinsics cimport ctz32, load16, unlikely
+from sgfast.core.base.intrinsics cimport ctz32, likely, load16, unlikely
 from sgfast.core.base.types cimport (
     ALLOW,
     ESTABLISHED,
@@ -120,13 +119,6 @@ cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogi
             prefetch(flow_at(&t.slab, packets[i].hint))
 
 
-cdef inline void weigh(Packet* p) noexcept nogil:
-    # Sets the packets and bytes that a packet of a flow log's record stands for.
-    cdef const RecordCounts* counts = <const RecordCounts*>p.quote
-    p.count = counts.packets
-    p.wire = counts.nbytes
-
-
 cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* ahead) noexcept nogil:
     cdef uint16_t openers[BATCH]
     cdef uint32_t displaced[BATCH]  # entries that may have to leave a full table for the openers
@@ -200,9 +192,8 @@ cdef void judge_batch(
         p = &packets[i]
         p.number = first + i if numbers == NULL else numbers[i]
         at = p.number - first
-        p.count = 1
-        if unlikely(plane.weighs):
-            weigh(p)
+        if likely(not plane.weighs):
+            p.count = 1
         nbytes += p.wire
         slot = judge_slowly(
             plane, p, &ahead[i], &rows[at] if rows != NULL else NULL, &words[at] if words != NULL else NULL, now[i]

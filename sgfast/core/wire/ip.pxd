@@ -9,7 +9,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.core.base.frames cimport Frame, is_of_record
+from sgfast.core.base.frames cimport Frame, RecordCounts, is_of_record
 from sgfast.core.base.icmp cimport icmp_is_error, icmp_query
 from sgfast.core.base.intrinsics cimport be16, be32, be64, likely, load16, load32, store32, unlikely
 from sgfast.core.base.key cimport (
@@ -471,7 +471,9 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
         ethertype = be16(frame.data + 12)
     if unlikely(ethertype != ETHERTYPE_IPV4 and ethertype != ETHERTYPE_IPV6):
         ethertype = find_ip(frame, &at)
-        p.quote = frame.data if is_of_record(frame) else NULL
+        if is_of_record(frame):
+            p.count = (<const RecordCounts*>frame.data).packets
+            p.wire = (<const RecordCounts*>frame.data).nbytes
 
     if likely(ethertype == ETHERTYPE_IPV4):
         read_ipv4(context, p, frame.data + at, frame.captured - at, frame.wire - at)
