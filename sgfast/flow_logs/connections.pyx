@@ -7,7 +7,7 @@ the opener; ``openers.pxd`` says whose it is. Frames without packets keep the co
 and end.
 """
 
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -63,6 +63,10 @@ cdef int64_t LAST_TIME = <int64_t>1 << 62
 # Packets and bytes of a frame, and of a record: the latter is more than a network can carry in an interval.
 cdef uint64_t MOST_OF_FRAME = 0xFFFFFFFF
 cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
+# Logs have a gap if no record begins for longer. It is more than the longest interval of a cloud.
+cdef int64_t GAP = 900 * <int64_t>NS
+# If one end's log is silent for longer, the other end's records count. It is more than their clocks differ.
+cdef int64_t SILENCE = 120 * <int64_t>NS
 # A record keeps its connection alive for no longer.
 cdef int64_t LONGEST = 31 * 86400 * <int64_t>NS
 
@@ -110,6 +114,7 @@ cdef struct Waiting:
     uint8_t rejected
     uint8_t is_record       # whether it counts as a record; 0 for the second direction of one
     uint8_t named           # 1 + the opener's way if the record names it, else 0
+    int32_t interface
 
 
 # Packets of a record that come after its start.
@@ -150,6 +155,9 @@ cdef class Connections:
     cdef Py_ssize_t ready_count, at
     cdef int64_t first_ns, newest_ns        # the first and the latest start
     cdef int64_t looked_ns, released_ns, now_ns     # up to these times records were looked at, released, made
+    cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
+    cdef Py_ssize_t begins_capacity
+    cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any, ended
     cdef int64_t from_ns, until_ns
     # Nanoseconds, of TCP, ICMP and other protocols: the longest life of a connection, and the time between packets that
@@ -205,7 +213,7 @@ cdef class Connections:
         self.long_step = max(int(shortest.tcp_established * 0.9 * NS), NS // 4)
         self.is_one_stream = is_one_stream
         self.pool = BatchPool(FRAMES)
-        self.now_ns = self.looked_ns = self.released_ns = self.newest_ns = -(1 << 62)
+        self.now_ns = self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = -(1 << 62)
 
     def __dealloc__(self):
         free(self.index)
@@ -213,6 +221,7 @@ cdef class Connections:
         free(self.waiting)
         free(self.later)
         free(self.ready)
+        free(self.begins)
 
     def note_changes(self, times_ns not None):
         """Take the times of the policy's changes, to count the records during which it changes."""
@@ -261,6 +270,7 @@ cdef class Connections:
         cdef int16_t flags = row.tcp_flags
         cdef int16_t flags_back = UNKNOWN
         cdef int way, query
+        cdef int64_t logged_ns
         cdef uint8_t named = 0
         # Behind NAT, the interface's own addresses are not those of the connection.
         if row.has_pkt & 1:
@@ -286,6 +296,9 @@ cdef class Connections:
         if not self.any or row.start_ns < self.first_ns:
             self.first_ns = row.start_ns
         self.any = True
+        if row.start_ns > self.newest_ns + GAP:
+            self.going_ns = row.start_ns
+        logged_ns = self.logged_since(row)
         self.newest_ns = max(self.newest_ns, row.start_ns)
         self.late += row.start_ns < self.released_ns
         way = memcmp(src, dst, 16)
@@ -294,6 +307,7 @@ cdef class Connections:
         if c == NULL:
             self.left_out_records[NO_ROOM] += 1
             return 0
+        c.logged_ns = min(c.logged_ns, logged_ns)
         if has_icmp:
             c.icmp_code = <uint8_t>row.icmp_code
             named = 1 + (1 - way if reply else way)
@@ -316,17 +330,36 @@ cdef class Connections:
             )
         return 0
 
+    cdef int64_t logged_since(self, const Row* row) noexcept nogil:
+        # Returns the time from which on the log surely has the record's interface: its first record, or the first one
+        # after a gap of all logs.
+        cdef Py_ssize_t at = row.interface + 1
+        cdef Py_ssize_t capacity, i
+        cdef int64_t* grown
+        if at >= self.begins_capacity:
+            capacity = max(2 * self.begins_capacity, at + 1, 64)
+            grown = <int64_t*>realloc(self.begins, capacity * sizeof(int64_t))
+            if grown == NULL:
+                return row.start_ns
+            for i in range(self.begins_capacity, capacity):
+                grown[i] = LAST_TIME
+            self.begins = grown
+            self.begins_capacity = capacity
+        self.begins[at] = min(self.begins[at], row.start_ns)
+        return max(self.begins[at], self.going_ns)
+
     cdef void take(
         self, Conversation* c, const Row* row, int way, int64_t end_ns, int64_t packets, int64_t nbytes, int16_t flags,
         uint64_t position, uint8_t named, bint is_record
     ) noexcept nogil:
-        # Notes what a record says about its connection. The record waits, unless it is about packets that another one
-        # counts.
+        # Notes what a record says about its connection. Then the record waits.
         cdef bint rejected = row.action == REJECTED
         cdef Waiting* waiting
         if rejected:
             if not c.rejected >> way & 1 or row.start_ns < c.refused_ns[way]:
                 c.refused_ns[way] = row.start_ns
+            c.refused_until_ns[way] = max(c.refused_until_ns[way], end_ns)
+            c.refused_by[way] = row.interface
             c.rejected |= 1 << way
         elif not c.accepted >> way & 1 or row.start_ns < c.first_ns[way]:
             c.first_ns[way] = row.start_ns
@@ -335,11 +368,6 @@ cdef class Connections:
         if c.protocol == PROTO_TCP and flags > 0 and flags & SYN:
             c.sent_syn |= 1 << (1 - way if flags & ACK else way)
         c.last_ns = max(c.last_ns, end_ns)
-        if c.interface[way] == NO_INTERFACE:
-            c.interface[way] = row.interface
-        elif c.interface[way] != row.interface:
-            self.left_out_records[OTHER_END] += is_record
-            return
         c.pending += 1
         waiting = &self.waiting[self.waiting_count]
         self.waiting_count += 1
@@ -354,6 +382,7 @@ cdef class Connections:
         waiting.rejected = rejected
         waiting.is_record = is_record
         waiting.named = named
+        waiting.interface = row.interface
 
     cdef Conversation* find(
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
@@ -410,6 +439,7 @@ cdef class Connections:
         c.icmp_type = icmp_type
         c.interface[0] = c.interface[1] = NO_INTERFACE
         c.start_ns[0] = c.start_ns[1] = c.last_ns = -(<int64_t>1 << 62)
+        c.logged_ns = LAST_TIME
         c.hash = <uint32_t>h
         c.next = self.index[at]
         self.index[at] = number
@@ -519,7 +549,7 @@ cdef class Connections:
         for way in range(2):
             if c.accepted >> way & 1:
                 first = min(first, c.first_ns[way])
-        return first < self.first_ns + self.lifetime[kind_of(c)]
+        return first < c.logged_ns + self.lifetime[kind_of(c)]
 
     def next_batch(self):
         """Return ``(batch, is_rejected)``: the next frames, and whether they are attempts that the cloud rejected. None
@@ -592,9 +622,15 @@ cdef class Connections:
     cdef void make_packets(self, const Waiting* w) noexcept nogil:
         # Makes the packets of a record that are at its start. The others wait for its end.
         cdef Conversation* c = &self.conversations[w.conversation]
-        cdef bint blocked = c.rejected >> w.way & 1 and not c.accepted >> (1 - w.way) & 1
+        cdef bint blocked = is_blocked(c, w)
         cdef uint64_t counted = w.packets << 1 | w.rejected
         c.pending -= 1
+        if c.interface[w.way] == NO_INTERFACE or w.start_ns > c.end_ns[w.way] + SILENCE:
+            # The log of the interface before may have ended, while the connection goes on.
+            c.interface[w.way] = w.interface
+        elif c.interface[w.way] != w.interface:
+            self.left_out_records[OTHER_END] += w.is_record
+            return
         # The files that have the same record may be far apart, but records are in the order of time now.
         if c.start_ns[w.way] == w.start_ns and c.end_ns[w.way] == w.end_ns and c.counted[w.way] == counted:
             self.left_out_records[COPY] += w.is_record
@@ -872,6 +908,16 @@ cdef class Connections:
 
 cdef inline bint is_before(const Later* a, const Later* b) noexcept nogil:
     return a.time_ns < b.time_ns or (a.time_ns == b.time_ns and a.order < b.order)
+
+
+cdef inline bint is_blocked(const Conversation* c, const Waiting* w) noexcept nogil:
+    # Returns whether the cloud rejected a record's packets at another interface, if it accepted them at this one. What it
+    # rejected at another time, such as before a rule was added, tells nothing.
+    if not c.rejected >> w.way & 1 or c.accepted >> (1 - w.way) & 1:
+        return False
+    return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and (
+        w.start_ns <= c.refused_until_ns[w.way] + SILENCE and w.end_ns >= c.refused_ns[w.way] - SILENCE
+    )
 
 
 cdef inline uint64_t share(const Waiting* w, uint64_t packets) noexcept nogil:

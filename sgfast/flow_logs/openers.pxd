@@ -60,7 +60,10 @@ cdef struct Conversation:
     uint8_t is_counted      # the connection is counted as undecided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
-    int64_t refused_ns[2]   # the first rejected record of each way
+    int64_t refused_ns[2]   # the first rejected record of each way, the latest end of one, and an interface that did it
+    int64_t refused_until_ns[2]
+    int32_t refused_by[2]
+    int64_t logged_ns       # from this time on, a log surely has the connection
     int64_t last_ns         # the latest end of any record
     int64_t made_ns         # the end of the latest record whose packets were made
     int64_t alive_ns        # the latest packet made, and the opener's

@@ -1,0 +1,96 @@
+"""Logs that mislead: what they do not show is never reported as shown (SPEC 10.30, 10.31)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flow_logs import CLIENT, DB, POLICY, WEB, record
+
+from sgfast import ReplayResult, replay
+from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.loading import parse_policy
+
+#: Records that are surely within the log, and two-way.
+OTHERS = [
+    line for n in range(30)
+    for line in (record(CLIENT, WEB, 51000 + n, 443, start=n), record(WEB, CLIENT, 443, 51000 + n, start=n))
+]  # fmt: skip
+DAY = 86400
+
+
+def replayed(tmp_path: Path, *lines: str, policy: str = POLICY, name: str = "flow.log") -> ReplayResult:
+    path = tmp_path / name
+    path.write_text("\n".join((" ".join(DEFAULT_FIELDS), *lines)) + "\n")
+    result = replay(parse_policy(policy), path)
+    assert result.records is not None
+    left = result.records
+    assert left.read == left.judged + left.rejected + sum(left.undecided.values()) + sum(left.left_out.values())
+    return result
+
+
+def both_ways(port: int, start: int, *, server_first: bool) -> list[str]:
+    there = record(CLIENT, WEB, port, 51820, 17, start=start + server_first)
+    back = record(WEB, CLIENT, 51820, port, 17, start=start + (not server_first))
+    return [there, back]
+
+
+def test_what_was_rejected_before_a_rule_was_added_does_not_hide_what_was_accepted_later(tmp_path: Path) -> None:
+    """SPEC 10.31."""
+    refused = record(CLIENT, WEB, 50000, 514, 17, "REJECT", start=100)
+    accepted = [record(CLIENT, WEB, 50000, 514, 17, start=160 + 60 * n) for n in range(20)]
+    result = replayed(tmp_path, *OTHERS, refused, *accepted)
+    assert result.records is not None
+    assert (result.records.rejected, result.records.judged) == (1, len(OTHERS) + 20)
+    assert result.connections["denied"] == 20        # the table forgets what is denied
+
+    # At the receiver, after the sender accepted the same packets, it is one attempt.
+    sent = record(WEB, DB, 50000, 514, 17, interface="web-1", start=160)
+    stopped = record(WEB, DB, 50000, 514, 17, "REJECT", interface="db-1", start=160)
+    result = replayed(tmp_path, *OTHERS, sent, stopped)
+    assert result.records is not None
+    assert (result.records.rejected, result.records.judged) == (1, len(OTHERS))
+
+
+def test_after_a_gap_in_the_log_nobody_knows_which_connections_are_new(tmp_path: Path) -> None:
+    """SPEC 10.30."""
+    # All outbound traffic of web-1 is allowed, so that a connection of which it were the opener would be.
+    later = both_ways(50000, 7 * DAY, server_first=True)
+    result = replayed(tmp_path, *OTHERS, *later)
+    assert result.records is not None
+    assert result.records.undecided == {"no-sign": 2}
+    # Without a gap, times tell.
+    going = [
+        line for n in range(0, 2000, 100)
+        for line in (record(CLIENT, WEB, 52000, 443, start=n), record(WEB, CLIENT, 443, 52000, start=n))
+    ]  # fmt: skip
+    result = replayed(tmp_path, *OTHERS, *going, *both_ways(50000, 1950, server_first=False))
+    assert result.records is not None
+    assert (result.records.undecided, result.connections["denied"]) == ({}, 1)
+
+
+def test_one_record_with_a_wrong_old_time_makes_no_connection_new(tmp_path: Path) -> None:
+    """SPEC 10.30."""
+    old = record(CLIENT, "198.51.100.9", 50000, 443, start=-8000)
+    for lines in ([old], [old.replace(" web-1 ", " other ", 1)]):
+        result = replayed(tmp_path, *lines, *OTHERS, *both_ways(50000, 20, server_first=True))
+        assert result.records is not None
+        assert result.records.undecided == {"no-sign": 2}
+
+
+def test_another_interface_goes_on_where_the_log_of_the_first_one_ends(tmp_path: Path) -> None:
+    """SPEC 10.30."""
+    lines = [
+        line.replace(" -8000 ", " ")
+        for n in range(60)
+        for name in ("db-1", "web-1") if name == "web-1" or n < 10
+        for line in (
+            record(WEB, DB, 50000, 5432, interface=name, start=60 * n),
+            record(DB, WEB, 5432, 50000, interface=name, start=60 * n),
+        )
+    ]  # fmt: skip
+    result = replayed(tmp_path, *lines)
+    assert result.records is not None and result.last_time_ns is not None
+    # Two minutes of the other end's records, at the most, are not taken for a continuation.
+    assert result.records.left_out == {"other-end": 2 * (10 + 2)}
+    assert result.records.judged == 2 * (60 - 2)
+    assert result.last_time_ns - (result.first_time_ns or 0) > 59 * 60 * 10**9
