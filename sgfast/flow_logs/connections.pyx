@@ -23,6 +23,7 @@ from sgfast.flow_logs.openers cimport (
     CAUSES,
     DECIDED,
     FIN,
+    ICMP_WITHOUT_TYPE,
     NO_OPENER,
     RST,
     SYN,
@@ -41,6 +42,7 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 cdef enum:
     NO_CONVERSATION = 0xFFFFFFFF
     NO_INTERFACE = -2
+    MOST_INTERFACES = 1 << 20           # as many as words are numbered
     MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
@@ -95,10 +97,13 @@ cdef enum:         # LeftOut
     NO_PROTOCOL = 5
     ICMP_ERROR = 6
     NO_ROOM = 7
-    LEFT_OUT_COUNT = 8
+    NO_PACKETS = 8
+    LEFT_OUT_COUNT = 9
 
 #: The words for LeftOut.
-LEFT_OUT = ("other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room")
+LEFT_OUT = (
+    "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
+)
 
 
 # A record that waits, or one direction of a record that counts both.
@@ -321,7 +326,10 @@ cdef class Connections:
         self.without_packets += row.packets == UNKNOWN
         self.without_bytes += row.bytes == UNKNOWN
         # A record that counts both ways may have no packet of one of them.
-        if row.packets != 0 or row.packets_back <= 0:
+        if row.packets == 0 and row.packets_back <= 0:
+            self.left_out_records[NO_PACKETS] += 1
+            return 0
+        if row.packets != 0:
             self.take(c, row, way, end_ns, row.packets, row.bytes, flags, position, named, True)
         if row.packets_back > 0:
             self.take(
@@ -336,6 +344,8 @@ cdef class Connections:
         cdef Py_ssize_t at = row.interface + 1
         cdef Py_ssize_t capacity, i
         cdef int64_t* grown
+        if not 0 <= at <= MOST_INTERFACES:
+            return row.start_ns
         if at >= self.begins_capacity:
             capacity = max(2 * self.begins_capacity, at + 1, 64)
             grown = <int64_t*>realloc(self.begins, capacity * sizeof(int64_t))
@@ -438,7 +448,7 @@ cdef class Connections:
         c.has_icmp = has_icmp
         c.icmp_type = icmp_type
         c.interface[0] = c.interface[1] = NO_INTERFACE
-        c.start_ns[0] = c.start_ns[1] = c.last_ns = -(<int64_t>1 << 62)
+        c.last_ns = -(<int64_t>1 << 62)
         c.logged_ns = LAST_TIME
         c.hash = <uint32_t>h
         c.next = self.index[at]
@@ -623,7 +633,6 @@ cdef class Connections:
         # Makes the packets of a record that are at its start. The others wait for its end.
         cdef Conversation* c = &self.conversations[w.conversation]
         cdef bint blocked = is_blocked(c, w)
-        cdef uint64_t counted = w.packets << 1 | w.rejected
         c.pending -= 1
         if c.interface[w.way] == NO_INTERFACE or w.start_ns > c.end_ns[w.way] + SILENCE:
             # The log of the interface before may have ended, while the connection goes on.
@@ -631,16 +640,13 @@ cdef class Connections:
         elif c.interface[w.way] != w.interface:
             self.left_out_records[OTHER_END] += w.is_record
             return
-        # The files that have the same record may be far apart, but records are in the order of time now.
-        if c.start_ns[w.way] == w.start_ns and c.end_ns[w.way] == w.end_ns and c.counted[w.way] == counted:
+        if is_copy(c, w, self.secret):
             self.left_out_records[COPY] += w.is_record
             return
-        c.start_ns[w.way] = w.start_ns
         c.end_ns[w.way] = w.end_ns
-        c.counted[w.way] = counted
         if not c.known:
             decide_opener(c, self.may_be_older(c))      # it was forgotten between two releases
-        if w.named:
+        if w.named and c.cause != ICMP_WITHOUT_TYPE:
             # Two records that name other openers are about two connections.
             if c.opener != w.named - 1:
                 c.begun = False
@@ -910,9 +916,25 @@ cdef inline bint is_before(const Later* a, const Later* b) noexcept nogil:
     return a.time_ns < b.time_ns or (a.time_ns == b.time_ns and a.order < b.order)
 
 
+cdef inline bint is_copy(Conversation* c, const Waiting* w, uint64_t secret) noexcept nogil:
+    # Returns whether one of the latest records is the same one. The files that have it may be far apart, but records
+    # are in the order of time now, so that few others have come between.
+    cdef uint64_t* marks = &c.marks[3 * w.way]
+    cdef uint64_t mark = fold(<uint64_t>w.start_ns ^ secret, <uint64_t>w.end_ns ^ (secret >> 7))
+    cdef int i
+    mark = fold(mark ^ (w.packets << 1 | w.rejected), w.nbytes ^ secret) | 1
+    for i in range(3):
+        if marks[i] == mark:
+            return True
+    marks[2] = marks[1]
+    marks[1] = marks[0]
+    marks[0] = mark
+    return False
+
+
 cdef inline bint is_blocked(const Conversation* c, const Waiting* w) noexcept nogil:
-    # Returns whether the cloud rejected a record's packets at another interface, if it accepted them at this one. What it
-    # rejected at another time, such as before a rule was added, tells nothing.
+    # Returns whether the cloud rejected a record's packets at another interface, if it accepted them at this one. What
+    # it rejected at another time, such as before a rule was added, tells nothing.
     if not c.rejected >> w.way & 1 or c.accepted >> (1 - w.way) & 1:
         return False
     return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and (

@@ -23,6 +23,7 @@ CAUSES = {
     "no-protocol": "without a known protocol",
     "icmp-error": "ICMP errors, which belong to other connections",
     "no-room": "of more connections at a time than there is room for",
+    "no-packets": "without any packet",
     "no-data": "NODATA: an interval without traffic",
     "lost": "SKIPDATA: the cloud recorded nothing, whatever there was",
     "broken": "lines that are no records",

@@ -68,10 +68,8 @@ cdef struct Conversation:
     int64_t made_ns         # the end of the latest record whose packets were made
     int64_t alive_ns        # the latest packet made, and the opener's
     int64_t asked_ns
-    # The latest record of each way whose packets were made; its packets twice, plus 1 if it was rejected.
-    int64_t start_ns[2]
-    int64_t end_ns[2]
-    uint64_t counted[2]
+    int64_t end_ns[2]       # the end of each way's latest record whose packets were made
+    uint64_t marks[6]       # of each way's latest such records, the latest first: three for each way
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here

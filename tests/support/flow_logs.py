@@ -119,7 +119,7 @@ def refused(line: str) -> str:
 
 
 #: So long ago that no later connection is older than the log.
-BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -90_000, packets=1, octets=40)
+BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -800, packets=1, octets=40)
 
 
 class Told:

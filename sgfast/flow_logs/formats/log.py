@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from calendar import monthrange
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class Log:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         with ExitStack() as stack:
             self._open(stack)
+            self._head = self._head.removeprefix(BOM_UTF8)
             self.format = self._format_of(self._head)
             if self.format.read is None:
                 raise unsupported(self.name, self.format)
