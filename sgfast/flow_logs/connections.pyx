@@ -44,6 +44,7 @@ cdef enum:
     MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
+    PORT_BYTES = 1 << 13                # a bit for each port
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -167,6 +168,9 @@ cdef class Connections:
     cdef bint is_one_stream
     cdef int64_t[::1] changes       # times in ns, in order
     cdef Py_ssize_t change_count
+    cdef uint8_t* undecided_ports_seen      # a bit for each port by protocol, of undecided records that may have passed
+    #: The decided connections, and attempts that the cloud rejected.
+    cdef readonly uint64_t decided
     #: The undecided records of ICMP.
     cdef readonly uint64_t undecided_icmp
     #: The records during which the policy changed.
@@ -198,7 +202,11 @@ cdef class Connections:
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
         self.later = <Later*>malloc(self.later_capacity * sizeof(Later))
-        if self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL:
+        self.undecided_ports_seen = <uint8_t*>calloc(256 * PORT_BYTES, 1)
+        if (
+            self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL
+            or self.undecided_ports_seen == NULL
+        ):
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
         self.secret = int.from_bytes(os.urandom(8), "little") | 1
@@ -221,6 +229,7 @@ cdef class Connections:
         free(self.later)
         free(self.ready)
         free(self.begins)
+        free(self.undecided_ports_seen)
 
     def note_changes(self, times_ns not None):
         """Take the times of the policy's changes, to count the records during which it changes."""
@@ -648,8 +657,12 @@ cdef class Connections:
                 self.undecided_icmp += 1
             if not c.is_counted:
                 self.undecided_connections[c.cause if c.cause != DECIDED else <int>NO_OPENER] += 1
+            if c.cause != DECIDED:
+                self.note_ports(c)
             c.is_counted = True
             return
+        self.decided += not c.is_decided
+        c.is_decided = True
         if w.rejected or blocked:
             self.rejected += w.is_record
             self.put(0 if self.is_one_stream else 1, c, w.way, SYN, w.packets, w.nbytes, w.start_ns, w.position)
@@ -661,6 +674,13 @@ cdef class Connections:
             self.make_tcp(c, w)
         else:
             self.make_others(c, w)
+
+    cdef void note_ports(self, const Conversation* c) noexcept nogil:
+        # Either port may be that of the service.
+        cdef uint8_t* ports = self.undecided_ports_seen + c.protocol * PORT_BYTES
+        cdef int end
+        for end in range(2):
+            ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
 
     cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil:
         # Returns the number of changes up to this time.
@@ -894,6 +914,15 @@ cdef class Connections:
         return {
             UNDECIDED[i]: (self.undecided_records[i], self.undecided_connections[i])
             for i in range(1, CAUSES) if self.undecided_records[i] or self.undecided_connections[i]
+        }
+
+    @property
+    def undecided_ports(self):
+        """The ports of both ends of undecided records, in order, by protocol."""
+        bits = np.asarray(<uint8_t[:256, :PORT_BYTES]>self.undecided_ports_seen)
+        return {
+            int(protocol): tuple(np.flatnonzero(np.unpackbits(bits[protocol], bitorder="little")).tolist())
+            for protocol in np.flatnonzero(bits.any(axis=1))
         }
 
     @property

@@ -58,6 +58,7 @@ cdef struct Conversation:
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
     uint8_t is_counted      # the connection is counted as undecided
+    uint8_t is_decided      # the connection is counted as decided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
     int64_t refused_ns[2]   # the first rejected record of each way, the latest end of one, and an interface that did it
