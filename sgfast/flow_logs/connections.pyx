@@ -936,8 +936,8 @@ cdef inline bint is_before(const Later* a, const Later* b) noexcept nogil:
 
 
 cdef inline bint is_blocked(const Conversation* c, const Waiting* w) noexcept nogil:
-    # Returns whether the cloud rejected a record's packets at another interface, if it accepted them at this one. What it
-    # rejected at another time, such as before a rule was added, tells nothing.
+    # Returns whether the cloud rejected a record's packets at another interface. What it rejected at another time, such
+    # as before a rule was added, tells nothing.
     if not c.rejected >> w.way & 1 or c.accepted >> (1 - w.way) & 1:
         return False
     return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and (
