@@ -373,6 +373,7 @@ cdef class Connections:
             c.first_ns[way] = row.start_ns
         if not rejected:
             c.accepted |= 1 << way
+            c.flags[way] |= <uint8_t>flags if flags > 0 else 0
         if c.protocol == PROTO_TCP and flags > 0 and flags & SYN:
             c.sent_syn |= 1 << (1 - way if flags & ACK else way)
         c.last_ns = max(c.last_ns, end_ns)
@@ -713,6 +714,8 @@ cdef class Connections:
         cdef bint again     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
+        if by_opener and has_flags and w.flags & SYN and c.flags[1 - w.way] & (SYN | RST) == RST:
+            answered = False        # refused, perhaps several times
         if has_flags and w.flags & RST:
             rest = TCP_RST if by_opener else TCP_RST | TCP_ACK
         elif has_flags and w.flags & FIN:

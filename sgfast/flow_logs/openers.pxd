@@ -64,6 +64,7 @@ cdef struct Conversation:
     int64_t refused_ns[2]   # the first rejected record of each way, the latest end of one, and an interface that did it
     int64_t refused_until_ns[2]
     int32_t refused_by[2]
+    uint8_t flags[2]        # those of each way's accepted records
     int64_t logged_ns       # from this time on, a log surely has the connection
     int64_t last_ns         # the latest end of any record
     int64_t made_ns         # the end of the latest record whose packets were made

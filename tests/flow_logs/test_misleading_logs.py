@@ -9,7 +9,7 @@ import pytest
 from command import sgfast, valid
 from flow_logs import CLIENT, DB, POLICY, WEB, record
 
-from sgfast import ReplayResult, replay
+from sgfast import ReadOptions, ReplayResult, replay
 from sgfast.checking.unused import never_hit
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
@@ -146,3 +146,33 @@ def test_diffs_of_logs_are_valid(capsys: pytest.CaptureFixture[str], tmp_path: P
     log.write_text("\n".join((" ".join(DEFAULT_FIELDS), *OTHERS)) + "\n")
     found = valid("diff", json.loads(sgfast(capsys, "diff", old, new, log, "--json").out))
     assert [row["example"]["packet"] for row in found["newly_denied"]["rows"]] == [None]
+
+
+def test_a_closed_port_that_is_tried_several_times_is_no_denial(tmp_path: Path) -> None:
+    """SPEC 10.30."""
+    header = " ".join((*DEFAULT_FIELDS, "tcp-flags"))
+    lines = [
+        line for n in range(5)
+        for line in (record(CLIENT, WEB, 50000 + n, 443) + " 2", record(WEB, CLIENT, 443, 50000 + n) + " 4")
+    ]  # fmt: skip
+    log = tmp_path / "flow.log"
+    log.write_text("\n".join((header, *lines)) + "\n")
+    result = replay(parse_policy(POLICY), log)
+    assert (result.verdicts["deny"], result.verdicts["allow"]) == (0, 30)
+    assert [row.connections for row in result.unanswered] == [5]
+
+
+def test_the_answer_says_why_no_record_was_judged(tmp_path: Path) -> None:
+    """SPEC 10.27."""
+    refused = record(CLIENT, WEB, 50000, 443, action="REJECT")
+    for lines, word in (
+        ([refused], "the cloud rejected"), (undecided(40000), "nothing in them tells"),
+        (["2 1 eni-1 - - - - - - - 1000 1010 - NODATA"], "NODATA"),
+    ):  # fmt: skip
+        (reason,) = [each for each in replayed(tmp_path, *lines).evidence.reasons if each.code == "no-packets"]
+        assert word in reason.sentence
+    log = tmp_path / "flow.log"
+    log.write_text("\n".join((" ".join(DEFAULT_FIELDS), *OTHERS)) + "\n")
+    result = replay(parse_policy(POLICY), log, reading=ReadOptions(start="2030-01-01T00:00:00Z"))
+    (reason,) = result.evidence.reasons
+    assert "--start" in reason.sentence and "--start" in reason.command
