@@ -108,7 +108,7 @@ def check_policy(
             (groups_left, "groups were not checked for members that can reach each other."),
             (prefixes_left, "prefixes were not checked for wider ones of other instances."),
             (versions_left, "rules were not checked for services that are open over one IP version only."),
-            (rules_unlogged, "of the unused rules may be there for traffic that the logs lack, such as DNS at AWS."),
+            (rules_unlogged, "of the unused rules may be there for traffic that logs do not tell, such as DNS at AWS."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count

@@ -242,8 +242,7 @@ class TrafficDiff:
         local = self.verdicts.get(("local", "local"), 0)
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, local, self.connections, self.old.is_stateful,
-            self.observed, self.doubts, self.left_out, self.old, self.vpc, self.records is not None,
-            self.records is None or self.records.shows_answers,
+            self.observed, self.doubts, self.left_out, self.old, self.vpc, self.records,
         )  # fmt: skip
         return evidence_of(traffic).accepting(self.accepted_evidence)
 

@@ -46,6 +46,7 @@ cdef enum:
     MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
+    PORT_BYTES = 1 << 13                # a bit for each port
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -173,6 +174,9 @@ cdef class Connections:
     cdef bint is_one_stream
     cdef int64_t[::1] changes       # times in ns, in order
     cdef Py_ssize_t change_count
+    cdef uint8_t* undecided_ports_seen      # a bit for each port by protocol, of undecided records that may have passed
+    #: The decided connections, and attempts that the cloud rejected.
+    cdef readonly uint64_t decided
     #: The undecided records of ICMP.
     cdef readonly uint64_t undecided_icmp
     #: The records during which the policy changed.
@@ -204,7 +208,11 @@ cdef class Connections:
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
         self.later = <Later*>malloc(self.later_capacity * sizeof(Later))
-        if self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL:
+        self.undecided_ports_seen = <uint8_t*>calloc(256 * PORT_BYTES, 1)
+        if (
+            self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL
+            or self.undecided_ports_seen == NULL
+        ):
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
         self.secret = int.from_bytes(os.urandom(8), "little") | 1
@@ -227,6 +235,7 @@ cdef class Connections:
         free(self.later)
         free(self.ready)
         free(self.begins)
+        free(self.undecided_ports_seen)
 
     def note_changes(self, times_ns not None):
         """Take the times of the policy's changes, to count the records during which it changes."""
@@ -375,6 +384,7 @@ cdef class Connections:
             c.first_ns[way] = row.start_ns
         if not rejected:
             c.accepted |= 1 << way
+            c.flags[way] |= <uint8_t>flags if flags > 0 else 0
         if c.protocol == PROTO_TCP and flags > 0 and flags & SYN:
             c.sent_syn |= 1 << (1 - way if flags & ACK else way)
         c.last_ns = max(c.last_ns, end_ns)
@@ -658,8 +668,12 @@ cdef class Connections:
                 self.undecided_icmp += 1
             if not c.is_counted:
                 self.undecided_connections[c.cause if c.cause != DECIDED else <int>NO_OPENER] += 1
+            if c.cause != DECIDED:
+                self.note_ports(c)
             c.is_counted = True
             return
+        self.decided += not c.is_decided
+        c.is_decided = True
         if w.rejected or blocked:
             self.rejected += w.is_record
             self.put(0 if self.is_one_stream else 1, c, w.way, SYN, w.packets, w.nbytes, w.start_ns, w.position)
@@ -671,6 +685,13 @@ cdef class Connections:
             self.make_tcp(c, w)
         else:
             self.make_others(c, w)
+
+    cdef void note_ports(self, const Conversation* c) noexcept nogil:
+        # Either port may be that of the service.
+        cdef uint8_t* ports = self.undecided_ports_seen + c.protocol * PORT_BYTES
+        cdef int end
+        for end in range(2):
+            ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
 
     cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil:
         # Returns the number of changes up to this time.
@@ -703,6 +724,8 @@ cdef class Connections:
         cdef bint again     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
+        if by_opener and has_flags and w.flags & SYN and c.flags[1 - w.way] & (SYN | RST) == RST:
+            answered = False        # refused, perhaps several times
         if has_flags and w.flags & RST:
             rest = TCP_RST if by_opener else TCP_RST | TCP_ACK
         elif has_flags and w.flags & FIN:
@@ -907,6 +930,15 @@ cdef class Connections:
         }
 
     @property
+    def undecided_ports(self):
+        """The ports of both ends of undecided records, in order, by protocol."""
+        bits = np.asarray(<uint8_t[:256, :PORT_BYTES]>self.undecided_ports_seen)
+        return {
+            int(protocol): tuple(np.flatnonzero(np.unpackbits(bits[protocol], bitorder="little")).tolist())
+            for protocol in np.flatnonzero(bits.any(axis=1))
+        }
+
+    @property
     def left_out(self):
         """The numbers of records left out, by the words of LEFT_OUT."""
         return {word: self.left_out_records[i] for i, word in enumerate(LEFT_OUT) if self.left_out_records[i]}
@@ -933,8 +965,8 @@ cdef inline bint is_copy(Conversation* c, const Waiting* w, uint64_t secret) noe
 
 
 cdef inline bint is_blocked(const Conversation* c, const Waiting* w) noexcept nogil:
-    # Returns whether the cloud rejected a record's packets at another interface, if it accepted them at this one. What
-    # it rejected at another time, such as before a rule was added, tells nothing.
+    # Returns whether the cloud rejected a record's packets at another interface. What it rejected at another time, such
+    # as before a rule was added, tells nothing.
     if not c.rejected >> w.way & 1 or c.accepted >> (1 - w.way) & 1:
         return False
     return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and (

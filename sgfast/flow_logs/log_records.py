@@ -30,6 +30,8 @@ CAUSES = {
     "other-lines": "lines of other kinds, such as Zeek's other logs",
 }
 
+#: Causes for which records are left out although they are traffic that nothing else shows.
+UNJUDGED = ("no-time", "no-ports", "no-protocol", "no-room")
 #: Causes for which records are left out that are no traffic at all.
 NOT_TRAFFIC = ("no-data", "lost", "broken", "other-lines")
 
@@ -77,6 +79,8 @@ class LogRecords:
     ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
     ``undecided_icmp``: the number of undecided records that are of ICMP.
     ``damage``: where and why the reading of a log ended early.
+    ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
+    ``undecided_ports``: the ports of both ends of undecided records, in order, by protocol.
     """
 
     read: int = 0
@@ -92,6 +96,8 @@ class LogRecords:
     has_aws: bool = False
     undecided_icmp: int = 0
     damage: tuple[str, ...] = ()
+    decided_connections: int = 0
+    undecided_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def is_damaged(self) -> bool:
@@ -101,13 +107,25 @@ class LogRecords:
     def reasons(self) -> list[EvidenceReason]:
         """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
         undecided, asked = sum(self.undecided.values()), "flow logs with the field tcp-flags, which begin earlier"
-        if 2 * self.undecided_icmp > undecided:
+        unjudged = sum(self.left_out.get(cause, 0) for cause in UNJUDGED)
+        if unjudged > undecided:
+            asked = "flow logs with times and ports, of a shorter time"
+        elif 2 * self.undecided_icmp > undecided:
             asked = "a capture, as these logs do not have the types of ICMP"
         found = []
-        known = self.judged + self.rejected + undecided
-        if undecided >= SOME * known > 0:
-            share = undecided / known
+        known = self.judged + self.rejected + undecided + unjudged
+        connections = self.decided_connections + self.undecided_connections
+        # Of many records of one connection, few of other connections are a small part, but not of the connections.
+        share = max(_share(undecided + unjudged, known), _share(self.undecided_connections, connections))
+        if share >= SOME:
             sentence = f"{undecided:,} records ({100 * share:.0f} %) do not tell who opened their connection"
+            if unjudged:
+                undecided += unjudged
+                sentence = f"{undecided:,} records ({100 * share:.0f} %) tell too little to be judged, or had no room"
+            elif share > _share(undecided, known):
+                sentence = (
+                    f"{undecided:,} records of {100 * share:.0f} % of the connections do not tell who opened them"
+                )
             found.append(EvidenceReason(
                 "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
             ))  # fmt: skip
@@ -134,3 +152,7 @@ class LogRecords:
                 "a capture of the time of the changes",
             ))  # fmt: skip
         return found
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

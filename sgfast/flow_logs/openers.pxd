@@ -58,11 +58,13 @@ cdef struct Conversation:
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
     uint8_t is_counted      # the connection is counted as undecided
+    uint8_t is_decided      # the connection is counted as decided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
     int64_t refused_ns[2]   # the first rejected record of each way, the latest end of one, and an interface that did it
     int64_t refused_until_ns[2]
     int32_t refused_by[2]
+    uint8_t flags[2]        # those of each way's accepted records
     int64_t logged_ns       # from this time on, a log surely has the connection
     int64_t last_ns         # the latest end of any record
     int64_t made_ns         # the end of the latest record whose packets were made

@@ -1,7 +1,9 @@
-"""Traffic that flow logs do not show: services that AWS never logs, and ICMP that nobody could decide."""
+"""Traffic that flow logs do not show: services that AWS never logs, and records that nobody could decide."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
@@ -30,7 +32,18 @@ def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
         return False
     if records.undecided_icmp and rule.protocol in (ICMP, ICMPV6):
         return True
+    if any(_has_port(rule, protocol, ports) for protocol, ports in records.undecided_ports.items()):
+        return True
     return records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+
+
+def _has_port(rule: Rule, protocol: int, ports: Sequence[int]) -> bool:
+    if rule.protocol not in (None, protocol):
+        return False
+    if rule.ports is None:
+        return True
+    # `ports` is in order.
+    return any(bisect_left(ports, first) < bisect_right(ports, last) for first, last in rule.ports)
 
 
 def _allows(rule: Rule, service: _Service) -> bool:

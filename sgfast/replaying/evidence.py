@@ -12,6 +12,7 @@ import numpy as np
 from sgfast.algebra.addresses import ADDRESS, range_of
 from sgfast.engine import REASONS, Engine
 from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason
+from sgfast.flow_logs.log_records import CAUSES
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
@@ -19,6 +20,7 @@ from sgfast.policy.ranges import covers, lowest
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
+    from sgfast.flow_logs.log_records import LogRecords
     from sgfast.replaying.packet_selection import PacketsLeftOut
 
 #: Verdicts of packets that no filter judges.
@@ -168,21 +170,20 @@ class TrafficFacts:
     policy: Policy
     #: The VPC in which all addresses are looked up. None: all VPCs, or that of each packet's mark.
     vpc: str | None
-    #: Whether the packets are those that flow logs tell of.
-    is_of_logs: bool = False
-    #: Whether the packets show that the other end answered.
-    shows_answers: bool = True
+    #: The records of the flow logs that tell of the packets; None for captures.
+    records: LogRecords | None = None
 
 
 def evidence_of(traffic: TrafficFacts) -> Evidence:
     """Return the evidence of captured traffic, with the reasons of SPEC 10.27."""
     if not traffic.packets:
-        return Evidence((_no_packets(traffic.left_out, is_of_logs=traffic.is_of_logs),))
+        return Evidence((_no_packets(traffic.left_out, traffic.records),))
     observed = traffic.observed or Observed(two_way=1)
     # A tunnel often has packets of one direction only, even if the traffic inside has both.
     in_tunnels = any(each.code == "tunnels" and each.level == "no" for each in traffic.doubts)
+    shows_answers = traffic.records is None or traffic.records.shows_answers
     directions = _directions(traffic, observed) if (
-        traffic.judged > traffic.local and not in_tunnels and traffic.shows_answers
+        traffic.judged > traffic.local and not in_tunnels and shows_answers
     ) else ()
     return Evidence.of([
         *_scope(traffic, observed), *_truncated(traffic, observed), *directions,
@@ -198,16 +199,27 @@ def interrupted(packets: int, last_ns: int | None) -> EvidenceReason:
     return EvidenceReason("interrupted", "partly", 0, 0.0, sentence, command)
 
 
-def _no_packets(left_out: PacketsLeftOut | None, *, is_of_logs: bool) -> EvidenceReason:
+def _no_packets(left_out: PacketsLeftOut | None, records: LogRecords | None) -> EvidenceReason:
     total = 0 if left_out is None else left_out.total
     if total:
         sentence = f"no packet is left of {total:,}: options leave them out"
         return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "sgfast replay without --start, --end and --filter")
-    if is_of_logs:
-        sentence = "no record of the logs could be judged"
-        return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "flow logs of a time with traffic")
+    if records is not None:
+        return EvidenceReason("no-packets", "no", 0, 0.0, *_why_none(records))
     sentence = "the captures have no packets"
     return EvidenceReason("no-packets", "no", 0, 0.0, sentence, "tcpdump -i any -s 0 -w CAPTURE.pcap")
+
+
+def _why_none(records: LogRecords) -> tuple[str, str]:
+    """Return why no record was judged, and what would help."""
+    fates = {"rejected": records.rejected, **records.undecided, **records.left_out}
+    fate, number = max(fates.items(), key=lambda each: each[1])
+    if not number:
+        return "the logs have no records", "flow logs of a time with traffic"
+    if fate == "rejected":
+        return f"the cloud rejected what {number:,} records tell of", "flow logs of accepted traffic, too"
+    command = "the same without --start and --end" if fate == "time-window" else "flow logs of a time with traffic"
+    return f"no record of the logs could be judged (of {number:,}: {CAUSES[fate]})", command
 
 
 def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
@@ -277,7 +289,7 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "no connection has packets of both ends: perhaps the captures have only one direction of the traffic"
-        if traffic.is_of_logs:
+        if traffic.records is not None:
             sentence = "no connection has records of both directions: perhaps the logs have only one of them"
             command = "flow logs of whole interfaces, without a filter"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)

@@ -413,8 +413,7 @@ class ReplayResult(Shown):
         local = self.verdicts.get("local", 0)
         traffic = TrafficFacts(
             self.packets, self.packets - not_ip, outside, judged, local, connections, self.policy.is_stateful,
-            self.observed, self.doubts, self.left_out, self.policy, self.vpc, self.records is not None,
-            self.records is None or self.records.shows_answers,
+            self.observed, self.doubts, self.left_out, self.policy, self.vpc, self.records,
         )  # fmt: skip
         doubts = () if self.expected is None else self.expected.doubts
         return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)

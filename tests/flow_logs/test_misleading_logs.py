@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+from command import sgfast, valid
 from flow_logs import CLIENT, DB, POLICY, WEB, record
 
-from sgfast import ReplayResult, replay
+from sgfast import ReadOptions, ReplayResult, replay
+from sgfast.checking.unused import never_hit
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
 
@@ -94,3 +98,81 @@ def test_another_interface_goes_on_where_the_log_of_the_first_one_ends(tmp_path:
     assert result.records.left_out == {"other-end": 2 * (10 + 2)}
     assert result.records.judged == 2 * (60 - 2)
     assert result.last_time_ns - (result.first_time_ns or 0) > 59 * 60 * 10**9
+
+
+def undecided(port: int) -> list[str]:
+    # At the log's start, with ports that tell nothing.
+    return [line for n in range(2) for line in both_ways(port + n, 20, server_first=True)]
+
+
+def test_many_records_of_one_connection_do_not_outweigh_the_undecided_ones_of_others(tmp_path: Path) -> None:
+    """SPEC 10.27."""
+    one = [
+        line for n in range(0, 60000, 60)
+        for line in (record(CLIENT, WEB, 51000, 443, start=n), record(WEB, CLIENT, 443, 51000, start=n))
+    ]  # fmt: skip
+    result = replayed(tmp_path, *one, *undecided(40000))
+    assert [(reason.code, reason.packets) for reason in result.evidence.reasons] == [("undecided", 4)]
+    assert round(result.evidence.reasons[0].share, 2) == 0.67
+    assert replayed(tmp_path, *one).evidence.reasons == ()
+
+
+def test_records_without_ports_are_missing_in_the_answer(tmp_path: Path) -> None:
+    """SPEC 10.27."""
+    fields = record(CLIENT, WEB, 0, 0, 17).split(" ")
+    fields[5] = fields[6] = "-"
+    result = replayed(tmp_path, *OTHERS, " ".join(fields))
+    assert [(reason.code, reason.packets) for reason in result.evidence.reasons] == [("undecided", 1)]
+
+
+def test_a_rule_that_an_undecided_record_may_need_is_not_called_unused(tmp_path: Path) -> None:
+    """SPEC 10.12, 10.15."""
+    policy = POLICY.replace(
+        "- {direction: outbound",
+        "- {id: vpn, direction: inbound, protocol: udp, ports: 51000-52000}\n"
+        "      - {id: other, direction: inbound, protocol: udp, ports: 53000}\n"
+        "      - {direction: outbound", 1,
+    )  # fmt: skip
+    result = replayed(tmp_path, *OTHERS, *undecided(40000), policy=policy)
+    unused = {finding.rule for finding in never_hit(result)[0]}
+    assert "other" in unused and "vpn" not in unused
+
+
+def test_diffs_of_logs_are_valid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """SPEC 15.5."""
+    old, new, log = tmp_path / "old.yaml", tmp_path / "new.yaml", tmp_path / "flow.log"
+    old.write_text(POLICY)
+    new.write_text(POLICY.replace("ports: 443", "ports: 8443"))
+    log.write_text("\n".join((" ".join(DEFAULT_FIELDS), *OTHERS)) + "\n")
+    found = valid("diff", json.loads(sgfast(capsys, "diff", old, new, log, "--json").out))
+    assert [row["example"]["packet"] for row in found["newly_denied"]["rows"]] == [None]
+
+
+def test_a_closed_port_that_is_tried_several_times_is_no_denial(tmp_path: Path) -> None:
+    """SPEC 10.30."""
+    header = " ".join((*DEFAULT_FIELDS, "tcp-flags"))
+    lines = [
+        line for n in range(5)
+        for line in (record(CLIENT, WEB, 50000 + n, 443) + " 2", record(WEB, CLIENT, 443, 50000 + n) + " 4")
+    ]  # fmt: skip
+    log = tmp_path / "flow.log"
+    log.write_text("\n".join((header, *lines)) + "\n")
+    result = replay(parse_policy(POLICY), log)
+    assert (result.verdicts["deny"], result.verdicts["allow"]) == (0, 30)
+    assert [row.connections for row in result.unanswered] == [5]
+
+
+def test_the_answer_says_why_no_record_was_judged(tmp_path: Path) -> None:
+    """SPEC 10.27."""
+    refused = record(CLIENT, WEB, 50000, 443, action="REJECT")
+    for lines, word in (
+        ([refused], "the cloud rejected"), (undecided(40000), "nothing in them tells"),
+        (["2 1 eni-1 - - - - - - - 1000 1010 - NODATA"], "NODATA"),
+    ):  # fmt: skip
+        (reason,) = [each for each in replayed(tmp_path, *lines).evidence.reasons if each.code == "no-packets"]
+        assert word in reason.sentence
+    log = tmp_path / "flow.log"
+    log.write_text("\n".join((" ".join(DEFAULT_FIELDS), *OTHERS)) + "\n")
+    result = replay(parse_policy(POLICY), log, reading=ReadOptions(start="2030-01-01T00:00:00Z"))
+    (reason,) = result.evidence.reasons
+    assert "--start" in reason.sentence and "--start" in reason.command

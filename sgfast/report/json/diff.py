@@ -62,7 +62,9 @@ class JsonChangedEnd(JsonEnd):
 
 
 class JsonChangedExample(JsonExample):
-    packet: Annotated[Number, "Number of the first changed packet, from 1 across all captures."]
+    packet: Annotated[
+        Number | None, "Number of the first changed packet, from 1 across all captures; null: of flow logs."
+    ]
 
 
 class JsonJudgement(Answer):
