@@ -43,6 +43,7 @@ cdef enum:
     NO_INTERFACE = -2
     MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 21
+    MOST_ROWS = 1 << 16                 # more than a log's reader returns at once
     FRAMES = 1 << 12                    # of a batch
     NS = 1000000000
     # Values of columns.py.
@@ -445,9 +446,13 @@ cdef class Connections:
     @property
     def is_due(self):
         """Whether records wait that must be released before others are added."""
-        return self.waiting_count >= MOST_WAITING or (
-            self.waiting_count > 0 and self.newest_ns - max(self.looked_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
+        return self.waiting_count > 0 and (
+            self.is_full() or self.newest_ns - max(self.looked_ns, self.first_ns) >= PATIENCE_NS + TURN_NS
         )
+
+    cdef bint is_full(self) noexcept nogil:
+        # Whether there may be no room for the next rows and their conversations.
+        return self.waiting_count >= MOST_WAITING or self.used > MOST_CONVERSATIONS - MOST_ROWS
 
     def release(self, *, everything=False):
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
@@ -463,7 +468,7 @@ cdef class Connections:
         self.ended = everything
         if everything:
             until = (1 << 63) - 1
-        elif self.waiting_count >= MOST_WAITING:
+        elif self.is_full():
             # There is no room for more records: these wait for less than an hour.
             starts = np.empty(self.waiting_count, np.int64)
             keys = starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from effort import some
+from effort import EXHAUSTIVE, some
 from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, refused, replayed, replayed_files
 
 from sgfast import ReadOptions
@@ -162,8 +163,9 @@ def test_a_hazard(name: str, tmp_path: Path) -> None:
         assert (again.connections, again.records) == (told.connections, told.records)
 
 
-ZEEK = "#separator \\x09\n#path\tconn\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\t" \
-    "conn_state\thistory\torig_pkts\torig_ip_bytes\tresp_pkts\tresp_ip_bytes"
+ZEEK = "#separator \\x09\n#path\tconn\n#fields\t" + "\t".join(
+    ["ts", "uid", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "duration", "conn_state", "history", "orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes"]
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("row", "connections", "fates"), [
@@ -241,7 +243,7 @@ def test_files_in_any_order_are_one_log(tmp_path: Path) -> None:
             lines.append((at + later, tcp(ends, at + later, at + later + 59, 0 if later else SYN)))
             lines.append((at + later, tcp(back, at + later, at + later + 59, 0 if later else SYNACK)))
     lines.sort()
-    policy = parse_policy(OPEN.replace("{direction: inbound, protocol: all}, ", ""))
+    closed = parse_policy(OPEN.replace("{direction: inbound, protocol: all}, ", ""))
     whole = replayed(tmp_path, BEFORE, *(line for _, line in lines))
     assert whole.records.judged == len(lines) + 1
     files: dict[Any, list[str]] = {}
@@ -253,7 +255,7 @@ def test_files_in_any_order_are_one_log(tmp_path: Path) -> None:
         path.write_text("".join(f"{line}\n" for line in (FIELDS, *found)))
         paths.append(path)
     (tmp_path / "before.log").write_text(f"{FIELDS}\n{BEFORE}\n")
-    for policy in (parse_policy(OPEN), policy):
+    for policy in (parse_policy(OPEN), closed):
         whole = replayed_files(policy, [tmp_path / "flows.log"])
         for jobs in (1, 3):
             told = replayed_files(policy, [*paths, tmp_path / "before.log"], jobs=jobs)
@@ -330,7 +332,7 @@ def absurd_rows(rng: np.random.Generator, count: int) -> Any:
 
 
 def test_no_row_is_too_absurd(tmp_path: Path) -> None:
-    for seed in range(some(6, 1000)):
+    for seed in range(some(6, 200)):
         rng = np.random.default_rng([20261201, seed])
         connections = Connections(TIMEOUTS, TIMEOUTS, is_one_stream=bool(seed % 2))
         total = 0
@@ -344,3 +346,28 @@ def test_no_row_is_too_absurd(tmp_path: Path) -> None:
         fates = connections.judged + connections.rejected + undecided + sum(connections.left_out.values())
         assert fates == total, f"seed {seed}"
         assert connections.forgotten == 0 and connections.late <= total
+
+
+@pytest.mark.skipif(not EXHAUSTIVE, reason="two million conversations take some seconds")
+def test_more_conversations_than_there_is_room_for(tmp_path: Path) -> None:
+    """They wait for less than an hour then, and memory stays bounded."""
+    connections = Connections(TIMEOUTS, TIMEOUTS)
+    rows = np.zeros(1 << 13, RECORD_DTYPE)
+    rows["family"], rows["protocol"], rows["has_ports"], rows["packets"], rows["tcp_flags"] = 4, 17, 1, 1, -1
+    rows["icmp_type"] = rows["packets_back"] = rows["bytes"] = -1
+    rows["src"][:, :4], rows["dst"][:, :4] = (10, 0, 0, 5), (192, 0, 2, 9)
+    rows["sport"] = np.arange(len(rows)) % 50_000 + 10_000
+    rows["dport"] = 53
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    total, turns = 0, 256
+    for turn in range(turns):
+        rows["src"][:, 3], rows["src"][:, 2] = turn % 250, turn // 250
+        rows["start_ns"] = rows["end_ns"] = NOON * 10**9 + turn * 10**9
+        connections.add(rows, 1)
+        made(connections, at_end=False)
+        total += len(rows)
+    made(connections, at_end=True)
+    undecided = sum(records for records, _ in connections.undecided.values())
+    left_out = connections.left_out
+    assert total == connections.judged + undecided + sum(left_out.values()) and not left_out
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < 1 << 30
