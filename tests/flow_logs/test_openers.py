@@ -1,4 +1,4 @@
-"""What records say of a connection, or do not: who opened it, and what becomes of each record (SPEC 10.16)."""
+"""Records tell who opened a connection, or do not, and each has a fate (SPEC 10.16)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tcp(ends: str, start: int = 0, end: int | None = None, flags: int | str = 0,
 
 #: Name: lines, connections (without those that the cloud rejected), and the records that are not judged.
 HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
-    # What decides
+    # Signs that decide
     "the SYN tells": ([tcp(BA, 1, flags=SYN), tcp(AB, 0, flags=SYNACK)], [f"{BA} allow answered 2+2"], {}),
     "the SYN-ACK tells alone": ([tcp(AB, flags=SYNACK)], [f"{BA} allow answered 0+2"], {}),
     "the SYN tells against the ports": ([tcp(SC, flags=SYN), tcp(CS, flags=SYNACK)], [f"{SC} allow answered 2+2"], {}),
@@ -48,7 +48,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "a later refusal tells nothing": (
         [flow(CS), flow(SC), refused(flow(CS, 500))], [f"{CS} allow answered 2+2"], {"no-opener": 1}
     ),
-    # What does not
+    # Signs that do not
     "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [], {"disputed": 2}),
     "times against ports": ([flow(SC, 0), flow(CS, 1)], [], {"disputed": 2}),
     "a refusal against ports": ([refused(flow(CS)), flow(CS, 0), flow(SC, 0)], [], {"disputed": 3}),
@@ -60,7 +60,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "answers without questions": ([flow(SC)], [], {"no-sign": 1}),
     "one way of an older connection": ([flow(AB, -90_000 + 60)], [], {"no-sign": 1}),
     "one way of a ping without type": ([flow(PING, protocol=1)], [], {"icmp-type": 1}),
-    # What the cloud rejected
+    # Rejections
     "a rejected SYN": ([refused(tcp(AB, flags=SYN))], [], {"rejected": 1}),
     "a rejected ACK": ([refused(tcp(AB))], [], {"no-opener": 1}),
     "a rejected FIN": ([refused(tcp(AB, flags=FIN))], [], {"no-opener": 1}),
@@ -73,7 +73,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [tcp(BOTH, flags=SYN), refused(tcp(BOTH, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
     ),
     "a rejected answer": ([flow(CS), refused(flow(SC))], [f"{CS} allow silent 2+0"], {"no-opener": 1}),
-    # What is left out
+    # Records that are left out
     "both ends": (
         [tcp(ends, at, 60, flags, eni=eni) for eni, at in (("eni-1", 0), ("eni-2", 1))
          for ends, flags in ((BOTH, SYN), (BOTH_BACK, SYNACK))],
@@ -94,7 +94,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "no data": ([flow(CS).replace(" OK ", " NODATA ")], [], {"no-data": 1}),
     "lost": ([flow(CS).replace(" OK ", " SKIPDATA ")], [], {"lost": 1}),
     "a broken line": (["", flow(CS), "10.0.0.5"], [f"{CS} allow silent 2+0"], {"broken": 1}),
-    # What is one connection
+    # One connection, or two
     "a record keeps UDP alive": (
         [flow(CS, 0, 600), flow(SC, 0, 600), flow(CS, 700)], [f"{CS} allow answered 4+2"], {}
     ),
@@ -116,6 +116,13 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [tcp(CS, 0, 7, SYN, packets=4), tcp(SC, 8, 9, SYNACK, packets=2), tcp(CS, 8, 9, packets=2)],
         [f"{CS} allow answered 6+2"], {},
     ),
+    "an answer to TCP that comes after the timeout": (
+        [tcp(CS, 0, 7, SYN, packets=4), tcp(SC, 50, 51, SYNACK), tcp(CS, 50, 51)],
+        [f"{CS} allow silent 4+0", f"{CS} allow answered 2+2"], {},
+    ),
+    "an answer to UDP that comes after the timeout": (
+        [flow(CS, 0, 10), flow(SC, 100, 110)], [f"{CS} allow silent 2+0", f"{CS} allow answered 0+2"], {}
+    ),
     "a refused SYN": ([tcp(CS, flags=SYN, packets=1), tcp(SC, flags=RST, packets=1)], [f"{CS} allow refused 1+1"], {}),
     "TCP that idles for most of its timeout": (
         [tcp(CS, 0, 60, SYN), tcp(SC, 0, 60, SYNACK), tcp(CS, 640, 650), tcp(SC, 640, 650)],
@@ -133,7 +140,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [tcp(CS, 0, 5, SYN | FIN), tcp(SC, 0, 5, SYNACK), tcp(SC, 10, 20, packets=90), tcp(SC, 21, flags=FIN)],
         [f"{CS} allow answered 2+94"], {},
     ),
-    # Whose addresses
+    # Addresses
     "the packet's own addresses count": (
         [flow("10.9.9.9:50000 > 192.0.2.9:53", own="10.0.0.5 192.0.2.9")], [f"{CS} allow silent 2+0"], {}
     ),

@@ -242,7 +242,7 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
             {(group.change, group.service.protocol, group.service.port, group.service.instance, group.direction)
              for group in (*each.newly_denied, *each.newly_allowed)} for each in changed
         )
-        # Of rejected packets of older connections the log does not know that they are no attempts.
+        # The log does not know that rejected packets of older connections are no attempts.
         missing = {row for row in truth - told if row[1] in HAS_PORTS}
         assert len(missing) <= result.records.undecided.get("no-opener", 0), f"seed {seed}: {missing}"
         told = {row for row in told if row[1] not in EITHER_CALLS}

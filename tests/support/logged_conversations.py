@@ -162,7 +162,7 @@ def write_capture(path: Path, packets: Sequence[RawPacket]) -> Path:
 
 
 class Opened(NamedTuple):
-    """What a replay says of a connection."""
+    """The words of a replay about a connection."""
 
     initiator: str
     verdict: str
