@@ -127,7 +127,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
     else:
         if not may_be_older and c.first_ns[0] != c.first_ns[1]:
             by_time = c.first_ns[1] < c.first_ns[0]
-        # What was rejected later tells nothing: the cloud also rejects packets of connections that it forgot.
+        # A later rejection tells nothing: the cloud also rejects packets of connections that it forgot.
         if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
             refused = c.rejected >> 1
         c.opener = by_ports if by_ports >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0

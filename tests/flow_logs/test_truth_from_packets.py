@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus import ROOT
 from effort import some
 from flow_log_writer import (
     AWS_V2,
@@ -241,7 +242,7 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
             {(group.change, group.service.protocol, group.service.port, group.service.instance, group.direction)
              for group in (*each.newly_denied, *each.newly_allowed)} for each in changed
         )
-        # Of rejected packets of older connections the log does not know that they are no attempts.
+        # The log does not know that rejected packets of older connections are no attempts.
         missing = {row for row in truth - told if row[1] in HAS_PORTS}
         assert len(missing) <= result.records.undecided.get("no-opener", 0), f"seed {seed}: {missing}"
         told = {row for row in told if row[1] not in EITHER_CALLS}
@@ -249,3 +250,22 @@ def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: P
         seen["changed"] += len(told)
     print(name, seen)
     assert min(seen["agreeing"], seen["would open"], seen["denied without a rule"], seen["changed"]) > 0
+
+
+ZEEK_PAIR = [ROOT / "flow-logs/zeek" / name for name in ("vast.example.pcap.gz", "vast.example-pcap.conn.log.gz")]
+
+
+@pytest.mark.skipif(not ZEEK_PAIR[0].exists(), reason="the corpus of captures and logs is not here")
+@pytest.mark.parametrize("rules", [
+    [{"direction": "outbound", "protocol": "all"}, {"direction": "inbound", "protocol": "all"}],
+    [{"direction": "outbound", "protocol": "tcp", "ports": 22}], [],
+], ids=["open", "one port", "closed"])  # fmt: skip
+def test_the_log_that_zeek_wrote_of_a_capture(rules: list[dict[str, Any]]) -> None:
+    policy = parse_policy(json.dumps({
+        "version": 1, "security_groups": [{"name": "g", "rules": rules}],
+        "instances": [{"name": "mac", "addresses": ["192.168.168.100"], "security_groups": ["g"]}],
+    }))  # fmt: skip
+    (truth, of_packets), (told, of_log) = (connections_of(policy, path, FORMS["zeek-tsv"]) for path in ZEEK_PAIR)
+    assert told == truth and len(told) == 21
+    assert_adds_up(of_log.records)
+    assert of_log.records.judged == 23 and of_log.packets == of_packets.packets == 1000

@@ -123,7 +123,7 @@ BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -800, packets=1, octets=40)
 
 
 class Told:
-    """What a replay of records says: the connections as texts, in the order of their beginning, and the result."""
+    """The answer of a replay of records: the connections as texts, in the order of their beginning, and the result."""
 
     def __init__(self, result: ReplayResult, flows: list[dict[str, Any]]) -> None:
         self.result = result
