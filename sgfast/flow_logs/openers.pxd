@@ -131,10 +131,12 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
         if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
             refused = c.rejected >> 1
         c.opener = by_ports if by_ports >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0
-        if by_ports >= 0 or by_time >= 0:
-            if c.opener == refused or (by_time >= 0 and by_time != c.opener):
-                c.cause = DISPUTED
-        elif refused < 0 or not (is_icmp(c) or c.ports[0] or c.ports[1]):
+        if refused >= 0 and not (is_icmp(c) or c.ports[0] or c.ports[1]):
             # Without ports, each end may have opened it at one filter: what one end sent passed its own filter and was
             # rejected at the other's, and the answer passed as an opener of its own.
+            c.cause = DISPUTED
+        elif by_ports >= 0 or by_time >= 0:
+            if c.opener == refused or (by_time >= 0 and by_time != c.opener):
+                c.cause = DISPUTED
+        elif refused < 0:
             c.cause = NO_SIGN

@@ -53,7 +53,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "times against ports": ([flow(SC, 0), flow(CS, 1)], [], {"disputed": 2}),
     "a refusal against ports": ([refused(flow(CS)), flow(CS, 0), flow(SC, 0)], [], {"disputed": 3}),
     "a refusal without ports": (
-        [refused(flow(PING, protocol=47)), flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"no-sign": 3}
+        [refused(flow(PING, protocol=47)), flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"disputed": 3}
     ),
     "both at one time": ([flow(AB), flow(BA)], [], {"no-sign": 2}),
     "both ends of GRE at one time": ([flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"no-sign": 2}),

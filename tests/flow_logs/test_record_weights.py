@@ -43,10 +43,12 @@ def a_log(rng: np.random.Generator) -> tuple[list[str], int, int]:
             end = at + int(rng.choice((0, 1, 59, 600)))
             flags = SYN if turn == 0 or action == "REJECT" else int(rng.choice((0, FIN, RST, SYN | FIN)))
             packets, octets = int(rng.choice(PACKETS)), int(rng.choice((40, int(rng.integers(1, 999 * GIB)), 4 * GIB)))
+            octets = min(octets, packets * 65_535)
             add(there, at, end, flags if protocol == 6 else 0, protocol, action, packets, octets)
             if action == "ACCEPT" and rng.random() < 0.7:
                 flags = int(rng.choice((SYNACK, SYNACK | FIN, 0, RST)))
-                add(back, at, end, flags if protocol == 6 else 0, protocol, action, int(rng.integers(1, 999)), 5 * GIB)
+                packets = int(rng.integers(99_999, 999_999))
+                add(back, at, end, flags if protocol == 6 else 0, protocol, action, packets, 5 * GIB)
             at = end + int(rng.choice((1, 20, 100, 700)))
     return [line for _, line in sorted(lines)], totals["packets"], totals["octets"]
 
