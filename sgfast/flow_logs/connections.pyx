@@ -249,7 +249,8 @@ cdef class Connections:
         cdef const uint8_t[::1] view
         cdef const Row* row
         cdef Py_ssize_t n = len(rows)
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, at
+        cdef const int64_t[::1] order
         if rows.dtype != RECORD_DTYPE:
             raise TypeError("rows must be of RECORD_DTYPE")
         if n == 0:
@@ -258,9 +259,12 @@ cdef class Connections:
             self.make_room(2 * n)
         view = np.ascontiguousarray(rows).view(np.uint8)
         row = <const Row*>&view[0]
+        # A file is not in the order of time, and it matters what was logged before.
+        order = np.argsort(rows["start_ns"], kind="stable")
         with nogil:
             for i in range(n):
-                self.add_row(&row[i], number << POSITION_BITS | <uint64_t>row[i].line, <uint16_t>vpc)
+                at = order[i]
+                self.add_row(&row[at], number << POSITION_BITS | <uint64_t>row[at].line, <uint16_t>vpc)
 
     cdef int make_room(self, Py_ssize_t more) except -1:
         cdef Py_ssize_t capacity = max(2 * self.waiting_capacity, self.waiting_count + more)

@@ -6,7 +6,6 @@ from libc.string cimport memset
 from sgfast.core.base.frames cimport Frame, Preparation
 from sgfast.core.base.intrinsics cimport likely, take_over, unlikely
 from sgfast.core.base.types cimport READ_FRAGMENT, READ_ICMP_ERROR, READ_TRACKED
-from sgfast.core.base.frames cimport is_of_record
 from sgfast.core.wire.header_rows cimport read_header
 from sgfast.core.wire.ip cimport read_frame, read_quote
 
@@ -66,8 +65,7 @@ cdef inline void parse(
     cdef Packet* packets = block.packets
     cdef Py_ssize_t end, i
     cdef int number
-    # Packets of flow logs refer to the counts in their frames until they are judged (batch.pyx).
-    block.borrowed = frames != NULL and count > 0 and is_of_record(&frames[0])
+    block.borrowed = False
     for number in range(parser.shards + 1):
         ends[number] = &block.first[number]
     for i in range(start, start + EARLY):
