@@ -47,6 +47,8 @@ cdef enum:
     MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
     PORT_BYTES = 1 << 13                # a bit for each port
+    USES = 1 << 24                      # places that count the conversations of a port
+    SEVERAL = 3                         # conversations of a port that are a service's: it counts no further
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -181,6 +183,10 @@ cdef class Connections:
     cdef readonly uint64_t undecided_icmp
     #: The records during which the policy changed.
     cdef readonly uint64_t in_changes
+    #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
+    cdef readonly uint64_t without_interface
+    cdef uint8_t* uses              # counts of the latest conversations of a port of an end, in places by hash
+    cdef uint32_t used_since        # the conversations since these counts began
     cdef BatchPool pool
     # Frames of accepted records and of rejected ones, and the memory of each; None if the next one is to be begun.
     cdef FrameBatch accepted, rejections
@@ -209,9 +215,10 @@ cdef class Connections:
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
         self.later = <Later*>malloc(self.later_capacity * sizeof(Later))
         self.undecided_ports_seen = <uint8_t*>calloc(256 * PORT_BYTES, 1)
+        self.uses = <uint8_t*>calloc(USES, 1)
         if (
             self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL
-            or self.undecided_ports_seen == NULL
+            or self.undecided_ports_seen == NULL or self.uses == NULL
         ):
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
@@ -233,6 +240,7 @@ cdef class Connections:
         free(self.conversations)
         free(self.waiting)
         free(self.later)
+        free(self.uses)
         free(self.ready)
         free(self.begins)
         free(self.undecided_ports_seen)
@@ -420,6 +428,8 @@ cdef class Connections:
         cdef uint64_t h
         cdef uint32_t at, number
         cdef Conversation* c
+        cdef uint8_t* use
+        cdef int end
         if not row.has_ports:
             low_port = high_port = 0
         h = fold(load64(low) ^ self.secret, load64(low + 8) ^ (self.secret >> 9))
@@ -467,7 +477,28 @@ cdef class Connections:
         c.hash = <uint32_t>h
         c.next = self.index[at]
         self.index[at] = number
+        if row.has_ports:
+            self.used_since += 1
+            if self.used_since == USES // 16:
+                self.used_since = 0
+                memset(self.uses, 0, USES)
+            for end in range(2):
+                use = self.uses_of(c, end)
+                use[0] += use[0] < SEVERAL
         return c
+
+    cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
+        # Returns the place that counts the conversations of an end's port.
+        cdef const uint8_t* address = &c.ends[16 * end]
+        cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
+        cdef uint64_t h = fold(load64(address) ^ self.secret ^ port, load64(address + 8) ^ (self.secret >> 9))
+        return self.uses + ((h ^ h >> 32) & (USES - 1))
+
+    cdef int busier_end(self, const Conversation* c) noexcept nogil:
+        # Returns the end whose port has several conversations while the other end's port has this one, or else -1.
+        cdef uint8_t low = self.uses_of(c, 0)[0]
+        cdef uint8_t high = self.uses_of(c, 1)[0]
+        return 0 if low == SEVERAL and high <= 1 else 1 if high == SEVERAL and low <= 1 else -1
 
     cdef bint grow(self) noexcept nogil:
         # Doubles the room for conversations, all of which are in use, and the index with it. Returns False if that is
@@ -539,7 +570,7 @@ cdef class Connections:
                     continue
                 decided = &self.conversations[self.waiting[i].conversation]
                 if not decided.known:
-                    decide_opener(decided, self.may_be_older(decided))
+                    decide_opener(decided, self.may_be_older(decided), self.busier_end(decided))
                 # The opener's record goes before the answers of the same second.
                 opener = self.waiting[i].named - 1 if self.waiting[i].named else decided.opener
                 keys[n] = (self.waiting[i].start_ns & ~<int64_t>1) | (self.waiting[i].way != opener)
@@ -659,7 +690,8 @@ cdef class Connections:
             return
         c.end_ns[w.way] = w.end_ns
         if not c.known:
-            decide_opener(c, self.may_be_older(c))      # it was forgotten between two releases
+            # It was forgotten between two releases.
+            decide_opener(c, self.may_be_older(c), self.busier_end(c))
         if w.named and c.cause != ICMP_WITHOUT_TYPE:
             # Two records that name other openers are about two connections.
             if c.opener != w.named - 1:
@@ -685,6 +717,7 @@ cdef class Connections:
         self.judged += w.is_record
         if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
             self.in_changes += 1
+        self.without_interface += w.interface == UNKNOWN and w.is_record != 0
         if c.protocol == PROTO_TCP:
             self.make_tcp(c, w)
         else:

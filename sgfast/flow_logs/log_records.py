@@ -81,6 +81,7 @@ class LogRecords:
     ``damage``: where and why the reading of a log ended early.
     ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
     ``undecided_ports``: the ports of both ends of undecided records, in order, by protocol.
+    ``without_interface``: the number of judged records of AWS that do not name their interface.
     """
 
     read: int = 0
@@ -98,6 +99,7 @@ class LogRecords:
     damage: tuple[str, ...] = ()
     decided_connections: int = 0
     undecided_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    without_interface: int = 0
 
     @property
     def is_damaged(self) -> bool:
@@ -115,7 +117,7 @@ class LogRecords:
         found = []
         known = self.judged + self.rejected + undecided + unjudged
         connections = self.decided_connections + self.undecided_connections
-        # Of many records of one connection, few of other connections are a small part, but not of the connections.
+        # Few undecided records among many of one busy connection may be all that other connections have.
         share = max(_share(undecided + unjudged, known), _share(self.undecided_connections, connections))
         if share >= SOME:
             sentence = f"{undecided:,} records ({100 * share:.0f} %) do not tell who opened their connection"
@@ -138,6 +140,15 @@ class LogRecords:
             sentence = "a security group log does not say whether the other end answered"
             found.append(EvidenceReason(
                 "unseen-answers", "partly", self.judged, 1.0, sentence, "a capture, or flow logs with both directions"
+            ))  # fmt: skip
+        if self.without_interface:
+            sentence = (
+                f"{self.without_interface:,} records do not name their interface: if both ends were logged, packets and"
+                " bytes count twice"
+            )
+            found.append(EvidenceReason(
+                "duplicates", "partly", self.without_interface, self.without_interface / self.read, sentence,
+                "flow logs with the field interface-id",
             ))  # fmt: skip
         if self.late:
             sentence = f"{self.late:,} records came more than an hour after others of their time: they count apart"

@@ -95,11 +95,14 @@ cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
     return -1
 
 
-cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogil:
-    # Sets `opener` and `cause`. `may_be_older`: the connection may have begun before the log.
+cdef inline void decide_opener(Conversation* c, bint may_be_older, int busier) noexcept nogil:
+    # Sets `opener` and `cause`. `may_be_older`: the connection may have begun before the log. `busier`: the end whose
+    # port has several connections while the other end's port has this one only, or -1: it is the service's.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1
+    # A port number that a service is not expected to have may be one.
+    cdef bint doubtful = by_ports >= 0 and busier == by_ports and c.ports[1 - by_ports] >= FIRST_USUAL
     c.known = True
     c.cause = DECIDED
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
@@ -114,12 +117,12 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
         c.opener = c.rejected >> 1
         if c.rejected == 3:
             c.cause = DISPUTED
-            if by_ports >= 0:
+            if by_ports >= 0 and not doubtful:
                 c.cause = DECIDED
                 c.opener = by_ports
     elif c.accepted != 3:
         c.opener = c.accepted >> 1
-        if by_ports >= 0 and by_ports != c.opener:
+        if by_ports >= 0 and (by_ports != c.opener or doubtful):
             # Only the answers are in the log, or only packets that nobody asked for.
             c.cause = NO_SIGN
         elif may_be_older and by_ports < 0:
@@ -136,7 +139,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older) noexcept nogi
             # rejected at the other's, and the answer passed as an opener of its own.
             c.cause = DISPUTED
         elif by_ports >= 0 or by_time >= 0:
-            if c.opener == refused or (by_time >= 0 and by_time != c.opener):
+            if c.opener == refused or (by_time >= 0 and by_time != c.opener) or (doubtful and by_time < 0):
                 c.cause = DISPUTED
         elif refused < 0:
             c.cause = NO_SIGN

@@ -132,5 +132,5 @@ class LogTraffic:
             read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
             sum(connections for _, connections in made.undecided.values()), {**made.left_out, **left_out}, made.late,
             made.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws, made.undecided_icmp,
-            tuple(logs.damage), made.decided, made.undecided_ports,
+            tuple(logs.damage), made.decided, made.undecided_ports, made.without_interface if logs.has_aws else 0,
         )  # fmt: skip

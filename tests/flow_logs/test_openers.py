@@ -52,6 +52,16 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [], {"disputed": 2}),
     "times against ports": ([flow(SC, 0), flow(CS, 1)], [], {"disputed": 2}),
     "a refusal against ports": ([refused(flow(CS)), flow(CS, 0), flow(SC, 0)], [], {"disputed": 3}),
+    "a high port that many use": (
+        [flow(ends) for client in "567" for ends in (
+            f"10.0.0.{client}:20000 > 192.0.2.9:50051", f"192.0.2.9:50051 > 10.0.0.{client}:20000"
+        )], [], {"disputed": 6}
+    ),
+    "a high port of one client": (
+        [flow(ends, int(server)) for server in "567" for ends in (
+            f"10.0.0.5:50000 > 192.0.2.{server}:443", f"192.0.2.{server}:443 > 10.0.0.5:50000"
+        )], [f"10.0.0.5:50000 > 192.0.2.{server}:443 allow answered 2+2" for server in "567"], {}
+    ),
     "a refusal without ports": (
         [refused(flow(PING, protocol=47)), flow(PING, protocol=47), flow(PONG, protocol=47)], [], {"disputed": 3}
     ),
@@ -229,6 +239,13 @@ def test_a_record_during_which_the_policy_changes_is_counted(
     assert told.records.in_changes == in_changes
     assert [each.code for each in told.result.doubts].count("change-in-record") == in_changes
     assert told.connections[-1] == f"{CS} deny silent 2+0"
+
+
+def test_records_without_an_interface_may_count_twice(tmp_path: Path) -> None:
+    header, lines = FIELDS.removeprefix("interface-id "), (flow(CS), flow(SC))
+    told = replayed(tmp_path, *(line.removeprefix("eni-1 ") for line in lines), header=header)
+    assert [each.packets for each in told.result.doubts if each.code == "duplicates"] == [2]
+    assert "duplicates" not in [each.code for each in replayed(tmp_path, *lines).result.doubts]
 
 
 def test_records_that_come_after_others_of_their_time_were_judged(tmp_path: Path) -> None:
