@@ -46,7 +46,8 @@ from sgfast.checking.result import CheckResult
 from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.evidence import SOUND, Evidence, ended
-from sgfast.policy.model import Instance, Policy
+from sgfast.flow_logs.unlogged import said_of_unseen
+from sgfast.policy.model import Instance, Policy, Rule
 
 if TYPE_CHECKING:
     from sgfast.checking.codes import RuleUse
@@ -89,7 +90,7 @@ def check_policy(
         found += unmet(proof)
         # The other findings do not rest on the expectations.
         proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
-    rules_unread, rules_unlogged, withheld = 0, 0, list[str]()
+    rules_unread, unseen, withheld = 0, list[Rule](), list[str]()
     if traffic is not None:
         from sgfast.replaying.removal import evidence_for_removal
 
@@ -97,9 +98,11 @@ def check_policy(
         if traffic_evidence.conclusive == "no":
             withheld.append(_withheld(traffic_evidence))
         else:
-            of_traffic, rules_unlogged, rules_unread = _from_traffic(traffic, uses)
+            of_traffic, unseen, rules_unread = _from_traffic(traffic, uses)
             is_certain = traffic_evidence.carries("verdicts", "absence")
             found += [replace(each, certain=is_certain) for each in of_traffic]
+    if unseen:
+        withheld.append(f"{said_of_unseen(unseen)}.")
     too_long = [
         f"{count:,} {text}"
         for count, text in (
@@ -108,7 +111,6 @@ def check_policy(
             (groups_left, "groups were not checked for members that can reach each other."),
             (prefixes_left, "prefixes were not checked for wider ones of other instances."),
             (versions_left, "rules were not checked for services that are open over one IP version only."),
-            (rules_unlogged, "of the unused rules may be there for traffic that logs do not tell, such as DNS at AWS."),
             (rules_unread, "rules were not compared with what used them, as that came in too many ways."),
         )
         if count
@@ -130,17 +132,17 @@ def _rule_uses(traffic: ReplayResult | None, uses: Uses | None) -> tuple[RuleUse
     return rule_uses(traffic, uses)
 
 
-def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], int, int]:
-    """Return the findings that rest on captures, and the numbers of rules that flow logs may not show, and of rules
+def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], list[Rule], int]:
+    """Return the findings that rest on captures, the unused rules that flow logs may not show, and the number of rules
     that were used in too many ways.
     """
-    found, unlogged = never_hit(traffic)
+    found, unseen = never_hit(traffic)
     if uses is None:
-        return found, unlogged, 0
+        return found, unseen, 0
     from sgfast.checking.usage import wider_than_used
 
     wider, unread = wider_than_used(traffic, uses)
-    return found + wider, unlogged, unread
+    return found + wider, unseen, unread
 
 
 def _withheld(evidence: Evidence) -> str:

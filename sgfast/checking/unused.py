@@ -86,9 +86,9 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
     return f"the instances in {peer} are in VPCs that are not peered with the rule's VPC, or in other regions"
 
 
-def never_hit(result: ReplayResult) -> tuple[list[Finding], int]:
-    """Return findings for rules that a causal replay never used, and the number of unused rules about which flow logs
-    cannot tell. Packets after a denied opener use none (SPEC 9.2).
+def never_hit(result: ReplayResult) -> tuple[list[Finding], list[Rule]]:
+    """Return findings for rules that a causal replay never used, and the unused rules about which flow logs cannot
+    tell. Packets after a denied opener use none (SPEC 9.2).
     """
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     policy = result.policy
@@ -102,4 +102,4 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], int]:
         for group, rule in unused_rules
         if not may_be_unseen(rule, result.records)
     ]
-    return found, len(unused_rules) - len(found)
+    return found, [rule for _, rule in unused_rules if may_be_unseen(rule, result.records)]

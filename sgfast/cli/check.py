@@ -106,7 +106,7 @@ def check(
       sgfast check policy.yaml --fail-on error
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
       sgfast check policy.yaml --traffic monday.pcap --by instance --top 20
-      sgfast check policy.yaml --traffic "flow-logs/**"
+      sgfast check policy.yaml --traffic flow-logs/
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
     if [policy, *captures, expectations].count("-") > 1:

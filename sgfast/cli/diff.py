@@ -115,7 +115,7 @@ def diff(
       sgfast diff today.yaml proposed.yaml monday.pcap tuesday.pcap
       sgfast diff today.yaml proposed.yaml monday.pcap --start 2026-01-26T08:00:00Z --end 2026-01-26T18:00:00Z
       sgfast diff today.yaml proposed.yaml monday.pcap --report diff.html
-      sgfast diff today.yaml proposed.yaml "flow-logs/**" --fail-on newly-denied
+      sgfast diff today.yaml proposed.yaml flow-logs/ --fail-on newly-denied
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
     """
     if plan is None and len(files) < 2:

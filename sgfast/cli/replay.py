@@ -208,7 +208,7 @@ def replay(
       sgfast replay policy.yaml any.pcap --dedup --start 1m --end 5m --filter "tcp port 80 or 443"
       sgfast replay policy.yaml mirror.pcap --decap vxlan
       sgfast replay policy.yaml monday.pcap --format markdown --fail-on would-break
-      sgfast replay policy.yaml "flow-logs/**" --compare-actions
+      sgfast replay policy.yaml flow-logs/ --compare-actions
       tcpdump -U -w - | sgfast replay policy.yaml - --verdicts verdicts.csv
     """
     if [policy, options.changes, expectations, *captures].count("-") > 1:

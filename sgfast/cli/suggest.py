@@ -165,7 +165,7 @@ def suggest(
     Examples:
       sgfast suggest monday.pcap --instances instances.yaml -o suggested.yaml
       sgfast suggest monday.pcap --policy today.yaml --keep --to aws -o add.sh
-      sgfast suggest "flow-logs/**" --policy today.yaml --remove 30d --to aws -o change.sh
+      sgfast suggest flow-logs/ --policy today.yaml --remove 30d --to aws -o change.sh
       sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
     from sgfast.suggesting import ONLY_FILES, Limits, first_stream, load_instances

@@ -9,14 +9,16 @@ and end.
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp
 
 from sgfast.core.base.frames cimport LINK_RECORD, POSITION_BITS, BatchPool, Frame, FrameBatch
 from sgfast.core.base.icmp cimport icmp_is_error, icmp_query, query_type
-from sgfast.core.base.intrinsics cimport fold, load64
+from sgfast.core.base.intrinsics cimport fold
 from sgfast.core.base.types cimport PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
+from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.flow_logs.later_packets cimport Later, LaterPackets
 from sgfast.flow_logs.record_frames cimport FRAME_ROOM, write_record_frame
 from sgfast.flow_logs.openers cimport (
     ACK,
@@ -24,31 +26,23 @@ from sgfast.flow_logs.openers cimport (
     DECIDED,
     FIN,
     ICMP_WITHOUT_TYPE,
+    NO_INTERFACE,
     NO_OPENER,
     RST,
     SYN,
-    UNUSED,
     Conversation,
-    decide_opener,
     is_icmp,
 )
-
-import os
 
 import numpy as np
 
 from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
 cdef enum:
-    NO_CONVERSATION = 0xFFFFFFFF
-    NO_INTERFACE = -2
     MOST_INTERFACES = 1 << 20           # as many as words are numbered
-    MOST_CONVERSATIONS = 1 << 20
     MOST_WAITING = 1 << 20
     FRAMES = 1 << 12                    # of a batch
     PORT_BYTES = 1 << 13                # a bit for each port
-    USES = 1 << 24                      # places that count the conversations of a port
-    SEVERAL = 3                         # conversations of a port that are a service's: it counts no further
     NS = 1000000000
     # Values of columns.py.
     UNKNOWN = -1
@@ -58,10 +52,6 @@ cdef enum:
     HISTORY_SYNACK = 1 << 1
     HISTORY_FIN = 1 << 4
     HISTORY_RST = 1 << 5
-    TCP_FIN = 1
-    TCP_SYN = 2
-    TCP_RST = 4
-    TCP_ACK = 16
 
 # The latest time of a record, year 2116: keys for sorting have room for it.
 cdef int64_t LAST_TIME = <int64_t>1 << 62
@@ -125,21 +115,6 @@ cdef struct Waiting:
     int32_t interface
 
 
-# Packets of a record that come after its start.
-cdef struct Later:
-    int64_t time_ns
-    uint64_t order
-    int64_t until_ns        # keeps the connection alive up to this time; then `packets` and `nbytes` are 0
-    uint64_t packets
-    uint64_t nbytes
-    uint64_t position
-    uint32_t conversation
-    uint8_t way
-    uint8_t flags
-    uint8_t which           # 1: rejected packets, else 0
-    int64_t step            # the time between frames that keep the connection alive
-
-
 cdef class Connections:
     """Records of flow logs, which become frames. ``add`` records in about the order of time, and whenever ``is_due``,
     call ``release``, and then ``next_batch`` until it returns None.
@@ -149,16 +124,11 @@ cdef class Connections:
     among the others.
     """
 
-    cdef Conversation* conversations
-    cdef uint32_t* index            # numbers of conversations by hash
-    cdef uint32_t count, used, capacity, unused, index_mask
+    cdef ConversationTable table
     cdef int64_t patience_ns
-    cdef uint64_t secret
     cdef Waiting* waiting
     cdef Py_ssize_t waiting_count, waiting_capacity
-    cdef Later* later
-    cdef Py_ssize_t later_count, later_capacity
-    cdef uint64_t order
+    cdef LaterPackets later
     cdef Waiting* ready             # released records, in the order of time
     cdef Py_ssize_t ready_count, at
     cdef int64_t first_ns, newest_ns        # the first and the latest start
@@ -185,8 +155,6 @@ cdef class Connections:
     cdef readonly uint64_t in_changes
     #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
     cdef readonly uint64_t without_interface
-    cdef uint8_t* uses              # counts of the latest conversations of a port of an end, in places by hash
-    cdef uint32_t used_since        # the conversations since these counts began
     cdef BatchPool pool
     # Frames of accepted records and of rejected ones, and the memory of each; None if the next one is to be begun.
     cdef FrameBatch accepted, rejections
@@ -204,25 +172,14 @@ cdef class Connections:
 
     def __cinit__(self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False):
         cdef int i
-        self.index_mask = 1023
-        self.capacity = 512
-        self.unused = NO_CONVERSATION
         self.patience_ns = PATIENCE_NS
         self.waiting_capacity = 1 << 12
-        self.later_capacity = 1 << 10
-        self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
-        self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
+        self.table = ConversationTable()
+        self.later = LaterPackets()
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
-        self.later = <Later*>malloc(self.later_capacity * sizeof(Later))
         self.undecided_ports_seen = <uint8_t*>calloc(256 * PORT_BYTES, 1)
-        self.uses = <uint8_t*>calloc(USES, 1)
-        if (
-            self.index == NULL or self.conversations == NULL or self.waiting == NULL or self.later == NULL
-            or self.undecided_ports_seen == NULL or self.uses == NULL
-        ):
+        if self.waiting == NULL or self.undecided_ports_seen == NULL:
             raise MemoryError
-        memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
-        self.secret = int.from_bytes(os.urandom(8), "little") | 1
         self.from_ns = EARLIEST if from_ns is None else max(EARLIEST, min(LATEST, from_ns))
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
         for i, names in enumerate(TIMEOUTS):
@@ -236,11 +193,7 @@ cdef class Connections:
         self.now_ns = self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = -(1 << 62)
 
     def __dealloc__(self):
-        free(self.index)
-        free(self.conversations)
         free(self.waiting)
-        free(self.later)
-        free(self.uses)
         free(self.ready)
         free(self.begins)
         free(self.undecided_ports_seen)
@@ -329,7 +282,7 @@ cdef class Connections:
         self.late += row.start_ns < self.released_ns
         way = memcmp(src, dst, 16)
         way = way > 0 or (way == 0 and row.sport > row.dport)
-        c = self.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
+        c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
         if c == NULL:
             self.left_out_records[NO_ROOM] += 1
             return 0
@@ -408,124 +361,13 @@ cdef class Connections:
         waiting.packets = min(<uint64_t>packets, MOST_OF_RECORD) if packets > 0 else 1
         waiting.nbytes = min(<uint64_t>nbytes, MOST_OF_RECORD) if nbytes > 0 else 0
         waiting.position = position
-        waiting.conversation = <uint32_t>(c - self.conversations)
+        waiting.conversation = <uint32_t>(c - self.table.conversations)
         waiting.flags = flags if c.protocol == PROTO_TCP else UNKNOWN
         waiting.way = <uint8_t>way
         waiting.rejected = rejected
         waiting.is_record = is_record
         waiting.named = named
         waiting.interface = row.interface
-
-    cdef Conversation* find(
-        self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
-        uint8_t icmp_type
-    ) noexcept nogil:
-        # Finds or makes the conversation of a record. Returns NULL if there is no room.
-        cdef const uint8_t* low = dst if way else src
-        cdef const uint8_t* high = src if way else dst
-        cdef uint16_t low_port = row.dport if way else row.sport
-        cdef uint16_t high_port = row.sport if way else row.dport
-        cdef uint64_t h
-        cdef uint32_t at, number
-        cdef Conversation* c
-        cdef uint8_t* use
-        cdef int end
-        if not row.has_ports:
-            low_port = high_port = 0
-        h = fold(load64(low) ^ self.secret, load64(low + 8) ^ (self.secret >> 9))
-        h = fold(h ^ load64(high), load64(high + 8) ^ self.secret)
-        h = fold(
-            h ^ (<uint64_t>low_port << 16 | high_port | <uint64_t>row.protocol << 32 | <uint64_t>vpc << 40),
-            self.secret ^ (<uint64_t>icmp_type << 2 | has_icmp)
-        )
-        h ^= h >> 32
-        at = <uint32_t>h & self.index_mask
-        number = self.index[at]
-        while number != NO_CONVERSATION:
-            c = &self.conversations[number]
-            if (
-                c.hash == <uint32_t>h and c.ports[0] == low_port and c.ports[1] == high_port
-                and c.protocol == row.protocol and c.vpc == vpc and c.has_icmp == has_icmp and c.icmp_type == icmp_type
-                and memcmp(c.ends, low, 16) == 0 and memcmp(&c.ends[16], high, 16) == 0
-            ):
-                return c
-            number = c.next
-        if self.unused == NO_CONVERSATION and self.count == self.capacity and not self.grow():
-            return NULL
-        at = <uint32_t>h & self.index_mask
-        self.used += 1
-        if self.unused != NO_CONVERSATION:
-            number = self.unused
-            self.unused = self.conversations[number].next
-        else:
-            number = self.count
-            self.count += 1
-        c = &self.conversations[number]
-        memset(c, 0, sizeof(Conversation))
-        memcpy(c.ends, low, 16)
-        memcpy(&c.ends[16], high, 16)
-        c.ports[0] = low_port
-        c.ports[1] = high_port
-        c.protocol = <uint8_t>row.protocol
-        c.family = row.family
-        c.vpc = vpc
-        c.has_icmp = has_icmp
-        c.icmp_type = icmp_type
-        c.interface[0] = c.interface[1] = NO_INTERFACE
-        c.last_ns = -(<int64_t>1 << 62)
-        c.logged_ns = LAST_TIME
-        c.hash = <uint32_t>h
-        c.next = self.index[at]
-        self.index[at] = number
-        if row.has_ports:
-            self.used_since += 1
-            if self.used_since == USES // 16:
-                self.used_since = 0
-                memset(self.uses, 0, USES)
-            for end in range(2):
-                use = self.uses_of(c, end)
-                use[0] += use[0] < SEVERAL
-        return c
-
-    cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
-        # Returns the place that counts the conversations of an end's port.
-        cdef const uint8_t* address = &c.ends[16 * end]
-        cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
-        cdef uint64_t h = fold(load64(address) ^ self.secret ^ port, load64(address + 8) ^ (self.secret >> 9))
-        return self.uses + ((h ^ h >> 32) & (USES - 1))
-
-    cdef int busier_end(self, const Conversation* c) noexcept nogil:
-        # Returns the end whose port has several conversations while the other end's port has this one, or else -1.
-        cdef uint8_t low = self.uses_of(c, 0)[0]
-        cdef uint8_t high = self.uses_of(c, 1)[0]
-        return 0 if low == SEVERAL and high <= 1 else 1 if high == SEVERAL and low <= 1 else -1
-
-    cdef bint grow(self) noexcept nogil:
-        # Doubles the room for conversations, all of which are in use, and the index with it. Returns False if that is
-        # not possible.
-        cdef uint32_t capacity = 2 * self.capacity
-        cdef Conversation* conversations
-        cdef uint32_t* index
-        cdef uint32_t i, at
-        if capacity > MOST_CONVERSATIONS:
-            return False
-        index = <uint32_t*>malloc(2 * <size_t>capacity * sizeof(uint32_t))
-        conversations = <Conversation*>realloc(self.conversations, capacity * sizeof(Conversation))
-        if conversations != NULL:
-            self.conversations = conversations
-        if index == NULL or conversations == NULL:
-            free(index)
-            return False
-        free(self.index)
-        self.index = index
-        self.index_mask = 2 * capacity - 1
-        memset(index, 0xFF, 2 * <size_t>capacity * sizeof(uint32_t))
-        for i in range(self.count):
-            at = conversations[i].hash & self.index_mask
-            conversations[i].next = index[at]
-            index[at] = i
-        self.capacity = capacity
-        return True
 
     # Records are released ---------------------------------------------------------------------------------------------
 
@@ -538,7 +380,7 @@ cdef class Connections:
 
     cdef bint is_crowded(self):
         # Each waiting record has a conversation, which stays for a while.
-        return self.waiting_count >= MOST_WAITING or self.used >= MOST_CONVERSATIONS // 4 * 3
+        return self.waiting_count >= MOST_WAITING or self.table.used >= MOST_CONVERSATIONS // 4 * 3
 
     def release(self, *, everything=False):
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
@@ -568,9 +410,9 @@ cdef class Connections:
             for i in range(self.waiting_count):
                 if self.waiting[i].start_ns > until:
                     continue
-                decided = &self.conversations[self.waiting[i].conversation]
+                decided = &self.table.conversations[self.waiting[i].conversation]
                 if not decided.known:
-                    decide_opener(decided, self.may_be_older(decided), self.busier_end(decided))
+                    self.table.decide(decided, self.may_be_older(decided))
                 # The opener's record goes before the answers of the same second.
                 opener = self.waiting[i].named - 1 if self.waiting[i].named else decided.opener
                 keys[n] = (self.waiting[i].start_ns & ~<int64_t>1) | (self.waiting[i].way != opener)
@@ -620,9 +462,9 @@ cdef class Connections:
             # A record becomes at most four frames at once.
             while self.accepted.count + 4 <= FRAMES and self.rejections.count + 4 <= FRAMES:
                 w = &self.ready[self.at] if self.at < self.ready_count else NULL
-                if self.later_count and (
-                    self.later[0].time_ns < w.start_ns if w != NULL
-                    else (self.ended or self.later[0].time_ns <= self.released_ns)
+                if self.later.count and (
+                    self.later.heap[0].time_ns < w.start_ns if w != NULL
+                    else (self.ended or self.later.heap[0].time_ns <= self.released_ns)
                 ):
                     self.make_later()
                 elif w != NULL:
@@ -654,29 +496,20 @@ cdef class Connections:
 
     cdef void forget(self) noexcept nogil:
         # Forgets conversations that have had no record for an hour, and all without waiting ones if there are too many.
-        cdef bint many = self.used > MOST_CONVERSATIONS // 2
+        cdef bint many = self.table.used > MOST_CONVERSATIONS // 2
         cdef Conversation* c
-        cdef uint32_t* link
         cdef uint32_t i
-        for i in range(self.count):
-            c = &self.conversations[i]
-            if c.pending or not (many or c.last_ns + self.patience_ns < self.released_ns):
-                continue
-            self.forgotten += many
-            link = &self.index[c.hash & self.index_mask]
-            while link[0] != i:
-                link = &self.conversations[link[0]].next
-            link[0] = c.next
-            c.next = self.unused
-            c.pending = UNUSED
-            self.unused = i
-            self.used -= 1
+        for i in range(self.table.count):
+            c = &self.table.conversations[i]
+            if not c.pending and (many or c.last_ns + self.patience_ns < self.released_ns):
+                self.forgotten += many
+                self.table.remove(i)
 
     # Packets are made -------------------------------------------------------------------------------------------------
 
     cdef void make_packets(self, const Waiting* w) noexcept nogil:
         # Makes the packets of a record that are at its start. The others wait for its end.
-        cdef Conversation* c = &self.conversations[w.conversation]
+        cdef Conversation* c = &self.table.conversations[w.conversation]
         cdef bint blocked = is_blocked(c, w)
         c.pending -= 1
         if c.interface[w.way] == NO_INTERFACE or w.start_ns > c.end_ns[w.way] + SILENCE:
@@ -685,13 +518,13 @@ cdef class Connections:
         elif c.interface[w.way] != w.interface:
             self.left_out_records[OTHER_END] += w.is_record
             return
-        if is_copy(c, w, self.secret):
+        if is_copy(c, w, self.table.secret):
             self.left_out_records[COPY] += w.is_record
             return
         c.end_ns[w.way] = w.end_ns
         if not c.known:
             # It was forgotten between two releases.
-            decide_opener(c, self.may_be_older(c), self.busier_end(c))
+            self.table.decide(c, self.may_be_older(c))
         if w.named and c.cause != ICMP_WITHOUT_TYPE:
             # Two records that name other openers are about two connections.
             if c.opener != w.named - 1:
@@ -705,9 +538,13 @@ cdef class Connections:
             if not c.is_counted:
                 self.undecided_connections[c.cause if c.cause != DECIDED else <int>NO_OPENER] += 1
             if c.cause != DECIDED:
-                self.note_ports(c)
+                # Either port may be that of the service.
+                self.note_port(c, 0)
+                self.note_port(c, 1)
             c.is_counted = True
             return
+        if c.is_guess and not c.is_decided:
+            self.note_port(c, c.opener)
         self.decided += not c.is_decided
         c.is_decided = True
         if w.rejected or blocked:
@@ -723,12 +560,10 @@ cdef class Connections:
         else:
             self.make_others(c, w)
 
-    cdef void note_ports(self, const Conversation* c) noexcept nogil:
-        # Either port may be that of the service.
+    cdef void note_port(self, const Conversation* c, int end) noexcept nogil:
+        # Notes that an end's port may be that of a service.
         cdef uint8_t* ports = self.undecided_ports_seen + c.protocol * PORT_BYTES
-        cdef int end
-        for end in range(2):
-            ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
+        ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
 
     cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil:
         # Returns the number of changes up to this time.
@@ -757,20 +592,20 @@ cdef class Connections:
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
         cdef bint has_flags = w.flags != UNKNOWN
         cdef uint64_t left = w.packets
-        cdef uint8_t rest = TCP_ACK
+        cdef uint8_t rest = ACK
         cdef bint again     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
         if by_opener and has_flags and w.flags & SYN and c.flags[1 - w.way] & (SYN | RST) == RST:
             answered = False        # refused, perhaps several times
         if has_flags and w.flags & RST:
-            rest = TCP_RST if by_opener else TCP_RST | TCP_ACK
+            rest = RST if by_opener else RST | ACK
         elif has_flags and w.flags & FIN:
-            rest = TCP_FIN | TCP_ACK
+            rest = FIN | ACK
         elif not answered:
             # The opener's packets are retries, which do not keep a connection alive (SPEC 5.4).
             c.begun = True
-            self.put(0, c, w.way, TCP_SYN, left, w.nbytes, w.start_ns, w.position)
+            self.put(0, c, w.way, SYN, left, w.nbytes, w.start_ns, w.position)
             c.made_ns = max(c.made_ns, w.end_ns)
             return
         if has_flags:
@@ -780,24 +615,24 @@ cdef class Connections:
         if not c.begun or again:
             if again and w.start_ns - c.alive_ns < self.step[0]:
                 # The last FIN is acknowledged. Otherwise a SYN would belong to the connection before.
-                self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)
+                self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)
             c.begun = True
             c.answered = c.closed = c.finished = False
-            left -= self.put_first(c, w, left, by_opener, TCP_SYN)
+            left -= self.put_first(c, w, left, by_opener, SYN)
         if not by_opener and not c.answered:
-            self.ask(c, TCP_SYN, w.start_ns, w.position)
+            self.ask(c, SYN, w.start_ns, w.position)
             c.answered = True
             if not (has_flags and w.flags & (RST | SYN) == RST):
-                left -= self.put_first(c, w, left, True, TCP_SYN | TCP_ACK)
-                self.put(0, c, c.opener, TCP_ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
+                left -= self.put_first(c, w, left, True, SYN | ACK)
+                self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
         elif left == w.packets and left > 1 and w.end_ns > w.start_ns and c.answered:
-            left -= self.put_first(c, w, left, True, TCP_ACK)
+            left -= self.put_first(c, w, left, True, ACK)
         if has_flags and w.flags & (FIN | RST):
             c.finished |= 3 if w.flags & RST else 1 << w.way
             c.closed = c.finished == 3
         if left:
             self.wait(c, w, left, rest)
-        self.keep_alive(c, w, TCP_ACK)
+        self.keep_alive(c, w, ACK)
         c.made_ns = max(c.made_ns, w.end_ns)
 
     cdef void make_others(self, Conversation* c, const Waiting* w) noexcept nogil:
@@ -837,7 +672,7 @@ cdef class Connections:
     cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil:
         # Lets the last packets of a record wait for its end.
         cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0, 0)
-        self.push(&later)
+        self.leave(&later)
 
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
         # Lets packets that count nothing come between the record's start and end.
@@ -850,14 +685,23 @@ cdef class Connections:
             w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, 0, step
         )
         if later.time_ns < until_ns:
-            self.push(&later)
+            self.leave(&later)
+
+    cdef void leave(self, const Later* later) noexcept nogil:
+        # Leaves packets to a later time. If there is no memory, they are missing.
+        cdef Conversation* c = &self.table.conversations[later.conversation]
+        if self.later.push(later):
+            c.pending += 1
+        else:
+            self.forgotten += 1
 
     cdef void make_later(self) noexcept nogil:
-        cdef Later later = self.later[0]
-        cdef Conversation* c = &self.conversations[later.conversation]
+        cdef Later later = self.later.heap[0]
+        cdef Conversation* c = &self.table.conversations[later.conversation]
         cdef int kind = kind_of(c)
         cdef bint is_needed = c.answered
-        self.pop()
+        self.later.pop()
+        c.pending -= 1
         # Before TCP is answered, only a SYN belongs to the connection. Of other protocols, the packets of one end do.
         if kind:
             is_needed = later.time_ns - c.alive_ns >= later.step // 2
@@ -870,7 +714,7 @@ cdef class Connections:
         if later.until_ns:
             later.time_ns += later.step
             if later.time_ns < later.until_ns:
-                self.push(&later)
+                self.leave(&later)
 
     cdef void put(
         self, int which, Conversation* c, int way, uint8_t flags, uint64_t packets, uint64_t nbytes,
@@ -884,7 +728,7 @@ cdef class Connections:
         if which == 0:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
             c.alive_ns = time_ns
-            if way == c.opener and (c.protocol != PROTO_TCP or flags == TCP_SYN):
+            if way == c.opener and (c.protocol != PROTO_TCP or flags == SYN):
                 c.asked_ns = time_ns
         if nbytes > MOST_OF_FRAME and most:
             most = min(most, max(1, <uint64_t>(<double>packets / <double>nbytes * <double>MOST_OF_FRAME)))
@@ -906,55 +750,9 @@ cdef class Connections:
         if packets > most or nbytes > MOST_OF_FRAME:
             later = Later(
                 time_ns, 0, 0, packets - most, nbytes - min(nbytes, MOST_OF_FRAME), position,
-                <uint32_t>(c - self.conversations), <uint8_t>way, flags, <uint8_t>which, 0
+                <uint32_t>(c - self.table.conversations), <uint8_t>way, flags, <uint8_t>which, 0
             )
-            self.push(&later)
-
-    # A heap of packets to come, the earliest first.
-
-    cdef void push(self, const Later* later) noexcept nogil:
-        cdef Py_ssize_t at = self.later_count
-        cdef Py_ssize_t above
-        cdef Later* heap
-        if at == self.later_capacity:
-            heap = <Later*>realloc(self.later, 2 * self.later_capacity * sizeof(Later))
-            if heap == NULL:
-                self.forgotten += 1
-                return
-            self.later = heap
-            self.later_capacity *= 2
-        heap = self.later
-        self.later_count += 1
-        self.order += 1
-        self.conversations[later.conversation].pending += 1
-        while at > 0:
-            above = (at - 1) >> 1
-            if heap[above].time_ns <= later.time_ns:
-                break
-            heap[at] = heap[above]
-            at = above
-        heap[at] = later[0]
-        heap[at].order = self.order
-
-    cdef void pop(self) noexcept nogil:
-        cdef Later* heap = self.later
-        cdef Later last
-        cdef Py_ssize_t at = 0
-        cdef Py_ssize_t child
-        self.conversations[heap[0].conversation].pending -= 1
-        self.later_count -= 1
-        last = heap[self.later_count]
-        while True:
-            child = 2 * at + 1
-            if child >= self.later_count:
-                break
-            if child + 1 < self.later_count and is_before(&heap[child + 1], &heap[child]):
-                child += 1
-            if not is_before(&heap[child], &last):
-                break
-            heap[at] = heap[child]
-            at = child
-        heap[at] = last
+            self.leave(&later)
 
     # The fate of the records -----------------------------------------------------------------------------------------
 
@@ -979,10 +777,6 @@ cdef class Connections:
     def left_out(self):
         """The numbers of records left out, by the words of LEFT_OUT."""
         return {word: self.left_out_records[i] for i, word in enumerate(LEFT_OUT) if self.left_out_records[i]}
-
-
-cdef inline bint is_before(const Later* a, const Later* b) noexcept nogil:
-    return a.time_ns < b.time_ns or (a.time_ns == b.time_ns and a.order < b.order)
 
 
 cdef inline bint is_copy(Conversation* c, const Waiting* w, uint64_t secret) noexcept nogil:

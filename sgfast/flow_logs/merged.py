@@ -37,7 +37,7 @@ from sgfast.system.names import without_credentials
 MOST_OPEN = 200
 #: Records of so much time are handed out at once, although other files may have earlier ones among them. Shorter turns
 #: make arrays of few records. The records themselves are no more precise: AWS counts the packets of a minute.
-TURN_NS = 60 * NS_PER_SECOND
+HANDED_OUT_NS = 60 * NS_PER_SECOND
 
 _NEVER = 1 << 63
 
@@ -124,7 +124,7 @@ class MergedLogs:
                     return
                 _, place = heappop(self._heap)
                 opened = self._open[place]
-                rows = opened.take(max(opened.earliest_ns + TURN_NS, self._next_ns()))
+                rows = opened.take(max(opened.earliest_ns + HANDED_OUT_NS, self._next_ns()))
                 if len(opened.rows):
                     opened.look()
                     self._push(place)

@@ -22,6 +22,7 @@ cdef enum:
     SYN = 2
     RST = 4
     ACK = 16
+    SEVERAL = 3             # connections of a port that are a service's: they are counted no further
 
 # Why a record is undecided, in the order of UNDECIDED (connections.pyx).
 cdef enum:         # Cause
@@ -31,7 +32,11 @@ cdef enum:         # Cause
     ICMP_WITHOUT_TYPE = 3
     NO_OPENER = 4           # rejected, but perhaps no opener: then other causes than rules are as likely
     CAUSES = 5
-    UNUSED = 0xFFFFFFFF
+
+# Values of a conversation.
+cdef enum:
+    UNUSED = 0xFFFFFFFF     # `pending`: no conversation is here
+    NO_INTERFACE = -2
 
 
 # Records read so far about one 5-tuple, in both directions.
@@ -57,6 +62,7 @@ cdef struct Conversation:
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
+    uint8_t is_guess        # ports from 1024 on alone tell the opener, and the service's is rarely used
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
@@ -95,16 +101,24 @@ cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
     return -1
 
 
-cdef inline void decide_opener(Conversation* c, bint may_be_older, int busier) noexcept nogil:
-    # Sets `opener` and `cause`. `may_be_older`: the connection may have begun before the log. `busier`: the end whose
-    # port has several connections while the other end's port has this one only, or -1: it is the service's.
+cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t* uses) noexcept nogil:
+    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `uses`: the
+    # conversations that each end's port has had lately, up to SEVERAL.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1
-    # A port number that a service is not expected to have may be one.
-    cdef bint doubtful = by_ports >= 0 and busier == by_ports and c.ports[1 - by_ports] >= FIRST_USUAL
+    # Whether several connections use the service's port. If one only does, it may as well be a client's: a client behind
+    # NAT may have any port, and one of NFS has a port below 1024.
+    cdef bint is_used = by_ports >= 0 and uses[1 - by_ports] == SEVERAL
+    cdef bint doubtful = (
+        by_ports >= 0 and uses[by_ports] == SEVERAL and uses[1 - by_ports] <= 1 and c.ports[1 - by_ports] >= FIRST_USUAL
+    )
+    cdef bint weak = (
+        by_ports >= 0 and not is_used and c.ports[by_ports] < FIRST_EPHEMERAL and c.ports[by_ports] != FTP_DATA
+    )
     c.known = True
     c.cause = DECIDED
+    c.is_guess = False
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
         c.cause = ICMP_WITHOUT_TYPE
     elif c.named == 1 or c.named == 2:
@@ -117,7 +131,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, int busier) n
         c.opener = c.rejected >> 1
         if c.rejected == 3:
             c.cause = DISPUTED
-            if by_ports >= 0 and not doubtful:
+            if by_ports >= 0 and not (doubtful or weak):
                 c.cause = DECIDED
                 c.opener = by_ports
     elif c.accepted != 3:
@@ -125,7 +139,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, int busier) n
         if by_ports >= 0 and (by_ports != c.opener or doubtful):
             # Only the answers are in the log, or only packets that nobody asked for.
             c.cause = NO_SIGN
-        elif may_be_older and by_ports < 0:
+        elif may_be_older and (by_ports < 0 or weak):
             c.cause = NO_SIGN
     else:
         if not may_be_older and c.first_ns[0] != c.first_ns[1]:
@@ -141,5 +155,8 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, int busier) n
         elif by_ports >= 0 or by_time >= 0:
             if c.opener == refused or (by_time >= 0 and by_time != c.opener) or (doubtful and by_time < 0):
                 c.cause = DISPUTED
+            elif weak and by_time < 0:
+                c.cause = NO_SIGN
+            c.is_guess = by_time < 0 and by_ports >= 0 and not is_used and c.ports[1 - by_ports] >= FIRST_USUAL
         elif refused < 0:
             c.cause = NO_SIGN

@@ -25,6 +25,9 @@ _SERVICES = (
     _Service(TCP, 1688, None),
 )  # fmt: skip
 
+#: Most rules that a sentence names.
+MOST_NAMED = 10
+
 
 def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
     """Return whether traffic that the logs do not show may use a rule: then it is not known to be unused."""
@@ -35,6 +38,13 @@ def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
     if any(_has_port(rule, protocol, ports) for protocol, ports in records.undecided_ports.items()):
         return True
     return records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+
+
+def said_of_unseen(rules: Sequence[Rule]) -> str:
+    """Return a sentence about the unused rules about which the logs cannot tell, without a full stop."""
+    names = ", ".join(rule.id for rule in rules[:MOST_NAMED])
+    more = f" and {len(rules) - MOST_NAMED:,} more" if len(rules) > MOST_NAMED else ""
+    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}{more}"
 
 
 def _has_port(rule: Rule, protocol: int, ports: Sequence[int]) -> bool:

@@ -17,10 +17,11 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence
 from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.unlogged import said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
-from sgfast.policy.model import Policy, Quotas
+from sgfast.policy.model import Policy, Quotas, Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
@@ -287,11 +288,12 @@ def _kept(
     found = keep_all(policy, captures, limits, unanswered, options, progress)
     result, rules = found.result, found.missing.rules
     removed: tuple[RuleInGroup, ...] = ()
+    unseen: list[Rule] = []
     evidence = result.evidence
     if needed is not None:
         evidence = evidence_for_removal(result, needed)
-        found, removed = without_unused(policy, found, captures, options, progress)
-    warnings = list(result.warnings)
+        found, removed, unseen = without_unused(policy, found, captures, options, progress)
+    warnings = [*result.warnings, *([said_of_unseen(unseen)] if unseen else [])]
     most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
     made = replace(found.policy, quotas=_raised(policy, most_rules, warnings))
     left_out = [_left_out_for(reason, kinds) for reason, kinds in found.left_out.items()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sgfast.flow_logs.unlogged import may_be_unseen
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting.missing import Missing, missing_rules
@@ -105,13 +105,17 @@ def keep(
 def without_unused(
     policy: Policy, kept: Kept, captures: Sequence[str | os.PathLike[str]], options: ReplayOptions,
     progress: Progress | None,
-) -> tuple[Kept, tuple[RuleInGroup, ...]]:  # fmt: skip
+) -> tuple[Kept, tuple[RuleInGroup, ...], list[Rule]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
-    2.16), and return them, too. Rules stay that may be used by traffic that flow logs do not have. ``is_done`` says
-    whether the captures break no more than before.
+    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. ``is_done``
+    says whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
-    used |= {hits.rule.id for hits in kept.last.rules if may_be_unseen(hits.rule, kept.last.records)}
+    unseen = [
+        hits.rule for hits in kept.last.rules
+        if hits.rule.id not in used and may_be_unseen(hits.rule, kept.last.records)
+    ]  # fmt: skip
+    used |= {rule.id for rule in unseen}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules
@@ -132,4 +136,4 @@ def without_unused(
     removed = tuple(
         RuleInGroup(group.name, rule) for group in policy.security_groups for rule in group.rules if rule.id in unused
     )
-    return replace(kept, policy=made, last=last, is_done=kept.is_done and is_same), removed
+    return replace(kept, policy=made, last=last, is_done=kept.is_done and is_same), removed, unseen

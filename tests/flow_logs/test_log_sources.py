@@ -27,7 +27,7 @@ from sgfast.errors import FlowLogError
 from sgfast.flow_logs import merged, sources
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.detection import ZEEK_JSON, ZEEK_OTHER, recognised
-from sgfast.flow_logs.merged import TURN_NS, MergedLogs
+from sgfast.flow_logs.merged import HANDED_OUT_NS, MergedLogs
 from sgfast.flow_logs.sources import LogSources, is_flow_log, logs_in
 
 LOGS = ROOT / "flow-logs"
@@ -433,7 +433,7 @@ def test_records_of_all_files_come_once_and_in_the_order_of_time_but_for_a_turn(
         for _, path, rows in logs:
             name, first = Path(path).name, int(rows["start_ns"][0])
             # Nothing comes before the earlier records of another file, but for a turn.
-            assert all(first >= last - TURN_NS for other, last in latest.items() if other != name), seed
+            assert all(first >= last - HANDED_OUT_NS for other, last in latest.items() if other != name), seed
             assert first >= reached_ns, seed
             latest[name] = int(rows["start_ns"][-1])
             reached_ns = logs.reached_ns

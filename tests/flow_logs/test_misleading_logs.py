@@ -176,3 +176,29 @@ def test_the_answer_says_why_no_record_was_judged(tmp_path: Path) -> None:
     result = replay(parse_policy(POLICY), log, reading=ReadOptions(start="2030-01-01T00:00:00Z"))
     (reason,) = result.evidence.reasons
     assert "--start" in reason.sentence and "--start" in reason.command
+
+
+def test_a_rule_that_a_guessed_connection_may_need_is_not_called_unused(tmp_path: Path) -> None:
+    """SPEC 10.12, 10.15."""
+    policy = f"""
+version: 1
+security_groups:
+  - name: web
+    rules:
+      - {{id: grpc, direction: inbound, protocol: tcp, ports: 50051}}
+      - {{id: other, direction: inbound, protocol: tcp, ports: 50052}}
+      - {{id: https, direction: inbound, protocol: tcp, ports: 443}}
+instances:
+  - {{name: web-1, addresses: [{WEB}], security_groups: [web]}}
+"""
+    # A client behind NAT has a port that services have, and asks once in a month.
+    once = [record(CLIENT, WEB, 20000, 50051), record(WEB, CLIENT, 50051, 20000)]
+    found, unseen = never_hit(replayed(tmp_path, *OTHERS, *once, policy=policy))
+    assert ([each.rule for each in found], [rule.id for rule in unseen]) == (["other"], ["grpc"])
+    # If many ask, the port is the service's.
+    many = [
+        line for port in range(20000, 20005)
+        for line in (record(CLIENT, WEB, port, 50051), record(WEB, CLIENT, 50051, port))
+    ]  # fmt: skip
+    result = replayed(tmp_path, *OTHERS, *many, policy=policy)
+    assert result.records is not None and result.records.undecided == {"disputed": 10}

@@ -57,6 +57,15 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
             f"10.0.0.{client}:20000 > 192.0.2.9:50051", f"192.0.2.9:50051 > 10.0.0.{client}:20000"
         )], [], {"disputed": 6}
     ),
+    "a client behind NAT of a service that few use": (
+        [flow(ends) for ends in ("10.0.0.5:20000 > 192.0.2.9:30000", "192.0.2.9:30000 > 10.0.0.5:20000")],
+        [], {"no-sign": 2}
+    ),
+    "an NFS client": (
+        [flow(ends) for port in range(795, 801) for ends in (
+            f"10.0.0.5:{port} > 192.0.2.9:2049", f"192.0.2.9:2049 > 10.0.0.5:{port}"
+        )], [], {"no-sign": 12}
+    ),
     "a high port of one client": (
         [flow(ends, int(server)) for server in "567" for ends in (
             f"10.0.0.5:50000 > 192.0.2.{server}:443", f"192.0.2.{server}:443 > 10.0.0.5:50000"

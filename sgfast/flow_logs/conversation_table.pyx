@@ -1,0 +1,153 @@
+"""Conversations of records by their ends, and the conversations that a port has had lately."""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from sgfast.core.base.intrinsics cimport fold, load64
+from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.flow_logs.openers cimport NO_INTERFACE, SEVERAL, UNUSED, Conversation, decide_opener
+
+import os
+
+
+cdef class ConversationTable:
+    def __cinit__(self):
+        self.index_mask = 1023
+        self.capacity = 512
+        self.unused = NO_CONVERSATION
+        self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
+        self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
+        self.uses = <uint8_t*>calloc(USES, 1)
+        if self.index == NULL or self.conversations == NULL or self.uses == NULL:
+            raise MemoryError
+        memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
+        self.secret = int.from_bytes(os.urandom(8), "little") | 1
+
+    def __dealloc__(self):
+        free(self.index)
+        free(self.conversations)
+        free(self.uses)
+
+    cdef Conversation* find(
+        self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
+        uint8_t icmp_type
+    ) noexcept nogil:
+        # Finds or makes the conversation of a record. Returns NULL if there is no room.
+        cdef const uint8_t* low = dst if way else src
+        cdef const uint8_t* high = src if way else dst
+        cdef uint16_t low_port = row.dport if way else row.sport
+        cdef uint16_t high_port = row.sport if way else row.dport
+        cdef uint64_t h
+        cdef uint32_t at, number
+        cdef Conversation* c
+        cdef uint8_t* use
+        cdef int end
+        if not row.has_ports:
+            low_port = high_port = 0
+        h = fold(load64(low) ^ self.secret, load64(low + 8) ^ (self.secret >> 9))
+        h = fold(h ^ load64(high), load64(high + 8) ^ self.secret)
+        h = fold(
+            h ^ (<uint64_t>low_port << 16 | high_port | <uint64_t>row.protocol << 32 | <uint64_t>vpc << 40),
+            self.secret ^ (<uint64_t>icmp_type << 2 | has_icmp)
+        )
+        h ^= h >> 32
+        at = <uint32_t>h & self.index_mask
+        number = self.index[at]
+        while number != NO_CONVERSATION:
+            c = &self.conversations[number]
+            if (
+                c.hash == <uint32_t>h and c.ports[0] == low_port and c.ports[1] == high_port
+                and c.protocol == row.protocol and c.vpc == vpc and c.has_icmp == has_icmp and c.icmp_type == icmp_type
+                and memcmp(c.ends, low, 16) == 0 and memcmp(&c.ends[16], high, 16) == 0
+            ):
+                return c
+            number = c.next
+        if self.unused == NO_CONVERSATION and self.count == self.capacity and not self.grow():
+            return NULL
+        at = <uint32_t>h & self.index_mask
+        self.used += 1
+        if self.unused != NO_CONVERSATION:
+            number = self.unused
+            self.unused = self.conversations[number].next
+        else:
+            number = self.count
+            self.count += 1
+        c = &self.conversations[number]
+        memset(c, 0, sizeof(Conversation))
+        memcpy(c.ends, low, 16)
+        memcpy(&c.ends[16], high, 16)
+        c.ports[0] = low_port
+        c.ports[1] = high_port
+        c.protocol = <uint8_t>row.protocol
+        c.family = row.family
+        c.vpc = vpc
+        c.has_icmp = has_icmp
+        c.icmp_type = icmp_type
+        c.interface[0] = c.interface[1] = NO_INTERFACE
+        c.last_ns = -(<int64_t>1 << 62)
+        c.logged_ns = INT64_MAX
+        c.hash = <uint32_t>h
+        c.next = self.index[at]
+        self.index[at] = number
+        if row.has_ports:
+            self.used_since += 1
+            if self.used_since == USES // 16:
+                self.used_since = 0
+                memset(self.uses, 0, USES)
+            for end in range(2):
+                use = self.uses_of(c, end)
+                use[0] += use[0] < SEVERAL
+        return c
+
+    cdef void remove(self, uint32_t number) noexcept nogil:
+        cdef Conversation* c = &self.conversations[number]
+        cdef uint32_t* link = &self.index[c.hash & self.index_mask]
+        while link[0] != number:
+            link = &self.conversations[link[0]].next
+        link[0] = c.next
+        c.next = self.unused
+        c.pending = UNUSED
+        self.unused = number
+        self.used -= 1
+
+    cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
+        # Returns the place that counts the conversations of an end's port.
+        cdef const uint8_t* address = &c.ends[16 * end]
+        cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
+        cdef uint64_t h = fold(load64(address) ^ self.secret ^ port, load64(address + 8) ^ (self.secret >> 9))
+        return self.uses + ((h ^ h >> 32) & (USES - 1))
+
+    cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:
+        cdef uint8_t uses[2]
+        cdef int end
+        for end in range(2):
+            uses[end] = self.uses_of(c, end)[0]
+        decide_opener(c, may_be_older, uses)
+
+    cdef bint grow(self) noexcept nogil:
+        # Doubles the room for conversations, all of which are in use, and the index with it. Returns False if that is
+        # not possible.
+        cdef uint32_t capacity = 2 * self.capacity
+        cdef Conversation* conversations
+        cdef uint32_t* index
+        cdef uint32_t i, at
+        if capacity > MOST_CONVERSATIONS:
+            return False
+        index = <uint32_t*>malloc(2 * <size_t>capacity * sizeof(uint32_t))
+        conversations = <Conversation*>realloc(self.conversations, capacity * sizeof(Conversation))
+        if conversations != NULL:
+            self.conversations = conversations
+        if index == NULL or conversations == NULL:
+            free(index)
+            return False
+        free(self.index)
+        self.index = index
+        self.index_mask = 2 * capacity - 1
+        memset(index, 0xFF, 2 * <size_t>capacity * sizeof(uint32_t))
+        for i in range(self.count):
+            at = conversations[i].hash & self.index_mask
+            conversations[i].next = index[at]
+            index[at] = i
+        self.capacity = capacity
+        return True
