@@ -118,7 +118,8 @@ def arguments_of() -> dict[str, Arguments]:
         "Dedup": (), "VpcMarks": ({}, {}), "Dealer": (1,), "RowWriter": (), "PacketRows": (), "FlowRows": (),
         "CaptureWriter": (), "FlowLogLines": (len,),
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
-        "Connections": (Timeouts(), Timeouts()), "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
+        "Connections": (Timeouts(), Timeouts()), "ConversationTable": (), "LaterPackets": (),
+        "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip
     found = recorded.arguments | {name: (arguments, {}) for name, arguments in plain.items()}
