@@ -1,6 +1,5 @@
 """A heap of packets to come, the earliest first."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
 

@@ -107,8 +107,8 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1
-    # Whether several connections use the service's port. If one only does, it may as well be a client's: a client behind
-    # NAT may have any port, and one of NFS has a port below 1024.
+    # Whether several connections use the service's port. If one only does, it may as well be a client's: a client
+    # behind NAT may have any port, and one of NFS has a port below 1024.
     cdef bint is_used = by_ports >= 0 and uses[1 - by_ports] == SEVERAL
     cdef bint doubtful = (
         by_ports >= 0 and uses[by_ports] == SEVERAL and uses[1 - by_ports] <= 1 and c.ports[1 - by_ports] >= FIRST_USUAL
