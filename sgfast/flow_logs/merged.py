@@ -13,8 +13,6 @@ minutes, and with files of a day by up to a day.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.capture.streams import STANDARD_INPUT
-from sgfast.capture.urls import is_url
 from sgfast.errors import FlowLogError
 from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.flow_logs.formats.detection import open_log
@@ -99,22 +96,19 @@ class MergedLogs:
         self._heap: list[tuple[int, int]] = []
         self._counts: Counter[str] = Counter()
         self._has_yielded = False
-        #: The logs opened so far, in that order, without credentials in URLs.
+        #: The paths of the logs in the order in which they were opened. URLs are without credentials.
         self.files: list[str] = []
         #: The number of logs opened so far, by what they were taken for.
         self.formats: Counter[str] = Counter()
-        #: Whether the records of all formats show that the other end answered, and whether AWS wrote any.
+        #: Whether all logs opened so far show answers, and whether AWS wrote any of them.
         self.shows_answers = True
         self.has_aws = False
         #: The first messages about broken lines, about logs whose reading ended early, and about what was assumed.
         self.complaints: list[str] = []
         self.damage: list[str] = []
         self.remarks: list[str] = []
-        #: The number of logs whose reading ended early, and of those read to their end at once, as too many overlap.
+        #: The number of logs whose reading ended early, which may be more than ``damage`` lists.
         self.damaged = 0
-        self.read_at_once = 0
-        #: Unix time in ns: logs that are in the order of time have no earlier records any more.
-        self.reached_ns = -1
 
     def __iter__(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         try:
@@ -128,11 +122,6 @@ class MergedLogs:
                 if len(opened.rows):
                     opened.look()
                     self._push(place)
-                else:
-                    # The next records of a log that is in the order of time start no earlier than these.
-                    known = rows["start_ns"][rows["start_ns"] != UNKNOWN]
-                    last_ns = int(known[-1]) if len(known) else opened.earliest_ns
-                    self.reached_ns = max(self.reached_ns, min(last_ns, self._next_ns()))
                 yield self._handed_out(opened, rows)
                 if not len(opened.rows) and self._load(place, opened):
                     self._push(place)
@@ -174,21 +163,6 @@ class MergedLogs:
         """Bytes of the files read so far, before decompression."""
         return self._count("bytes_read")
 
-    def total_bytes(self) -> int | None:
-        """Return the size of all files; None if one size is unknown, as that of a URL or a pipe."""
-        total = 0
-        for path in self._paths:
-            if path == "-" or is_url(path):
-                return None
-            try:
-                status = os.stat(path)
-            except (OSError, ValueError):
-                return None
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            total += status.st_size
-        return total
-
     def _count(self, name: str) -> int:
         here: int = sum(getattr(opened.log, name) for opened in self._open.values())
         return self._counts[name] + here
@@ -199,7 +173,6 @@ class MergedLogs:
 
     def _push(self, place: int) -> None:
         heappush(self._heap, (self._open[place].earliest_ns, place))
-        self.reached_ns = max(self.reached_ns, self._next_ns())
 
     def _open_those_due(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         """Open the logs that may have the next record. If there are too many, yield all records of one before."""
@@ -222,7 +195,6 @@ class MergedLogs:
                 self._push(place)
 
     def _read_at_once(self, place: int) -> Iterator[tuple[int, str, NDArray[Any]]]:
-        self.read_at_once += 1
         self._heap = [entry for entry in self._heap if entry[1] != place]
         heapify(self._heap)
         opened = self._open[place]

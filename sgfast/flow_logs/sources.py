@@ -60,6 +60,14 @@ class LogSource(NamedTuple):
 class LogSources(NamedTuple):
     logs: list[LogSource]
     warnings: list[str]
+    #: The size of all logs as they are stored; None: one size is unknown.
+    total_bytes: int | None
+
+
+class _Entry(NamedTuple):
+    path: str
+    is_regular: bool
+    size: int | None = None
 
 
 def is_flow_log(path: str) -> bool | None:
@@ -96,6 +104,7 @@ class _Finding:
     def __init__(self, start_ns: int | None, end_ns: int | None) -> None:
         self._period = _Period(start_ns, end_ns)
         self._logs: list[LogSource] = []
+        self._sizes: dict[str, int | None] = {}
         self._warnings: list[str] = []
         #: Some path that means flow logs, what the paths are that mean none, and those that cannot be read.
         self._example = ""
@@ -104,6 +113,7 @@ class _Finding:
 
     def add_file(self, path: str) -> None:
         name = STANDARD_INPUT if path == "-" else printable(path)
+        self._sizes[path] = _size_of(path)
         if self._add_named(path, self._logs):
             return
         try:
@@ -126,7 +136,8 @@ class _Finding:
         before = self._example
         self._period.is_narrowing = False
         matches_all = is_pattern(path)
-        for file, is_regular, is_direct in _files(path, self._period):
+        for (file, is_regular, size), is_direct in _files(path, self._period):
+            self._sizes[file] = size
             if is_regular and self._add_named(file, logs):
                 continue
             try:
@@ -168,7 +179,9 @@ class _Finding:
                 is_link = os.path.islink(log.path)
                 identity = os.path.realpath(log.path) if is_link else os.path.join(real_folder(folder), name)
             once.setdefault(identity, log)
-        return LogSources(list(once.values()), self._warnings)
+        sizes = [self._sizes[log.path] for log in once.values()]
+        known = [size for size in sizes if size is not None]
+        return LogSources(list(once.values()), self._warnings, sum(known) if len(known) == len(sizes) else None)
 
     def _add_named(self, path: str, logs: list[LogSource]) -> bool:
         """Add a file whose name says that it is a flow log and of which time. Return False if it does not."""
@@ -360,33 +373,33 @@ def _in_ns(moment: datetime) -> int:
     return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 1000
 
 
-def _files(path: str, period: _Period) -> Iterator[tuple[str, bool, bool]]:
+def _files(path: str, period: _Period) -> Iterator[tuple[_Entry, bool]]:
     """Yield the files in a directory and in all directories in it, or those that a pattern matches, in natural order.
 
-    With each, whether it is a regular file, and whether it is directly in the directory. Hidden entries are ignored,
-    and folders that have no records of the time.
+    With each, whether it is directly in the directory. Hidden entries are ignored, and folders that have no records of
+    the time.
     """
     everything = _EVERYTHING.fullmatch(path) if is_pattern(path) else None
     root = "" if everything is None else everything[1] or ""
     if everything is not None and not is_pattern(root or ".") and is_url(root) == is_url(path):
         path = root
     elif everything is not None or is_pattern(path):
-        yield from ((file, True, False) for file in files_in(path)[0])
+        yield from ((_Entry(file, True, _size_of(file)), False) for file in files_in(path)[0])
         return
     folders = [path]
     while folders:
         folder = folders.pop()
         files, inner = _entries_of_url(folder) if is_url(folder) else _entries(folder)
-        yield from ((file, is_regular, folder == path) for file, is_regular in sorted(files, key=_by_name))
+        yield from ((file, folder == path) for file in sorted(files, key=_by_name))
         folders += reversed(sorted((each for each in inner if not period.leaves_out(each)), key=natural))
 
 
-def _by_name(file: tuple[str, bool]) -> tuple[tuple[str, int], ...]:
-    return natural(file[0])
+def _by_name(file: _Entry) -> tuple[tuple[str, int], ...]:
+    return natural(file.path)
 
 
-def _entries(folder: str) -> tuple[list[tuple[str, bool]], list[str]]:
-    """Return the files in a folder, with whether they are regular ones, and the folders in it."""
+def _entries(folder: str) -> tuple[list[_Entry], list[str]]:
+    """Return the files in a folder and the folders in it."""
     files, folders = [], []
     try:
         with os.scandir(folder or ".") as entries:
@@ -398,13 +411,13 @@ def _entries(folder: str) -> tuple[list[tuple[str, bool]], list[str]]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 elif not os.path.isdir(path):
-                    files.append((path, os.path.isfile(path)))
+                    files.append(_Entry(path, os.path.isfile(path), _size_of(path)))
     except OSError as error:
         raise FlowLogError(_unreadable(folder or ".", error)) from error
     return files, folders
 
 
-def _entries_of_url(folder: str) -> tuple[list[tuple[str, bool]], list[str]]:
+def _entries_of_url(folder: str) -> tuple[list[_Entry], list[str]]:
     system, inner = filesystem_of(folder)
     try:
         entries = system.ls(inner, detail=True)
@@ -421,8 +434,18 @@ def _entries_of_url(folder: str) -> tuple[list[tuple[str, bool]], list[str]]:
         if entry["type"] == "directory":
             folders.append(system.unstrip_protocol(name))
         else:
-            files.append((system.unstrip_protocol(name), True))
+            size = entry.get("size")
+            files.append(_Entry(system.unstrip_protocol(name), True, size if isinstance(size, int) else None))
     return files, folders
+
+
+def _size_of(path: str) -> int | None:
+    """Return the size of a local file; None if it is unknown."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _unreadable(path: str, error: Exception) -> str:

@@ -41,6 +41,8 @@ class LogTraffic:
         needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
         self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
         self._sources = sources
+        #: The size of all logs as they are stored; None: unknown.
+        self.total_bytes = sources.total_bytes
         self._timeouts = [policy.settings.timeouts for policy in policies]
         self._window = window
         self._vpc_of = vpc_of
@@ -103,6 +105,8 @@ class LogTraffic:
         """Sentences about the logs read so far that the user should know."""
         logs, made = self.logs, self._connections
         found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
+        if logs.damaged > len(logs.damage):
+            found.append(f"{logs.damaged - len(logs.damage):,} more logs could not be read to their end")
         if logs.has_aws:
             found.append(UNLOGGED)
         if logs.broken_lines > len(logs.complaints):

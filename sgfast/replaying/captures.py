@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
@@ -33,6 +33,14 @@ from sgfast.system.signals import begin_judging, end_reading, unless_stopped
 
 if TYPE_CHECKING:
     from sgfast.flow_logs.traffic import LogTraffic
+
+
+@runtime_checkable
+class _WithTotal(Protocol):
+    """Progress that takes the size of the flow logs, which is known only after they were listed."""
+
+    def expect_records(self, total_bytes: int | None) -> None: ...
+
 
 #: Names of tunnels in sentences.
 _TUNNEL_NAMES = dict(
@@ -133,6 +141,8 @@ class Captures:
         self._prepares = self._decapsulation is None and all(len(part) == 1 for part in self._parts)
 
     def _log_batches(self, logs: LogTraffic) -> Iterator[FrameBatch]:
+        if isinstance(self._progress, _WithTotal):
+            self._progress.expect_records(logs.total_bytes)
         more: bool | None = True
         while more:
             more = unless_stopped(logs.read)

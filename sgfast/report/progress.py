@@ -78,9 +78,14 @@ class ProgressBar(Bar):
 
     def __init__(self, captures: Sequence[str]) -> None:
         super().__init__(total_bytes(captures))
+        self._noun = "packets"
+
+    def expect_records(self, total_bytes: int | None) -> None:
+        """Take the size of the flow logs that the captures turn out to be."""
+        self._total, self._noun = total_bytes, "records"
 
     def __call__(self, packets: int, nbytes: int) -> None:
-        self.show(f"{packets:,} packets", nbytes)
+        self.show(f"{packets:,} {self._noun}", nbytes)
 
 
 def total_bytes(captures: Sequence[str]) -> int | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
-from command import SHOP, process, sgfast
+from command import PCAPS, SHOP, process, sgfast
 
 from sgfast.__main__ import run
 from sgfast.report import progress
@@ -50,6 +51,21 @@ def test_a_long_replay_shows_a_bar_and_takes_it_away(monkeypatch: pytest.MonkeyP
     assert "1,234,567 packets" in written
     # Its line is erased and the cursor is visible again.
     assert "\x1b[2K" in written and written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+def test_the_bar_of_logs_in_nested_folders_has_their_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bars: list[ProgressBar] = []
+    monkeypatch.setattr(ProgressBar, "close", lambda bar: bars.append(bar))
+    (tmp_path / "2026/11").mkdir(parents=True)
+    for n in range(2):
+        shutil.copy(PCAPS / "shop.month.log.gz", tmp_path / f"2026/11/{n}.log.gz")
+    terminal = terminal_instead(monkeypatch)
+    seconds = itertools.count(0, 10)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    run(["replay", str(SHOP[0]), str(tmp_path)])
+    Bar.close(bars[0])
+    assert bars[0]._total == 2 * (PCAPS / "shop.month.log.gz").stat().st_size
+    assert "records" in terminal.getvalue() and "packets" not in terminal.getvalue()
 
 
 def test_a_bar_without_bytes_shows_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
