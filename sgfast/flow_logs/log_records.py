@@ -80,7 +80,8 @@ class LogRecords:
     ``undecided_icmp``: the number of undecided records that are of ICMP.
     ``damage``: where and why the reading of a log ended early.
     ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
-    ``undecided_ports``: the ports of both ends of undecided records, in order, by protocol.
+    ``unsure_ports``: the ports that may be those of a service although no judged record says so, in order, by
+    protocol.
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     """
 
@@ -98,7 +99,7 @@ class LogRecords:
     undecided_icmp: int = 0
     damage: tuple[str, ...] = ()
     decided_connections: int = 0
-    undecided_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    unsure_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
     without_interface: int = 0
 
     @property

@@ -5,7 +5,8 @@
 #
 # 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
 # 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
-# 3. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them.
+# 3. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them, and so
+#    may the other conversations of either port.
 # 4. Times: the end whose packets come first, if the connection is surely not older than the log.
 # 5. A refusal: if the cloud rejected one end's packets before it accepted any of them, the other end opened. It may
 #    contradict ports and times.
@@ -22,9 +23,9 @@ cdef enum:
     SYN = 2
     RST = 4
     ACK = 16
-    SEVERAL = 3             # connections of a port that are a service's: they are counted no further
+    SEVERAL = 3             # so many conversations of one address and port show that it is a service's
 
-# Why a record is undecided, in the order of UNDECIDED (connections.pyx).
+# Why a record is undecided. UNDECIDED (record_packets.pyx) has the words, in this order.
 cdef enum:         # Cause
     DECIDED = 0
     NO_SIGN = 1             # neither flags, ports nor times tell the opener
@@ -62,7 +63,7 @@ cdef struct Conversation:
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
-    uint8_t is_guess        # ports from 1024 on alone tell the opener, and the service's is rarely used
+    uint8_t is_guess        # only ports tell the opener, and the service's is from 1024 on and used by few
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
@@ -102,13 +103,13 @@ cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
 
 
 cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t* uses) noexcept nogil:
-    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `uses`: the
-    # conversations that each end's port has had lately, up to SEVERAL.
+    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `uses`: for
+    # each end, how many of the latest conversations have its address and port. SEVERAL stands for more, too.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1
-    # Whether several connections use the service's port. If one only does, it may as well be a client's: a client
-    # behind NAT may have any port, and one of NFS has a port below 1024.
+    # Whether several conversations have the service's address and port. Otherwise that port may as well be a client's:
+    # a client behind NAT may have any port, and an NFS client has one below 1024.
     cdef bint is_used = by_ports >= 0 and uses[1 - by_ports] == SEVERAL
     cdef bint doubtful = (
         by_ports >= 0 and uses[by_ports] == SEVERAL and uses[1 - by_ports] <= 1 and c.ports[1 - by_ports] >= FIRST_USUAL

@@ -199,8 +199,9 @@ class _Finding:
 
 class _Look(NamedTuple):
     is_capture: bool
-    #: The format of a flow log, and the first bytes, decompressed.
+    #: None: the file is no flow log.
     format: LogFormat | None
+    #: The first bytes, decompressed.
     head: bytes
 
 

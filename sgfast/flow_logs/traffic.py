@@ -10,11 +10,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.flow_logs.connections import TIMEOUTS, Connections
+from sgfast.flow_logs.connections import Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
 from sgfast.flow_logs.log_records import LogRecords
 from sgfast.flow_logs.merged import MergedLogs
+from sgfast.flow_logs.record_packets import TIMEOUTS
 from sgfast.flow_logs.sources import LogSources
 from sgfast.policy.model import Policy
 
@@ -98,7 +99,7 @@ class LogTraffic:
         self._connections = Connections(
             shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream
         )
-        self._connections.note_changes(self.changes_at(self.first_ns))
+        self._connections.packets.note_changes(self.changes_at(self.first_ns))
 
     @property
     def warnings(self) -> list[str]:
@@ -117,6 +118,8 @@ class LogTraffic:
             found.append(f"{made.without_bytes:,} records do not say how many bytes they count: they count none")
         if made is not None and made.forgotten:
             found.append(f"so many connections were open that {made.forgotten:,} were forgotten early")
+        if made is not None and made.packets.lost:
+            found.append(f"memory ran out: the later packets of {made.packets.lost:,} records are missing")
         return found
 
     @property
@@ -128,13 +131,16 @@ class LogTraffic:
         }
         left_out = {cause: number for cause, number in counted.items() if number}
         if self._without_time:
-            left_out["no-time"] = self._without_time + (0 if made is None else made.left_out.get("no-time", 0))
+            left_out["no-time"] = self._without_time + (0 if made is None else made.packets.left_out.get("no-time", 0))
         read = self._taken + sum(counted.values())
         if made is None:
             return LogRecords(read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
+        packets = made.packets
         return LogRecords(
-            read, made.judged, made.rejected, {cause: records for cause, (records, _) in made.undecided.items()},
-            sum(connections for _, connections in made.undecided.values()), {**made.left_out, **left_out}, made.late,
-            made.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws, made.undecided_icmp,
-            tuple(logs.damage), made.decided, made.undecided_ports, made.without_interface if logs.has_aws else 0,
+            read, packets.judged, packets.rejected,
+            {cause: records for cause, (records, _) in packets.undecided.items()},
+            sum(connections for _, connections in packets.undecided.values()), {**packets.left_out, **left_out},
+            made.late, packets.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws,
+            packets.undecided_icmp, tuple(logs.damage), packets.decided, packets.unsure_ports,
+            packets.without_interface if logs.has_aws else 0,
         )  # fmt: skip

@@ -35,7 +35,7 @@ def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
         return False
     if records.undecided_icmp and rule.protocol in (ICMP, ICMPV6):
         return True
-    if any(_has_port(rule, protocol, ports) for protocol, ports in records.undecided_ports.items()):
+    if any(_has_port(rule, protocol, ports) for protocol, ports in records.unsure_ports.items()):
         return True
     return records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
 

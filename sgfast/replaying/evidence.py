@@ -170,7 +170,7 @@ class TrafficFacts:
     policy: Policy
     #: The VPC in which all addresses are looked up. None: all VPCs, or that of each packet's mark.
     vpc: str | None
-    #: The records of the flow logs that tell of the packets; None for captures.
+    #: The fate of the records that the packets were made of; None for captures.
     records: LogRecords | None = None
 
 

@@ -191,7 +191,7 @@ security_groups:
 instances:
   - {{name: web-1, addresses: [{WEB}], security_groups: [web]}}
 """
-    # A client behind NAT has a port that services have, and asks once in a month.
+    # A client behind NAT may have a port below 32768, as services do. This one connects once in a month.
     once = [record(CLIENT, WEB, 20000, 50051), record(WEB, CLIENT, 50051, 20000)]
     found, unseen = never_hit(replayed(tmp_path, *OTHERS, *once, policy=policy))
     assert ([each.rule for each in found], [rule.id for rule in unseen]) == (["other"], ["grpc"])

@@ -377,8 +377,9 @@ def test_no_row_is_too_absurd(tmp_path: Path) -> None:
             total += len(rows)
             made(connections, at_end=False)
         made(connections, at_end=True)
-        undecided = sum(records for records, _ in connections.undecided.values())
-        fates = connections.judged + connections.rejected + undecided + sum(connections.left_out.values())
+        packets = connections.packets
+        undecided = sum(records for records, _ in packets.undecided.values())
+        fates = packets.judged + packets.rejected + undecided + sum(packets.left_out.values())
         assert fates == total, f"seed {seed}"
         assert connections.forgotten == 0 and connections.late <= total
 
@@ -410,7 +411,7 @@ def test_more_conversations_than_there_is_room_for(tmp_path: Path) -> None:
         made(connections, at_end=False)
         total += len(rows)
     made(connections, at_end=True)
-    undecided = sum(records for records, _ in connections.undecided.values())
-    left_out = connections.left_out
-    assert total == connections.judged + undecided + sum(left_out.values()) and not left_out
+    undecided = sum(records for records, _ in connections.packets.undecided.values())
+    left_out = connections.packets.left_out
+    assert total == connections.packets.judged + undecided + sum(left_out.values()) and not left_out
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < 1 << 30

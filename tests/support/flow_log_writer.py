@@ -172,7 +172,7 @@ def _is_unlogged(packet: Packet, owner: Callable[[str], str | None]) -> bool:
     for address in (packet.src, packet.dst):
         if address in ("169.254.169.254", "fd00:ec2::254", "169.254.169.123", "fd00:ec2::123"):
             return True
-        # AWS reserves the third address of each subnet for the resolver.
+        # AWS reserves the address with host number 2 in each subnet for its DNS server.
         is_reserved = address.endswith(".2") and not owner(address)
         if 53 in ports and (is_reserved or address in ("169.254.169.253", "fd00:ec2::253")):
             return True

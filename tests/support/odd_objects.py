@@ -98,6 +98,8 @@ def arguments_of() -> dict[str, Arguments]:
     recorded = Recorded()
     policy = sgfast.load(text=POLICY)
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
+    from sgfast.flow_logs.conversation_table import ConversationTable
+
     from sgfast.core.base.file_reads import FileReads
     from sgfast.core.diff.changed_connections import ChangedConnections
     from sgfast.flow_logs.formats.tokenizer import WordNumbers
@@ -119,6 +121,7 @@ def arguments_of() -> dict[str, Arguments]:
         "CaptureWriter": (), "FlowLogLines": (len,),
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
         "Connections": (Timeouts(), Timeouts()), "ConversationTable": (), "LaterPackets": (),
+        "RecordPackets": (ConversationTable(), Timeouts(), Timeouts(), False),
         "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip

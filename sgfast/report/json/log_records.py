@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sgfast.flow_logs.connections import LEFT_OUT, UNDECIDED
 from sgfast.flow_logs.log_records import NOT_TRAFFIC
+from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.report.json.values import Count
 

@@ -1,0 +1,105 @@
+# Makes the packets of records, as frames in the order of time.
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from sgfast.core.base.frames cimport BatchPool, FrameBatch
+from sgfast.core.base.types cimport PROTO_TCP
+from sgfast.flow_logs.conversation_table cimport ConversationTable
+from sgfast.flow_logs.later_packets cimport Later, LaterPackets
+from sgfast.flow_logs.openers cimport CAUSES, Conversation, is_icmp
+
+cdef enum:
+    FRAMES = 1 << 12            # of a batch
+    FRAMES_OF_RECORD = 4        # the most that are made of a record at once
+    UNKNOWN = -1                # as in columns.py
+    NS = 1000000000
+
+# Why a record is left out.
+cdef enum:         # LeftOut
+    OTHER_END = 0           # the other end's record of the same packets
+    COPY = 1
+    OUTSIDE_WINDOW = 2
+    NO_TIME = 3
+    NO_PORTS = 4
+    NO_PROTOCOL = 5
+    ICMP_ERROR = 6
+    NO_ROOM = 7
+    NO_PACKETS = 8
+    LEFT_OUT_COUNT = 9
+
+
+# A record that waits, or one direction of a record that counts both.
+cdef struct Waiting:
+    int64_t start_ns
+    int64_t end_ns
+    uint64_t packets
+    uint64_t nbytes
+    uint64_t position       # as in Frame
+    uint32_t conversation
+    int16_t flags           # -1: unknown
+    uint8_t way
+    uint8_t rejected
+    uint8_t is_record       # whether it counts as a record; 0 for the second direction of one
+    uint8_t named           # 1 + the opener's way if the record names it, else 0
+    int32_t interface
+
+
+cdef class RecordPackets:
+    cdef ConversationTable table
+    cdef LaterPackets later
+    cdef BatchPool pool
+    # Frames of accepted records and of rejected ones, and the memory of each; None if the next one is to be begun.
+    cdef FrameBatch accepted, rejections
+    cdef uint8_t* rooms[2]
+    cdef bint is_one_stream
+    cdef int64_t now_ns             # the latest packet made
+    # Nanoseconds, of TCP, ICMP and other protocols: the longest life of a connection, and the time between packets that
+    # keep it alive whatever its state is. Then that of TCP once it was answered.
+    cdef int64_t lifetime[3]
+    cdef int64_t step[3]
+    cdef int64_t long_step
+    cdef int64_t[::1] changes       # times in ns, in order
+    cdef Py_ssize_t change_count
+    cdef uint8_t* unsure_ports_seen     # a bit for each port by protocol
+    #: The records that became packets of connections, and of attempts that the cloud rejected.
+    cdef readonly uint64_t judged, rejected
+    #: The decided connections, and attempts that the cloud rejected.
+    cdef readonly uint64_t decided
+    #: The undecided records of ICMP.
+    cdef readonly uint64_t undecided_icmp
+    #: The records during which the policy changed.
+    cdef readonly uint64_t in_changes
+    #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
+    cdef readonly uint64_t without_interface
+    #: The packets that are missing as there was no memory for them.
+    cdef readonly uint64_t lost
+    cdef uint64_t undecided_records[CAUSES]
+    cdef uint64_t undecided_connections[CAUSES]
+    cdef uint64_t left_out_records[LEFT_OUT_COUNT]
+
+    cdef FrameBatch begun_batch(self, int which)
+    cdef bint has_room(self) noexcept nogil
+    cdef void leave_out(self, int why) noexcept nogil
+    cdef void make(self, const Waiting* w) noexcept nogil
+    cdef void note_port(self, const Conversation* c, int end) noexcept nogil
+    cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil
+    cdef bint is_attempt(self, Conversation* c, const Waiting* w) noexcept nogil
+    cdef void make_tcp(self, Conversation* c, const Waiting* w) noexcept nogil
+    cdef void make_others(self, Conversation* c, const Waiting* w) noexcept nogil
+    cdef uint64_t put_first(
+        self, Conversation* c, const Waiting* w, uint64_t left, bint counts, uint8_t flags
+    ) noexcept nogil
+    cdef void ask(self, Conversation* c, uint8_t flags, int64_t time_ns, uint64_t position) noexcept nogil
+    cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil
+    cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil
+    cdef void leave(self, const Later* later) noexcept nogil
+    cdef void make_later(self) noexcept nogil
+    cdef void put(
+        self, int which, Conversation* c, int way, uint8_t flags, uint64_t packets, uint64_t nbytes,
+        int64_t time_ns, uint64_t position
+    ) noexcept nogil
+
+
+cdef inline int kind_of(const Conversation* c) noexcept nogil:
+    # Returns the place of a connection's timeouts.
+    return 0 if c.protocol == PROTO_TCP else 1 if is_icmp(c) else 2
