@@ -10,6 +10,10 @@ from sgfast.flow_logs.openers cimport NO_INTERFACE, SEVERAL, UNUSED, Conversatio
 
 import os
 
+# Any odd numbers with many bits.
+cdef uint64_t USES_KEY = 0x9E3779B97F4A7C15
+cdef uint64_t MIX = 0xD6E8FEB86659FD93
+
 
 cdef class ConversationTable:
     def __cinit__(self):
@@ -112,10 +116,12 @@ cdef class ConversationTable:
         self.used -= 1
 
     cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
-        # Returns the place that counts the conversations of an end's port.
+        # Returns the place that counts the conversations of an end's port. Two ends may share a place. The same log must
+        # have the same answer each time, so that the hash has no secret: who makes ends share places makes records
+        # undecided, and nothing else.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
-        cdef uint64_t h = fold(load64(address) ^ self.secret ^ port, load64(address + 8) ^ (self.secret >> 9))
+        cdef uint64_t h = fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX)
         return self.uses + ((h ^ h >> 32) & (USES - 1))
 
     cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:

@@ -392,13 +392,36 @@ def test_a_log_given_twice_counts_once_although_its_records_start_in_one_second(
     assert told.records.left_out["copy"] == 3 and told.records.judged == 4
 
 
+def rows_of_udp(count: int) -> Any:
+    rows = np.zeros(count, RECORD_DTYPE)
+    rows["family"], rows["protocol"], rows["has_ports"], rows["packets"], rows["tcp_flags"] = 4, 17, 1, 1, -1
+    rows["icmp_type"] = rows["packets_back"] = rows["bytes"] = -1
+    rows["start_ns"] = rows["end_ns"] = NOON * 10**9
+    return rows
+
+
+def test_the_same_log_has_the_same_answer_each_time() -> None:
+    """Counts of conversations by port are shared by chance, but by the same chance."""
+    rng = np.random.default_rng(20261201)
+    there = rows_of_udp(200_000)
+    there["src"][:, :4], there["dst"][:, :4] = (rng.integers(0, 256, (len(there), 4)) for _ in range(2))
+    there["sport"], there["dport"] = rng.integers(40_000, 60_000, len(there)), rng.integers(2000, 20_000, len(there))
+    back = there.copy()
+    back["src"], back["dst"], back["sport"], back["dport"] = there["dst"], there["src"], there["dport"], there["sport"]
+    found = []
+    for _ in range(3):
+        connections = Connections(TIMEOUTS, TIMEOUTS)
+        connections.add(np.concatenate((there, back)), 1)
+        made(connections, at_end=True)
+        found.append(connections.packets.undecided)
+    assert found[0]["disputed"][0] > 0 and found[0] == found[1] == found[2]
+
+
 @pytest.mark.skipif(not EXHAUSTIVE, reason="two million conversations take some seconds")
 def test_more_conversations_than_there_is_room_for(tmp_path: Path) -> None:
     """They wait for less than an hour then, and memory stays bounded."""
     connections = Connections(TIMEOUTS, TIMEOUTS)
-    rows = np.zeros(1 << 13, RECORD_DTYPE)
-    rows["family"], rows["protocol"], rows["has_ports"], rows["packets"], rows["tcp_flags"] = 4, 17, 1, 1, -1
-    rows["icmp_type"] = rows["packets_back"] = rows["bytes"] = -1
+    rows = rows_of_udp(1 << 13)
     rows["src"][:, :4], rows["dst"][:, :4] = (10, 0, 0, 5), (192, 0, 2, 9)
     rows["sport"] = np.arange(len(rows)) % 50_000 + 10_000
     rows["dport"] = 53
