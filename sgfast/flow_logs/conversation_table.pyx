@@ -116,8 +116,8 @@ cdef class ConversationTable:
         self.used -= 1
 
     cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
-        # Returns the place that counts the conversations of an end's port. Two ends may share a place. The same log must
-        # have the same answer each time, so that the hash has no secret: who makes ends share places makes records
+        # Returns the place that counts the conversations of an end's port. Two ends may share a place. The hash has no
+        # secret, as the same log must have the same answer each time. Who makes ends share places makes records
         # undecided, and nothing else.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from command import PCAPS, SHOP, sgfast
+from flow_logs import FIELDS, OPEN, flow
 
 from sgfast import replay
 from sgfast.errors import ArgumentError, FlowLogError
+from sgfast.flow_logs.formats.columns import BATCH_ROWS
+from sgfast.loading import parse_policy
 
 distributed = pytest.importorskip("distributed")
 
@@ -44,6 +47,20 @@ def test_workers_read_the_files_and_the_answer_is_that_of_one_process(client: An
     folder = divided(tmp_path, SEED)
     one, many = replay(SHOP[0], folder), replay(SHOP[0], folder, client=client)
     assert one.records is not None and one.records.judged > 20 and one.rejected is not None
+    assert facts(many) == facts(one)
+
+
+def test_what_is_decided_together_is_that_of_one_process_too(client: Any, tmp_path: Path) -> None:
+    # The connection's first records do not tell its opener. A later one does, but only after an hour, and in another
+    # batch of the same file.
+    ends, back = "10.0.0.5:5000 > 192.0.2.9:5000", "192.0.2.9:5000 > 10.0.0.5:5000"
+    others = [flow(f"10.0.0.5:{40000 + n} > 192.0.2.9:53", n * 4500 // BATCH_ROWS) for n in range(BATCH_ROWS)]
+    lines = [flow(ends, 0, protocol=6), flow(back, 0, protocol=6), *others, flow(back, 4600, protocol=6, flags=2)]
+    log = tmp_path / "aws.log"
+    log.write_text("\n".join((FIELDS, *lines)))
+    policy = parse_policy(OPEN)
+    one, many = replay(policy, log), replay(policy, log, client=client)
+    assert one.records is not None and one.records.undecided == {"no-sign": 3}
     assert facts(many) == facts(one)
 
 

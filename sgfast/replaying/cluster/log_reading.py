@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgfast.capture.urls import is_url
 from sgfast.errors import ClusterError, FlowLogError
-from sgfast.flow_logs.formats import RECORD_DTYPE, Log, LogFormat, open_log
+from sgfast.flow_logs.formats import Log, LogFormat, open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.sources import LogSource
@@ -38,7 +38,8 @@ class FetchedLog:
 
     path: str
     format: LogFormat | None
-    rows: NDArray[Any]
+    #: The records in the batches in which the log yields them: what is decided together depends on these.
+    batches: list[NDArray[Any]]
     texts: list[str]
     records: int
     nodata: int
@@ -57,13 +58,14 @@ class FetchedLog:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         if self.error is not None:
             raise FlowLogError(self.error)
-        if len(self.rows) and self.words is not None:
-            numbers = [self.words.number_of(text.encode("utf-8", "surrogateescape")) for text in self.texts]
-            renumbered = np.array([*numbers, UNKNOWN], dtype=np.int32)      # UNKNOWN is the last one's index, too
+        if self.words is None:
+            return
+        numbers = [self.words.number_of(text.encode("utf-8", "surrogateescape")) for text in self.texts]
+        renumbered = np.array([*numbers, UNKNOWN], dtype=np.int32)      # UNKNOWN is the last one's index, too
+        for rows in self.batches:
             for name in _WORDS:
-                self.rows[name] = renumbered[self.rows[name]]
-        if len(self.rows):
-            yield self.rows
+                rows[name] = renumbered[rows[name]]
+            yield rows
 
 
 def fetch(path: str, needs: tuple[str, ...], version: str) -> FetchedLog:
@@ -76,9 +78,8 @@ def fetch(path: str, needs: tuple[str, ...], version: str) -> FetchedLog:
         batches = [batch.copy() for batch in log]
     except FlowLogError as raised:
         error = str(raised)
-    rows = np.concatenate(batches) if batches else np.empty(0, RECORD_DTYPE)
     return FetchedLog(
-        path, log.format, rows, [log.words[n] for n in range(len(log.words))],
+        path, log.format, batches, [log.words[n] for n in range(len(log.words))],
         log.records, log.nodata, log.skipdata, log.broken_lines, log.left_out, log.bytes_read, log.complaints,
         log.remarks, log.damage, error,
     )  # fmt: skip
