@@ -400,38 +400,6 @@ def test_the_tokenizer_takes_a_line_as_the_slow_reading_does_or_leaves_it(tmp_pa
     assert left == 0 and taken > 1000
 
 
-def test_noise_breaks_no_reader(tmp_path: Path) -> None:
-    header = "#separator \\x09\n#path\tconn\n#fields\t" + "\t".join(ZEEK_FIELDS) + "\n"
-    message = json.dumps({"messageType": "DATA_MESSAGE", "logEvents": [{"message": GOOD}, {"message": NODATA}]})
-    neutron = [
-        NEUTRON.format(time=time, action="DROP", proto=6, rest=TCP.format(bits=2))
-        for time in ("Dec 31 23:59:59", "2024-02-29T10:00:00.123456+01:00", "Jan 1 00:00:00")
-    ]
-    samples = [
-        (header + "\n".join("\t".join(line.split()) for line in ZEEK)).encode(), message.encode() * 3,
-        "\n".join(map(zeek_json, ZEEK)).encode(), json.dumps({"message": GOOD}).encode() * 4,
-        "\n".join(neutron).encode(), f"{V5}\n{V5_RECORD}\n{V5_RECORD}".encode(),
-    ]  # fmt: skip
-    if (LOGS / "aws-parquet").exists():
-        samples += [path.read_bytes() for path in (LOGS / "aws-parquet").iterdir()]
-    refused = 0
-    for seed in range(some(800, 30_000)):
-        rng = random.Random(seed)
-        data = mutated(rng, rng.choice(samples), rng.choice(samples))
-        try:
-            log, rows = read(tmp_path / "noise.log", data, year=2024)
-        except FlowLogError as error:
-            refused += 1
-            assert str(error).isprintable(), seed
-            continue
-        except BaseException:
-            print("seed", seed)
-            raise
-        assert len(rows) == log.records and set(rows["family"]) <= {4, 6}, seed
-        assert all(complaint.isprintable() for complaint in log.complaints), seed
-    assert 0 < refused < some(400, 15_000)
-
-
 def test_words_keep_their_numbers_while_their_table_grows() -> None:
     words = WordNumbers()
     numbers = [words.number_of(b"eni-%d" % n) for n in range(20_000)]

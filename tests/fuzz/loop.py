@@ -11,9 +11,10 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 name = sys.argv[1]
-if name == "documents":
-    # C tells of its coverage itself; documents are read in Python.
-    with atheris.instrument_imports(include=["sgfast.policy"]):
+#: Packages that read in Python. C tells of its coverage itself.
+READERS = {"documents": ["sgfast.policy"], "logs": ["sgfast.flow_logs"]}
+if name in READERS:
+    with atheris.instrument_imports(include=READERS[name]):
         from fuzz.targets import TARGETS
 else:
     from fuzz.targets import TARGETS

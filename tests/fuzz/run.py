@@ -3,13 +3,14 @@
     python tests/fuzz/run.py captures --minutes 30      pcap and pcapng files, against a plain reader
     python tests/fuzz/run.py frames                     frames of every link type, against the reference model
     python tests/fuzz/run.py documents                  policies, exports of clouds, change files
+    python tests/fuzz/run.py logs                       flow logs of every format
     python tests/fuzz/run.py sequences                  policy, packets and changes, against the reference model
     python tests/fuzz/run.py frames FILE...             these inputs once each, such as one that was found
 
 How: a copy of the package is built with clang, which counts edges for libFuzzer and has its sanitizers look at every
 access. libFuzzer comes with atheris (from PyPI; installed into the folder below if it is not there), which calls
-``targets.py`` and, for documents, counts what is reached in Python. Its library that holds both libFuzzer and the
-address sanitizer is loaded before Python is. Needs clang; nothing else on the machine changes.
+``targets.py`` and, for documents and logs, counts what is reached in Python. Its library that holds both libFuzzer and
+the address sanitizer is loaded before Python is. Needs clang; nothing else on the machine changes.
 
 All is kept in ``build/fuzz``: the build, which is made again when the sources change; ``corpus``, which grows from run
 to run, and begins with what ``seeds.py`` makes (and the small files of SGFAST_CORPUS); ``findings``. A finding
@@ -31,7 +32,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "support")]
 
-from fuzz.seeds import real_captures, seeds  # noqa: E402
+from fuzz.seeds import real_files, seeds  # noqa: E402
 from workshop import ROOT, Failure, Workshop, is_translated, status_of  # noqa: E402
 
 FOLDER = ROOT / "build" / "fuzz"
@@ -40,11 +41,11 @@ PACKAGES = FOLDER / "packages"
 #: Python's own flags make signed integers wrap; here an overflow is a finding.
 FLAGS = (
     "-O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined "
-    "-fno-wrapv"
+    f"-fsanitize-ignorelist={HERE / 'ignored.txt'} -fno-wrapv"
 )
 
 #: Bytes of the longest input: more would only make each run slower.
-LONGEST = {"captures": 8192, "frames": 2048, "documents": 8192, "sequences": 1024}
+LONGEST = {"captures": 8192, "frames": 2048, "documents": 8192, "logs": 8192, "sequences": 1024}
 
 #: A run of an input that takes longer is a finding, and so is one that takes more memory.
 SECONDS_AT_MOST = 10
@@ -95,7 +96,7 @@ def built(compiler: str, jobs: int) -> Path:
 def corpus_of(target: str) -> Path:
     corpus = FOLDER / "corpus" / target
     corpus.mkdir(parents=True, exist_ok=True)
-    for seed in (*seeds(target), *(real_captures() if target == "captures" else ())):
+    for seed in (*seeds(target), *real_files(target)):
         (corpus / hashlib.sha256(seed).hexdigest()[:20]).write_bytes(seed)
     return corpus
 

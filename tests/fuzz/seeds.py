@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import lzma
 import os
 import random
@@ -24,7 +26,19 @@ from captures import (
     simple,
     tsresol,
 )
+from flow_log_writer import (
+    AWS_V2,
+    AWS_V5,
+    SECOND,
+    Logged,
+    write_aws,
+    write_cloudwatch,
+    write_firehose,
+    write_neutron,
+    write_otc,
+)
 from fuzz.targets import NEXT_DOCUMENT, NEXT_FRAME
+from zeek_log_writer import write_zeek_json, write_zeek_tsv
 
 from sgfast.engine import LINK_TYPES
 
@@ -38,7 +52,8 @@ OTHER_V4 = ("198.51.100.7", "192.168.0.9")
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    return {"captures": captures, "frames": frames, "documents": documents, "sequences": sequences}[target]()
+    makers = {"captures": captures, "frames": frames, "documents": documents, "logs": logs, "sequences": sequences}
+    return makers[target]()
 
 
 def packets() -> Iterator[wire.Layer]:
@@ -116,12 +131,49 @@ def captures() -> Iterator[bytes]:
         yield path.read_bytes()[:LARGEST_CAPTURE]
 
 
-def real_captures() -> Iterator[bytes]:
-    """Small ones of the corpus, if there is one."""
+#: Of the targets that read files: the folder of the corpus that has some, and the most bytes of one.
+REAL_FILES = {"captures": ("pcaps", LARGEST_CAPTURE), "logs": ("flow-logs", 8_000)}
+
+
+def real_files(target: str) -> Iterator[bytes]:
+    """Small files of the corpus, if there is one and the target reads files."""
     corpus = os.environ.get("SGFAST_CORPUS")
-    for path in sorted(Path(corpus, "pcaps").rglob("*")) if corpus else ():
-        if path.is_file() and path.suffix != ".tsv" and path.stat().st_size <= LARGEST_CAPTURE:
+    if not corpus or target not in REAL_FILES:
+        return
+    name, largest = REAL_FILES[target]
+    for path in sorted(Path(corpus, name).rglob("*")):
+        if path.is_file() and path.suffix not in (".tsv", ".md") and path.stat().st_size <= largest:
             yield path.read_bytes()
+
+
+def logs() -> Iterator[bytes]:
+    """A few packets in every format that is read, and names of those that are only recognised."""
+    talk = [
+        wire.ip(*V4, wire.tcp(40000, 80, "S")), wire.ip(*V4[::-1], wire.tcp(80, 40000, "SA")),
+        wire.ip(*V6, wire.udp(5000, 53, bytes(4))), wire.ip(*V4, wire.icmp(8)), wire.ip(*V4[::-1], wire.icmp(0)),
+        wire.ip(*OTHER_V4, wire.other(47, bytes(8))), wire.ip(*V4, wire.sctp(1, 2)),
+        wire.ip(*V4, wire.tcp(40000, 80, "FA")),
+    ]  # fmt: skip
+    packets = [((1_700_000_000 + 40 * n) * SECOND, wire.ethernet(packet), 1) for n, packet in enumerate(talk)]
+    interfaces = {"eni-1": [V4[0], V6[0]], "eni-2": ["192.168.0.9"]}
+    blocking = Logged(blocked=lambda packet, interface, direction: packet.protocol == 47)
+    aws = [write_aws(packets, interfaces, blocking, fields=fields) for fields in (AWS_V2, AWS_V5)]
+    yield from aws
+    yield write_aws(packets, interfaces, Logged(600, sampled=2), header=False)
+    yield aws[0].replace(b" OK", b" SKIPDATA", 2).replace(b" OK", b" NODATA", 1)
+    yield b"tgw-attachment-id " + aws[0].replace(b"\n", b"\ntgw-1 ").removesuffix(b"tgw-1 ").replace(b" action", b"")
+    yield b"".join(b"2023-11-14T22:13:20.000Z " + line + b"\n" for line in aws[0].splitlines())
+    yield write_cloudwatch(packets, interfaces)
+    yield gzip.decompress(write_cloudwatch(packets, interfaces))
+    yield write_firehose(packets, interfaces)
+    yield json.dumps({"events": [{"message": line} for line in aws[0].decode().splitlines()]}).encode()
+    yield write_otc(packets, interfaces)
+    yield from (write_neutron(packets, interfaces, blocking, dated=dated) for dated in (True, False))
+    yield write_zeek_tsv(packets)
+    yield write_zeek_json(packets)
+    yield gzip.compress(aws[0], mtime=0) + gzip.compress(aws[0], mtime=0)
+    for name in (b"NetworkSecurityGroupFlowEvent", b'"flowTuples"', b'"verdict": 1, "l4"', b'"collector_crn": 2'):
+        yield b"{" + name + b"}"
 
 
 def documents() -> Iterator[bytes]:

@@ -6,10 +6,13 @@ fail makes it fail again, alone.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import ip_network
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,12 @@ from packed import Sizes, said
 from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
-from sgfast import Policy
+from sgfast import Policy, replay
 from sgfast.capture.compression import MAGIC_LENGTH, compression_of
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
-from sgfast.errors import PolicyError
+from sgfast.errors import FlowLogError, PolicyError, SgfastError
+from sgfast.flow_logs.formats import open_log
+from sgfast.flow_logs.sources import is_flow_log
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
@@ -159,7 +164,7 @@ def frames(data: bytes) -> None:
 PLAIN_POLICY = parse_policy(POLICY.replace("INFRASTRUCTURE", "exempt").replace("STATEFUL", "true"))
 
 
-def refused(error: PolicyError) -> None:
+def refused(error: SgfastError) -> None:
     message = str(error)
     assert all(line.isprintable() and len(line) < 2000 for line in message.split("\n")), message
 
@@ -191,6 +196,50 @@ def documents(data: bytes) -> None:
             policy = engine.policy
     except PolicyError as error:
         refused(error)
+
+
+# Flow logs -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def folder() -> TemporaryDirectory[str]:
+    """A folder that goes when the process ends."""
+    return TemporaryDirectory(prefix="sgfast-fuzz-")
+
+
+def logs(data: bytes) -> None:
+    """A flow log: each of its records has a fate, which is the same each time; else one line that says why not."""
+    path = Path(folder().name, "flow.log")
+    path.write_bytes(data)
+    # Some logs take their year from here.
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    log = open_log(str(path))
+    rows = 0
+    try:
+        for batch in log:
+            rows += len(batch)
+            assert set(batch["family"]) <= {4, 6}
+    except FlowLogError as error:
+        refused(error)
+    assert rows == log.records
+    said = [*log.complaints, *log.remarks, *([] if log.damage is None else [log.damage])]
+    assert all(text.isprintable() for text in said), said
+    if is_flow_log(str(path)):
+        assert fates(path) == fates(path)
+
+
+def fates(path: Path) -> Any:
+    """Replay a log. Return what became of its records, or None if it was refused."""
+    try:
+        result = replay(PLAIN_POLICY, path)
+    except FlowLogError as error:
+        refused(error)
+        return None
+    records = result.records
+    assert records is not None
+    undecided, left_out = sum(records.undecided.values()), sum(records.left_out.values())
+    assert records.read == records.judged + records.rejected + undecided + left_out, records
+    return records, result.connections, result.verdicts, result.bytes, result.rules, result.warnings
 
 
 # Sequences -----------------------------------------------------------------------------------------------------------
@@ -290,5 +339,6 @@ def sequences(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "captures": captures, "frames": frames, "documents": documents, "sequences": sequences,
+    "captures": captures, "frames": frames, "documents": documents, "logs": logs,
+    "sequences": sequences,
 }  # fmt: skip
