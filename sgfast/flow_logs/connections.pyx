@@ -5,7 +5,7 @@ of record time. Then ``openers.pxd`` decides who opened the connection, and ``re
 """
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp
 
 from sgfast.core.base.frames cimport POSITION_BITS
@@ -39,6 +39,7 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 cdef enum:
     MOST_INTERFACES = 1 << 20           # as many as words are numbered
     MOST_WAITING = 1 << 20
+    HOURS = 1 << 21                     # more than until LAST_TIME
     REJECTED = 2                        # as in columns.py
     # Bits of Row.history, from zeek.HISTORY_LETTERS.
     HISTORY_SYN = 1 << 0
@@ -54,6 +55,7 @@ cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
 cdef int64_t GAP = 900 * <int64_t>NS
 # The time that a record waits for others of its connection, in record time.
 cdef int64_t PATIENCE = 3600 * <int64_t>NS
+cdef int64_t HOUR = 3600 * <int64_t>NS
 # The least record time between two releases.
 cdef int64_t TURN = 600 * <int64_t>NS
 
@@ -80,6 +82,7 @@ cdef class Connections:
     cdef int64_t looked_ns, released_ns     # records up to these times were looked at, and released
     cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
     cdef Py_ssize_t begins_capacity
+    cdef uint8_t* hours             # whether a record begins in each hour since 1970
     cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any, ended
     cdef int64_t from_ns, until_ns
@@ -95,7 +98,8 @@ cdef class Connections:
         self.table = ConversationTable()
         self.packets = RecordPackets(self.table, shortest, longest, is_one_stream)
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
-        if self.waiting == NULL:
+        self.hours = <uint8_t*>calloc(HOURS, 1)
+        if self.waiting == NULL or self.hours == NULL:
             raise MemoryError
         self.from_ns = EARLIEST if from_ns is None else max(EARLIEST, min(LATEST, from_ns))
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
@@ -105,6 +109,14 @@ cdef class Connections:
         free(self.waiting)
         free(self.ready)
         free(self.begins)
+        free(self.hours)
+
+    @property
+    def silent_hours(self):
+        """The hours between the first and the last record in which no record begins, if a day of them or more follow
+        each other."""
+        gaps = np.diff(np.flatnonzero(np.asarray(<uint8_t[:HOURS]>self.hours))) - 1
+        return int(gaps[gaps >= 24].sum())
 
     # Records come in --------------------------------------------------------------------------------------------------
 
@@ -178,6 +190,7 @@ cdef class Connections:
         if not self.any or row.start_ns < self.first_ns:
             self.first_ns = row.start_ns
         self.any = True
+        self.hours[row.start_ns // HOUR] = True
         if row.start_ns > self.newest_ns + GAP:
             self.going_ns = row.start_ns
         logged_ns = self.logged_since(row)

@@ -83,6 +83,8 @@ class LogRecords:
     ``unsure_ports``: the ports that may be those of a service although no judged record says so, in order, by
     protocol.
     ``without_interface``: the number of judged records of AWS that do not name their interface.
+    ``silent_hours``: the hours between the first and the last record in which no record begins, if a day of them or
+    more follow each other.
     """
 
     read: int = 0
@@ -101,6 +103,7 @@ class LogRecords:
     decided_connections: int = 0
     unsure_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
     without_interface: int = 0
+    silent_hours: int = 0
 
     @property
     def is_damaged(self) -> bool:

@@ -217,7 +217,8 @@ def _why_none(records: LogRecords) -> tuple[str, str]:
     if not number:
         return "the logs have no records", "flow logs of a time with traffic"
     if fate == "rejected":
-        return f"the cloud rejected what {number:,} records tell of", "flow logs of accepted traffic, too"
+        sentence = f"no record could be judged: the cloud rejected the traffic of {number:,}"
+        return sentence, "flow logs of accepted traffic, too"
     command = "the same without --start and --end" if fate == "time-window" else "flow logs of a time with traffic"
     return f"no record of the logs could be judged (of {number:,}: {CAUSES[fate]})", command
 

@@ -20,7 +20,9 @@ def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> 
     the seconds that it must last."""
     if result.first_time_ns is None or result.last_time_ns is None:
         return result.evidence
-    seconds = (result.last_time_ns - result.first_time_ns) / 1e9
+    records = result.records
+    silent = 0 if records is None else 3600 * records.silent_hours
+    seconds = (result.last_time_ns - result.first_time_ns) / 1e9 - silent
     if seconds >= needed - min(3600, SLACK * needed):
         return result.evidence
     days = ceil(needed / 86400)
@@ -28,11 +30,12 @@ def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> 
         time, missing = f"{days} days", "the traffic of weekly jobs, backups and patches"
     else:
         time, missing = _lasting(needed), "traffic that is rarer"
-    traffic = "captures" if result.records is None else "flow logs"
-    sentence = f"the {traffic} last {_lasting(seconds)} and not {time}, so {missing} may be missing"
+    traffic = "captures" if records is None else "flow logs"
+    without = f", without {_lasting(silent)} of which they have no record," if silent else ""
+    sentence = f"the {traffic} last {_lasting(seconds)}{without} and not {time}, so {missing} may be missing"
     length = f"{days} days" if days > 1 else "a day"
     command = f"tcpdump -i any -s 0 -G 86400 -W {days} -w %F.pcap, which captures {length}"
-    if result.records is not None:
+    if records is not None:
         command = f"flow logs of {length}"
     reason = EvidenceReason("short-window", "partly", result.packets, seconds / needed, sentence, command)
     return Evidence.of([*result.evidence.reasons, reason]).accepting(result.accepted_evidence)

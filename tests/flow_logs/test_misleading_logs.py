@@ -13,6 +13,7 @@ from sgfast import ReadOptions, ReplayResult, replay
 from sgfast.checking.unused import never_hit
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
+from sgfast.replaying.removal import evidence_for_removal
 
 #: Records that are surely within the log, and two-way.
 OTHERS = [
@@ -202,3 +203,21 @@ instances:
     ]  # fmt: skip
     result = replayed(tmp_path, *OTHERS, *many, policy=policy)
     assert result.records is not None and result.records.undecided == {"disputed": 10}
+
+
+@pytest.mark.parametrize(
+    ("days", "silent_hours", "lasting"), [
+        ([0, 1, 2, 3, 4, 5, 6, 7], 0, None),
+        ([7, 1, 2, 3, 4, 5, 0, 6], 0, None),
+        ([0, 7], 167, "last 60 min, without 6 d of which they have no record, and not 7 days"),
+        ([0, 1, 2, 4, 5, 6, 7], 47, "last 5 d, without 47 h of which they have no record, and not 7 days"),
+    ],
+)  # fmt: skip
+def test_days_without_any_record_do_not_count_as_a_time_in_which_a_rule_was_not_used(
+    days: list[int], silent_hours: int, lasting: str | None, tmp_path: Path
+) -> None:
+    lines = [record("192.0.2.1", WEB, 50000 + day, 443, start=DAY * (1 + day), seconds=1) for day in days]
+    result = replayed(tmp_path, *lines)
+    assert result.records is not None and result.records.silent_hours == silent_hours
+    short = [reason.sentence for reason in evidence_for_removal(result).reasons if reason.code == "short-window"]
+    assert [lasting is not None and lasting in sentence for sentence in short] == ([] if lasting is None else [True])

@@ -24,6 +24,9 @@ class JsonRecords(Answer):
     left_out: Annotated[dict[str, Count], Keywords(propertyNames=one_of([*LEFT_OUT, *NOT_TRAFFIC])), "By cause."]
     late: Annotated[Count, "Judged records that came more than an hour of record time after others of their time."]
     in_changes: Annotated[Count, "Records during which the policy changed."]
+    silent_hours: Annotated[
+        Count, "Hours between the first and the last record without any, if a day of them or more follow each other."
+    ]
     formats: Annotated[dict[str, Count], "Files by the format that they were taken for."]
     damaged: Annotated[list[str], "Where and why the reading of a log ended early."] = at("damage")
 
