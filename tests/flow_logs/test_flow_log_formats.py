@@ -400,6 +400,14 @@ def test_the_tokenizer_takes_a_line_as_the_slow_reading_does_or_leaves_it(tmp_pa
     assert left == 0 and taken > 1000
 
 
+def test_records_before_a_header_that_lacks_fields_are_not_lost(tmp_path: Path) -> None:
+    for lacking in ("version srcaddr start", "srcaddr " * 100):
+        log, rows = read(tmp_path / "x.log", f"{GOOD}\n{lacking}\n{GOOD}\n")
+        assert len(rows) == log.records == 1 and "line 2: the records have no field" in str(log.damage)
+        with pytest.raises(FlowLogError, match="line 1: the records have no field"):
+            read(tmp_path / "x.log", f"{lacking}\n{GOOD}\n")
+
+
 def test_words_keep_their_numbers_while_their_table_grows() -> None:
     words = WordNumbers()
     numbers = [words.number_of(b"eni-%d" % n) for n in range(20_000)]

@@ -84,12 +84,13 @@ class LineReader:
         self._unit = unit
         self._rows = empty_rows()
         self._filled = 0
+        self._is_at_end = False
         self._set(fields)
 
     def take(self, first: int, block: bytes | memoryview) -> Iterator[NDArray[Any]]:
         """Read lines, of which the first has the number ``first``; ``block`` ends with a line feed."""
         position, number = 0, first
-        while True:
+        while not self._is_at_end:
             tokenizer = self._tokenizer
             tokenizer.line = number
             answer = tokenizer.take(block, position, self._rows, self._filled)
@@ -134,8 +135,14 @@ class LineReader:
         if not words:
             return
         if "srcaddr" in words:
-            # AWS writes the names as ${srcaddr} when it describes a format.
-            self._set(header(log, f"line {number}", [word.strip("${}").lower() for word in words]))
+            try:
+                # AWS writes the names as ${srcaddr} when it describes a format.
+                self._set(header(log, f"line {number}", [word.strip("${}").lower() for word in words]))
+            except FlowLogError as error:
+                if not log.has_records:
+                    raise
+                log.damage = str(error)
+                self._is_at_end = True
             return
         try:
             row = record(log, number, self._columns.values(words))

@@ -98,6 +98,11 @@ class Log:
         """Number of records read, of whatever status, broken ones included."""
         return self.records + self.nodata + self.skipdata + self.broken_lines
 
+    @property
+    def has_records(self) -> bool:
+        """Whether any sound record was read, of whatever status."""
+        return bool(self.records or self.nodata or self.skipdata)
+
     def __iter__(self) -> Iterator[NDArray[Any]]:
         with ExitStack() as stack:
             self._open(stack)
@@ -110,7 +115,7 @@ class Log:
                     lack = self.format.lacks[name]
                     raise FlowLogError(f"{self.name}: is {self.format.name}: its records {lack}, which is needed here")
             yield from self.format.read(self)
-        if self.broken_lines and not self._has_records():
+        if self.broken_lines and not self.has_records:
             self._refuse()
 
     def year_of(self, month: int, day: int) -> int:
@@ -141,7 +146,7 @@ class Log:
         self.broken_lines += 1
         if len(self.complaints) < LISTED_BROKEN:
             self.complaints.append(f"{self.name}: {unit} {line}: {cause}")
-        if self.broken_lines >= HOPELESS and not self._has_records():
+        if self.broken_lines >= HOPELESS and not self.has_records:
             self._refuse()
 
     def blocks(self) -> Iterator[tuple[int, memoryview]]:
@@ -191,9 +196,6 @@ class Log:
         buffer = bytearray(BLOCK)
         while got := self._readinto(memoryview(buffer)):
             yield bytes(buffer[:got])
-
-    def _has_records(self) -> bool:
-        return bool(self.records or self.nodata or self.skipdata)
 
     def _refuse(self) -> None:
         raise FlowLogError(f"{self.complaints[0]}; this file contains no flow log record: is it a flow log?")
