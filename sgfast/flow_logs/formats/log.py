@@ -171,7 +171,7 @@ class Log:
             last = buffer.rfind(b"\n", held, end) + 1
             if last:
                 yield self._line, view[:last]
-                self._line += buffer.count(b"\n", 0, last)
+                self._line += int(np.count_nonzero(np.frombuffer(buffer, np.uint8, last) == ord("\n")))
                 buffer[: end - last] = buffer[last:end]
             held = end - last
             if held >= LONGEST_LINE:
