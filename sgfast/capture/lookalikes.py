@@ -56,7 +56,7 @@ def looks_like(head: bytes) -> str:
     if not head[:512].translate(None, _TEXT) or _is_utf8(head[:512]):
         if _POLICY.search(head[:512]):
             return "is a policy, not a capture; policies stand before captures"
-        return "is text, not a capture; give a pcap or pcapng file"
+        return "is text, and neither a capture nor a known flow log; give pcap, pcapng, or a log with its header line"
     return f"is not a capture (it starts with {head[:4].hex()}); give a pcap or pcapng file"
 
 

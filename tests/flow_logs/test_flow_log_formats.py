@@ -400,6 +400,18 @@ def test_the_tokenizer_takes_a_line_as_the_slow_reading_does_or_leaves_it(tmp_pa
     assert left == 0 and taken > 1000
 
 
+def test_times_for_which_rows_have_no_room_break_a_line_and_not_the_file(tmp_path: Path) -> None:
+    zeek = json.loads(zeek_json(ZEEK[0]))
+    late = [
+        json.dumps(zeek | times) for times in (
+            {"ts": 8e9, "duration": 8e9}, {"ts": "9999-12-31T00:00:00Z"}, {"ts": 9e9}, {"ts": "1969-12-31T00:00:00Z"},
+        )
+    ]  # fmt: skip
+    for sound, broken in ((json.dumps(zeek), late), (neutron("2024-01-01T00:00:00"), [neutron("9999-12-31T00:00:00")])):
+        log, rows = read(tmp_path / "x.log", "\n".join([sound, *broken, sound]))
+        assert (len(rows), log.broken_lines) == (2, len(broken)), log.complaints
+
+
 def test_records_before_a_header_that_lacks_fields_are_not_lost(tmp_path: Path) -> None:
     for lacking in ("version srcaddr start", "srcaddr " * 100):
         log, rows = read(tmp_path / "x.log", f"{GOOD}\n{lacking}\n{GOOD}\n")

@@ -24,6 +24,7 @@ from sgfast.flow_logs.formats.columns import (
     DIRECTION_EGRESS,
     DIRECTION_INGRESS,
     DIRECTION_UNKNOWN,
+    LAST_SECOND,
     NS_PER_SECOND,
     RECORD_DTYPE,
     UNKNOWN,
@@ -45,7 +46,6 @@ NEEDED_FIELDS = ("srcaddr", "dstaddr", "protocol")
 EXPORTED_FIELDS = ("timestamp", *DEFAULT_FIELDS)
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_LAST_SECOND = 1 << 33
 _MOST = 2**63 - 1
 
 
@@ -200,7 +200,7 @@ def record(log: Log, number: int, values: dict[str, str]) -> RecordRow | None:
     if len(src) != len(dst):
         raise ValueError("srcaddr and dstaddr are of different IP versions")
     start, end = (
-        _number(name, values[name], _LAST_SECOND) if name in values else UNKNOWN for name in ("start", "end")
+        _number(name, values[name], LAST_SECOND) if name in values else UNKNOWN for name in ("start", "end")
     )
     if UNKNOWN < end < start:
         raise ValueError(f"its end, {end}, is before its start, {start}")

@@ -27,6 +27,7 @@ A format yields arrays of RECORD_DTYPE. What a log does not say is unknown, and 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from struct import Struct
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ assert _ROW.size == RECORD_DTYPE.itemsize
 #: RecordRow has a field of the name ``bytes``.
 Packed = bytes
 NS_PER_SECOND = 10**9
+#: The latest time of a record, as Unix time in the year 2242: rows have room for it in ns. The tokenizer has it, too.
+LAST_SECOND = 1 << 33
 
 
 class RecordRow(NamedTuple):
@@ -96,3 +99,12 @@ class RecordRow(NamedTuple):
             4 if len(self.src) == 4 else 6, PKT_SRC * bool(self.pkt_src) + PKT_DST * bool(self.pkt_dst),
             self.has_ports, self.direction, self.action, self.opener, self.conn_state,
         )  # fmt: skip
+
+
+def unix_ns(moment: datetime) -> int:
+    """Return the Unix time of a moment in ns. Raises ValueError if rows have no room for it."""
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    seconds = since.days * 86400 + since.seconds
+    if seconds > LAST_SECOND:
+        raise ValueError(f"its time, in the year {moment.year}, is too late for a record")
+    return seconds * NS_PER_SECOND + since.microseconds * 1000

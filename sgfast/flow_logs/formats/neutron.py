@@ -20,11 +20,11 @@ from sgfast.flow_logs.formats.aws import address
 from sgfast.flow_logs.formats.columns import (
     ACTION_ACCEPTED,
     ACTION_REJECTED,
-    NS_PER_SECOND,
     OPENER_SOURCE,
     OPENER_UNKNOWN,
     UNKNOWN,
     RecordRow,
+    unix_ns,
 )
 from sgfast.flow_logs.formats.log import Log, batches
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP
@@ -49,7 +49,7 @@ class Times:
         """Return the time in ns of a line that begins with ``text``, or UNKNOWN. Raises ValueError if it is none."""
         if dated := _DATED.search(text):
             moment = datetime.fromisoformat(dated[1].replace(",", "."))
-            return _in_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            return unix_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         found = _SYSLOG.search(text)
         if found is None or found[1] not in _MONTHS:
             return UNKNOWN
@@ -60,7 +60,7 @@ class Times:
         # Lines are in the order of time, but for some seconds.
         self._year += (month == 1 and self._month == 12) - (month == 12 and self._month == 1)
         self._month = month
-        return _in_ns(datetime(self._year, month, day, hour, minute, min(second, 59), tzinfo=UTC))
+        return unix_ns(datetime(self._year, month, day, hour, minute, min(second, 59), tzinfo=UTC))
 
 
 def read(log: Log) -> Iterator[NDArray[Any]]:
@@ -127,11 +127,6 @@ def _row(log: Log, number: int, time_ns: int, found: re.Match[str]) -> RecordRow
         action=ACTION_ACCEPTED if accepted else ACTION_REJECTED,
         opener=OPENER_SOURCE if accepted else OPENER_UNKNOWN,
     )  # fmt: skip
-
-
-def _in_ns(moment: datetime) -> int:
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86400 + since.seconds) * NS_PER_SECOND + since.microseconds * 1000
 
 
 def _field(header: str, name: str, *, is_last: bool = False) -> str:

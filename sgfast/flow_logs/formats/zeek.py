@@ -15,7 +15,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.flow_logs.formats.aws import address
-from sgfast.flow_logs.formats.columns import NS_PER_SECOND, OPENER_SOURCE, OPENER_UNKNOWN, UNKNOWN, RecordRow
+from sgfast.flow_logs.formats.columns import (
+    LAST_SECOND,
+    NS_PER_SECOND,
+    OPENER_SOURCE,
+    OPENER_UNKNOWN,
+    UNKNOWN,
+    RecordRow,
+    unix_ns,
+)
 from sgfast.flow_logs.formats.log import Log, batches
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP
 from sgfast.system.names import printable
@@ -121,13 +129,15 @@ def _row(log: Log, number: int, values: Mapping[str, str]) -> RecordRow:
     if is_icmp and max(ports) > 255:
         raise ValueError(f"its ICMP type and code must be numbers up to 255, not {ports[0]} and {ports[1]}")
     start = _time(values["ts"])
+    end = start + _in_ns("duration", values["duration"]) if "duration" in values else UNKNOWN
+    if end > LAST_SECOND * NS_PER_SECOND:
+        raise ValueError(f"duration must end before the year 2242, not {_shown(values['duration'])}")
     state = values.get("conn_state", "")
     history = 0
     for letter in values.get("history", ""):
         history |= _HISTORY.get(letter, 0)
     return RecordRow(
-        number, src, dst, protocol, start_ns=start,
-        end_ns=start + _in_ns("duration", values["duration"]) if "duration" in values else UNKNOWN,
+        number, src, dst, protocol, start_ns=start, end_ns=end,
         packets=_count(values, "orig_pkts"), bytes=_count(values, "orig_ip_bytes"),
         packets_back=_count(values, "resp_pkts"), bytes_back=_count(values, "resp_ip_bytes"),
         history=history, conn_state=_STATES.get(state, UNKNOWN),
@@ -161,7 +171,7 @@ def _count(values: Mapping[str, str], name: str, most: int = _MOST) -> int:
 
 def _in_ns(name: str, word: str) -> int:
     found = _SECONDS.fullmatch(word)
-    if found is None or int(found[1]) > 1 << 33:
+    if found is None or int(found[1]) > LAST_SECOND:
         raise ValueError(f"{name} must be a time, not {_shown(word)}")
     return int(found[1]) * NS_PER_SECOND + int((found[2] or "").ljust(9, "0"))
 
@@ -174,10 +184,9 @@ def _time(word: str) -> int:
     except ValueError:
         raise ValueError(f"ts must be a time, not {_shown(word)}") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    if since.days < 0:
+    if (found := unix_ns(moment)) < 0:
         raise ValueError(f"ts must be a time since 1970, not {_shown(word)}")
-    return (since.days * 86400 + since.seconds) * NS_PER_SECOND + since.microseconds * 1000
+    return found
 
 
 def _shown(word: str) -> str:
