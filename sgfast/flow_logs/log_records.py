@@ -124,14 +124,13 @@ class LogRecords:
         # Few undecided records among many of one busy connection may be all that other connections have.
         share = max(_share(undecided + unjudged, known), _share(self.undecided_connections, connections))
         if share >= SOME:
-            sentence = f"{undecided:,} records ({100 * share:.0f} %) do not tell who opened their connection"
+            unknown = f"{_do(undecided)} not tell who opened"
+            sentence = f"{some_records(undecided)} ({100 * share:.0f} %) {unknown} a connection"
             if unjudged:
                 undecided += unjudged
-                sentence = f"{undecided:,} records ({100 * share:.0f} %) tell too little to be judged, or had no room"
+                sentence = f"{some_records(undecided)} ({100 * share:.0f} %) not judged for lack of fields or room"
             elif share > _share(undecided, known):
-                sentence = (
-                    f"{undecided:,} records of {100 * share:.0f} % of the connections do not tell who opened them"
-                )
+                sentence = f"{some_records(undecided)} of {100 * share:.0f} % of the connections {unknown} them"
             found.append(EvidenceReason(
                 "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
             ))  # fmt: skip
@@ -146,22 +145,24 @@ class LogRecords:
                 "unseen-answers", "partly", self.judged, 1.0, sentence, "a capture, or flow logs with both directions"
             ))  # fmt: skip
         if self.without_interface:
+            without = self.without_interface
             sentence = (
-                f"{self.without_interface:,} records do not name their interface: if both ends were logged, packets and"
-                " bytes count twice"
+                f"{some_records(without)} {_do(without)} not name the interface: if both ends were logged, packets and "
+                "bytes count twice"
             )
             found.append(EvidenceReason(
                 "duplicates", "partly", self.without_interface, self.without_interface / self.read, sentence,
                 "flow logs with the field interface-id",
             ))  # fmt: skip
         if self.late:
-            sentence = f"{self.late:,} records came more than an hour after others of their time: they count apart"
+            sentence = f"{some_records(self.late)} came more than an hour after others of that time, and counted apart"
             found.append(EvidenceReason(
                 "records-late", "partly", self.late, self.late / self.read, sentence,
                 "all the logs of this time in one command",
             ))  # fmt: skip
         if self.in_changes:
-            sentence = f"the policy changed during {self.in_changes:,} records: nobody knows which packets came before"
+            changing = some_records(self.in_changes)
+            sentence = f"the policy changed during {changing}: nobody knows which packets came before"
             found.append(EvidenceReason(
                 "change-in-record", "partly", self.in_changes, self.in_changes / self.read, sentence,
                 "a capture of the time of the changes",
@@ -171,3 +172,12 @@ class LogRecords:
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
+
+
+def some_records(records: int) -> str:
+    """Return a number of records, in words that a sentence can go on from."""
+    return "1 record" if records == 1 else f"{records:,} records"
+
+
+def _do(records: int) -> str:
+    return "does" if records == 1 else "do"

@@ -13,7 +13,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.flow_logs.connections import Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
-from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.log_records import LogRecords, some_records
 from sgfast.flow_logs.merged import MergedLogs
 from sgfast.flow_logs.record_packets import TIMEOUTS
 from sgfast.flow_logs.sources import LogSources
@@ -113,13 +113,13 @@ class LogTraffic:
         if logs.broken_lines > len(logs.complaints):
             found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
         if made is not None and made.without_packets:
-            found.append(f"{made.without_packets:,} records do not say how many packets they count: each counts one")
+            found.append(f"the number of packets is missing in {some_records(made.without_packets)}: each counts one")
         if made is not None and made.without_bytes:
-            found.append(f"{made.without_bytes:,} records do not say how many bytes they count: they count none")
+            found.append(f"the number of bytes is missing in {some_records(made.without_bytes)}: they count none")
         if made is not None and made.forgotten:
             found.append(f"so many connections were open that {made.forgotten:,} were forgotten early")
         if made is not None and made.packets.lost:
-            found.append(f"memory ran out: the later packets of {made.packets.lost:,} records are missing")
+            found.append(f"memory ran out: the later packets of {some_records(made.packets.lost)} are missing")
         return found
 
     @property

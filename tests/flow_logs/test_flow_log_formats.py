@@ -407,7 +407,8 @@ def test_times_for_which_rows_have_no_room_break_a_line_and_not_the_file(tmp_pat
             {"ts": 8e9, "duration": 8e9}, {"ts": "9999-12-31T00:00:00Z"}, {"ts": 9e9}, {"ts": "1969-12-31T00:00:00Z"},
         )
     ]  # fmt: skip
-    for sound, broken in ((json.dumps(zeek), late), (neutron("2024-01-01T00:00:00"), [neutron("9999-12-31T00:00:00")])):
+    far = [neutron(f"{year}-12-31T00:00:00") for year in (1500, 9999)]
+    for sound, broken in ((json.dumps(zeek), late), (neutron("2024-01-01T00:00:00"), far)):
         log, rows = read(tmp_path / "x.log", "\n".join([sound, *broken, sound]))
         assert (len(rows), log.broken_lines) == (2, len(broken)), log.complaints
 
