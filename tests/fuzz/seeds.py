@@ -131,7 +131,7 @@ def captures() -> Iterator[bytes]:
         yield path.read_bytes()[:LARGEST_CAPTURE]
 
 
-#: Of the targets that read files: the folder of the corpus that has some, and the most bytes of one.
+#: The folder of the corpus that has files for a target, and the most bytes of one.
 REAL_FILES = {"captures": ("pcaps", LARGEST_CAPTURE), "logs": ("flow-logs", 8_000)}
 
 
