@@ -103,7 +103,8 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
         except NoCapture:
             others.append(os.path.basename(file))
     if not found:
-        cause = "is a pattern that matches no captures" if is_pattern(path) else "is a directory that holds no captures"
+        means = "is a pattern that matches" if is_pattern(path) else "is a directory that holds"
+        cause = f"{means} no captures and no flow logs"
         raise CaptureError(f"{printable(path)}: {cause}; name one that does, or a file")
     # The sort is stable: captures with equal times stay in the order of their names.
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
