@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from sgfast.core.base.frames import FrameBatch
 from sgfast.flow_logs.record_packets import RecordPackets
 
+TURN_NS: int
+
 class Connections:
     def __init__(
         self, shortest: object, longest: object, from_ns: int | None = None, until_ns: int | None = None, *,
@@ -13,6 +15,7 @@ class Connections:
     @property
     def packets(self) -> RecordPackets: ...
     def add(self, rows: NDArray[Any], number: int, vpc: int = 0) -> None: ...
+    def turn_to(self, time_ns: int) -> None: ...
     @property
     def is_due(self) -> bool: ...
     def release(self, *, everything: bool = False) -> None: ...

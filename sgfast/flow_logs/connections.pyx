@@ -14,7 +14,7 @@ from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
-from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation
+from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation, note_refusal
 from sgfast.flow_logs.record_packets cimport (
     FRAMES,
     FRAMES_OF_RECORD,
@@ -56,15 +56,17 @@ cdef int64_t GAP = 900 * <int64_t>NS
 # The time that a record waits for others of its connection, in record time.
 cdef int64_t PATIENCE = 3600 * <int64_t>NS
 cdef int64_t HOUR = 3600 * <int64_t>NS
-# The least record time between two releases.
-cdef int64_t TURN = 600 * <int64_t>NS
+# Records are released at the times that are whole turns, so that the answer does not depend on how many are added at once.
+TURN_NS = 600 * NS
+cdef int64_t TURN = TURN_NS
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
 
 cdef class Connections:
     """Records of flow logs, which become frames. ``add`` records in about the order of time, and whenever ``is_due``,
-    call ``release``, and then ``next_batch`` until it returns None.
+    call ``release``, and then ``next_batch`` until it returns None. Before the first record of a turn of TURN_NS, call
+    ``turn_to`` and look whether ``is_due``.
 
     ``shortest``, ``longest``: the timeouts of the policies that judge (``policy.settings.timeouts``). ``from_ns``,
     ``until_ns``: the first time and the one after the last, or None. ``is_one_stream``: frames of rejected records are
@@ -79,6 +81,7 @@ cdef class Connections:
     cdef Waiting* ready             # released records, in the order of time
     cdef Py_ssize_t ready_count, at
     cdef int64_t first_ns, newest_ns        # the first and the latest start
+    cdef int64_t turn_ns            # the latest turn that has begun
     cdef int64_t looked_ns, released_ns     # records up to these times were looked at, and released
     cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
     cdef Py_ssize_t begins_capacity
@@ -103,7 +106,7 @@ cdef class Connections:
             raise MemoryError
         self.from_ns = EARLIEST if from_ns is None else max(EARLIEST, min(LATEST, from_ns))
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
-        self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = -(1 << 62)
+        self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = self.turn_ns = -(1 << 62)
 
     def __dealloc__(self):
         free(self.waiting)
@@ -199,6 +202,10 @@ cdef class Connections:
         way = memcmp(src, dst, 16)
         way = way > 0 or (way == 0 and row.sport > row.dport)
         c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
+        if c != NULL and (c.accepted or c.rejected) and row.start_ns > c.last_ns + self.packets.lifetime[kind_of(c)]:
+            # This is another connection, which either end may have opened.
+            self.table.end(c)
+            c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
         if c == NULL:
             self.packets.leave_out(NO_ROOM)
             return 0
@@ -258,7 +265,7 @@ cdef class Connections:
         if rejected:
             if not c.rejected >> way & 1 or row.start_ns < c.refused_ns[way]:
                 c.refused_ns[way] = row.start_ns
-            c.refused_until_ns[way] = max(c.refused_until_ns[way], end_ns)
+            note_refusal(c, way, row.start_ns, end_ns)
             c.refused_by[way] = row.interface
             c.rejected |= 1 << way
         elif not c.accepted >> way & 1 or row.start_ns < c.first_ns[way]:
@@ -287,11 +294,16 @@ cdef class Connections:
 
     # Records are released ---------------------------------------------------------------------------------------------
 
+    def turn_to(self, int64_t time_ns):
+        """Note that all records up to this time were added, but for a few."""
+        if time_ns <= LAST_TIME:
+            self.turn_ns = max(self.turn_ns, time_ns // TURN * TURN)
+
     @property
     def is_due(self):
         """Whether records wait that must be released before others are added."""
         return self.waiting_count > 0 and (
-            self.is_crowded() or self.newest_ns - max(self.looked_ns, self.first_ns) >= PATIENCE + TURN
+            self.is_crowded() or self.turn_ns - max(self.looked_ns, self.first_ns) > PATIENCE
         )
 
     cdef bint is_crowded(self):
@@ -301,7 +313,7 @@ cdef class Connections:
     def release(self, *, everything=False):
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
         cdef Py_ssize_t i, kept, n
-        cdef int64_t until = self.newest_ns - PATIENCE
+        cdef int64_t until = self.turn_ns - PATIENCE
         cdef int64_t[::1] keys
         cdef int64_t[::1] places
         cdef const int64_t[::1] sorted_places
@@ -403,8 +415,8 @@ cdef class Connections:
         cdef uint32_t i
         for i in range(self.table.count):
             c = &self.table.conversations[i]
-            if not c.pending and (many or c.last_ns + PATIENCE < self.released_ns):
-                self.forgotten += many
+            if not c.pending and (many or c.is_past or c.last_ns + PATIENCE < self.released_ns):
+                self.forgotten += many and not c.is_past
                 self.table.remove(i)
 
 

@@ -22,7 +22,7 @@ cdef class ConversationTable:
         self.unused = NO_CONVERSATION
         self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
-        self.uses = <uint8_t*>calloc(USES, 1)
+        self.uses = <Uses*>calloc(USES, sizeof(Uses))
         if self.index == NULL or self.conversations == NULL or self.uses == NULL:
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
@@ -45,7 +45,6 @@ cdef class ConversationTable:
         cdef uint64_t h
         cdef uint32_t at, number
         cdef Conversation* c
-        cdef uint8_t* use
         cdef int end
         if not row.has_ports:
             low_port = high_port = 0
@@ -96,26 +95,35 @@ cdef class ConversationTable:
         self.index[at] = number
         if row.has_ports:
             self.used_since += 1
-            if self.used_since == USES // 16:
+            if self.used_since == MOST_COUNTED:
                 self.used_since = 0
-                memset(self.uses, 0, USES)
+                memset(self.uses, 0, USES * sizeof(Uses))
             for end in range(2):
-                use = self.uses_of(c, end)
-                use[0] += use[0] < SEVERAL
+                self.count_use(c, end)
         return c
 
-    cdef void remove(self, uint32_t number) noexcept nogil:
+    cdef void end(self, Conversation* c) noexcept nogil:
+        # Lets the next record of a conversation's ends make another one. Records of this one may still wait.
+        self.unlink(<uint32_t>(c - self.conversations))
+        c.is_past = True
+
+    cdef void unlink(self, uint32_t number) noexcept nogil:
         cdef Conversation* c = &self.conversations[number]
         cdef uint32_t* link = &self.index[c.hash & self.index_mask]
         while link[0] != number:
             link = &self.conversations[link[0]].next
         link[0] = c.next
+
+    cdef void remove(self, uint32_t number) noexcept nogil:
+        cdef Conversation* c = &self.conversations[number]
+        if not c.is_past:
+            self.unlink(number)
         c.next = self.unused
         c.pending = UNUSED
         self.unused = number
         self.used -= 1
 
-    cdef uint8_t* uses_of(self, const Conversation* c, int end) noexcept nogil:
+    cdef Uses* uses_of(self, const Conversation* c, int end) noexcept nogil:
         # Returns the place that counts the conversations of an end's port. Two ends may share a place. The hash has no
         # secret, as the same log must have the same answer each time. Who makes ends share places makes records
         # undecided, and nothing else.
@@ -125,11 +133,22 @@ cdef class ConversationTable:
         return self.uses + ((h ^ h >> 32) & (USES - 1))
 
     cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:
-        cdef uint8_t uses[2]
+        cdef uint8_t ports[2]
+        cdef uint8_t peers[2]
+        cdef Uses* uses
         cdef int end
         for end in range(2):
-            uses[end] = self.uses_of(c, end)[0]
-        decide_opener(c, may_be_older, uses)
+            uses = self.uses_of(c, end)
+            ports[end] = uses.ports & SEVERAL
+            peers[end] = uses.peers & SEVERAL
+        decide_opener(c, may_be_older, ports, peers)
+
+    cdef void count_use(self, const Conversation* c, int end) noexcept nogil:
+        cdef Uses* uses = self.uses_of(c, end)
+        cdef uint64_t port = c.ports[1 - end]
+        cdef const uint8_t* address = &c.ends[16 * (1 - end)]
+        count_new(&uses.ports, port * MIX)
+        count_new(&uses.peers, fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX))
 
     cdef bint grow(self) noexcept nogil:
         # Doubles the room for conversations, all of which are in use, and the index with it. Returns False if that is
@@ -152,8 +171,19 @@ cdef class ConversationTable:
         self.index_mask = 2 * capacity - 1
         memset(index, 0xFF, 2 * <size_t>capacity * sizeof(uint32_t))
         for i in range(self.count):
+            if conversations[i].is_past:
+                continue
             at = conversations[i].hash & self.index_mask
             conversations[i].next = index[at]
             index[at] = i
         self.capacity = capacity
         return True
+
+
+cdef inline void count_new(uint16_t* counted, uint64_t h) noexcept nogil:
+    # Counts what has this hash, unless it was counted before.
+    cdef uint32_t mark = <uint32_t>(h >> 57)
+    cdef uint32_t count = counted[0] & SEVERAL
+    cdef uint32_t marks = counted[0] >> 2
+    if count < SEVERAL and not (count and marks & 127 == mark) and not (count == 2 and marks >> 7 == mark):
+        counted[0] = <uint16_t>(counted[0] + 1 | (mark << (2 + 7 * count) if count < 2 else 0))

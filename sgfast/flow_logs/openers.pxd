@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
 cdef enum:
+    FIRST_RESERVED = 512    # rresvport of Unix and the kernel's NFS client take ports from here on, below 1024
     FIRST_USUAL = 1024
     FIRST_EPHEMERAL = 32768
     FTP_DATA = 20           # the port of the only service whose server opens connections to its clients
@@ -23,7 +24,9 @@ cdef enum:
     SYN = 2
     RST = 4
     ACK = 16
-    SEVERAL = 3             # so many conversations of one address and port show that it is a service's
+    SEVERAL = 3             # so many different ones at the other end show that an address and port is a service's
+    REFUSED_MINUTES = 128   # more than records wait
+    REFUSED_WORDS = 2       # with a bit for each of these
 
 # Why a record is undecided. UNDECIDED (record_packets.pyx) has the words, in this order.
 cdef enum:         # Cause
@@ -31,7 +34,7 @@ cdef enum:         # Cause
     NO_SIGN = 1             # neither flags, ports nor times tell the opener
     DISPUTED = 2            # ports and times, or two records, contradict each other
     ICMP_WITHOUT_TYPE = 3
-    NO_OPENER = 4           # rejected, but perhaps no opener: then other causes than rules are as likely
+    NO_OPENER = 4           # rejected, but perhaps no opener: other causes than rules are as likely
     CAUSES = 5
 
 # Values of a conversation.
@@ -63,14 +66,15 @@ cdef struct Conversation:
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
-    uint8_t is_guess        # only ports tell the opener, and the service's is from 1024 on and used by few
+    uint8_t is_guess        # only ports tell the opener, and the service is not known
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
-    int64_t refused_ns[2]   # the first rejected record of each way, the latest end of one, and an interface that did it
-    int64_t refused_until_ns[2]
+    int64_t refused_ns[2]   # the first rejected record of each way, and an interface that did it
     int32_t refused_by[2]
+    uint64_t refused_minutes[2][REFUSED_WORDS]      # the minutes up to the latest one in which it rejected, as a ring
+    int64_t refused_minute[2]                       # that latest minute
     uint8_t flags[2]        # those of each way's accepted records
     int64_t logged_ns       # from this time on, a log surely has the connection
     int64_t last_ns         # the latest end of any record
@@ -81,6 +85,7 @@ cdef struct Conversation:
     uint64_t marks[6]       # of each way's latest such records, the latest first: three for each way
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
+    uint8_t is_past         # a later connection has the same ends: the index does not have this one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
 
 
@@ -102,18 +107,20 @@ cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
     return -1
 
 
-cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t* uses) noexcept nogil:
-    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `uses`: for
-    # each end, how many of the latest conversations have its address and port. SEVERAL stands for more, too.
+cdef inline void decide_opener(
+    Conversation* c, bint may_be_older, const uint8_t* ports, const uint8_t* peers
+) noexcept nogil:
+    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `ports`,
+    # `peers`: for each end, the number of different ports, and of different addresses and ports, at the other ends of the
+    # latest conversations of its address and port; SEVERAL stands for more, too.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1
-    # Whether several conversations have the service's address and port. Otherwise that port may as well be a client's:
-    # a client behind NAT may have any port, and an NFS client has one below 1024.
-    cdef bint is_used = by_ports >= 0 and uses[1 - by_ports] == SEVERAL
-    cdef bint doubtful = (
-        by_ports >= 0 and uses[by_ports] == SEVERAL and uses[1 - by_ports] <= 1 and c.ports[1 - by_ports] >= FIRST_USUAL
-    )
+    # Whether the service is known, as clients have different ports. Otherwise its port may as well be a client's: one
+    # behind NAT may have any port, an NFS client has one below 1024, and a client may go from one port to many servers.
+    cdef bint is_used = by_ports >= 0 and ports[1 - by_ports] == SEVERAL
+    cdef bint may_be_client = by_ports >= 0 and not is_used and c.ports[1 - by_ports] >= FIRST_RESERVED
+    cdef bint doubtful = may_be_client and peers[by_ports] == SEVERAL and peers[1 - by_ports] <= 1
     cdef bint weak = (
         by_ports >= 0 and not is_used and c.ports[by_ports] < FIRST_EPHEMERAL and c.ports[by_ports] != FTP_DATA
     )
@@ -130,7 +137,10 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t
         c.cause = DISPUTED
     elif c.accepted == 0:
         c.opener = c.rejected >> 1
-        if c.rejected == 3:
+        if by_ports == 1 - c.opener and c.rejected != 3:
+            # Perhaps a late answer.
+            c.cause = NO_OPENER
+        elif c.rejected == 3:
             c.cause = DISPUTED
             if by_ports >= 0 and not (doubtful or weak):
                 c.cause = DECIDED
@@ -158,6 +168,35 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const uint8_t
                 c.cause = DISPUTED
             elif weak and by_time < 0:
                 c.cause = NO_SIGN
-            c.is_guess = by_time < 0 and by_ports >= 0 and not is_used and c.ports[1 - by_ports] >= FIRST_USUAL
+            c.is_guess = by_time < 0 and may_be_client
         elif refused < 0:
             c.cause = NO_SIGN
+
+
+cdef inline int64_t minute_of(int64_t time_ns) noexcept nogil:
+    return time_ns // (60 * <int64_t>1000000000)
+
+
+cdef inline void note_refusal(Conversation* c, int way, int64_t from_ns, int64_t until_ns) noexcept nogil:
+    # Notes that the cloud rejected packets of an end from one time to another.
+    cdef uint64_t* minutes = c.refused_minutes[way]
+    cdef int64_t first = minute_of(from_ns)
+    cdef int64_t last = minute_of(until_ns)
+    cdef int64_t latest = c.refused_minute[way]
+    cdef int64_t minute
+    if last > latest:
+        for minute in range(max(latest + 1, last - REFUSED_MINUTES + 1), last + 1):
+            minutes[minute >> 6 & (REFUSED_WORDS - 1)] &= ~(<uint64_t>1 << (minute & 63))
+        c.refused_minute[way] = latest = last
+    for minute in range(max(first, latest - REFUSED_MINUTES + 1), last + 1):
+        minutes[minute >> 6 & (REFUSED_WORDS - 1)] |= <uint64_t>1 << (minute & 63)
+
+
+cdef inline bint was_refused(const Conversation* c, int way, int64_t from_ns, int64_t until_ns) noexcept nogil:
+    # Returns whether the cloud rejected packets of an end between two times, to the minute.
+    cdef int64_t latest = c.refused_minute[way]
+    cdef int64_t minute
+    for minute in range(max(minute_of(from_ns), latest - REFUSED_MINUTES + 1), min(minute_of(until_ns), latest) + 1):
+        if c.refused_minutes[way][minute >> 6 & (REFUSED_WORDS - 1)] >> (minute & 63) & 1:
+            return True
+    return False

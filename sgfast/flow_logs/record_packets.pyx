@@ -26,6 +26,7 @@ from sgfast.flow_logs.openers cimport (
     SYN,
     Conversation,
     is_icmp,
+    was_refused,
 )
 
 import numpy as np
@@ -161,6 +162,8 @@ cdef class RecordPackets:
             return
         if c.is_guess and not c.is_decided:
             self.note_port(c, c.opener)
+        if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
+            self.in_changes += 1
         self.decided += not c.is_decided
         c.is_decided = True
         if w.rejected or blocked:
@@ -168,8 +171,6 @@ cdef class RecordPackets:
             self.put(0 if self.is_one_stream else 1, c, w.way, SYN, w.packets, w.nbytes, w.start_ns, w.position)
             return
         self.judged += w.is_record
-        if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
-            self.in_changes += 1
         self.without_interface += w.interface == UNKNOWN and w.is_record != 0
         if c.protocol == PROTO_TCP:
             self.make_tcp(c, w)
@@ -392,8 +393,8 @@ cdef inline bint is_blocked(const Conversation* c, const Waiting* w) noexcept no
     # as before a rule was added, tells nothing.
     if not c.rejected >> w.way & 1 or c.accepted >> (1 - w.way) & 1:
         return False
-    return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and (
-        w.start_ns <= c.refused_until_ns[w.way] + SILENCE and w.end_ns >= c.refused_ns[w.way] - SILENCE
+    return (c.refused_by[w.way] == UNKNOWN or c.refused_by[w.way] != w.interface) and was_refused(
+        c, w.way, w.start_ns - SILENCE, w.end_ns + SILENCE
     )
 
 

@@ -7,10 +7,11 @@ from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.flow_logs.connections import Connections
+from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
 from sgfast.flow_logs.log_records import LogRecords, some_records
@@ -48,7 +49,9 @@ class LogTraffic:
         self._window = window
         self._vpc_of = vpc_of
         self._is_one_stream = is_one_stream
-        self._rows = iter(logs)
+        self._turns = _turns(logs)
+        #: Records that were read and not yet added.
+        self._next: tuple[int, str, NDArray[Any]] | None = None
         self._connections: Connections | None = None
         #: The records taken from the logs, which are fewer than those read until the end; and those before the first
         #: one with a time.
@@ -60,18 +63,13 @@ class LogTraffic:
 
     def read(self) -> bool:
         """Read some records. Return False at the end of the logs."""
-        found = next(self._rows, None)
-        if found is None:
-            return False
-        number, path, rows = found
-        self._taken += len(rows)
-        if self._connections is None:
-            self._begin(rows)
-        if self._connections is not None:
-            self._connections.add(rows, number, self._vpc_of(path))
-        else:
-            self._without_time += len(rows)
-        return True
+        if self._next is not None:
+            self._add(*self._next)
+        self._next = next(self._turns, None)
+        if self._next is not None and self._connections is not None:
+            # What is due goes before records of this turn come in.
+            self._connections.turn_to(int(self._next[2]["start_ns"][0]))
+        return self._next is not None
 
     def batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
         """Yield the batches that are due, or all ``at_end``: each is valid until the next one. The second value says
@@ -84,6 +82,15 @@ class LogTraffic:
                 yield batch
             if at_end:
                 return
+
+    def _add(self, number: int, path: str, rows: NDArray[Any]) -> None:
+        self._taken += len(rows)
+        if self._connections is None:
+            self._begin(rows)
+        if self._connections is not None:
+            self._connections.add(rows, number, self._vpc_of(path))
+        else:
+            self._without_time += len(rows)
 
     def _begin(self, rows: NDArray[Any]) -> None:
         times = rows["start_ns"][rows["start_ns"] != UNKNOWN]
@@ -144,3 +151,15 @@ class LogTraffic:
             packets.undecided_icmp, tuple(logs.damage), packets.decided, packets.unsure_ports,
             packets.without_interface if logs.has_aws else 0, made.silent_hours,
         )  # fmt: skip
+
+
+def _turns(logs: MergedLogs) -> Iterator[tuple[int, str, NDArray[Any]]]:
+    """Iterate over the records as ``logs`` does, but in arrays with those of one turn each, in the order of time."""
+    for number, path, rows in logs:
+        turns = rows["start_ns"] // TURN_NS
+        if turns.min() == turns.max():
+            yield number, path, rows
+            continue
+        order = np.argsort(rows["start_ns"], kind="stable")
+        for part in np.split(rows[order], np.flatnonzero(np.diff(turns[order])) + 1):
+            yield number, path, part

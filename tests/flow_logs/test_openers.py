@@ -46,7 +46,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [flow(PONG, 1, protocol=1), flow(PING, 0, protocol=1)], [f"{PING} allow answered 2+2"], {}
     ),
     "a later refusal tells nothing": (
-        [flow(CS), flow(SC), refused(flow(CS, 500))], [f"{CS} allow answered 2+2"], {"no-opener": 1}
+        [flow(CS), flow(SC), refused(flow(CS, 100))], [f"{CS} allow answered 2+2"], {"no-opener": 1}
     ),
     # Signs that do not
     "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [], {"disputed": 2}),
@@ -64,7 +64,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "an NFS client": (
         [flow(ends) for port in range(795, 801) for ends in (
             f"10.0.0.5:{port} > 192.0.2.9:2049", f"192.0.2.9:2049 > 10.0.0.5:{port}"
-        )], [], {"no-sign": 12}
+        )], [], {"disputed": 12}
     ),
     "a high port of one client": (
         [flow(ends, int(server)) for server in "567" for ends in (
