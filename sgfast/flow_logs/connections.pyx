@@ -56,8 +56,8 @@ cdef int64_t GAP = 900 * <int64_t>NS
 # The time that a record waits for others of its connection, in record time.
 cdef int64_t PATIENCE = 3600 * <int64_t>NS
 cdef int64_t HOUR = 3600 * <int64_t>NS
-# Records are released at the times that are whole turns, so that the answer does not depend on how many are added at once.
-TURN_NS = 600 * NS
+# Records are released at times that are whole turns. So the answer does not depend on how many are added at once.
+TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t

@@ -83,6 +83,8 @@ class LogRecords:
     ``unsure_ports``: the ports that may be those of a service although no judged record says so, in order, by
     protocol.
     ``without_interface``: the number of judged records of AWS that do not name their interface.
+    ``overlapping``: the number of accepted records that begin before an earlier one of the same interface, connection
+    and direction ends. One flow log has no such records.
     ``silent_hours``: the hours between the first and the last record in which no record begins, if a day of them or
     more follow each other.
     """
@@ -103,6 +105,7 @@ class LogRecords:
     decided_connections: int = 0
     unsure_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
     without_interface: int = 0
+    overlapping: int = 0
     silent_hours: int = 0
 
     @property
@@ -153,6 +156,14 @@ class LogRecords:
             found.append(EvidenceReason(
                 "duplicates", "partly", self.without_interface, self.without_interface / self.read, sentence,
                 "flow logs with the field interface-id",
+            ))  # fmt: skip
+        if (share := _share(self.overlapping, self.judged)) >= SOME:
+            sentence = (
+                f"{some_records(self.overlapping)} and others of the same interface and connection overlap in time: if "
+                "the interface has two flow logs, packets and bytes count twice"
+            )
+            found.append(EvidenceReason(
+                "duplicates", "partly", self.overlapping, share, sentence, "one flow log of each interface"
             ))  # fmt: skip
         if self.late:
             sentence = f"{some_records(self.late)} came more than an hour after others of that time, and counted apart"

@@ -111,8 +111,8 @@ cdef inline void decide_opener(
     Conversation* c, bint may_be_older, const uint8_t* ports, const uint8_t* peers
 ) noexcept nogil:
     # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `ports`,
-    # `peers`: for each end, the number of different ports, and of different addresses and ports, at the other ends of the
-    # latest conversations of its address and port; SEVERAL stands for more, too.
+    # `peers`: for each end, the number of different ports, and of different addresses and ports, at the other ends of
+    # the latest conversations of its address and port; SEVERAL stands for more, too.
     cdef int by_ports = way_by_ports(c)
     cdef int by_time = -1
     cdef int refused = -1

@@ -71,6 +71,8 @@ cdef class RecordPackets:
     cdef readonly uint64_t in_changes
     #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
     cdef readonly uint64_t without_interface
+    #: The accepted records of an interface that begin before an earlier one of the same packets' way ends.
+    cdef readonly uint64_t overlapping
     #: The packets that are missing as there was no memory for them.
     cdef readonly uint64_t lost
     cdef uint64_t undecided_records[CAUSES]

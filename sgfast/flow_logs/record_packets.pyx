@@ -141,6 +141,8 @@ cdef class RecordPackets:
         if is_copy(c, w, self.table.secret):
             self.left_out_records[COPY] += w.is_record
             return
+        if not w.rejected and w.interface != UNKNOWN and w.start_ns < c.end_ns[w.way]:
+            self.overlapping += w.is_record
         c.end_ns[w.way] = w.end_ns
         if w.named and c.cause != ICMP_WITHOUT_TYPE:
             # If two records name different openers, they are about two connections.

@@ -149,7 +149,7 @@ class LogTraffic:
             sum(connections for _, connections in packets.undecided.values()), {**packets.left_out, **left_out},
             made.late, packets.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws,
             packets.undecided_icmp, tuple(logs.damage), packets.decided, packets.unsure_ports,
-            packets.without_interface if logs.has_aws else 0, made.silent_hours,
+            packets.without_interface if logs.has_aws else 0, packets.overlapping, made.silent_hours,
         )  # fmt: skip
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import sgfast, valid
 from flow_logs import CLIENT, DB, POLICY, WEB, record
@@ -203,6 +206,62 @@ instances:
     ]  # fmt: skip
     result = replayed(tmp_path, *OTHERS, *many, policy=policy)
     assert result.records is not None and result.records.undecided == {"disputed": 10}
+
+
+def test_a_client_that_goes_from_one_port_to_many_servers_makes_no_service_of_its_port(tmp_path: Path) -> None:
+    """SPEC 10.30: tunnels and games have fixed ports at both ends."""
+    lines = [
+        record(*ends, 17) for server in range(2, 9)
+        for ends in ((CLIENT, f"10.0.0.{server}", 13231, 51820), (f"10.0.0.{server}", CLIENT, 51820, 13231))
+    ]  # fmt: skip
+    result = replayed(tmp_path, *OTHERS, *lines)
+    assert result.records is not None and 51820 in result.records.unsure_ports[17]
+
+
+def test_rejections_before_and_after_do_not_hide_what_was_accepted_between(tmp_path: Path) -> None:
+    """SPEC 10.31: one-way syslog, of which both ends are logged."""
+    def records(interface: str, action: str, *minutes: int) -> list[str]:
+        return [
+            record(WEB, DB, 40514, 514, 17, action, start=60 * at, interface=interface) for at in minutes
+        ]  # fmt: skip
+
+    lines = [*records("eni-1", "ACCEPT", *range(400)), *records("eni-2", "REJECT", 0, 399)]
+    lines += records("eni-2", "ACCEPT", *range(1, 399))
+    result = replayed(tmp_path, *OTHERS, *lines)
+    assert result.records is not None
+    # The other end's records are left out, and its rejections count for the minutes around them.
+    assert 2 <= result.records.rejected <= 10 and result.records.judged >= 390
+
+
+def test_the_answer_does_not_depend_on_how_a_log_is_cut_into_files(tmp_path: Path) -> None:
+    seed = 20261201
+    rng = np.random.default_rng(seed)
+    lines = []
+    for start in np.sort(rng.integers(0, 3 * DAY, 400)).tolist():
+        client, port = f"192.0.2.{rng.integers(1, 4)}", int(rng.choice([700, 890, 2049, 20000, 40000, 50000]))
+        service, protocol = int(rng.choice([443, 2049, 5060, 50051])), int(rng.choice([6, 17]))
+        ends = [(client, WEB, port, service), (WEB, client, service, port)]
+        for each in ends[: rng.integers(1, 3)] if rng.random() < 0.8 else ends[::-1]:
+            action = "REJECT" if rng.random() < 0.1 else "ACCEPT"
+            lines.append((start, record(*each, protocol, action, start=start, seconds=int(rng.integers(1, 50)))))
+    answers = []
+    for name, part_of in (
+        ("whole", lambda at, line: 0), ("days", lambda at, line: at // DAY), ("hours", lambda at, line: at // 3600),
+        ("clients", lambda at, line: line.split()[3]), ("random", lambda at, line: int(rng.integers(5))),
+    ):  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        parts: dict[object, list[str]] = defaultdict(list)
+        for at, line in lines:
+            parts[part_of(at, line)].append(line)
+        for number, part in enumerate(parts.values()):
+            (folder / f"{number}.log").write_text("\n".join((" ".join(DEFAULT_FIELDS), *part, "")))
+        result = replay(parse_policy(POLICY), folder)
+        assert result.records is not None
+        facts = replace(result.records, formats={})
+        answers.append((facts, result.packets, result.verdicts, result.connections, result.rules, result.doubts))
+    assert all(answer == answers[0] for answer in answers), f"seed {seed}"
+    assert min(answers[0][0].undecided.values()) > 3 and answers[0][0].rejected > 3
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,17 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "a later refusal tells nothing": (
         [flow(CS), flow(SC), refused(flow(CS, 100))], [f"{CS} allow answered 2+2"], {"no-opener": 1}
     ),
+    "the other end opens the next connection": (
+        [flow(AB), flow(BA, 600), flow(AB, 601)], [f"{AB} allow silent 2+0", f"{BA} allow answered 2+2"], {}
+    ),
+    "the other end pings later": (
+        [flow(PING, 0, 1, protocol=47), flow(PONG, 600, 610, protocol=47)],
+        [f"{PING} allow silent 2+0", f"{PONG} allow silent 2+0"], {},
+    ),
     # Signs that do not
+    "the next connection has no sign of its own": (
+        [flow(AB, 0), flow(BA, 1), flow(BA, 1200), flow(AB, 1200)], [f"{AB} allow answered 2+2"], {"no-sign": 2}
+    ),
     "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [], {"disputed": 2}),
     "times against ports": ([flow(SC, 0), flow(CS, 1)], [], {"disputed": 2}),
     "a refusal against ports": ([refused(flow(CS)), flow(CS, 0), flow(SC, 0)], [], {"disputed": 3}),
@@ -65,6 +75,11 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [flow(ends) for port in range(795, 801) for ends in (
             f"10.0.0.5:{port} > 192.0.2.9:2049", f"192.0.2.9:2049 > 10.0.0.5:{port}"
         )], [], {"disputed": 12}
+    ),
+    "clients with reserved ports": (
+        [flow(ends, protocol=6) for client in "678" for ends in (
+            f"192.0.2.{client}:1023 > 10.0.0.5:49152", f"10.0.0.5:49152 > 192.0.2.{client}:1023"
+        )], [], {"disputed": 6}
     ),
     "a high port of one client": (
         [flow(ends, int(server)) for server in "567" for ends in (
@@ -85,6 +100,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "a rejected FIN": ([refused(tcp(AB, flags=FIN))], [], {"no-opener": 1}),
     "a rejected SYN-ACK": ([refused(tcp(SC, flags=SYNACK))], [], {"no-opener": 1}),
     "a rejection without flags": ([refused(tcp(CS, flags="-"))], [], {"rejected": 1}),
+    "a rejected answer of an older connection": ([refused(flow(SC))], [], {"no-opener": 1}),
+    "a rejection long after the timeout": (
+        [flow(CS), flow(SC), refused(flow(CS, 500))], [f"{CS} allow answered 2+2"], {"rejected": 1}
+    ),
     "a rejected ping without type": ([refused(flow(PING, protocol=1))], [], {"icmp-type": 1}),
     "both were rejected": ([refused(flow(AB)), refused(flow(BA))], [], {"disputed": 2}),
     "both were rejected and ports tell": ([refused(flow(SC)), refused(flow(CS))], [], {"no-opener": 1, "rejected": 1}),
@@ -246,8 +265,20 @@ def test_a_record_during_which_the_policy_changes_is_counted(
     changes.write_text(CHANGES)
     told = replayed(tmp_path, BEFORE, flow(CS, start, end), flow(CS, 300, 310), changes=changes)
     assert told.records.in_changes == in_changes
+    rejected = replayed(tmp_path, BEFORE, refused(flow(CS, start, end)), flow(CS, 300, 310), changes=changes)
+    assert rejected.records.in_changes == in_changes
     assert [each.code for each in told.result.doubts].count("change-in-record") == in_changes
     assert told.connections[-1] == f"{CS} deny silent 2+0"
+
+
+def test_two_flow_logs_of_one_interface_count_twice(tmp_path: Path) -> None:
+    minutes = [flow(ends, at, at + 50) for at in range(0, 600, 60) for ends in (CS, SC)]
+    whole = [flow(ends, 0, 590, packets=20) for ends in (CS, SC)]
+    found = [
+        [each.packets for each in replayed(tmp_path, BEFORE, *lines).result.doubts if each.code == "duplicates"]
+        for lines in (minutes, whole, [*minutes, *whole])
+    ]
+    assert found[:2] == [[], []] and len(found[2]) == 1 and found[2][0] > 0
 
 
 def test_records_without_an_interface_may_count_twice(tmp_path: Path) -> None:
