@@ -12,8 +12,8 @@ cdef enum:
     MOST_COUNTED = 1 << 20              # conversations, after which they are counted anew
 
 
-# What the latest conversations of an address and port have at the other end: a number up to SEVERAL, and above it marks
-# of the first two.
+# The other ends of the latest conversations of an address and port: their number up to SEVERAL, and above it marks of
+# the first two.
 cdef struct Uses:
     uint16_t ports          # different ports
     uint16_t peers          # different addresses and ports

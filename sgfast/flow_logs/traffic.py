@@ -67,7 +67,7 @@ class LogTraffic:
             self._add(*self._next)
         self._next = next(self._turns, None)
         if self._next is not None and self._connections is not None:
-            # What is due goes before records of this turn come in.
+            # Records that are due go before those of this turn come in.
             self._connections.turn_to(int(self._next[2]["start_ns"][0]))
         return self._next is not None
 

@@ -76,6 +76,9 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
             f"10.0.0.5:{port} > 192.0.2.9:2049", f"192.0.2.9:2049 > 10.0.0.5:{port}"
         )], [], {"disputed": 12}
     ),
+    "an NFS client alone": (
+        [flow(ends) for ends in ("10.0.0.5:800 > 192.0.2.9:2049", "192.0.2.9:2049 > 10.0.0.5:800")], [], {"no-sign": 2}
+    ),
     "clients with reserved ports": (
         [flow(ends, protocol=6) for client in "678" for ends in (
             f"192.0.2.{client}:1023 > 10.0.0.5:49152", f"10.0.0.5:49152 > 192.0.2.{client}:1023"
