@@ -303,7 +303,7 @@ def test_captures_and_the_run_in_s3(bucket: str, tmp_path: Path) -> None:
     ("path", "cause"),
     [
         ("s3://mirror/none.pcap", "does not exist; check the URL"),
-        ("s3://mirror/*.pcap", "is a pattern that matches no captures; name one that does, or a file"),
+        ("s3://mirror/*.pcap", "is a pattern that matches no captures and no flow logs; name one that does, or a file"),
         ("s3://nowhere/x.pcap", "does not exist; check the URL"),
     ],
 )
