@@ -143,7 +143,7 @@ class Uses:
         self._names: Sequence[str] = ()
         #: By rule number: the connections that used the rule.
         self.totals: Counter[int] = Counter()
-        #: By rule number: the time of the last packet of any connection that used the rule.
+        #: The time of the last packet of any connection that used a rule, by rule number.
         self.last_ns: dict[int, int] = {}
         #: By rule number and bytes of ``_ENDS_DTYPE``: the connections, as far as there is room.
         self._counts: dict[int, Counter[bytes]] = {}

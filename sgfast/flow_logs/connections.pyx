@@ -14,7 +14,7 @@ from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
-from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation, note_refusal
+from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation
 from sgfast.flow_logs.record_packets cimport (
     FRAMES,
     FRAMES_OF_RECORD,
@@ -31,6 +31,7 @@ from sgfast.flow_logs.record_packets cimport (
     Waiting,
     kind_of,
 )
+from sgfast.flow_logs.refusals cimport note_refusal
 
 import numpy as np
 
@@ -53,9 +54,9 @@ cdef int64_t LAST_TIME = <int64_t>1 << 62
 cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
 # Logs have a gap if no record begins for longer. It is more than the longest interval of a cloud.
 cdef int64_t GAP = 900 * <int64_t>NS
-# The time that a record waits for others of its connection, in record time.
-cdef int64_t PATIENCE = 3600 * <int64_t>NS
 cdef int64_t HOUR = 3600 * <int64_t>NS
+# The time that a record waits for others of its connection, in record time.
+cdef int64_t PATIENCE = HOUR
 # Records are released at times that are whole turns. So the answer does not depend on how many are added at once.
 TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
@@ -85,7 +86,7 @@ cdef class Connections:
     cdef int64_t looked_ns, released_ns     # records up to these times were looked at, and released
     cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
     cdef Py_ssize_t begins_capacity
-    cdef uint8_t* hours             # whether a record begins in each hour since 1970
+    cdef uint8_t* hours             # a flag for each hour since 1970: a record begins in it
     cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any, ended
     cdef int64_t from_ns, until_ns
@@ -116,8 +117,8 @@ cdef class Connections:
 
     @property
     def silent_hours(self):
-        """The hours between the first and the last record in which no record begins, if a day of them or more follow
-        each other."""
+        """The number of hours between the first and the last record in which no record begins. Only stretches of a day
+        or more count."""
         gaps = np.diff(np.flatnonzero(np.asarray(<uint8_t[:HOURS]>self.hours))) - 1
         return int(gaps[gaps >= 24].sum())
 
@@ -204,7 +205,7 @@ cdef class Connections:
         c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
         if c != NULL and (c.accepted or c.rejected) and row.start_ns > c.last_ns + self.packets.lifetime[kind_of(c)]:
             # This is another connection, which either end may have opened.
-            self.table.end(c)
+            self.table.retire(c)
             c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
         if c == NULL:
             self.packets.leave_out(NO_ROOM)
@@ -415,8 +416,8 @@ cdef class Connections:
         cdef uint32_t i
         for i in range(self.table.count):
             c = &self.table.conversations[i]
-            if not c.pending and (many or c.is_past or c.last_ns + PATIENCE < self.released_ns):
-                self.forgotten += many and not c.is_past
+            if not c.pending and (many or c.is_retired or c.last_ns + PATIENCE < self.released_ns):
+                self.forgotten += many and not c.is_retired
                 self.table.remove(i)
 
 

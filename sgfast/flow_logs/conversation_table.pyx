@@ -102,10 +102,11 @@ cdef class ConversationTable:
                 self.count_use(c, end)
         return c
 
-    cdef void end(self, Conversation* c) noexcept nogil:
-        # Lets the next record of a conversation's ends make another one. Records of this one may still wait.
+    cdef void retire(self, Conversation* c) noexcept nogil:
+        # Takes a conversation out of the index, so that the next record of its ends begins another one. Records of this
+        # one may still wait.
         self.unlink(<uint32_t>(c - self.conversations))
-        c.is_past = True
+        c.is_retired = True
 
     cdef void unlink(self, uint32_t number) noexcept nogil:
         cdef Conversation* c = &self.conversations[number]
@@ -116,7 +117,7 @@ cdef class ConversationTable:
 
     cdef void remove(self, uint32_t number) noexcept nogil:
         cdef Conversation* c = &self.conversations[number]
-        if not c.is_past:
+        if not c.is_retired:
             self.unlink(number)
         c.next = self.unused
         c.pending = UNUSED
@@ -124,9 +125,9 @@ cdef class ConversationTable:
         self.used -= 1
 
     cdef Uses* uses_of(self, const Conversation* c, int end) noexcept nogil:
-        # Returns the place that counts the conversations of an end's port. Two ends may share a place. The hash has no
-        # secret, as the same log must have the same answer each time. Who makes ends share places makes records
-        # undecided, and nothing else.
+        # Returns the counts for an end's address and port. Two ends may share them. The hash has no secret, because the
+        # same log must give the same answer each time. An attacker who makes ends share counts can only make records
+        # undecided.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
         cdef uint64_t h = fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX)
@@ -171,7 +172,7 @@ cdef class ConversationTable:
         self.index_mask = 2 * capacity - 1
         memset(index, 0xFF, 2 * <size_t>capacity * sizeof(uint32_t))
         for i in range(self.count):
-            if conversations[i].is_past:
+            if conversations[i].is_retired:
                 continue
             at = conversations[i].hash & self.index_mask
             conversations[i].next = index[at]

@@ -85,8 +85,8 @@ class LogRecords:
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     ``overlapping``: the number of accepted records that begin before an earlier one of the same interface, connection
     and direction ends. One flow log has no such records.
-    ``silent_hours``: the hours between the first and the last record in which no record begins, if a day of them or
-    more follow each other.
+    ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
+    stretches of a day or more count.
     """
 
     read: int = 0
@@ -131,7 +131,7 @@ class LogRecords:
             sentence = f"{some_records(undecided)} ({100 * share:.0f} %) {unknown} a connection"
             if unjudged:
                 undecided += unjudged
-                sentence = f"{some_records(undecided)} ({100 * share:.0f} %) not judged for lack of fields or room"
+                sentence = f"{some_records(undecided)} ({100 * share:.0f} %) could not be judged"
             elif share > _share(undecided, known):
                 sentence = f"{some_records(undecided)} of {100 * share:.0f} % of the connections {unknown} them"
             found.append(EvidenceReason(
@@ -166,7 +166,7 @@ class LogRecords:
                 "duplicates", "partly", self.overlapping, share, sentence, "one flow log of each interface"
             ))  # fmt: skip
         if self.late:
-            sentence = f"{some_records(self.late)} came more than an hour after others of that time, and counted apart"
+            sentence = f"{some_records(self.late)} came an hour or more too late: connections may count twice"
             found.append(EvidenceReason(
                 "records-late", "partly", self.late, self.late / self.read, sentence,
                 "all the logs of this time in one command",

@@ -16,7 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
 cdef enum:
-    FIRST_RESERVED = 512    # rresvport of Unix and the kernel's NFS client take ports from here on, below 1024
+    FIRST_RESERVED = 512    # rresvport() and NFS clients take ports from 512 to 1023
     FIRST_USUAL = 1024
     FIRST_EPHEMERAL = 32768
     FTP_DATA = 20           # the port of the only service whose server opens connections to its clients
@@ -24,11 +24,11 @@ cdef enum:
     SYN = 2
     RST = 4
     ACK = 16
-    SEVERAL = 3             # so many different ones at the other end show that an address and port is a service's
+    SEVERAL = 3             # a service has clients with so many different ports
     REFUSED_MINUTES = 128   # more than records wait
     REFUSED_WORDS = 2       # with a bit for each of these
 
-# Why a record is undecided. UNDECIDED (record_packets.pyx) has the words, in this order.
+# The reasons for which a record is undecided. UNDECIDED in record_packets.pyx lists their names in the same order.
 cdef enum:         # Cause
     DECIDED = 0
     NO_SIGN = 1             # neither flags, ports nor times tell the opener
@@ -69,6 +69,7 @@ cdef struct Conversation:
     uint8_t is_guess        # only ports tell the opener, and the service is not known
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
+    uint8_t is_retired      # a later connection has the same ends, so that the index no longer has this one
     int32_t interface[2]    # that of each way's records that count; NO_INTERFACE before the first one
     int64_t first_ns[2]     # of each way's accepted records
     int64_t refused_ns[2]   # the first rejected record of each way, and an interface that did it
@@ -85,7 +86,6 @@ cdef struct Conversation:
     uint64_t marks[6]       # of each way's latest such records, the latest first: three for each way
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
-    uint8_t is_past         # a later connection has the same ends: the index does not have this one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
 
 
@@ -171,32 +171,3 @@ cdef inline void decide_opener(
             c.is_guess = by_time < 0 and may_be_client
         elif refused < 0:
             c.cause = NO_SIGN
-
-
-cdef inline int64_t minute_of(int64_t time_ns) noexcept nogil:
-    return time_ns // (60 * <int64_t>1000000000)
-
-
-cdef inline void note_refusal(Conversation* c, int way, int64_t from_ns, int64_t until_ns) noexcept nogil:
-    # Notes that the cloud rejected packets of an end from one time to another.
-    cdef uint64_t* minutes = c.refused_minutes[way]
-    cdef int64_t first = minute_of(from_ns)
-    cdef int64_t last = minute_of(until_ns)
-    cdef int64_t latest = c.refused_minute[way]
-    cdef int64_t minute
-    if last > latest:
-        for minute in range(max(latest + 1, last - REFUSED_MINUTES + 1), last + 1):
-            minutes[minute >> 6 & (REFUSED_WORDS - 1)] &= ~(<uint64_t>1 << (minute & 63))
-        c.refused_minute[way] = latest = last
-    for minute in range(max(first, latest - REFUSED_MINUTES + 1), last + 1):
-        minutes[minute >> 6 & (REFUSED_WORDS - 1)] |= <uint64_t>1 << (minute & 63)
-
-
-cdef inline bint was_refused(const Conversation* c, int way, int64_t from_ns, int64_t until_ns) noexcept nogil:
-    # Returns whether the cloud rejected packets of an end between two times, to the minute.
-    cdef int64_t latest = c.refused_minute[way]
-    cdef int64_t minute
-    for minute in range(max(minute_of(from_ns), latest - REFUSED_MINUTES + 1), min(minute_of(until_ns), latest) + 1):
-        if c.refused_minutes[way][minute >> 6 & (REFUSED_WORDS - 1)] >> (minute & 63) & 1:
-            return True
-    return False

@@ -58,7 +58,7 @@ cdef class RecordPackets:
     cdef int64_t lifetime[3]
     cdef int64_t step[3]
     cdef int64_t long_step
-    cdef int64_t[::1] changes       # times in ns, in order
+    cdef int64_t[::1] changes       # the times of the policy's changes in ns, ascending
     cdef Py_ssize_t change_count
     cdef uint8_t* unsure_ports_seen     # a bit for each port by protocol
     #: The records that became packets of connections, and of attempts that the cloud rejected.
@@ -71,9 +71,9 @@ cdef class RecordPackets:
     cdef readonly uint64_t in_changes
     #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
     cdef readonly uint64_t without_interface
-    #: The accepted records of an interface that begin before an earlier one of the same packets' way ends.
+    #: The accepted records that begin before an earlier one of the same interface, connection and direction ends.
     cdef readonly uint64_t overlapping
-    #: The packets that are missing as there was no memory for them.
+    #: The records whose later packets are missing because memory ran out.
     cdef readonly uint64_t lost
     cdef uint64_t undecided_records[CAUSES]
     cdef uint64_t undecided_connections[CAUSES]

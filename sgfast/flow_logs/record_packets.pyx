@@ -26,8 +26,8 @@ from sgfast.flow_logs.openers cimport (
     SYN,
     Conversation,
     is_icmp,
-    was_refused,
 )
+from sgfast.flow_logs.refusals cimport was_refused
 
 import numpy as np
 
@@ -73,7 +73,7 @@ cdef class RecordPackets:
         for i, names in enumerate(TIMEOUTS):
             # Records may have times in whole seconds.
             self.lifetime[i] = int((max(getattr(longest, name) for name in names) + 1) * NS)
-            # After some packet within a record, the connection may have a state with a shorter timeout.
+            # A packet within a record may bring the connection into a state that has a shorter timeout.
             self.step[i] = max(int(min(getattr(shortest, name) for name in names) * 0.9 * NS), NS // 4)
         self.long_step = max(int(shortest.tcp_established * 0.9 * NS), NS // 4)
 
@@ -180,7 +180,7 @@ cdef class RecordPackets:
             self.make_others(c, w)
 
     cdef void note_port(self, const Conversation* c, int end) noexcept nogil:
-        # Notes that an end's port may be that of a service.
+        # Marks an end's port as one that a service may have.
         cdef uint8_t* ports = self.unsure_ports_seen + c.protocol * PORT_BYTES
         ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
 
@@ -276,25 +276,25 @@ cdef class RecordPackets:
     cdef uint64_t put_first(
         self, Conversation* c, const Waiting* w, uint64_t left, bint counts, uint8_t flags
     ) noexcept nogil:
-        # Makes one packet at a record's start. If it does not count, it is the opener that no record counts. Returns
-        # the packets taken from the record.
+        # Makes one packet at the start of a record. With `counts`, it is one of the record's packets. Without, it is an
+        # opener that no record has. Returns the number of packets taken from the record.
         cdef uint64_t nbytes = w.nbytes - share(w, left - 1) - (w.nbytes - share(w, left)) if counts else 0
         self.put(0, c, w.way if counts else c.opener, flags, counts, nbytes, w.start_ns, w.position)
         return counts
 
     cdef void ask(self, Conversation* c, uint8_t flags, int64_t time_ns, uint64_t position) noexcept nogil:
-        # Makes an opener that no record counts, if the connection may have been forgotten since the last one. What
-        # follows is an answer for sure, and must not be taken for an opener.
+        # Makes an opener that no record has, if the connection may have timed out since the last one. The packet that
+        # follows is an answer, and must not be taken for an opener.
         if time_ns - c.asked_ns > self.step[kind_of(c)]:
             self.put(0, c, c.opener, flags, 0, 0, time_ns, position)
 
     cdef void wait(self, Conversation* c, const Waiting* w, uint64_t left, uint8_t flags) noexcept nogil:
-        # Lets the last packets of a record wait for its end.
+        # Queues the last packets of a record for its end.
         cdef Later later = Later(w.end_ns, 0, 0, left, share(w, left), w.position, w.conversation, w.way, flags, 0, 0)
         self.leave(&later)
 
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
-        # Lets packets that count nothing come between the record's start and end.
+        # Queues packets between the record's start and end, which keep the connection alive and count nothing.
         cdef int kind = kind_of(c)
         # Where flags show that no FIN came before the end, only the state of an answered connection matters.
         cdef bint is_long = kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1
@@ -307,7 +307,7 @@ cdef class RecordPackets:
             self.leave(&later)
 
     cdef void leave(self, const Later* later) noexcept nogil:
-        # Leaves packets to a later time. If there is no memory, they are missing.
+        # Queues packets for a later time. If memory runs out, their record is counted as lost.
         cdef Conversation* c = &self.table.conversations[later.conversation]
         if self.later.push(later):
             c.pending += 1

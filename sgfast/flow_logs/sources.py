@@ -60,7 +60,7 @@ class LogSource(NamedTuple):
 class LogSources(NamedTuple):
     logs: list[LogSource]
     warnings: list[str]
-    #: The size of all logs as they are stored; None: one size is unknown.
+    #: The total size of the logs as they are stored. None if the size of one log is unknown.
     total_bytes: int | None
 
 
@@ -412,7 +412,7 @@ def _entries(folder: str) -> tuple[list[_Entry], list[str]]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 elif not os.path.isdir(path):
-                    files.append(_Entry(path, os.path.isfile(path), _size_of(path)))
+                    files.append(_local(path))
     except OSError as error:
         raise FlowLogError(_unreadable(folder or ".", error)) from error
     return files, folders
@@ -440,8 +440,13 @@ def _entries_of_url(folder: str) -> tuple[list[_Entry], list[str]]:
     return files, folders
 
 
+def _local(path: str) -> _Entry:
+    size = _size_of(path)
+    return _Entry(path, size is not None, size)
+
+
 def _size_of(path: str) -> int | None:
-    """Return the size of a local file; None if it is unknown."""
+    """Return the size of a regular local file, and None for all else."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

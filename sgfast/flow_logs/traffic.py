@@ -43,7 +43,7 @@ class LogTraffic:
         needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
         self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
         self._sources = sources
-        #: The size of all logs as they are stored; None: unknown.
+        #: The total size of the logs as they are stored. None if it is unknown.
         self.total_bytes = sources.total_bytes
         self._timeouts = [policy.settings.timeouts for policy in policies]
         self._window = window

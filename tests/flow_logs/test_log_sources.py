@@ -185,7 +185,7 @@ def test_nothing_of_a_pipe_is_lost_when_its_kind_is_found_out(monkeypatch: pytes
 def test_a_live_capture_is_known_by_its_first_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     into, out = os.pipe()
     try:
-        # The pipe stays open and nothing else is written to it, so that a reader that waits for more bytes never ends.
+        # The pipe stays open, and nothing more is written to it. A reader that waits for more bytes waits forever.
         os.write(out, PCAP)
         with os.fdopen(into, "rb", buffering=0) as raw:
             monkeypatch.setattr(sys, "stdin", Input(raw))

@@ -136,7 +136,7 @@ class LineReader:
             return
         if "srcaddr" in words:
             try:
-                # AWS writes the names as ${srcaddr} when it describes a format.
+                # In a format description of AWS, a name looks like ${srcaddr}.
                 self._set(header(log, f"line {number}", [word.strip("${}").lower() for word in words]))
             except FlowLogError as error:
                 if not log.has_records:

@@ -25,7 +25,7 @@ class JsonRecords(Answer):
     late: Annotated[Count, "Judged records that came more than an hour of record time after others of their time."]
     in_changes: Annotated[Count, "Records during which the policy changed."]
     silent_hours: Annotated[
-        Count, "Hours between the first and the last record without any, if a day of them or more follow each other."
+        Count, "Hours between the first and last record in which none begins. Only stretches of a day or more count."
     ]
     formats: Annotated[dict[str, Count], "Files by the format that they were taken for."]
     damaged: Annotated[list[str], "Where and why the reading of a log ended early."] = at("damage")
