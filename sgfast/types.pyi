@@ -69,8 +69,8 @@ from sgfast.reaching.ends import EndKind as EndKind
 from sgfast.reaching.ends import NamedEnd as NamedEnd
 from sgfast.reaching.explaining import ExplainedSide as ExplainedSide
 from sgfast.reaching.explaining import Explanation as Explanation
-from sgfast.reaching.explaining import Misfit as Misfit
 from sgfast.reaching.explaining import NearMiss as NearMiss
+from sgfast.reaching.misfits import Misfit as Misfit
 from sgfast.reaching.names import Part as Part
 from sgfast.reaching.names import PartKind as PartKind
 from sgfast.reaching.proving import ExpectationsResult as ExpectationsResult

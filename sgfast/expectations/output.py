@@ -9,7 +9,8 @@ from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.explaining import Explanation, Misfit, sentence
+from sgfast.reaching.explaining import Explanation, sentence
+from sgfast.reaching.misfits import Misfit
 from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section

@@ -23,13 +23,12 @@ from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import find, similar, vpc_name
-from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
+from sgfast.policy.matching import Address, End, Packet, RuleInGroup, compare, rules_of
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
     PORT_PROTOCOLS,
     Action,
-    AddressGroupPeer,
     Direction,
     GroupPeer,
     Instance,
@@ -41,9 +40,10 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
-from sgfast.policy.rule_text import peer_text, ports_text, protocol_text, rule_name
+from sgfast.policy.rule_text import protocol_text, rule_name
 from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
+from sgfast.reaching.misfits import Misfit, misfit_of
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict, VerdictWord
@@ -52,27 +52,9 @@ from sgfast.verdicts import Verdict, VerdictWord
 ECHO_REQUEST = {4: 8, 6: 128}
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
-#: The maximum number of a peer's groups listed by name. The text only counts the further groups.
-_LISTED_GROUPS = 5
 #: The maximum number of an instance's prefixes that are searched for an address it owns. Each search visits all
 #: instances.
 _SEARCHED_PREFIXES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """A field of a rule that does not match the packet.
-
-    ``field``: the field of the rule.
-    ``wanted``: the value that the rule wants.
-    ``has``: the value that the packet has.
-    ``why``: further explanation for people; may be empty.
-    """
-
-    field: RuleField
-    wanted: str
-    has: str
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +204,7 @@ def explain(
     for machine in assumed:
         if machine not in (src.instance, dst.instance):
             raise ArgumentError(f"{machine.addresses[0].network_address} is neither the source nor the destination")
-        groups = ", ".join(_groups_called(policy, machine.security_groups))
+        groups = ", ".join(called(policy.group_by_name[name]) for name in machine.security_groups)
         choices.append(f"{machine.name} is assumed: a machine as if in {groups}, which the policy does not have.")
     version = src.address.version
     if number == ICMP and version == 6:
@@ -344,10 +326,6 @@ def _called(explained: Explanation, end: End) -> str:
 
 def _vpc_called(policy: Policy, vpc: str) -> str:
     return called(policy.vpc_by_name[vpc])
-
-
-def _groups_called(policy: Policy, names: Sequence[str]) -> list[str]:
-    return [called(policy.group_by_name[name]) for name in names]
 
 
 def _rule_called(policy: Policy, found: RuleInGroup | NearMiss) -> str:
@@ -535,7 +513,7 @@ def _side(
     allows = winner is not None and winner.rule.action == "allow"
     misses = []
     for found, fields in () if matching else nearest:
-        misfits = tuple(_misfit(policy, found.rule, field, here, other_end, packet) for field in fields)
+        misfits = tuple(misfit_of(policy, found.rule, field, here, other_end, packet) for field in fields)
         misses.append(NearMiss(found.group, found.rule, misfits))
     return ExplainedSide(
         here, direction, reached, "allow" if allows else "deny",
@@ -561,64 +539,6 @@ def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleI
                     f"{called(holder)}, which is in that group, has {around} (settings.group_members: by-address)."
                 )
                 break
-
-
-# Explanations
-
-
-def _misfit(policy: Policy, rule: Rule, field: RuleField, here: Instance, other_end: End, packet: Packet) -> Misfit:
-    match field:
-        case "ethertype":
-            return Misfit(field, f"IPv{rule.ethertype}", f"IPv{packet.version}")
-        case "protocol":
-            return Misfit(field, protocol_text(rule.protocol), protocol_text(packet.protocol))
-        case "ports":
-            return Misfit(field, ports_text(rule.ports or ()), _or_none(packet.port))
-        case "icmp_type":
-            return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
-        case "icmp_code":
-            return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
-    has = str(other_end.address) + (f" ({called(other_end.instance)})" if other_end.instance is not None else "")
-    return Misfit(field, peer_text(rule, policy), has, _why_no_peer(policy, rule, here, other_end))
-
-
-def _or_none(number: int | None) -> str:
-    return "none" if number is None else str(number)
-
-
-def _why_no_peer(policy: Policy, rule: Rule, here: Instance, other_end: End) -> str:
-    match rule.peer:
-        case GroupPeer(name):
-            return _why_no_member(policy, name, here, other_end)
-        case AddressGroupPeer(name):
-            count = len(policy.address_group_by_name[name].addresses)
-            return f"none of its {count} prefixes contains the address" if count else "it has no addresses"
-    return ""
-
-
-def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -> str:
-    other = other_end.instance
-    if other is None:
-        return "the address belongs to no instance, and only instances are in groups"
-    network = ip_network(other_end.address.packed)
-    if is_multicast_address(other_end.address):
-        return "a multicast or broadcast address is in no group"
-    if group not in groups_of(policy, other, network):
-        groups = ", ".join(_groups_called(policy, other.security_groups[:_LISTED_GROUPS]))
-        if len(other.security_groups) > _LISTED_GROUPS:
-            groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
-        if not any(group in instance.security_groups for instance in policy.instances):
-            return f"the group has no members; {called(other)} is in {groups}"
-        return f"{called(other)} is not a member: it is in {groups}"
-    if not policy.connected(here.vpc, other.vpc):
-        vpcs = [_vpc_called(policy, each.vpc) for each in (other, here)]
-        return f"{called(other)} is a member, but in VPC {vpcs[0]}, which is not peered with {vpcs[1]}"
-    region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
-    return f"{called(other)} is a member, but in {_region(others)}, and {called(here)} is in {_region(region)}"
-
-
-def _region(region: str) -> str:
-    return f"region {region}" if region else "no named region"
 
 
 def _note(policy: Policy, verdict: Verdict, src: End, dst: End) -> str:

@@ -39,8 +39,8 @@ ENGINE_TESTS = (
 
 #: Tests that cover most of the engine in the shortest time.
 SHORT = (
-    "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_stateless",
-    "replaying/test_recordings", "replaying/test_snapshot",
+    "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_many_fragments",
+    "engine/test_stateless", "replaying/test_recordings", "replaying/test_snapshot",
 )  # fmt: skip
 
 #: Tests of parsers of external bytes and a few others. There are few, because checks make tests several times slower.
