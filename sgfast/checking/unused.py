@@ -97,9 +97,10 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], list[Rule]]:
         (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule
     ]  # fmt: skip
+    unseen = {rule.id: rule for _, rule in unused_rules if may_be_unseen(rule, result.records)}
     found = [
         Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
         for group, rule in unused_rules
-        if not may_be_unseen(rule, result.records)
+        if rule.id not in unseen
     ]
-    return found, [rule for _, rule in unused_rules if may_be_unseen(rule, result.records)]
+    return found, [*unseen.values()]

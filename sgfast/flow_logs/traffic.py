@@ -144,12 +144,14 @@ class LogTraffic:
             return LogRecords(read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
         packets = made.packets
         return LogRecords(
-            read, packets.judged, packets.rejected,
-            {cause: records for cause, (records, _) in packets.undecided.items()},
-            sum(connections for _, connections in packets.undecided.values()), {**packets.left_out, **left_out},
-            made.late, packets.in_changes, dict(logs.formats), logs.shows_answers, logs.has_aws,
-            packets.undecided_icmp, tuple(logs.damage), packets.decided, packets.unsure_ports,
-            packets.without_interface if logs.has_aws else 0, packets.overlapping, made.silent_hours,
+            read=read, judged=packets.judged, rejected=packets.rejected,
+            undecided={cause: records for cause, (records, _) in packets.undecided.items()},
+            undecided_connections=sum(connections for _, connections in packets.undecided.values()),
+            left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
+            formats=dict(logs.formats), shows_answers=logs.shows_answers, has_aws=logs.has_aws,
+            undecided_icmp=packets.undecided_icmp, damage=tuple(logs.damage), decided_connections=packets.decided,
+            unsure_ports=packets.unsure_ports, without_interface=packets.without_interface if logs.has_aws else 0,
+            overlapping=packets.overlapping, silent_hours=made.silent_hours,
         )  # fmt: skip
 
 
