@@ -48,7 +48,7 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     "about-nobody": frozenset(("verdicts", "absence")),
     "short-window": frozenset(("absence",)),
     "interrupted": frozenset(("counts", "absence")),
-    "records-lost": frozenset(("counts", "absence")),
+    "records-lost": frozenset(("verdicts", "counts", "absence")),
     "records-late": frozenset(("counts",)),
     "change-in-record": frozenset(("counts",)),
     "unseen-answers": frozenset(("answers",)),

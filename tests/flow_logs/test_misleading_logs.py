@@ -121,6 +121,18 @@ def test_many_records_of_one_connection_do_not_outweigh_the_undecided_ones_of_ot
     assert replayed(tmp_path, *one).evidence.reasons == ()
 
 
+def test_a_gate_does_not_hold_where_the_cloud_lost_records(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """SPEC 10.27: a lost record may be that of a connection that would break."""
+    policy, log = tmp_path / "policy.yaml", tmp_path / "flow.log"
+    policy.write_text(POLICY)
+    lost = f"2 123456789010 web-1 {'- ' * 7}1001 1060 - SKIPDATA"
+    command = ("replay", policy, log, "--fail-on", "would-break", "-q")
+    for lines, status in ((OTHERS, 0), ([*OTHERS, lost], 1)):
+        log.write_text("\n".join((" ".join(DEFAULT_FIELDS), *lines)) + "\n")
+        assert sgfast(capsys, *command).status == status
+    assert sgfast(capsys, *command, "--accept-evidence", "records-lost").status == 0
+
+
 def test_records_without_ports_are_missing_in_the_answer(tmp_path: Path) -> None:
     """SPEC 10.27."""
     fields = record(CLIENT, WEB, 0, 0, 17).split(" ")
