@@ -1,8 +1,10 @@
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
+from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.record_packets import RecordPackets
 
 TURN_NS: int
@@ -10,7 +12,7 @@ TURN_NS: int
 class Connections:
     def __init__(
         self, shortest: object, longest: object, from_ns: int | None = None, until_ns: int | None = None, *,
-        is_one_stream: bool = False,
+        is_one_stream: bool = False, words: Sequence[str] | WordNumbers = (),
     ) -> None: ...
     @property
     def packets(self) -> RecordPackets: ...

@@ -1,18 +1,20 @@
 """Turn records of flow logs into the packets that an engine judges.
 
-A record says what happened to a connection in an interval. It waits for other records of its connection, up to an hour
-of record time. Then ``openers.pxd`` decides who opened the connection, and ``record_packets.pyx`` makes the packets.
+A record says what happened to a connection in an interval. It waits until all records of its time have come. Then they
+are noted in the order of time: what they say about their connections. Later ``openers.pxd`` decides who opened each
+connection, and ``record_packets.pyx`` makes the packets.
 """
 
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memmove
 
 from sgfast.core.base.frames cimport POSITION_BITS
 from sgfast.core.base.icmp cimport icmp_is_error, icmp_query, query_type
+from sgfast.core.base.intrinsics cimport fold
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
-from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, ConversationTable
+from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, NO_CONVERSATION, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
 from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation
 from sgfast.flow_logs.record_packets cimport (
@@ -32,6 +34,8 @@ from sgfast.flow_logs.record_packets cimport (
     kind_of,
 )
 from sgfast.flow_logs.refusals cimport note_refusal
+
+from zlib import crc32
 
 import numpy as np
 
@@ -55,11 +59,17 @@ cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
 # Logs have a gap if no record begins for longer. It is more than the longest interval of a cloud.
 cdef int64_t GAP = 900 * <int64_t>NS
 cdef int64_t HOUR = 3600 * <int64_t>NS
-# The time that a record waits for others of its connection, in record time.
-cdef int64_t PATIENCE = HOUR
 # Records are released at times that are whole turns. So the answer does not depend on how many are added at once.
 TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
+# Record times. After DELAY, all records of a time have come, whatever their order in the files. After PATIENCE, those
+# of the next twenty minutes have come, too, which may tell who opened a connection. After FORGOTTEN without a record, a
+# conversation is no longer known.
+cdef int64_t DELAY = HOUR
+cdef int64_t PATIENCE = HOUR + 2 * TURN
+cdef int64_t FORGOTTEN = HOUR
+# Any odd number with many bits.
+cdef uint64_t TIE_KEY = 0x9E3779B97F4A7C15
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
@@ -71,17 +81,17 @@ cdef class Connections:
 
     ``shortest``, ``longest``: the timeouts of the policies that judge (``policy.settings.timeouts``). ``from_ns``,
     ``until_ns``: the first time and the one after the last, or None. ``is_one_stream``: frames of rejected records are
-    among the others.
+    among the others. ``words``: the names of interfaces by number, which may grow.
     """
 
     cdef ConversationTable table
     #: The packets of the records.
     cdef readonly RecordPackets packets
-    cdef Waiting* waiting
-    cdef Py_ssize_t waiting_count, waiting_capacity
+    cdef Waiting* waiting           # those noted come first
+    cdef Py_ssize_t waiting_count, noted_count, waiting_capacity
     cdef Waiting* ready             # released records, in the order of time
     cdef Py_ssize_t ready_count, at
-    cdef int64_t first_ns, newest_ns        # the first and the latest start
+    cdef int64_t first_ns, newest_ns        # the first start, and the latest one that was noted
     cdef int64_t turn_ns            # the latest turn that has begun
     cdef int64_t looked_ns, released_ns     # records up to these times were looked at, and released
     cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
@@ -89,6 +99,9 @@ cdef class Connections:
     cdef uint8_t* hours             # a flag for each hour since 1970: a record begins in it
     cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any, ended
+    cdef object words
+    cdef uint32_t[::1] hashes       # of these words
+    cdef Py_ssize_t hashed
     cdef int64_t from_ns, until_ns
     #: The records that came when others of their time had been judged.
     cdef readonly uint64_t late
@@ -97,7 +110,9 @@ cdef class Connections:
     #: The records whose number of packets, or of bytes, the log does not say.
     cdef readonly uint64_t without_packets, without_bytes
 
-    def __cinit__(self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False):
+    def __cinit__(
+        self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False, words=()
+    ):
         self.waiting_capacity = 1 << 12
         self.table = ConversationTable()
         self.packets = RecordPackets(self.table, shortest, longest, is_one_stream)
@@ -108,6 +123,8 @@ cdef class Connections:
         self.from_ns = EARLIEST if from_ns is None else max(EARLIEST, min(LATEST, from_ns))
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
         self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = self.turn_ns = -(1 << 62)
+        self.words = words
+        self.hashes = np.empty(0, np.uint32)
 
     def __dealloc__(self):
         free(self.waiting)
@@ -129,8 +146,7 @@ cdef class Connections:
         cdef const uint8_t[::1] view
         cdef const Row* row
         cdef Py_ssize_t n = len(rows)
-        cdef Py_ssize_t i, at
-        cdef const int64_t[::1] order
+        cdef Py_ssize_t i
         if rows.dtype != RECORD_DTYPE:
             raise TypeError("rows must be of RECORD_DTYPE")
         if n == 0:
@@ -139,12 +155,14 @@ cdef class Connections:
             self.make_room(2 * n)
         view = np.ascontiguousarray(rows).view(np.uint8)
         row = <const Row*>&view[0]
-        # A file is not in the order of time, and it matters what was logged before.
-        order = np.argsort(rows["start_ns"], kind="stable")
+        if len(self.words) > len(self.hashes):
+            self.hashes = np.resize(self.hashes, 2 * len(self.words))
+        while self.hashed < len(self.words):
+            self.hashes[self.hashed] = crc32(self.words[self.hashed].encode())
+            self.hashed += 1
         with nogil:
             for i in range(n):
-                at = order[i]
-                self.add_row(&row[at], number << POSITION_BITS | <uint64_t>row[at].line, <uint16_t>vpc)
+                self.add_row(&row[i], number << POSITION_BITS | <uint64_t>row[i].line, <uint16_t>vpc)
 
     cdef int make_room(self, Py_ssize_t more) except -1:
         cdef Py_ssize_t capacity = max(2 * self.waiting_capacity, self.waiting_count + more)
@@ -168,7 +186,6 @@ cdef class Connections:
         cdef int16_t flags = row.tcp_flags
         cdef int16_t flags_back = UNKNOWN
         cdef int way, query
-        cdef int64_t logged_ns
         cdef uint8_t named = 0
         # Behind NAT, the interface's own addresses are not those of the connection.
         if row.has_pkt & 1:
@@ -195,29 +212,18 @@ cdef class Connections:
             self.first_ns = row.start_ns
         self.any = True
         self.hours[row.start_ns // HOUR] = True
-        if row.start_ns > self.newest_ns + GAP:
-            self.going_ns = row.start_ns
-        logged_ns = self.logged_since(row)
-        self.newest_ns = max(self.newest_ns, row.start_ns)
         self.late += row.start_ns < self.released_ns
         way = memcmp(src, dst, 16)
         way = way > 0 or (way == 0 and row.sport > row.dport)
         c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
-        if c != NULL and (c.accepted or c.rejected) and row.start_ns > c.last_ns + self.packets.lifetime[kind_of(c)]:
-            # This is another connection, which either end may have opened.
-            self.table.retire(c)
-            c = self.table.find(src, dst, way, row, vpc, has_icmp * (1 + (1 - way if reply else way)), icmp_type)
         if c == NULL:
             self.packets.leave_out(NO_ROOM)
             return 0
-        c.logged_ns = min(c.logged_ns, logged_ns)
         if has_icmp:
             c.icmp_code = <uint8_t>row.icmp_code
             named = 1 + (1 - way if reply else way)
-            c.named |= named
         if row.opener:
             named = 1 + (way if row.opener == 1 else 1 - way)
-            c.named |= named
         if row.history:
             flags = flags_of(row.history)
             flags_back = flags_of(row.history >> 16)
@@ -228,57 +234,25 @@ cdef class Connections:
             self.packets.leave_out(NO_PACKETS)
             return 0
         if row.packets != 0:
-            self.take(c, row, way, end_ns, row.packets, row.bytes, flags, position, named, True)
+            self.keep(c, row, way, end_ns, row.packets, row.bytes, flags, position, named, True)
         if row.packets_back > 0:
-            self.take(
+            self.keep(
                 c, row, 1 - way, end_ns, row.packets_back, row.bytes_back, flags_back, position, named,
                 row.packets == 0
             )
         return 0
 
-    cdef int64_t logged_since(self, const Row* row) noexcept nogil:
-        # Returns the time from which on the log surely has the record's interface: its first record, or the first one
-        # after a gap of all logs.
-        cdef Py_ssize_t at = row.interface + 1
-        cdef Py_ssize_t capacity, i
-        cdef int64_t* grown
-        if not 0 <= at <= MOST_INTERFACES:
-            return row.start_ns
-        if at >= self.begins_capacity:
-            capacity = max(2 * self.begins_capacity, at + 1, 64)
-            grown = <int64_t*>realloc(self.begins, capacity * sizeof(int64_t))
-            if grown == NULL:
-                return row.start_ns
-            for i in range(self.begins_capacity, capacity):
-                grown[i] = LAST_TIME
-            self.begins = grown
-            self.begins_capacity = capacity
-        self.begins[at] = min(self.begins[at], row.start_ns)
-        return max(self.begins[at], self.going_ns)
-
-    cdef void take(
+    cdef void keep(
         self, Conversation* c, const Row* row, int way, int64_t end_ns, int64_t packets, int64_t nbytes, int16_t flags,
         uint64_t position, uint8_t named, bint is_record
     ) noexcept nogil:
-        # Notes what a record says about its connection. Then the record waits.
-        cdef bint rejected = row.action == REJECTED
-        cdef Waiting* waiting
-        if rejected:
-            if not c.rejected >> way & 1 or row.start_ns < c.refused_ns[way]:
-                c.refused_ns[way] = row.start_ns
-            note_refusal(c, way, row.start_ns, end_ns)
-            c.refused_by[way] = row.interface
-            c.rejected |= 1 << way
-        elif not c.accepted >> way & 1 or row.start_ns < c.first_ns[way]:
-            c.first_ns[way] = row.start_ns
-        if not rejected:
-            c.accepted |= 1 << way
-            c.flags[way] |= <uint8_t>flags if flags > 0 else 0
-        if c.protocol == PROTO_TCP and flags > 0 and flags & SYN:
-            c.sent_syn |= 1 << (1 - way if flags & ACK else way)
-        c.last_ns = max(c.last_ns, end_ns)
+        # Lets a record wait.
+        cdef Waiting* waiting = &self.waiting[self.waiting_count]
+        cdef uint64_t interface = 0
+        cdef uint64_t tie
+        if 0 <= row.interface < self.hashed:
+            interface = self.hashes[row.interface]
         c.pending += 1
-        waiting = &self.waiting[self.waiting_count]
         self.waiting_count += 1
         waiting.start_ns = row.start_ns
         waiting.end_ns = end_ns
@@ -288,10 +262,172 @@ cdef class Connections:
         waiting.conversation = <uint32_t>(c - self.table.conversations)
         waiting.flags = flags if c.protocol == PROTO_TCP else UNKNOWN
         waiting.way = <uint8_t>way
-        waiting.rejected = rejected
+        waiting.rejected = row.action == REJECTED
         waiting.is_record = is_record
         waiting.named = named
         waiting.interface = row.interface
+        tie = fold(waiting.packets ^ TIE_KEY, waiting.nbytes << 2 | waiting.rejected << 1 | <uint64_t>way)
+        tie = fold(tie ^ interface, <uint64_t>end_ns ^ TIE_KEY)
+        waiting.tie = <uint32_t>(tie ^ tie >> 32)
+
+    # Records are noted ------------------------------------------------------------------------------------------------
+
+    cdef int note_until(self, int64_t until_ns) except -1:
+        # Notes the records that start before this time, in the order of time.
+        cdef Py_ssize_t i, kept, n, others, end
+        cdef Waiting* due
+        cdef Waiting* sorted_due
+        cdef int64_t[::1] starts
+        cdef const int64_t[::1] order
+        n = 0
+        for i in range(self.noted_count, self.waiting_count):
+            n += self.waiting[i].start_ns < until_ns
+        if n == 0:
+            return 0
+        due = <Waiting*>malloc(n * sizeof(Waiting))
+        if due == NULL:
+            raise MemoryError
+        try:
+            start_array = np.empty(n, np.int64)
+            starts = start_array
+            n = 0
+            kept = self.noted_count
+            for i in range(self.noted_count, self.waiting_count):
+                if self.waiting[i].start_ns < until_ns:
+                    starts[n] = self.waiting[i].start_ns
+                    due[n] = self.waiting[i]
+                    n += 1
+                else:
+                    self.waiting[kept] = self.waiting[i]
+                    kept += 1
+            order = np.argsort(start_array, kind="stable")
+            others = kept - self.noted_count
+            memmove(
+                &self.waiting[self.noted_count + n], &self.waiting[self.noted_count], others * sizeof(Waiting)
+            )
+            with nogil:
+                sorted_due = &self.waiting[self.noted_count]
+                for i in range(n):
+                    sorted_due[i] = due[order[i]]
+                i = 0
+                while i < n:
+                    end = i + 1
+                    while end < n and sorted_due[end].start_ns == sorted_due[i].start_ns:
+                        end += 1
+                    self.sort_ties(sorted_due, i, end)
+                    while i < end:
+                        if self.note(&sorted_due[i]):
+                            self.waiting[self.noted_count] = sorted_due[i]
+                            self.noted_count += 1
+                        i += 1
+            memmove(
+                &self.waiting[self.noted_count], &self.waiting[self.waiting_count - others], others * sizeof(Waiting)
+            )
+            self.waiting_count = self.noted_count + others
+        finally:
+            free(due)
+        return 0
+
+    cdef void sort_ties(self, Waiting* waiting, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+        # Puts records of one start and connection in an order of their content. So it does not matter which file came
+        # first. Records of different connections keep their places, which are close to each other in memory.
+        cdef Py_ssize_t i, at
+        cdef uint32_t before
+        cdef Conversation* c
+        cdef Waiting w
+        for i in range(begin, end):
+            c = self.current(&waiting[i])
+            if c == NULL:
+                continue
+            before = c.latest
+            c.latest = <uint32_t>i
+            waiting[i].before = before
+            at = i
+            while begin <= before < at and waiting[before].conversation == waiting[at].conversation:
+                if waiting[before].tie <= waiting[at].tie:
+                    break
+                w = waiting[at]
+                waiting[at] = waiting[before]
+                waiting[before] = w
+                waiting[before].before, waiting[at].before = waiting[at].before, waiting[before].before
+                at = before
+                before = waiting[at].before
+
+    cdef bint note(self, Waiting* w) noexcept nogil:
+        # Notes what a record says about its connection. Returns False if there is no room for that.
+        cdef Conversation* c = self.current(w)
+        cdef int way = w.way
+        cdef int64_t logged_ns
+        if w.start_ns > self.newest_ns + GAP:
+            self.going_ns = w.start_ns
+        logged_ns = self.logged_since(w)
+        self.newest_ns = max(self.newest_ns, w.start_ns)
+        if c != NULL and (c.accepted or c.rejected) and w.start_ns > c.last_ns + self.packets.lifetime[kind_of(c)]:
+            # This is another connection, which either end may have opened.
+            self.table.retire(c)
+            c = self.current(w)
+        if c == NULL:
+            if w.is_record:
+                self.packets.leave_out(NO_ROOM)
+            return False
+        c.logged_ns = min(c.logged_ns, logged_ns)
+        c.named |= w.named
+        if w.rejected:
+            if not c.rejected >> way & 1 or w.start_ns < c.refused_ns[way]:
+                c.refused_ns[way] = w.start_ns
+            note_refusal(c, way, w.start_ns, w.end_ns)
+            c.refused_by[way] = w.interface
+            c.rejected |= 1 << way
+        else:
+            if not c.accepted >> way & 1 or w.start_ns < c.first_ns[way]:
+                c.first_ns[way] = w.start_ns
+            c.flags[way] |= <uint8_t>w.flags if w.flags > 0 else 0
+            if c.accepted != 3 and c.accepted | 1 << way == 3:
+                self.table.count_uses(c)
+            c.accepted |= 1 << way
+        if w.flags > 0 and w.flags & SYN:
+            c.sent_syn |= 1 << (1 - way if w.flags & ACK else way)
+        c.last_ns = max(c.last_ns, w.end_ns)
+        return True
+
+    cdef Conversation* current(self, Waiting* w) noexcept nogil:
+        # Returns a record's conversation. If that is retired, the record moves to the next one of the same ends.
+        # Returns NULL if there is no room for one.
+        cdef Conversation* c
+        cdef Conversation* retired
+        cdef uint32_t number = w.conversation
+        if number == NO_CONVERSATION:
+            return NULL
+        c = &self.table.conversations[number]
+        if not c.is_retired:
+            return c
+        c = self.table.successor(number)
+        retired = &self.table.conversations[number]
+        retired.pending -= 1
+        if c != NULL:
+            c.pending += 1
+        w.conversation = <uint32_t>(c - self.table.conversations) if c != NULL else NO_CONVERSATION
+        return c
+
+    cdef int64_t logged_since(self, const Waiting* w) noexcept nogil:
+        # Returns the time from which on the log surely has the record's interface: its first record, or the first one
+        # after a gap of all logs.
+        cdef Py_ssize_t at = w.interface + 1
+        cdef Py_ssize_t capacity, i
+        cdef int64_t* grown
+        if not 0 <= at <= MOST_INTERFACES:
+            return w.start_ns
+        if at >= self.begins_capacity:
+            capacity = max(2 * self.begins_capacity, at + 1, 64)
+            grown = <int64_t*>realloc(self.begins, capacity * sizeof(int64_t))
+            if grown == NULL:
+                return w.start_ns
+            for i in range(self.begins_capacity, capacity):
+                grown[i] = LAST_TIME
+            self.begins = grown
+            self.begins_capacity = capacity
+        self.begins[at] = min(self.begins[at], w.start_ns)
+        return max(self.begins[at], self.going_ns)
 
     # Records are released ---------------------------------------------------------------------------------------------
 
@@ -315,6 +451,7 @@ cdef class Connections:
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
         cdef Py_ssize_t i, kept, n
         cdef int64_t until = self.turn_ns - PATIENCE
+        cdef int64_t note_until = self.turn_ns - DELAY
         cdef int64_t[::1] keys
         cdef int64_t[::1] places
         cdef const int64_t[::1] sorted_places
@@ -324,19 +461,21 @@ cdef class Connections:
             raise ValueError("take all batches first")
         self.ended = everything
         if everything:
-            until = (1 << 63) - 1
+            until = note_until = INT64_MAX
         elif self.is_crowded():
+            note_until = INT64_MAX
             # There is no room for more records: these wait for less than an hour.
             starts = np.empty(self.waiting_count, np.int64)
             keys = starts
             for i in range(self.waiting_count):
                 keys[i] = self.waiting[i].start_ns
             until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
-        key_array, place_array = np.empty(self.waiting_count, np.int64), np.empty(self.waiting_count, np.int64)
+        self.note_until(note_until)
+        key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)
         keys, places = key_array, place_array
         n = 0
         with nogil:
-            for i in range(self.waiting_count):
+            for i in range(self.noted_count):
                 if self.waiting[i].start_ns > until:
                     continue
                 decided = &self.table.conversations[self.waiting[i].conversation]
@@ -359,11 +498,16 @@ cdef class Connections:
             for i in range(n):
                 self.ready[i] = self.waiting[sorted_places[i]]
             kept = 0
-            for i in range(self.waiting_count):
+            for i in range(self.noted_count):
                 if self.waiting[i].start_ns > until:
                     self.waiting[kept] = self.waiting[i]
                     kept += 1
-        self.waiting_count = kept
+            memmove(
+                &self.waiting[kept], &self.waiting[self.noted_count],
+                (self.waiting_count - self.noted_count) * sizeof(Waiting)
+            )
+        self.waiting_count -= self.noted_count - kept
+        self.noted_count = kept
         # After a pause of the log there may be nothing to release.
         self.looked_ns = max(self.looked_ns, until)
         if n:
@@ -416,7 +560,7 @@ cdef class Connections:
         cdef uint32_t i
         for i in range(self.table.count):
             c = &self.table.conversations[i]
-            if not c.pending and (many or c.is_retired or c.last_ns + PATIENCE < self.released_ns):
+            if not c.pending and (many or c.is_retired or c.last_ns + FORGOTTEN < self.released_ns):
                 self.forgotten += many and not c.is_retired
                 self.table.remove(i)
 

@@ -1,4 +1,4 @@
-# Conversations of records by their ends, and the conversations that a port has had lately.
+# Conversations of records by their ends, and the uses of each end's port.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -8,15 +8,9 @@ from sgfast.flow_logs.openers cimport Conversation
 cdef enum:
     NO_CONVERSATION = 0xFFFFFFFF
     MOST_CONVERSATIONS = 1 << 20
-    USES = 1 << 23                      # the length of `uses`
-    MOST_COUNTED = 1 << 20              # after so many conversations, the counts are cleared
-
-
-# The number of different ports, and of different addresses and ports, at the other ends of an address and port. Bits 0
-# and 1 count up to SEVERAL. The other bits hold marks of the first two, 7 bits each.
-cdef struct Uses:
-    uint16_t ports
-    uint16_t peers
+    USES = 1 << 22                      # the length of `uses`
+    PROBES = 8                          # the places of `uses` in which an end may be
+    MOST_COUNTED = 1 << 20              # after so many conversations, the uses are cleared
 
 
 cdef class ConversationTable:
@@ -24,17 +18,22 @@ cdef class ConversationTable:
     cdef uint32_t* index            # numbers of conversations by hash
     cdef uint32_t count, used, capacity, unused, index_mask
     cdef uint64_t secret
-    cdef Uses* uses                 # by the hash of an address and port
-    cdef uint32_t used_since        # the conversations counted since the counts were cleared
+    # The uses of an address and port, by their hash, of which a part is in bits 48 to 63. Bits 0 to 31 and 32 to 47 are
+    # marks of the ports at the other ends: of those from FIRST_RESERVED on, and of those below. 0: free.
+    cdef uint64_t* uses
+    cdef uint32_t counted           # the conversations whose uses were counted since they were cleared
+    cdef uint8_t usual_ports[1 << 13]   # a bit for each of USUAL_PORTS
 
     cdef Conversation* find(
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
         uint8_t icmp_type
     ) noexcept nogil
+    cdef Conversation* add(self, uint64_t h) noexcept nogil
+    cdef Conversation* successor(self, uint32_t number) noexcept nogil
     cdef void retire(self, Conversation* c) noexcept nogil
     cdef void unlink(self, uint32_t number) noexcept nogil
     cdef void remove(self, uint32_t number) noexcept nogil
     cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil
-    cdef void count_use(self, const Conversation* c, int end) noexcept nogil
-    cdef Uses* uses_of(self, const Conversation* c, int end) noexcept nogil
+    cdef void count_uses(self, const Conversation* c) noexcept nogil
+    cdef uint64_t* uses_of(self, const Conversation* c, int end, bint adds) noexcept nogil
     cdef bint grow(self) noexcept nogil

@@ -1,18 +1,45 @@
-"""Conversations of records by their ends, and the conversations that a port has had lately."""
+"""Conversations of records by their ends, and the uses of each end's port."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from sgfast.core.base.intrinsics cimport fold, load64
+from sgfast.core.base.intrinsics cimport fold, load64, popcount64
 from sgfast.flow_logs.formats.record_row cimport Row
-from sgfast.flow_logs.openers cimport NO_INTERFACE, SEVERAL, UNUSED, Conversation, decide_opener
+from sgfast.flow_logs.openers cimport FIRST_RESERVED, NO_INTERFACE, UNUSED, Conversation, Signs, decide_opener
 
 import os
+
+# Ports from 600 to 32767 that services usually have, of TCP or UDP (SPEC 10.30). Other ports of this range are as often
+# those of clients behind NAT and load balancers.
+USUAL_PORTS = (
+    # Printers, directories, files, mail
+    631, 636, 853, 873, 989, 990, 993, 995,
+    # Proxies, VPNs, lookups, accounting, calls, messages
+    1080, 1194, 1701, 1723, 1812, 1813, 1883, 2049, 3128, 3478, 4500, 5060, 5061, 5222, 5269, 5353, 5355, 5671, 5672,
+    6514, 6667, 8883, 15672,
+    # Databases, caches, search
+    1433, 1434, 1521, 2181, 2483, 2484, 3050, 3306, 5432, 5439, 5984, 6379, 7473, 7474, 7687, 8086, 8123, 8529, 9042,
+    9200, 9300, 11211, 16379, 26379, 27017, 27018, 27019, 28015,
+    # Storage, remote desktops, management, directories of Windows
+    3260, 3268, 3269, 3389, 5900, 5985, 5986, 9389, 9418, 10000, 24007,
+    # Containers and clusters
+    2375, 2376, 2377, 2379, 2380, 4646, 4647, 4789, 6443, 6783, 7946, 8285, 8300, 8301, 8302, 8472, 8500, 8600, 10250,
+    10255, 10256, 10257, 10259,
+    # The web and its applications
+    3000, 4443, 5000, 5001, 5601, 7001, 8000, 8001, 8008, 8009, 8080, 8081, 8082, 8083, 8088, 8089, 8090, 8091, 8161,
+    8180, 8181, 8200, 8443, 8888, 9000, 9001, 9080, 9443,
+    # Monitoring and logs
+    4317, 4318, 5044, 6831, 8125, 9090, 9091, 9092, 9093, 9094, 9100, 9104, 9115, 9187, 9411, 10050, 10051, 12201,
+    14250, 14268, 16686, 19999, 24224,
+)
 
 # Any odd numbers with many bits.
 cdef uint64_t USES_KEY = 0x9E3779B97F4A7C15
 cdef uint64_t MIX = 0xD6E8FEB86659FD93
+# Bits of an element of `uses`.
+cdef uint64_t MARKS = 0xFFFFFFFFFFFF
+cdef uint64_t HIGH_MARKS = 0xFFFFFFFF
 
 
 cdef class ConversationTable:
@@ -22,11 +49,13 @@ cdef class ConversationTable:
         self.unused = NO_CONVERSATION
         self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
-        self.uses = <Uses*>calloc(USES, sizeof(Uses))
+        self.uses = <uint64_t*>calloc(USES, sizeof(uint64_t))
         if self.index == NULL or self.conversations == NULL or self.uses == NULL:
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
         self.secret = int.from_bytes(os.urandom(8), "little") | 1
+        for port in USUAL_PORTS:
+            self.usual_ports[port >> 3] |= 1 << (port & 7)
 
     def __dealloc__(self):
         free(self.index)
@@ -45,7 +74,6 @@ cdef class ConversationTable:
         cdef uint64_t h
         cdef uint32_t at, number
         cdef Conversation* c
-        cdef int end
         if not row.has_ports:
             low_port = high_port = 0
         h = fold(load64(low) ^ self.secret, load64(low + 8) ^ (self.secret >> 9))
@@ -66,6 +94,24 @@ cdef class ConversationTable:
             ):
                 return c
             number = c.next
+        c = self.add(h)
+        if c == NULL:
+            return NULL
+        memcpy(c.ends, low, 16)
+        memcpy(&c.ends[16], high, 16)
+        c.ports[0] = low_port
+        c.ports[1] = high_port
+        c.protocol = <uint8_t>row.protocol
+        c.family = row.family
+        c.vpc = vpc
+        c.has_icmp = has_icmp
+        c.icmp_type = icmp_type
+        return c
+
+    cdef Conversation* add(self, uint64_t h) noexcept nogil:
+        # Makes a conversation whose ends have this hash. Returns NULL if there is no room.
+        cdef uint32_t at, number
+        cdef Conversation* c
         if self.unused == NO_CONVERSATION and self.count == self.capacity and not self.grow():
             return NULL
         at = <uint32_t>h & self.index_mask
@@ -78,28 +124,41 @@ cdef class ConversationTable:
             self.count += 1
         c = &self.conversations[number]
         memset(c, 0, sizeof(Conversation))
-        memcpy(c.ends, low, 16)
-        memcpy(&c.ends[16], high, 16)
-        c.ports[0] = low_port
-        c.ports[1] = high_port
-        c.protocol = <uint8_t>row.protocol
-        c.family = row.family
-        c.vpc = vpc
-        c.has_icmp = has_icmp
-        c.icmp_type = icmp_type
         c.interface[0] = c.interface[1] = NO_INTERFACE
         c.last_ns = -(<int64_t>1 << 62)
         c.logged_ns = INT64_MAX
         c.hash = <uint32_t>h
         c.next = self.index[at]
         self.index[at] = number
-        if row.has_ports:
-            self.used_since += 1
-            if self.used_since == MOST_COUNTED:
-                self.used_since = 0
-                memset(self.uses, 0, USES * sizeof(Uses))
-            for end in range(2):
-                self.count_use(c, end)
+        return c
+
+    cdef Conversation* successor(self, uint32_t number) noexcept nogil:
+        # Finds or makes the conversation that the index has for the ends of a retired one. Returns NULL if there is no
+        # room.
+        cdef Conversation* old = &self.conversations[number]
+        cdef uint32_t at = self.index[old.hash & self.index_mask]
+        cdef Conversation* c
+        while at != NO_CONVERSATION:
+            c = &self.conversations[at]
+            if (
+                c.hash == old.hash and c.ports[0] == old.ports[0] and c.ports[1] == old.ports[1]
+                and c.protocol == old.protocol and c.vpc == old.vpc and c.has_icmp == old.has_icmp
+                and c.icmp_type == old.icmp_type and memcmp(c.ends, old.ends, 32) == 0
+            ):
+                return c
+            at = c.next
+        c = self.add(old.hash)
+        if c != NULL:
+            # The table may have grown.
+            old = &self.conversations[number]
+            memcpy(c.ends, old.ends, 32)
+            c.ports = old.ports
+            c.protocol = old.protocol
+            c.family = old.family
+            c.vpc = old.vpc
+            c.has_icmp = old.has_icmp
+            c.icmp_type = old.icmp_type
+            c.icmp_code = old.icmp_code
         return c
 
     cdef void retire(self, Conversation* c) noexcept nogil:
@@ -124,32 +183,57 @@ cdef class ConversationTable:
         self.unused = number
         self.used -= 1
 
-    cdef Uses* uses_of(self, const Conversation* c, int end) noexcept nogil:
-        # Returns the counts for an end's address and port. Two ends may share them. The hash has no secret, because the
-        # same log must give the same answer each time. An attacker who makes ends share counts can only make records
-        # undecided.
+    cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:
+        cdef Signs signs
+        cdef uint64_t* uses = NULL
+        cdef int end
+        # Where a port below FIRST_RESERVED or flags tell, uses do not matter.
+        cdef bint has_uses = c.ports[0] >= FIRST_RESERVED and c.ports[1] >= FIRST_RESERVED and c.sent_syn == 0
+        for end in range(2):
+            if has_uses:
+                uses = self.uses_of(c, end, False)
+            signs.high[end] = popcount64(uses[0] & HIGH_MARKS) if uses != NULL else 0
+            signs.low[end] = popcount64(uses[0] & MARKS & ~HIGH_MARKS) if uses != NULL else 0
+            signs.usual[end] = self.usual_ports[c.ports[end] >> 3] >> (c.ports[end] & 7) & 1
+        decide_opener(c, may_be_older, &signs)
+
+    cdef void count_uses(self, const Conversation* c) noexcept nogil:
+        # Marks each end's port as one that the other end's port was used with.
+        cdef uint64_t* uses
+        cdef uint64_t mark
+        cdef int end
+        self.counted += 1
+        if self.counted == MOST_COUNTED:
+            self.counted = 0
+            memset(self.uses, 0, USES * sizeof(uint64_t))
+        for end in range(2):
+            uses = self.uses_of(c, end, True) if c.ports[end] >= FIRST_RESERVED else NULL
+            if uses != NULL:
+                mark = c.ports[1 - end] * MIX
+                if c.ports[1 - end] < FIRST_RESERVED:
+                    uses[0] |= <uint64_t>1 << (32 + (mark >> 60))
+                else:
+                    uses[0] |= <uint64_t>1 << (mark >> 59)
+
+    cdef uint64_t* uses_of(self, const Conversation* c, int end, bint adds) noexcept nogil:
+        # Returns the uses of an end's address and port; NULL if none were counted or, with `adds`, if there is no room.
+        # The hash has no secret, because the same log must give the same answer each time. An attacker who fills the
+        # places of other ends can only make records undecided.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
         cdef uint64_t h = fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX)
-        return self.uses + ((h ^ h >> 32) & (USES - 1))
-
-    cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:
-        cdef uint8_t ports[2]
-        cdef uint8_t peers[2]
-        cdef Uses* uses
-        cdef int end
-        for end in range(2):
-            uses = self.uses_of(c, end)
-            ports[end] = uses.ports & SEVERAL
-            peers[end] = uses.peers & SEVERAL
-        decide_opener(c, may_be_older, ports, peers)
-
-    cdef void count_use(self, const Conversation* c, int end) noexcept nogil:
-        cdef Uses* uses = self.uses_of(c, end)
-        cdef uint64_t port = c.ports[1 - end]
-        cdef const uint8_t* address = &c.ends[16 * (1 - end)]
-        count_new(&uses.ports, port * MIX)
-        count_new(&uses.peers, fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX))
+        cdef uint64_t tag = (h & ~MARKS) | <uint64_t>1 << 63
+        cdef uint64_t* uses
+        cdef int i
+        for i in range(PROBES):
+            uses = self.uses + ((h + i) & (USES - 1))
+            if uses[0] == 0 and adds:
+                uses[0] = tag
+            if uses[0] & ~MARKS == tag:
+                return uses
+            if uses[0] == 0:
+                return NULL
+        return NULL
 
     cdef bint grow(self) noexcept nogil:
         # Doubles the room for conversations, all of which are in use, and the index with it. Returns False if that is
@@ -179,12 +263,3 @@ cdef class ConversationTable:
             index[at] = i
         self.capacity = capacity
         return True
-
-
-cdef inline void count_new(uint16_t* counted, uint64_t h) noexcept nogil:
-    # Counts what has this hash, unless it was counted before.
-    cdef uint32_t mark = <uint32_t>(h >> 57)
-    cdef uint32_t count = counted[0] & SEVERAL
-    cdef uint32_t marks = counted[0] >> 2
-    if count < SEVERAL and not (count and marks & 127 == mark) and not (count == 2 and marks >> 7 == mark):
-        counted[0] = <uint16_t>(counted[0] + 1 | (mark << (2 + 7 * count) if count < 2 else 0))

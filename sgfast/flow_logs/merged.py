@@ -84,7 +84,8 @@ class MergedLogs:
     ) -> None:  # fmt: skip
         self._needs = tuple(needs)
         self._opening = opening
-        self._words = WordNumbers()
+        #: The words of all logs by number: interfaces and others.
+        self.words = WordNumbers()
         paths_and_times = list(sources)
         self._paths = [path for path, _ in paths_and_times]
         # The order is reversed, so that pop() returns the earliest log.
@@ -182,7 +183,7 @@ class MergedLogs:
             begins_ns, place = self._waiting.pop()
             path = self._paths[place]
             log = self._opening(path, needs=self._needs)
-            log.words = self._words
+            log.words = self.words
             self.files.append(STANDARD_INPUT if path == "-" else without_credentials(path))
             opened = _Open(log, len(self.files), iter(log), np.empty(0), begins_ns)
             self._open[place] = opened

@@ -5,26 +5,28 @@
 #
 # 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
 # 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
-# 3. Ports: a port of services at one end only, as SPEC 9.3 reads them in captures. Times may contradict them, and so
-#    may the other conversations of either port.
-# 4. Times: the end whose packets come first, if the connection is surely not older than the log.
-# 5. A refusal: if the cloud rejected one end's packets before it accepted any of them, the other end opened. It may
-#    contradict ports and times.
+# 3. Uses: a service has clients with many different ports, and a client's port has few services.
+# 4. Ports: a usual port of services at one end only. Times may contradict uses and ports.
+# 5. Times: the end whose packets come first, if the connection is surely not older than the log.
+# 6. A refusal: if the cloud rejected one end's packets before it accepted any of them, the other end opened. It may
+#    contradict uses, ports and times.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
 cdef enum:
-    FIRST_RESERVED = 512    # rresvport() and NFS clients take ports from 512 to 1023
-    FIRST_USUAL = 1024
+    FIRST_RESERVED = 600    # bindresvport(), and so clients of NFS and RPC, take ports from here on
+    FIRST_FREE = 1024       # up to this one
     FIRST_EPHEMERAL = 32768
     FTP_DATA = 20           # the port of the only service whose server opens connections to its clients
     FIN = 1
     SYN = 2
     RST = 4
     ACK = 16
-    SEVERAL = 3             # a service has clients with so many different ports
+    SEVERAL = 3             # a service has clients with so many times more ports than a client's port has services
+    MANY = 8                # the least number of these ports, if the service's own port does not say what it is
+    LOW = 4                 # a service's clients have so many times more ports from FIRST_RESERVED on than below
     REFUSED_MINUTES = 128   # more than records wait
     REFUSED_WORDS = 2       # with a bit for each of these
 
@@ -66,7 +68,7 @@ cdef struct Conversation:
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
-    uint8_t is_guess        # only ports tell the opener, and the service is not known
+    uint8_t is_guess        # only a usual port tells the opener
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     uint8_t is_retired      # a later connection has the same ends, so that the index no longer has this one
@@ -84,6 +86,7 @@ cdef struct Conversation:
     int64_t asked_ns
     int64_t end_ns[2]       # the end of each way's latest record whose packets were made
     uint64_t marks[6]       # of each way's latest such records, the latest first: three for each way
+    uint32_t latest         # the place of its latest record while records of one start are sorted
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
@@ -93,37 +96,66 @@ cdef inline bint is_icmp(const Conversation* c) noexcept nogil:
     return c.protocol == (PROTO_ICMPV6 if c.family == 6 else PROTO_ICMP)
 
 
-cdef inline int way_by_ports(const Conversation* c) noexcept nogil:
-    # Returns the opener's way if one port only is a service's and the other is ephemeral, and else -1.
-    cdef int end
-    cdef bint low, high
+# The signs of each end's address and port.
+cdef struct Signs:
+    bint usual[2]           # services usually have the port
+    int low[2]              # the number of different ports below FIRST_RESERVED at the other ends
+    int high[2]             # the same, of higher ones
+
+
+cdef enum:         # Grade
+    NO_PORT = 0             # the ports say nothing
+    RANGE = 1               # services have a lower port than clients, as a rule
+    USUAL = 2               # services usually have the port
+    SURE = 3                # clients do not have the port
+
+
+cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* way) noexcept nogil:
+    # Sets the opener's way as the ports tell it, and returns how sure this is. `way` is -1 if they say nothing.
+    cdef bint first, second
+    way[0] = -1
     if c.protocol == PROTO_TCP and (c.ports[0] == FTP_DATA) != (c.ports[1] == FTP_DATA):
-        return 0 if c.ports[0] == FTP_DATA else 1
+        way[0] = 0 if c.ports[0] == FTP_DATA else 1
+        return SURE
+    first, second = c.ports[0] < FIRST_RESERVED, c.ports[1] < FIRST_RESERVED
+    if first != second:
+        way[0] = 1 if first else 0
+        return SURE
+    if signs.usual[0] != signs.usual[1]:
+        way[0] = 1 if signs.usual[0] else 0
+        return USUAL
+    first, second = c.ports[0] < FIRST_EPHEMERAL, c.ports[1] < FIRST_EPHEMERAL
+    if first != second and min(c.ports[0], c.ports[1]) >= FIRST_FREE:
+        way[0] = 1 if first else 0
+        return RANGE
+    return NO_PORT
+
+
+cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_ports) noexcept nogil:
+    # Returns the opener's way if the other end's port has so many clients that it is a service's, and else -1. UDP may
+    # go from one port to many others. So may TCP scanners, but they also ask for services with low ports.
+    cdef int end
     for end in range(2):
-        low = c.ports[0] < (FIRST_EPHEMERAL if end else FIRST_USUAL)
-        high = c.ports[1] < (FIRST_EPHEMERAL if end else FIRST_USUAL)
-        if low != high:
-            return 1 if low else 0
+        if (
+            (by_ports == 1 - end or (c.protocol == PROTO_TCP and signs.high[end] >= MANY))
+            and signs.high[end] >= SEVERAL * max(1, signs.high[1 - end] + signs.low[1 - end])
+            and signs.high[end] >= LOW * signs.low[end]
+        ):
+            return 1 - end
     return -1
 
 
-cdef inline void decide_opener(
-    Conversation* c, bint may_be_older, const uint8_t* ports, const uint8_t* peers
-) noexcept nogil:
-    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log. `ports`,
-    # `peers`: for each end, the number of different ports, and of different addresses and ports, at the other ends of
-    # the latest conversations of its address and port; SEVERAL stands for more, too.
-    cdef int by_ports = way_by_ports(c)
+cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* signs) noexcept nogil:
+    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log.
+    cdef int by_ports = -1
+    cdef int grade = grade_of_ports(c, signs, &by_ports)
+    cdef int by_uses = way_by_uses(c, signs, by_ports) if grade != SURE else -1
     cdef int by_time = -1
     cdef int refused = -1
-    # Whether the service is known, as clients have different ports. Otherwise its port may as well be a client's: one
-    # behind NAT may have any port, an NFS client has one below 1024, and a client may go from one port to many servers.
-    cdef bint is_used = by_ports >= 0 and ports[1 - by_ports] == SEVERAL
-    cdef bint may_be_client = by_ports >= 0 and not is_used and c.ports[1 - by_ports] >= FIRST_RESERVED
-    cdef bint doubtful = may_be_client and peers[by_ports] == SEVERAL and peers[1 - by_ports] <= 1
-    cdef bint weak = (
-        by_ports >= 0 and not is_used and c.ports[by_ports] < FIRST_EPHEMERAL and c.ports[by_ports] != FTP_DATA
-    )
+    cdef bint contradicted = by_uses >= 0 and grade == USUAL and by_ports != by_uses
+    # The opener's way as uses, or else ports, tell it; `is_told`: this is enough to decide.
+    cdef int told = by_uses if by_uses >= 0 else by_ports
+    cdef bint is_told = by_uses >= 0 or grade >= USUAL
     c.known = True
     c.cause = DECIDED
     c.is_guess = False
@@ -135,22 +167,21 @@ cdef inline void decide_opener(
         c.opener = c.sent_syn >> 1
     elif c.named or c.sent_syn:
         c.cause = DISPUTED
-    elif c.accepted == 0:
+    elif c.accepted == 0 and c.rejected != 3:
         c.opener = c.rejected >> 1
-        if by_ports == 1 - c.opener and c.rejected != 3:
+        if told == 1 - c.opener:
             # Perhaps a late answer.
             c.cause = NO_OPENER
-        elif c.rejected == 3:
+    elif c.accepted == 0:
+        c.opener = max(told, 0)
+        if contradicted or not is_told:
             c.cause = DISPUTED
-            if by_ports >= 0 and not (doubtful or weak):
-                c.cause = DECIDED
-                c.opener = by_ports
     elif c.accepted != 3:
         c.opener = c.accepted >> 1
-        if by_ports >= 0 and (by_ports != c.opener or doubtful):
+        if told == 1 - c.opener or contradicted:
             # Only the answers are in the log, or only packets that nobody asked for.
             c.cause = NO_SIGN
-        elif may_be_older and (by_ports < 0 or weak):
+        elif may_be_older and not is_told and (told < 0 or c.ports[c.opener] < FIRST_EPHEMERAL):
             c.cause = NO_SIGN
     else:
         if not may_be_older and c.first_ns[0] != c.first_ns[1]:
@@ -158,16 +189,15 @@ cdef inline void decide_opener(
         # A later rejection tells nothing: the cloud also rejects packets of connections that it forgot.
         if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
             refused = c.rejected >> 1
-        c.opener = by_ports if by_ports >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0
+        c.opener = told if told >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0
         if refused >= 0 and not (is_icmp(c) or c.ports[0] or c.ports[1]):
             # Without ports, each end may have opened it at one filter: what one end sent passed its own filter and was
             # rejected at the other's, and the answer passed as an opener of its own.
             c.cause = DISPUTED
-        elif by_ports >= 0 or by_time >= 0:
-            if c.opener == refused or (by_time >= 0 and by_time != c.opener) or (doubtful and by_time < 0):
-                c.cause = DISPUTED
-            elif weak and by_time < 0:
-                c.cause = NO_SIGN
-            c.is_guess = by_time < 0 and may_be_client
-        elif refused < 0:
+        elif contradicted or (told >= 0 or by_time >= 0) and (
+            c.opener == refused or (by_time >= 0 and by_time != c.opener)
+        ):
+            c.cause = DISPUTED
+        elif not is_told and by_time < 0 and refused < 0:
             c.cause = NO_SIGN
+        c.is_guess = by_uses < 0 and by_time < 0 and grade == USUAL

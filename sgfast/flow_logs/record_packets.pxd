@@ -42,6 +42,8 @@ cdef struct Waiting:
     uint8_t is_record       # whether it counts as a record; 0 for the second direction of one
     uint8_t named           # 1 + the opener's way if the record names it, else 0
     int32_t interface
+    uint32_t tie            # a hash of the rest: the order of records of one connection and start
+    uint32_t before         # the record of this connection that was sorted before
 
 
 cdef class RecordPackets:

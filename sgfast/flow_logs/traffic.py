@@ -104,7 +104,7 @@ class LogTraffic:
             for choose in (min, max)
         )  # fmt: skip
         self._connections = Connections(
-            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream
+            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words
         )
         self._connections.packets.note_changes(self.changes_at(self.first_ns))
 

@@ -211,13 +211,13 @@ instances:
     once = [record(CLIENT, WEB, 20000, 50051), record(WEB, CLIENT, 50051, 20000)]
     found, unseen = never_hit(replayed(tmp_path, *OTHERS, *once, policy=policy))
     assert ([each.rule for each in found], [rule.id for rule in unseen]) == (["other"], ["grpc"])
-    # If many ask, the port is the service's.
+    # If many ask, the port is the service's, as behind a load balancer.
     many = [
-        line for port in range(20000, 20005)
+        line for port in range(20000, 20012)
         for line in (record(CLIENT, WEB, port, 50051), record(WEB, CLIENT, 50051, port))
     ]  # fmt: skip
     result = replayed(tmp_path, *OTHERS, *many, policy=policy)
-    assert result.records is not None and result.records.undecided == {"disputed": 10}
+    assert result.records is not None and result.records.undecided == {} and result.connections["denied"] == 0
 
 
 def test_a_client_that_goes_from_one_port_to_many_servers_makes_no_service_of_its_port(tmp_path: Path) -> None:
@@ -256,15 +256,29 @@ def test_the_answer_does_not_depend_on_how_a_log_is_cut_into_files(tmp_path: Pat
         for each in ends[: rng.integers(1, 3)] if rng.random() < 0.8 else ends[::-1]:
             action = "REJECT" if rng.random() < 0.1 else "ACCEPT"
             lines.append((start, record(*each, protocol, action, start=start, seconds=int(rng.integers(1, 50)))))
+    # Both ends log these, which go on for some time with pauses near the timeouts.
+    for start in rng.integers(0, 3 * DAY, 60).tolist():
+        port, service = int(rng.choice([500, 20000])), int(rng.choice([500, 7000]))
+        for _ in range(12):
+            for way in ((WEB, DB, port, service), (DB, WEB, service, port)):
+                for interface in ("web-1", "db-1"):
+                    at = start + int(rng.integers(0, 2))
+                    lines.append((at, record(
+                        *way, 17, start=at, seconds=int(rng.integers(1, 50)), interface=interface
+                    )))  # fmt: skip
+            start += int(rng.choice([10, 60, 180, 230, 300]))
+    lines.sort(key=lambda each: each[0])
     answers = []
     for name, part_of in (
         ("whole", lambda at, line: 0), ("days", lambda at, line: at // DAY), ("hours", lambda at, line: at // 3600),
         ("clients", lambda at, line: line.split()[3]), ("random", lambda at, line: int(rng.integers(5))),
+        ("interfaces", lambda at, line: line.split()[2]), ("shuffled", lambda at, line: 0),
     ):  # fmt: skip
         folder = tmp_path / name
         folder.mkdir()
         parts: dict[object, list[str]] = defaultdict(list)
-        for at, line in lines:
+        # No record is more than an hour later in its file than others of its time.
+        for at, line in lines if name != "shuffled" else sorted(lines, key=lambda each: each[0] + 3500 * rng.random()):
             parts[part_of(at, line)].append(line)
         for number, part in enumerate(parts.values()):
             (folder / f"{number}.log").write_text("\n".join((" ".join(DEFAULT_FIELDS), *part, "")))

@@ -73,6 +73,7 @@ cdef extern from *:
 
     #define sg_ctz32(x) __builtin_ctz(x)
     #define sg_ctz64(x) __builtin_ctzll(x)
+    #define sg_popcount64(x) __builtin_popcountll(x)
     """
     bint likely "sg_likely"(bint condition) noexcept nogil
     bint unlikely "sg_unlikely"(bint condition) noexcept nogil
@@ -93,6 +94,7 @@ cdef extern from *:
     uint32_t match12 "sg_match12"(const uint8_t* tags, uint8_t tag) noexcept nogil
     int ctz32 "sg_ctz32"(uint32_t x) noexcept nogil
     int ctz64 "sg_ctz64"(uint64_t x) noexcept nogil
+    int popcount64 "sg_popcount64"(uint64_t x) noexcept nogil
     uint64_t load_ordered "sg_load_ordered"(const uint64_t* p) noexcept nogil
     uint64_t add_ordered "sg_add_ordered"(uint64_t* p, uint64_t n) noexcept nogil
     uint64_t swap_ordered "sg_swap_ordered"(uint64_t* p, uint64_t n) noexcept nogil
