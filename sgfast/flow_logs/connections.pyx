@@ -44,6 +44,7 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 cdef enum:
     MOST_INTERFACES = 1 << 20           # as many as words are numbered
     MOST_WAITING = 1 << 20
+    MOST_TIES = 64                      # more than one connection has records of one start
     HOURS = 1 << 21                     # more than until LAST_TIME
     REJECTED = 2                        # as in columns.py
     # Bits of Row.history, from zeek.HISTORY_LETTERS.
@@ -332,6 +333,7 @@ cdef class Connections:
         # Puts records of one start and connection in an order of their content. So it does not matter which file came
         # first. Records of different connections keep their places, which are close to each other in memory.
         cdef Py_ssize_t i, at
+        cdef int steps
         cdef uint32_t before
         cdef Conversation* c
         cdef Waiting w
@@ -343,9 +345,11 @@ cdef class Connections:
             c.latest = <uint32_t>i
             waiting[i].before = before
             at = i
+            steps = 0
             while begin <= before < at and waiting[before].conversation == waiting[at].conversation:
-                if waiting[before].tie <= waiting[at].tie:
+                if waiting[before].tie <= waiting[at].tie or steps == MOST_TIES:
                     break
+                steps += 1
                 w = waiting[at]
                 waiting[at] = waiting[before]
                 waiting[before] = w

@@ -110,6 +110,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [tcp(ENDS.format(40000, port), flags="-") for port in range(7001, 7013)],
         [f"{ENDS.format(40000, port)} allow silent 2+0" for port in range(7001, 7013)], {},
     ),
+    "services that ask each other for many services": (
+        both_ways(*((40000, 7101 + n) for n in range(10)), *((41000 + n, 7101 + n % 10) for n in range(40))),
+        answered(*((41000 + n, 7101 + n % 10) for n in range(40))), {"no-sign": 20},
+    ),
     "a client behind NAT with a port that others had": (
         both_ways(*((2100, port) for port in (22, 80, 443, 5432, 6379, 8080, 50013))),
         answered(*((2100, port) for port in (22, 80, 443, 5432, 6379, 8080))), {"no-sign": 2},
@@ -148,7 +152,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "both were rejected": ([refused(flow(AB)), refused(flow(BA))], [], {"disputed": 2}),
     "both were rejected and ports tell": ([refused(flow(SC)), refused(flow(CS))], [], {"no-opener": 1, "rejected": 1}),
     "accepted at one end and rejected at the other": (
-        [tcp(BOTH, flags=SYN), refused(tcp(BOTH, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
+        [tcp(BOTH, flags=SYN), refused(tcp(BOTH, 1, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
+    ),
+    "rejected at one end and accepted at the other, by clocks that differ": (
+        [tcp(BOTH, 1, flags=SYN), refused(tcp(BOTH, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
     ),
     "a rejected answer": ([flow(CS), refused(flow(SC))], [f"{CS} allow silent 2+0"], {"no-opener": 1}),
     # Records that are left out
