@@ -16,8 +16,8 @@ USUAL_PORTS = (
     # Printers, directories, files, mail
     631, 636, 853, 873, 989, 990, 993, 995,
     # Proxies, VPNs, lookups, accounting, calls, messages
-    1080, 1194, 1701, 1723, 1812, 1813, 1883, 2049, 3128, 3478, 4500, 5060, 5061, 5222, 5269, 5353, 5355, 5671, 5672,
-    6514, 6667, 8883, 15672,
+    1080, 1194, 1701, 1723, 1812, 1813, 1883, 2049, 3128, 3478, 4500, 5060, 5061, 5080, 5222, 5269, 5353, 5355, 5671,
+    5672, 6514, 6667, 8883, 15672,
     # Databases, caches, search
     1433, 1434, 1521, 2181, 2483, 2484, 3050, 3306, 5432, 5439, 5984, 6379, 7473, 7474, 7687, 8086, 8123, 8529, 9042,
     9200, 9300, 11211, 16379, 26379, 27017, 27018, 27019, 28015,
@@ -217,8 +217,7 @@ cdef class ConversationTable:
 
     cdef uint64_t* uses_of(self, const Conversation* c, int end, bint adds) noexcept nogil:
         # Returns the uses of an end's address and port; NULL if none were counted or, with `adds`, if there is no room.
-        # The hash has no secret, because the same log must give the same answer each time. An attacker who fills the
-        # places of other ends can only make records undecided.
+        # The hash has no secret, because the same log must give the same answer each time.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
         cdef uint64_t h = fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX)

@@ -77,6 +77,8 @@ class LogRecords:
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
     ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
+    ``unsure``: the number of judged records of which it is not sure who opened the connection.
+    ``unsure_connections``: the number of these connections.
     ``undecided_icmp``: the number of undecided records that are of ICMP.
     ``damage``: where and why the reading of a log ended early.
     ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
@@ -100,6 +102,8 @@ class LogRecords:
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
     has_aws: bool = False
+    unsure: int = 0
+    unsure_connections: int = 0
     undecided_icmp: int = 0
     damage: tuple[str, ...] = ()
     decided_connections: int = 0
@@ -136,6 +140,12 @@ class LogRecords:
                 sentence = f"{some_records(undecided)} of {100 * share:.0f} % of the connections {unknown} them"
             found.append(EvidenceReason(
                 "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
+            ))  # fmt: skip
+        share = max(_share(self.unsure, self.judged), _share(self.unsure_connections, self.decided_connections))
+        if share >= SOME:
+            sentence = f"ports alone tell who opened {100 * share:.0f} % of the connections, which may be wrong"
+            found.append(EvidenceReason(
+                "unsure-openers", "partly", self.unsure, share, sentence, "flow logs with the field tcp-flags"
             ))  # fmt: skip
         if lost := self.left_out.get("lost", 0):
             sentence = f"the cloud lost records {lost:,} times (SKIPDATA): nobody knows what was in them"

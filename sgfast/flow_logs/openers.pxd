@@ -68,7 +68,7 @@ cdef struct Conversation:
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
     uint8_t cause           # Cause; if it is not DECIDED, there is no opener
-    uint8_t is_guess        # only a usual port tells the opener
+    uint8_t is_unsure       # only ports or their uses tell the opener, or only that one end has sent
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     uint8_t is_retired      # a later connection has the same ends, so that the index no longer has this one
@@ -116,7 +116,7 @@ cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* w
     way[0] = -1
     if c.protocol == PROTO_TCP and (c.ports[0] == FTP_DATA) != (c.ports[1] == FTP_DATA):
         way[0] = 0 if c.ports[0] == FTP_DATA else 1
-        return SURE
+        return USUAL
     first, second = c.ports[0] < FIRST_RESERVED, c.ports[1] < FIRST_RESERVED
     if first != second:
         way[0] = 1 if first else 0
@@ -146,7 +146,7 @@ cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_po
 
 
 cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* signs) noexcept nogil:
-    # Sets `opener`, `cause` and `is_guess`. `may_be_older`: the connection may have begun before the log.
+    # Sets `opener`, `cause` and `is_unsure`. `may_be_older`: the connection may have begun before the log.
     cdef int by_ports = -1
     cdef int grade = grade_of_ports(c, signs, &by_ports)
     cdef int by_uses = way_by_uses(c, signs, by_ports) if grade != SURE else -1
@@ -158,7 +158,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
     cdef bint is_told = by_uses >= 0 or grade >= USUAL
     c.known = True
     c.cause = DECIDED
-    c.is_guess = False
+    c.is_unsure = False
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
         c.cause = ICMP_WITHOUT_TYPE
     elif c.named == 1 or c.named == 2:
@@ -183,6 +183,8 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
             c.cause = NO_SIGN
         elif may_be_older and not is_told and (told < 0 or c.ports[c.opener] < FIRST_EPHEMERAL):
             c.cause = NO_SIGN
+        # It may have been answered where nobody logged it.
+        c.is_unsure = grade < USUAL and (c.ports[0] or c.ports[1])
     else:
         if not may_be_older and c.first_ns[0] != c.first_ns[1]:
             by_time = c.first_ns[1] < c.first_ns[0]
@@ -200,4 +202,5 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
             c.cause = DISPUTED
         elif not is_told and by_time < 0 and refused < 0:
             c.cause = NO_SIGN
-        c.is_guess = by_uses < 0 and by_time < 0 and grade == USUAL
+        # Many clients confirm a usual port. Alone, they may as well be the ports of an FTP server.
+        c.is_unsure = by_time < 0 and ((grade == USUAL) != (by_uses >= 0))

@@ -67,6 +67,8 @@ cdef class RecordPackets:
     cdef readonly uint64_t judged, rejected
     #: The decided connections, and attempts that the cloud rejected.
     cdef readonly uint64_t decided
+    #: The judged records of which it is not sure who opened the connection, and these connections.
+    cdef readonly uint64_t unsure_records, unsure_connections
     #: The undecided records of ICMP.
     cdef readonly uint64_t undecided_icmp
     #: The records during which the policy changed.

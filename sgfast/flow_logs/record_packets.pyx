@@ -150,6 +150,7 @@ cdef class RecordPackets:
                 c.begun = False
             c.opener = w.named - 1
             c.cause = DECIDED
+            c.is_unsure = False
         if c.cause != DECIDED or ((w.rejected or blocked) and not self.is_attempt(c, w)):
             self.undecided_records[c.cause if c.cause != DECIDED else <int>NO_OPENER] += w.is_record
             if w.is_record and is_icmp(c):
@@ -162,11 +163,13 @@ cdef class RecordPackets:
                 self.note_port(c, 1)
             c.is_counted = True
             return
-        if c.is_guess and not c.is_decided:
-            self.note_port(c, c.opener)
         if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
             self.in_changes += 1
         self.decided += not c.is_decided
+        if c.is_unsure:
+            self.unsure_connections += not c.is_decided
+            self.unsure_records += w.is_record
+            self.note_port(c, c.opener)
         c.is_decided = True
         if w.rejected or blocked:
             self.rejected += w.is_record

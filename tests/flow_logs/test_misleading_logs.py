@@ -234,6 +234,35 @@ def test_a_client_that_goes_from_one_port_to_many_servers_makes_no_service_of_it
     assert result.records is not None and 51820 in result.records.unsure_ports[17]
 
 
+def two_ways(*ports: tuple[int, int], later: int = 0) -> list[str]:
+    return [
+        line for client, service in ports
+        for line in (record(CLIENT, WEB, client, service), record(WEB, CLIENT, service, client, start=1000 + later))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "unsure"), [
+    # A service of which nobody knows, or passive FTP of a client behind NAT: nothing tells them apart.
+    (two_ways(*((45000 + n, 7777) for n in range(4))), 4),
+    (two_ways(*((2100, 50000 + n) for n in range(4))), 4),
+    (two_ways(*((20000 + n, 50051) for n in range(12))), 12),
+    (two_ways((45000, 8080), (45001, 5432)), 2),
+    # Clients with many ports confirm the usual one.
+    (two_ways(*((45000 + n, 8080) for n in range(4))), 0),
+    (two_ways((45000, 443), (20000, 22)), 0),
+    (two_ways((45000, 7777), (45000, 8080), later=1), 0),
+    ([record(CLIENT, WEB, 45000, 7777)], 1),
+    ([record(CLIENT, WEB, 45000, 8080), record(CLIENT, WEB, 45000, 514, 17), record(CLIENT, WEB, protocol=47)], 0),
+])  # fmt: skip
+def test_what_ports_alone_tell_is_not_certain(lines: list[str], unsure: int, tmp_path: Path) -> None:
+    """SPEC 10.27."""
+    between = record("192.0.2.9", WEB, 40000, 443, start=500)
+    result = replayed(tmp_path, *OTHERS, between, *lines)
+    assert result.records is not None
+    assert (result.records.undecided, result.records.unsure_connections) == ({}, unsure)
+    assert ("unsure-openers" in [each.code for each in result.evidence.reasons]) == (unsure > 0)
+
+
 def test_rejections_before_and_after_do_not_hide_what_was_accepted_between(tmp_path: Path) -> None:
     """SPEC 10.31: one-way syslog, of which both ends are logged."""
     def records(interface: str, action: str, *minutes: int) -> list[str]:
