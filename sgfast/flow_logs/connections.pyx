@@ -63,11 +63,12 @@ cdef int64_t HOUR = 3600 * <int64_t>NS
 # Records are released at times that are whole turns. So the answer does not depend on how many are added at once.
 TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
-# Record times. After DELAY, all records of a time have come, whatever their order in the files. After PATIENCE, those
-# of the next twenty minutes have come, too, which may tell who opened a connection. After FORGOTTEN without a record, a
-# conversation is no longer known.
+# The following times are those of records. After this one, all records of a time have come, whatever their order in the
+# files, and are noted.
 cdef int64_t DELAY = HOUR
+# After this one, openers are decided. Records noted in the meantime may tell more about a connection.
 cdef int64_t PATIENCE = HOUR + 2 * TURN
+# A conversation without a record for so long is forgotten.
 cdef int64_t FORGOTTEN = HOUR
 # Any odd number with many bits.
 cdef uint64_t TIE_KEY = 0x9E3779B97F4A7C15
@@ -221,7 +222,6 @@ cdef class Connections:
             self.packets.leave_out(NO_ROOM)
             return 0
         if has_icmp:
-            c.icmp_code = <uint8_t>row.icmp_code
             named = 1 + (1 - way if reply else way)
         if row.opener:
             named = 1 + (way if row.opener == 1 else 1 - way)
@@ -274,7 +274,7 @@ cdef class Connections:
     # Records are noted ------------------------------------------------------------------------------------------------
 
     cdef int note_until(self, int64_t until_ns) except -1:
-        # Notes the records that start before this time, in the order of time.
+        # Sorts the records that start before this time by their starts, and notes them.
         cdef Py_ssize_t i, kept, n, others, end
         cdef Waiting* due
         cdef Waiting* sorted_due
@@ -330,8 +330,8 @@ cdef class Connections:
         return 0
 
     cdef void sort_ties(self, Waiting* waiting, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        # Puts records of one start and connection in an order of their content. So it does not matter which file came
-        # first. Records of different connections keep their places, which are close to each other in memory.
+        # Sorts the records of one start and connection by their content, so that it does not matter which file came
+        # first. Records of different connections keep their order, in which their conversations are in memory.
         cdef Py_ssize_t i, at
         cdef int steps
         cdef uint32_t before
@@ -395,8 +395,8 @@ cdef class Connections:
         return True
 
     cdef Conversation* current(self, Waiting* w) noexcept nogil:
-        # Returns a record's conversation. If that is retired, the record moves to the next one of the same ends.
-        # Returns NULL if there is no room for one.
+        # Returns the conversation of a record. A record of a retired conversation moves to the one that replaces it.
+        # Returns NULL if the table is full.
         cdef Conversation* c
         cdef Conversation* retired
         cdef uint32_t number = w.conversation
@@ -455,7 +455,7 @@ cdef class Connections:
         """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
         cdef Py_ssize_t i, kept, n
         cdef int64_t until = self.turn_ns - PATIENCE
-        cdef int64_t note_until = self.turn_ns - DELAY
+        cdef int64_t noted_until = self.turn_ns - DELAY
         cdef int64_t[::1] keys
         cdef int64_t[::1] places
         cdef const int64_t[::1] sorted_places
@@ -465,16 +465,16 @@ cdef class Connections:
             raise ValueError("take all batches first")
         self.ended = everything
         if everything:
-            until = note_until = INT64_MAX
+            until = noted_until = INT64_MAX
         elif self.is_crowded():
-            note_until = INT64_MAX
+            noted_until = INT64_MAX
             # There is no room for more records: these wait for less than an hour.
             starts = np.empty(self.waiting_count, np.int64)
             keys = starts
             for i in range(self.waiting_count):
                 keys[i] = self.waiting[i].start_ns
             until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
-        self.note_until(note_until)
+        self.note_until(noted_until)
         key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)
         keys, places = key_array, place_array
         n = 0

@@ -21,15 +21,15 @@ cdef class ConversationTable:
     # The uses of an address and port, by their hash, of which a part is in bits 48 to 63. Bits 0 to 31 and 32 to 47 are
     # marks of the ports at the other ends: of those from FIRST_RESERVED on, and of those below. 0: free.
     cdef uint64_t* uses
-    cdef uint32_t counted           # the conversations whose uses were counted since they were cleared
+    cdef uint32_t counted           # the conversations counted since `uses` was cleared
     cdef uint8_t usual_ports[1 << 13]   # a bit for each of USUAL_PORTS
 
     cdef Conversation* find(
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
         uint8_t icmp_type
     ) noexcept nogil
-    cdef Conversation* add(self, uint64_t h) noexcept nogil
     cdef Conversation* successor(self, uint32_t number) noexcept nogil
+    cdef Conversation* find_ends(self, const Conversation* ends) noexcept nogil
     cdef void retire(self, Conversation* c) noexcept nogil
     cdef void unlink(self, uint32_t number) noexcept nogil
     cdef void remove(self, uint32_t number) noexcept nogil

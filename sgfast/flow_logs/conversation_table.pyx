@@ -66,55 +66,49 @@ cdef class ConversationTable:
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
         uint8_t icmp_type
     ) noexcept nogil:
-        # Finds or makes the conversation of a record. Returns NULL if there is no room.
-        cdef const uint8_t* low = dst if way else src
-        cdef const uint8_t* high = src if way else dst
-        cdef uint16_t low_port = row.dport if way else row.sport
-        cdef uint16_t high_port = row.sport if way else row.dport
+        # Returns the conversation of a record, which may be new. Returns NULL if the table is full.
+        cdef Conversation ends
         cdef uint64_t h
-        cdef uint32_t at, number
-        cdef Conversation* c
-        if not row.has_ports:
-            low_port = high_port = 0
-        h = fold(load64(low) ^ self.secret, load64(low + 8) ^ (self.secret >> 9))
-        h = fold(h ^ load64(high), load64(high + 8) ^ self.secret)
+        memcpy(ends.ends, dst if way else src, 16)
+        memcpy(&ends.ends[16], src if way else dst, 16)
+        ends.ports[0] = (row.dport if way else row.sport) if row.has_ports else 0
+        ends.ports[1] = (row.sport if way else row.dport) if row.has_ports else 0
+        ends.protocol = <uint8_t>row.protocol
+        ends.family = row.family
+        ends.vpc = vpc
+        ends.has_icmp = has_icmp
+        ends.icmp_type = icmp_type
+        ends.icmp_code = <uint8_t>row.icmp_code if has_icmp else 0
+        h = fold(load64(ends.ends) ^ self.secret, load64(&ends.ends[8]) ^ (self.secret >> 9))
+        h = fold(h ^ load64(&ends.ends[16]), load64(&ends.ends[24]) ^ self.secret)
         h = fold(
-            h ^ (<uint64_t>low_port << 16 | high_port | <uint64_t>row.protocol << 32 | <uint64_t>vpc << 40),
+            h ^ (<uint64_t>ends.ports[0] << 16 | ends.ports[1] | <uint64_t>row.protocol << 32 | <uint64_t>vpc << 40),
             self.secret ^ (<uint64_t>icmp_type << 2 | has_icmp)
         )
-        h ^= h >> 32
-        at = <uint32_t>h & self.index_mask
-        number = self.index[at]
+        ends.hash = <uint32_t>(h ^ h >> 32)
+        return self.find_ends(&ends)
+
+    cdef Conversation* successor(self, uint32_t number) noexcept nogil:
+        # Returns the conversation that replaces a retired one, which may be new. Returns NULL if the table is full.
+        cdef Conversation ends = self.conversations[number]
+        return self.find_ends(&ends)
+
+    cdef Conversation* find_ends(self, const Conversation* ends) noexcept nogil:
+        # Returns the conversation between the same ends, which may be new. Returns NULL if the table is full.
+        cdef uint32_t number = self.index[ends.hash & self.index_mask]
+        cdef uint32_t* place
+        cdef Conversation* c
         while number != NO_CONVERSATION:
             c = &self.conversations[number]
             if (
-                c.hash == <uint32_t>h and c.ports[0] == low_port and c.ports[1] == high_port
-                and c.protocol == row.protocol and c.vpc == vpc and c.has_icmp == has_icmp and c.icmp_type == icmp_type
-                and memcmp(c.ends, low, 16) == 0 and memcmp(&c.ends[16], high, 16) == 0
+                c.hash == ends.hash and c.ports[0] == ends.ports[0] and c.ports[1] == ends.ports[1]
+                and c.protocol == ends.protocol and c.vpc == ends.vpc and c.has_icmp == ends.has_icmp
+                and c.icmp_type == ends.icmp_type and memcmp(c.ends, ends.ends, 32) == 0
             ):
                 return c
             number = c.next
-        c = self.add(h)
-        if c == NULL:
-            return NULL
-        memcpy(c.ends, low, 16)
-        memcpy(&c.ends[16], high, 16)
-        c.ports[0] = low_port
-        c.ports[1] = high_port
-        c.protocol = <uint8_t>row.protocol
-        c.family = row.family
-        c.vpc = vpc
-        c.has_icmp = has_icmp
-        c.icmp_type = icmp_type
-        return c
-
-    cdef Conversation* add(self, uint64_t h) noexcept nogil:
-        # Makes a conversation whose ends have this hash. Returns NULL if there is no room.
-        cdef uint32_t at, number
-        cdef Conversation* c
         if self.unused == NO_CONVERSATION and self.count == self.capacity and not self.grow():
             return NULL
-        at = <uint32_t>h & self.index_mask
         self.used += 1
         if self.unused != NO_CONVERSATION:
             number = self.unused
@@ -124,41 +118,21 @@ cdef class ConversationTable:
             self.count += 1
         c = &self.conversations[number]
         memset(c, 0, sizeof(Conversation))
+        memcpy(c.ends, ends.ends, 32)
+        c.ports = ends.ports
+        c.protocol = ends.protocol
+        c.family = ends.family
+        c.vpc = ends.vpc
+        c.has_icmp = ends.has_icmp
+        c.icmp_type = ends.icmp_type
+        c.icmp_code = ends.icmp_code
         c.interface[0] = c.interface[1] = NO_INTERFACE
         c.last_ns = -(<int64_t>1 << 62)
         c.logged_ns = INT64_MAX
-        c.hash = <uint32_t>h
-        c.next = self.index[at]
-        self.index[at] = number
-        return c
-
-    cdef Conversation* successor(self, uint32_t number) noexcept nogil:
-        # Finds or makes the conversation that the index has for the ends of a retired one. Returns NULL if there is no
-        # room.
-        cdef Conversation* old = &self.conversations[number]
-        cdef uint32_t at = self.index[old.hash & self.index_mask]
-        cdef Conversation* c
-        while at != NO_CONVERSATION:
-            c = &self.conversations[at]
-            if (
-                c.hash == old.hash and c.ports[0] == old.ports[0] and c.ports[1] == old.ports[1]
-                and c.protocol == old.protocol and c.vpc == old.vpc and c.has_icmp == old.has_icmp
-                and c.icmp_type == old.icmp_type and memcmp(c.ends, old.ends, 32) == 0
-            ):
-                return c
-            at = c.next
-        c = self.add(old.hash)
-        if c != NULL:
-            # The table may have grown.
-            old = &self.conversations[number]
-            memcpy(c.ends, old.ends, 32)
-            c.ports = old.ports
-            c.protocol = old.protocol
-            c.family = old.family
-            c.vpc = old.vpc
-            c.has_icmp = old.has_icmp
-            c.icmp_type = old.icmp_type
-            c.icmp_code = old.icmp_code
+        c.hash = ends.hash
+        place = &self.index[c.hash & self.index_mask]
+        c.next = place[0]
+        place[0] = number
         return c
 
     cdef void retire(self, Conversation* c) noexcept nogil:
@@ -217,7 +191,7 @@ cdef class ConversationTable:
 
     cdef uint64_t* uses_of(self, const Conversation* c, int end, bint adds) noexcept nogil:
         # Returns the uses of an end's address and port; NULL if none were counted or, with `adds`, if there is no room.
-        # The hash has no secret, because the same log must give the same answer each time.
+        # The hash has no random part, so that two runs over one log give the same answer.
         cdef const uint8_t* address = &c.ends[16 * end]
         cdef uint64_t port = <uint64_t>c.ports[end] | <uint64_t>c.protocol << 16 | <uint64_t>c.vpc << 24
         cdef uint64_t h = fold(load64(address) ^ USES_KEY ^ port * MIX, load64(address + 8) ^ MIX)

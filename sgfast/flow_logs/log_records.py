@@ -85,8 +85,8 @@ class LogRecords:
     ``unsure_ports``: the ports that may be those of a service although no judged record says so, in order, by
     protocol.
     ``without_interface``: the number of judged records of AWS that do not name their interface.
-    ``overlapping``: the number of accepted records that begin before an earlier one of the same interface, connection
-    and direction ends. One flow log has no such records.
+    ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
+    connection and direction. A single flow log has none.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
     """
@@ -143,7 +143,7 @@ class LogRecords:
             ))  # fmt: skip
         share = max(_share(self.unsure, self.judged), _share(self.unsure_connections, self.decided_connections))
         if share >= SOME:
-            sentence = f"ports alone tell who opened {100 * share:.0f} % of the connections, which may be wrong"
+            sentence = f"only ports or a single sender tell who opened {100 * share:.0f} % of the connections"
             found.append(EvidenceReason(
                 "unsure-openers", "partly", self.unsure, share, sentence, "flow logs with the field tcp-flags"
             ))  # fmt: skip

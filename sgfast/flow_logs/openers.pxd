@@ -5,11 +5,12 @@
 #
 # 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
 # 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
-# 3. Uses: a service has clients with many different ports, and a client's port has few services.
-# 4. Ports: a usual port of services at one end only. Times may contradict uses and ports.
-# 5. Times: the end whose packets come first, if the connection is surely not older than the log.
-# 6. A refusal: if the cloud rejected one end's packets before it accepted any of them, the other end opened. It may
-#    contradict uses, ports and times.
+# 3. Low ports: a port at one end only that clients do not have.
+# 4. Uses: a service has clients with many different ports, and a client's port has few services.
+# 5. Usual ports: a port at one end only that services usually have. Times may contradict all three.
+# 6. Times: the end whose packets come first, if the connection is surely not older than the log.
+# 7. Rejections: an end whose packets the cloud first rejected and later accepted did not open the connection. They may
+#    contradict ports, uses and times.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -153,7 +154,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
     cdef int by_time = -1
     cdef int refused = -1
     cdef bint contradicted = by_uses >= 0 and grade == USUAL and by_ports != by_uses
-    # The opener's way as uses, or else ports, tell it; `is_told`: this is enough to decide.
+    # The opener's way according to uses, or to ports if uses say nothing. `is_told`: it needs no other sign.
     cdef int told = by_uses if by_uses >= 0 else by_ports
     cdef bint is_told = by_uses >= 0 or grade >= USUAL
     c.known = True

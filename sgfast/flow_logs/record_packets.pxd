@@ -75,7 +75,7 @@ cdef class RecordPackets:
     cdef readonly uint64_t in_changes
     #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
     cdef readonly uint64_t without_interface
-    #: The accepted records that begin before an earlier one of the same interface, connection and direction ends.
+    #: The accepted records that overlap in time with an earlier one of the same interface, connection and direction.
     cdef readonly uint64_t overlapping
     #: The records whose later packets are missing because memory ran out.
     cdef readonly uint64_t lost

@@ -286,8 +286,8 @@ cdef class RecordPackets:
         return counts
 
     cdef void ask(self, Conversation* c, uint8_t flags, int64_t time_ns, uint64_t position) noexcept nogil:
-        # Makes an opener that no record has, if the connection may have timed out since the last one. The packet that
-        # follows is an answer, and must not be taken for an opener.
+        # Makes an opener that counts no packet, if the connection may have timed out since the last opener. Without it,
+        # the answer that follows would be taken for an opener.
         if time_ns - c.asked_ns > self.step[kind_of(c)]:
             self.put(0, c, c.opener, flags, 0, 0, time_ns, position)
 

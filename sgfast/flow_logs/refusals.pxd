@@ -11,7 +11,7 @@ cdef inline int64_t minute_of(int64_t time_ns) noexcept nogil:
 
 
 cdef inline void note_refusal(Conversation* c, int way, int64_t from_ns, int64_t until_ns) noexcept nogil:
-    # Notes that the cloud rejected packets that an end sent between two times.
+    # Marks the minutes between two times as those in which the cloud rejected packets of an end.
     cdef uint64_t* minutes = c.refused_minutes[way]
     cdef int64_t first = minute_of(from_ns)
     cdef int64_t last = minute_of(until_ns)

@@ -59,7 +59,7 @@ _SEARCHED_PREFIXES = 10
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An allow rule that does not match the packet, with its differing fields.
+    """An allow rule that does not match the packet, and the fields in which they differ.
 
     ``group``: the name of the security group.
     ``rule``: the rule.

@@ -215,7 +215,7 @@ instances:
         assert result.records is not None and result.records.undecided == fates
         found, unseen = never_hit(result)
         assert ([each.rule for each in found], [rule.id for rule in unseen]) == (["other"], ["grpc"])
-    # If many ask, the port is the service's, as behind a load balancer.
+    # Many clients make the port a known service, as behind a load balancer.
     many = [
         line for port in range(20000, 20012)
         for line in (record(CLIENT, WEB, port, 50051), record(WEB, CLIENT, 50051, port))
