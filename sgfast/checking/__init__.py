@@ -46,7 +46,7 @@ from sgfast.checking.result import CheckResult
 from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.evidence import SOUND, Evidence, ended
-from sgfast.flow_logs.unlogged import said_of_unseen
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_unseen
 from sgfast.policy.model import Instance, Policy, Rule
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def check_policy(
         found += unmet(proof)
         # The other findings do not rest on the expectations.
         proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
-    rules_unread, unseen, withheld = 0, list[Rule](), list[str]()
+    rules_unread, unseen, withheld = 0, list[UnseenRule](), list[str]()
     if traffic is not None:
         from sgfast.replaying.removal import evidence_for_removal
 
@@ -132,7 +132,7 @@ def _rule_uses(traffic: ReplayResult | None, uses: Uses | None) -> tuple[RuleUse
     return rule_uses(traffic, uses)
 
 
-def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], list[Rule], int]:
+def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Finding], list[UnseenRule], int]:
     """Return the findings that rest on captures, the unused rules that flow logs may not show, and the number of rules
     that were used in too many ways.
     """

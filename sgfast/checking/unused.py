@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.flow_logs.unlogged import may_be_unseen
+from sgfast.flow_logs.unlogged import UnseenRule
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
+from sgfast.replaying.unseen_rules import unseen_rules
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult
@@ -86,7 +87,7 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
     return f"the instances in {peer} are in VPCs that are not peered with the rule's VPC, or in other regions"
 
 
-def never_hit(result: ReplayResult) -> tuple[list[Finding], list[Rule]]:
+def never_hit(result: ReplayResult) -> tuple[list[Finding], list[UnseenRule]]:
     """Return findings for rules that a causal replay never used, and the unused rules about which flow logs cannot
     tell. Packets after a denied opener use none (SPEC 9.2).
     """
@@ -97,7 +98,7 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], list[Rule]]:
         (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule
     ]  # fmt: skip
-    unseen = {rule.id: rule for _, rule in unused_rules if may_be_unseen(rule, result.records)}
+    unseen = {each.rule.id: each for each in unseen_rules(result)}
     found = [
         Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
         for group, rule in unused_rules

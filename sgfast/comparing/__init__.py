@@ -46,6 +46,7 @@ from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
 from sgfast.replaying.logs import log_traffic
 from sgfast.replaying.options import ReplayOptions
+from sgfast.replaying.readings import PolicyHistory, ReadingQuestions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
 from sgfast.system import usable_processors
 from sgfast.system.names import printable
@@ -93,6 +94,12 @@ def run_diff(
     comparison: Pair | VpcPairs
     logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=True)
     options = replace(options, is_of_logs=logs is not None)
+    questions = None
+    if logs is not None:
+        histories = [PolicyHistory(policy, options, names.get(vpc)) for policy in (judged, new)]
+        # The cloud accepted the traffic under OLD.
+        questions = ReadingQuestions(histories, was_in_force=True)
+        logs.ask = questions.answers
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
 
@@ -125,8 +132,8 @@ def run_diff(
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     result.doubts = frames.noticed_by_comparing.reasons()
-    if logs is not None:
-        result.records = logs.records
+    if logs is not None and questions is not None:
+        result.records, result.openers = logs.records, questions.result(logs.asked)
         result.doubts += tuple(result.records.reasons())
         # The numbers are those of frames, which are not in the logs.
         result.kinds = {verdict: kinds.without_numbers() for verdict, kinds in result.kinds.items()}

@@ -13,6 +13,7 @@ from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import Service
@@ -183,6 +184,7 @@ class TrafficDiff:
     ``packets``: the number of packets that were judged.
     ``bytes``: bytes on the wire.
     ``records``: what became of the records of flow logs; None if the captures were packets.
+    ``openers``: the connections of flow logs that either end may have opened; None if the captures were packets.
     ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
     ``verdicts``: the number of packets for each pair of verdicts of OLD and NEW that occurred.
     ``groups``: the groups of changed connections, sorted: newly denied ones first, then those with most answered
@@ -229,6 +231,7 @@ class TrafficDiff:
     connections: int = 0
     accepted_evidence: tuple[str, ...] = ()
     records: LogRecords | None = None
+    openers: UnsureOpeners | None = None
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))

@@ -34,6 +34,7 @@ from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, ResolvedRow, free_frag
 from sgfast.core.parallel.parsing cimport MOST_JOBS
 from sgfast.core.parallel.shared_limits cimport share_room
 from sgfast.core.parallel.workers cimport PLACES
+from sgfast.core.pipeline.apart cimport judge_apart
 from sgfast.core.pipeline.batch cimport (
     BATCH,
     free_plane,
@@ -486,6 +487,29 @@ cdef class DataPlane:
         header_rows = <const HeaderRow*>&view[0]
         with nogil:
             self.judge_headers(header_rows, n, rows)
+
+    def ask(self, headers not None, results not None):
+        """Judge each header row as the opener of a connection, apart from all other connections: nothing changes.
+
+        ``headers``, ``results``: contiguous rows of HEADER_DTYPE and RESULT_DTYPE. An opener whose first reply a filter
+        without connections denies is denied, too.
+        """
+        cdef Py_ssize_t n = len(headers)
+        cdef const uint8_t[::1] view
+        cdef const HeaderRow* rows
+        cdef ResultRow* out = self.result_rows(results, n)
+        cdef Packet packet
+        cdef Py_ssize_t i
+        if n == 0:
+            return
+        if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous:
+            raise ValueError("headers must be contiguous and of HEADER_DTYPE")
+        view = headers.view(np.uint8)
+        rows = <const HeaderRow*>&view[0]
+        with nogil:
+            for i in range(n):
+                read_header(&self.planes[0].wire, &rows[i], &packet)
+                judge_apart(self.planes[0], &packet, &out[i])
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
         """Switch to a later policy's classifier (SPEC 6). Return how many tuples were cut, and how many of these had

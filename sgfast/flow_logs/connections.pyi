@@ -1,6 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
@@ -8,11 +9,17 @@ from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.record_packets import RecordPackets
 
 TURN_NS: int
+QUESTION_DTYPE: np.dtype[Any]
+SAME_VERDICT: int
+OTHER_VERDICT: int
+IS_LIKELIER: int
+IS_OTHER: int
 
 class Connections:
     def __init__(
         self, shortest: object, longest: object, from_ns: int | None = None, until_ns: int | None = None, *,
         is_one_stream: bool = False, words: Sequence[str] | WordNumbers = (),
+        ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None,
     ) -> None: ...
     @property
     def packets(self) -> RecordPackets: ...

@@ -16,7 +16,8 @@ from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, NO_CONVERSATION, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
-from sgfast.flow_logs.openers cimport ACK, FIN, RST, SYN, Conversation
+from sgfast.flow_logs.openers cimport ACK, FIN, ICMP_WITHOUT_TYPE, JUDGED, READINGS_DIFFER, RST, SYN, Conversation
+from sgfast.flow_logs.questions cimport IS_LIKELIER, IS_OTHER, OTHER_VERDICT, SAME_VERDICT, QuestionRow, fill_question
 from sgfast.flow_logs.record_packets cimport (
     FRAMES,
     FRAMES_OF_RECORD,
@@ -34,6 +35,7 @@ from sgfast.flow_logs.record_packets cimport (
     kind_of,
 )
 from sgfast.flow_logs.refusals cimport note_refusal
+from sgfast.flow_logs.single_senders cimport HISTORY_FIN, HISTORY_RST, HISTORY_SYN, HISTORY_SYNACK, shows_answer
 
 from zlib import crc32
 
@@ -47,11 +49,6 @@ cdef enum:
     MOST_TIES = 64                      # more than one connection has records of one start
     HOURS = 1 << 21                     # more than until LAST_TIME
     REJECTED = 2                        # as in columns.py
-    # Bits of Row.history, from zeek.HISTORY_LETTERS.
-    HISTORY_SYN = 1 << 0
-    HISTORY_SYNACK = 1 << 1
-    HISTORY_FIN = 1 << 4
-    HISTORY_RST = 1 << 5
 
 # The latest time of a record, year 2116: keys for sorting have room for it.
 cdef int64_t LAST_TIME = <int64_t>1 << 62
@@ -75,6 +72,18 @@ cdef uint64_t TIE_KEY = 0x9E3779B97F4A7C15
 
 EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1       # the range of int64_t
 
+#: A connection of which either end may be the opener, with the likelier one as the source (``questions.pxd``).
+QUESTION_DTYPE = np.dtype([
+    ("first_ns", "<i8"), ("last_ns", "<i8"), ("src", "u1", (16,)), ("dst", "u1", (16,)), ("sport", "<u2"),
+    ("dport", "<u2"), ("vpc", "<u2"), ("family", "u1"), ("protocol", "u1"), ("icmp_type", "u1"), ("icmp_code", "u1"),
+    ("is_answered", "u1"), ("has_two_openers", "u1"), ("has_no_type", "u1"),
+])
+assert QUESTION_DTYPE.itemsize == sizeof(QuestionRow)
+
+globals().update(
+    SAME_VERDICT=SAME_VERDICT, OTHER_VERDICT=OTHER_VERDICT, IS_LIKELIER=IS_LIKELIER, IS_OTHER=IS_OTHER
+)
+
 
 cdef class Connections:
     """Records of flow logs, which become frames. ``add`` records in about the order of time, and whenever ``is_due``,
@@ -83,7 +92,9 @@ cdef class Connections:
 
     ``shortest``, ``longest``: the timeouts of the policies that judge (``policy.settings.timeouts``). ``from_ns``,
     ``until_ns``: the first time and the one after the last, or None. ``is_one_stream``: frames of rejected records are
-    among the others. ``words``: the names of interfaces by number, which may grow.
+    among the others. ``words``: the names of interfaces by number, which may grow. ``ask``: gets rows of QUESTION_DTYPE
+    about connections that either end may have opened, and returns an answer to each (``questions.pxd``); None: the
+    likelier end opened them.
     """
 
     cdef ConversationTable table
@@ -101,7 +112,7 @@ cdef class Connections:
     cdef uint8_t* hours             # a flag for each hour since 1970: a record begins in it
     cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any, ended
-    cdef object words
+    cdef object words, ask
     cdef uint32_t[::1] hashes       # of these words
     cdef Py_ssize_t hashed
     cdef int64_t from_ns, until_ns
@@ -113,7 +124,8 @@ cdef class Connections:
     cdef readonly uint64_t without_packets, without_bytes
 
     def __cinit__(
-        self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False, words=()
+        self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False, words=(),
+        ask=None
     ):
         self.waiting_capacity = 1 << 12
         self.table = ConversationTable()
@@ -126,6 +138,7 @@ cdef class Connections:
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
         self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = self.turn_ns = -(1 << 62)
         self.words = words
+        self.ask = ask
         self.hashes = np.empty(0, np.uint32)
 
     def __dealloc__(self):
@@ -235,17 +248,19 @@ cdef class Connections:
             self.packets.leave_out(NO_PACKETS)
             return 0
         if row.packets != 0:
-            self.keep(c, row, way, end_ns, row.packets, row.bytes, flags, position, named, True)
+            self.keep(
+                c, row, way, end_ns, row.packets, row.bytes, flags, <uint16_t>row.history, position, named, True
+            )
         if row.packets_back > 0:
             self.keep(
-                c, row, 1 - way, end_ns, row.packets_back, row.bytes_back, flags_back, position, named,
-                row.packets == 0
+                c, row, 1 - way, end_ns, row.packets_back, row.bytes_back, flags_back, <uint16_t>(row.history >> 16),
+                position, named, row.packets == 0
             )
         return 0
 
     cdef void keep(
         self, Conversation* c, const Row* row, int way, int64_t end_ns, int64_t packets, int64_t nbytes, int16_t flags,
-        uint64_t position, uint8_t named, bint is_record
+        uint16_t history, uint64_t position, uint8_t named, bint is_record
     ) noexcept nogil:
         # Lets a record wait.
         cdef Waiting* waiting = &self.waiting[self.waiting_count]
@@ -266,6 +281,11 @@ cdef class Connections:
         waiting.rejected = row.action == REJECTED
         waiting.is_record = is_record
         waiting.named = named
+        # Zeek takes the first packet that it sees for the opener's.
+        waiting.is_guess = row.history != 0 and kind_of(c) == 2
+        waiting.shows_answer = c.protocol == PROTO_TCP and not waiting.rejected and shows_answer(
+            waiting.packets, waiting.nbytes, (end_ns - row.start_ns) // NS, flags, history & ~HISTORY_SYNACK
+        )
         waiting.interface = row.interface
         tie = fold(waiting.packets ^ TIE_KEY, waiting.nbytes << 2 | waiting.rejected << 1 | <uint64_t>way)
         tie = fold(tie ^ interface, <uint64_t>end_ns ^ TIE_KEY)
@@ -375,7 +395,10 @@ cdef class Connections:
                 self.packets.leave_out(NO_ROOM)
             return False
         c.logged_ns = min(c.logged_ns, logged_ns)
+        if w.is_guess and w.start_ns < logged_ns + self.packets.lifetime[kind_of(c)]:
+            w.named = 0
         c.named |= w.named
+        c.shows_answer |= w.shows_answer << way
         if w.rejected:
             if not c.rejected >> way & 1 or w.start_ns < c.refused_ns[way]:
                 c.refused_ns[way] = w.start_ns
@@ -475,6 +498,7 @@ cdef class Connections:
                 keys[i] = self.waiting[i].start_ns
             until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
         self.note_until(noted_until)
+        self.decide_until(until)
         key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)
         keys, places = key_array, place_array
         n = 0
@@ -483,8 +507,6 @@ cdef class Connections:
                 if self.waiting[i].start_ns > until:
                     continue
                 decided = &self.table.conversations[self.waiting[i].conversation]
-                if not decided.known:
-                    self.table.decide(decided, self.may_be_older(decided))
                 # The opener's record goes before the answers of the same second.
                 opener = self.waiting[i].named - 1 if self.waiting[i].named else decided.opener
                 keys[n] = (self.waiting[i].start_ns & ~<int64_t>1) | (self.waiting[i].way != opener)
@@ -516,6 +538,47 @@ cdef class Connections:
         self.looked_ns = max(self.looked_ns, until)
         if n:
             self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
+
+    cdef int decide_until(self, int64_t until_ns) except -1:
+        # Decides who opened the connections of the noted records that start until then, and asks about those that either
+        # end may have opened.
+        cdef Py_ssize_t i
+        cdef Py_ssize_t n = 0
+        cdef Conversation* c
+        cdef uint32_t[::1] numbers
+        cdef uint8_t[::1] view
+        cdef const uint8_t[::1] answers
+        number_array = np.empty(self.noted_count, np.uint32)
+        numbers = number_array
+        with nogil:
+            for i in range(self.noted_count):
+                c = &self.table.conversations[self.waiting[i].conversation]
+                if self.waiting[i].start_ns > until_ns or c.known:
+                    continue
+                self.table.decide(c, self.may_be_older(c))
+                if c.is_unsure or (c.fate == ICMP_WITHOUT_TYPE and c.accepted):
+                    numbers[n] = self.waiting[i].conversation
+                    n += 1
+        if n == 0 or self.ask is None:
+            return 0
+        questions = np.empty(n, QUESTION_DTYPE)
+        view = questions.view(np.uint8)
+        with nogil:
+            for i in range(n):
+                fill_question(&(<QuestionRow*>&view[0])[i], &self.table.conversations[numbers[i]])
+        answers = self.ask(questions)
+        for i in range(n):
+            c = &self.table.conversations[numbers[i]]
+            c.question = <uint32_t>(self.packets.question_count + i + 1)
+            if c.fate != JUDGED:
+                continue
+            if answers[i] == OTHER_VERDICT:
+                c.fate = READINGS_DIFFER
+            elif answers[i] != SAME_VERDICT:
+                c.is_unsure = False
+                c.opener = c.opener if answers[i] == IS_LIKELIER else 1 - c.opener
+        self.packets.expect(n)
+        return 0
 
     cdef bint may_be_older(self, const Conversation* c) noexcept nogil:
         cdef int64_t first = self.newest_ns

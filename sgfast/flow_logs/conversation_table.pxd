@@ -10,6 +10,7 @@ cdef enum:
     MOST_CONVERSATIONS = 1 << 20
     USES = 1 << 22                      # the length of `uses`
     PROBES = 8                          # the places of `uses` in which an end may be
+    PAIRS = 1 << 20                     # the length of `pairs`
     MOST_COUNTED = 1 << 20              # after so many conversations, the uses are cleared
 
 
@@ -22,7 +23,9 @@ cdef class ConversationTable:
     # marks of the ports at the other ends: of those from FIRST_RESERVED on, and of those below. 0: free.
     cdef uint64_t* uses
     cdef uint32_t counted           # the conversations counted since `uses` was cleared
+    cdef uint32_t* pairs            # parts of hashes of ends between which an earlier connection has timed out
     cdef uint8_t usual_ports[1 << 13]   # a bit for each of USUAL_PORTS
+    cdef uint8_t calling_ports[1 << 13]     # a bit for each of CALLING_PORTS
 
     cdef Conversation* find(
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
@@ -30,6 +33,7 @@ cdef class ConversationTable:
     ) noexcept nogil
     cdef Conversation* successor(self, uint32_t number) noexcept nogil
     cdef Conversation* find_ends(self, const Conversation* ends) noexcept nogil
+    cdef void remember(self, const Conversation* c) noexcept nogil
     cdef void retire(self, Conversation* c) noexcept nogil
     cdef void unlink(self, uint32_t number) noexcept nogil
     cdef void remove(self, uint32_t number) noexcept nogil

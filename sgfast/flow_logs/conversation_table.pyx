@@ -5,16 +5,18 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport fold, load64, popcount64
+from sgfast.core.base.types cimport PROTO_TCP
 from sgfast.flow_logs.formats.record_row cimport Row
 from sgfast.flow_logs.openers cimport FIRST_RESERVED, NO_INTERFACE, UNUSED, Conversation, Signs, decide_opener
 
 import os
 
-# Ports from 600 to 32767 that services usually have, of TCP or UDP (SPEC 10.30). Other ports of this range are as often
+# Ports from 512 to 32767 that services usually have, of TCP or UDP (SPEC 10.30). Other ports of this range are as often
 # those of clients behind NAT and load balancers.
 USUAL_PORTS = (
-    # Printers, directories, files, mail
-    631, 636, 853, 873, 989, 990, 993, 995,
+    # Remote shells, logs, routes, addresses, printers, directories, files, mail
+    512, 513, 514, 515, 520, 521, 540, 543, 544, 546, 547, 548, 554, 563, 587, 593, 631, 636, 853, 873, 989, 990, 993,
+    995,
     # Proxies, VPNs, lookups, accounting, calls, messages
     1080, 1194, 1701, 1723, 1812, 1813, 1883, 2049, 3128, 3478, 4500, 5060, 5061, 5080, 5222, 5269, 5353, 5355, 5671,
     5672, 6514, 6667, 8883, 15672,
@@ -34,6 +36,10 @@ USUAL_PORTS = (
     14250, 14268, 16686, 19999, 24224,
 )
 
+# Those of them whose services call their clients, even when the connection has timed out: L2TP, STUN, IKE behind NAT,
+# SIP, gossip.
+CALLING_PORTS = (1701, 3478, 4500, 5060, 5080, 7946, 8301, 8302)
+
 # Any odd numbers with many bits.
 cdef uint64_t USES_KEY = 0x9E3779B97F4A7C15
 cdef uint64_t MIX = 0xD6E8FEB86659FD93
@@ -50,17 +56,21 @@ cdef class ConversationTable:
         self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
         self.uses = <uint64_t*>calloc(USES, sizeof(uint64_t))
-        if self.index == NULL or self.conversations == NULL or self.uses == NULL:
+        self.pairs = <uint32_t*>calloc(PAIRS, sizeof(uint32_t))
+        if self.index == NULL or self.conversations == NULL or self.uses == NULL or self.pairs == NULL:
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
         self.secret = int.from_bytes(os.urandom(8), "little") | 1
         for port in USUAL_PORTS:
             self.usual_ports[port >> 3] |= 1 << (port & 7)
+        for port in CALLING_PORTS:
+            self.calling_ports[port >> 3] |= 1 << (port & 7)
 
     def __dealloc__(self):
         free(self.index)
         free(self.conversations)
         free(self.uses)
+        free(self.pairs)
 
     cdef Conversation* find(
         self, const uint8_t* src, const uint8_t* dst, int way, const Row* row, uint16_t vpc, uint8_t has_icmp,
@@ -97,6 +107,7 @@ cdef class ConversationTable:
         # Returns the conversation between the same ends, which may be new. Returns NULL if the table is full.
         cdef uint32_t number = self.index[ends.hash & self.index_mask]
         cdef uint32_t* place
+        cdef uint64_t pair
         cdef Conversation* c
         while number != NO_CONVERSATION:
             c = &self.conversations[number]
@@ -130,6 +141,9 @@ cdef class ConversationTable:
         c.last_ns = -(<int64_t>1 << 62)
         c.logged_ns = INT64_MAX
         c.hash = ends.hash
+        if may_call_again(c):
+            pair = hash_of_pair(c)
+            c.came_back = self.pairs[pair & (PAIRS - 1)] == <uint32_t>(pair >> 32) | 1
         place = &self.index[c.hash & self.index_mask]
         c.next = place[0]
         place[0] = number
@@ -140,6 +154,15 @@ cdef class ConversationTable:
         # one may still wait.
         self.unlink(<uint32_t>(c - self.conversations))
         c.is_retired = True
+        self.remember(c)
+
+    cdef void remember(self, const Conversation* c) noexcept nogil:
+        # Remembers the ends of a connection that both sent packets of. Of two pairs with the same place, the later one is
+        # remembered.
+        cdef uint64_t pair
+        if c.accepted == 3 and may_call_again(c):
+            pair = hash_of_pair(c)
+            self.pairs[pair & (PAIRS - 1)] = <uint32_t>(pair >> 32) | 1
 
     cdef void unlink(self, uint32_t number) noexcept nogil:
         cdef Conversation* c = &self.conversations[number]
@@ -152,6 +175,7 @@ cdef class ConversationTable:
         cdef Conversation* c = &self.conversations[number]
         if not c.is_retired:
             self.unlink(number)
+            self.remember(c)
         c.next = self.unused
         c.pending = UNUSED
         self.unused = number
@@ -161,14 +185,13 @@ cdef class ConversationTable:
         cdef Signs signs
         cdef uint64_t* uses = NULL
         cdef int end
-        # Where a port below FIRST_RESERVED or flags tell, uses do not matter.
-        cdef bint has_uses = c.ports[0] >= FIRST_RESERVED and c.ports[1] >= FIRST_RESERVED and c.sent_syn == 0
+        # Where flags tell, uses do not matter.
         for end in range(2):
-            if has_uses:
-                uses = self.uses_of(c, end, False)
+            uses = self.uses_of(c, end, False) if c.ports[end] >= FIRST_RESERVED and c.sent_syn == 0 else NULL
             signs.high[end] = popcount64(uses[0] & HIGH_MARKS) if uses != NULL else 0
             signs.low[end] = popcount64(uses[0] & MARKS & ~HIGH_MARKS) if uses != NULL else 0
             signs.usual[end] = self.usual_ports[c.ports[end] >> 3] >> (c.ports[end] & 7) & 1
+            signs.calls[end] = self.calling_ports[c.ports[end] >> 3] >> (c.ports[end] & 7) & 1
         decide_opener(c, may_be_older, &signs)
 
     cdef void count_uses(self, const Conversation* c) noexcept nogil:
@@ -236,3 +259,17 @@ cdef class ConversationTable:
             index[at] = i
         self.capacity = capacity
         return True
+
+
+cdef inline bint may_call_again(const Conversation* c) noexcept nogil:
+    # Returns whether either end may open the next connection between the same ends and ports.
+    return c.protocol != PROTO_TCP and (c.ports[0] != 0 or c.ports[1] != 0)
+
+
+cdef inline uint64_t hash_of_pair(const Conversation* c) noexcept nogil:
+    # Like that of `uses_of`, this hash has no random part.
+    cdef uint64_t h = fold(load64(c.ends) ^ USES_KEY, load64(&c.ends[8]) ^ MIX)
+    h = fold(h ^ load64(&c.ends[16]), load64(&c.ends[24]) ^ USES_KEY)
+    return fold(
+        h ^ (<uint64_t>c.ports[0] << 16 | c.ports[1] | <uint64_t>c.protocol << 32 | <uint64_t>c.vpc << 40), MIX
+    )

@@ -11,8 +11,7 @@ SOME = 0.01
 
 #: Sentences about undecided records and records that are left out, by cause.
 CAUSES = {
-    "no-sign": "nothing in them tells who opened the connection",
-    "disputed": "ports and times, or two records, contradict each other about who opened the connection",
+    "readings-differ": "either end may have opened the connection, and the policy's verdict depends on which one did",
     "icmp-type": "ICMP without its type, and with packets one way only",
     "no-opener": "rejected, but perhaps no openers: the cloud also rejects packets of connections that it forgot",
     "other-end": "the other end's records of packets that are counted already",
@@ -30,6 +29,8 @@ CAUSES = {
     "other-lines": "lines of other kinds, such as Zeek's other logs",
 }
 
+#: The remedy where nobody can tell who opened a connection. Of UDP, no log tells it.
+OPENERS_TOLD_BY = "a capture, or for TCP flow logs with the field tcp-flags that begin earlier"
 #: Causes for which records are left out although they are traffic that nothing else shows.
 UNJUDGED = ("no-time", "no-ports", "no-protocol", "no-room")
 #: Causes for which records are left out that are no traffic at all.
@@ -69,7 +70,7 @@ class LogRecords:
     ``read``: the number of records read.
     ``judged``: the number of records of connections that the policy judged.
     ``rejected``: the number of records of attempts that the cloud rejected, which the policy judged apart.
-    ``undecided``: the number of records that do not tell who opened their connection, by cause.
+    ``undecided``: the number of records that do not tell enough about their connection to be judged, by cause.
     ``undecided_connections``: the number of their connections.
     ``left_out``: the number of other records, by cause.
     ``late``: the number of judged records that came more than an hour of record time after others of their time.
@@ -77,18 +78,17 @@ class LogRecords:
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
     ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
-    ``unsure``: the number of judged records of which it is not sure who opened the connection.
-    ``unsure_connections``: the number of these connections.
-    ``undecided_icmp``: the number of undecided records that are of ICMP.
+    ``unsure_connections``: the number of judged connections that either end may have opened, with one verdict.
     ``damage``: where and why the reading of a log ended early.
     ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
-    ``unsure_ports``: the ports that may be those of a service although no judged record says so, in order, by
-    protocol.
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
     connection and direction. A single flow log has none.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
+    ``undecided_answered``: the number of answered connections on which the verdict depends on who opened them.
+    ``two_way``: the number of connections with accepted records of both directions.
+    ``one_way``: the number of answered connections with those of only one direction.
     """
 
     read: int = 0
@@ -102,15 +102,15 @@ class LogRecords:
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
     has_aws: bool = False
-    unsure: int = 0
     unsure_connections: int = 0
-    undecided_icmp: int = 0
     damage: tuple[str, ...] = ()
     decided_connections: int = 0
-    unsure_ports: dict[int, tuple[int, ...]] = field(default_factory=dict)
     without_interface: int = 0
     overlapping: int = 0
     silent_hours: int = 0
+    undecided_answered: int = 0
+    two_way: int = 0
+    one_way: int = 0
 
     @property
     def is_damaged(self) -> bool:
@@ -119,33 +119,28 @@ class LogRecords:
 
     def reasons(self) -> list[EvidenceReason]:
         """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
-        undecided, asked = sum(self.undecided.values()), "flow logs with the field tcp-flags, which begin earlier"
+        untyped = self.undecided.get("icmp-type", 0)
         unjudged = sum(self.left_out.get(cause, 0) for cause in UNJUDGED)
-        if unjudged > undecided:
-            asked = "flow logs with times and ports, of a shorter time"
-        elif 2 * self.undecided_icmp > undecided:
-            asked = "a capture, as these logs do not have the types of ICMP"
         found = []
-        known = self.judged + self.rejected + undecided + unjudged
-        connections = self.decided_connections + self.undecided_connections
-        # Few undecided records among many of one busy connection may be all that other connections have.
-        share = max(_share(undecided + unjudged, known), _share(self.undecided_connections, connections))
-        if share >= SOME:
-            unknown = f"{_do(undecided)} not tell who opened"
-            sentence = f"{some_records(undecided)} ({100 * share:.0f} %) {unknown} a connection"
-            if unjudged:
-                undecided += unjudged
-                sentence = f"{some_records(undecided)} ({100 * share:.0f} %) could not be judged"
-            elif share > _share(undecided, known):
-                sentence = f"{some_records(undecided)} of {100 * share:.0f} % of the connections {unknown} them"
+        undecided = untyped + unjudged
+        known = self.judged + self.rejected + sum(self.undecided.values()) + unjudged
+        if (share := _share(undecided, known)) >= SOME:
+            sentence = f"{some_records(undecided)} ({100 * share:.0f} %) could not be judged"
+            asked = "flow logs with times and ports, of a shorter time"
+            if untyped > unjudged:
+                asked = "a capture, as these logs do not have the types of ICMP"
             found.append(EvidenceReason(
                 "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
             ))  # fmt: skip
-        share = max(_share(self.unsure, self.judged), _share(self.unsure_connections, self.decided_connections))
-        if share >= SOME:
-            sentence = f"only ports or a single sender tell who opened {100 * share:.0f} % of the connections"
+        if self.undecided_answered:
+            differing = self.undecided["readings-differ"]
+            noun = "connection" if self.undecided_answered == 1 else "connections"
+            sentence = (
+                f"either end may have opened {self.undecided_answered:,} answered {noun}, and the verdict depends on it"
+            )
+            share = _share(self.undecided_answered, self.decided_connections + self.undecided_connections)
             found.append(EvidenceReason(
-                "unsure-openers", "partly", self.unsure, share, sentence, "flow logs with the field tcp-flags"
+                "unsure-openers", "partly", differing, share, sentence, OPENERS_TOLD_BY
             ))  # fmt: skip
         if lost := self.left_out.get("lost", 0):
             sentence = f"the cloud lost records {lost:,} times (SKIPDATA): nobody knows what was in them"

@@ -1,23 +1,25 @@
 # Decides who opened a connection, as far as the records of a flow log tell. No other place does.
 #
 # A *way* is a direction of the 5-tuple: 0 from the end with the lower address and port, 1 from the other end. The first
-# of these that tells anything decides:
+# of these that tells anything decides who is the likelier opener:
 #
 # 1. A record that names the opener itself, such as Zeek's, which saw the first packet.
 # 2. TCP flags: a SYN without ACK is the opener's, a SYN with ACK the other end's.
-# 3. Low ports: a port at one end only that clients do not have.
-# 4. Uses: a service has clients with many different ports, and a client's port has few services.
-# 5. Usual ports: a port at one end only that services usually have. Times may contradict all three.
-# 6. Times: the end whose packets come first, if the connection is surely not older than the log.
-# 7. Rejections: an end whose packets the cloud first rejected and later accepted did not open the connection. They may
-#    contradict ports, uses and times.
+# 3. Uses: a service has clients with many different ports, and a client's port has few services.
+# 4. Ports: a low port at one end only, one that services usually have, or one below those that clients have.
+# 5. Times: the end whose packets come first, if the connection is surely not older than the log.
+# 6. Rejections: an end whose packets the cloud first rejected and later accepted did not open the connection.
+# 7. Whatever is left: the lower port serves; else the end whose records start earlier opens; else the lower address
+#    serves.
+#
+# Where signs contradict each other, or are weak, the opener is *unsure*: then the policy is asked about both readings.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 
 cdef enum:
-    FIRST_RESERVED = 600    # bindresvport(), and so clients of NFS and RPC, take ports from here on
+    FIRST_RESERVED = 512    # clients of NFS, RPC and rsh take ports from here on
     FIRST_FREE = 1024       # up to this one
     FIRST_EPHEMERAL = 32768
     FTP_DATA = 20           # the port of the only service whose server opens connections to its clients
@@ -31,14 +33,18 @@ cdef enum:
     REFUSED_MINUTES = 128   # more than records wait
     REFUSED_WORDS = 2       # with a bit for each of these
 
-# The reasons for which a record is undecided. UNDECIDED in record_packets.pyx lists their names in the same order.
-cdef enum:         # Cause
-    DECIDED = 0
-    NO_SIGN = 1             # neither flags, ports nor times tell the opener
-    DISPUTED = 2            # ports and times, or two records, contradict each other
-    ICMP_WITHOUT_TYPE = 3
-    NO_OPENER = 4           # rejected, but perhaps no opener: other causes than rules are as likely
-    CAUSES = 5
+# The fates of a connection's records. UNDECIDED in record_packets.pyx lists the words of those between.
+cdef enum:         # Fate
+    JUDGED = 0
+    READINGS_DIFFER = 1     # either end may have opened the connection, and the policy's verdicts differ
+    ICMP_WITHOUT_TYPE = 2
+    FATES = 3
+    NO_OPENER = 3           # rejected, but perhaps no opener: other causes than rules are as likely. They are left out
+
+# How far apart the starts of two records may be although the packets came at one time: AWS writes the start of a record
+# up to 60 s late.
+cdef enum:
+    CLOSE_SECONDS = 60
 
 # Values of a conversation.
 cdef enum:
@@ -68,8 +74,10 @@ cdef struct Conversation:
     uint8_t closed          # an RST, or FINs of both ends
     uint8_t known           # `opener` and `cause` are set
     uint8_t opener          # way
-    uint8_t cause           # Cause; if it is not DECIDED, there is no opener
-    uint8_t is_unsure       # only ports or their uses tell the opener, or only that one end has sent
+    uint8_t fate            # Fate
+    uint8_t is_unsure       # either end may be the opener
+    uint8_t came_back       # an earlier connection of the same ends, which both sent, has timed out
+    uint8_t shows_answer    # bits by way: packets of this end show that the other end answered
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     uint8_t is_retired      # a later connection has the same ends, so that the index no longer has this one
@@ -87,6 +95,7 @@ cdef struct Conversation:
     int64_t asked_ns
     int64_t end_ns[2]       # the end of each way's latest record whose packets were made
     uint64_t marks[6]       # of each way's latest such records, the latest first: three for each way
+    uint32_t question       # 1 + the number of the question about its readings, 0 for none
     uint32_t latest         # the place of its latest record while records of one start are sorted
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
@@ -100,6 +109,7 @@ cdef inline bint is_icmp(const Conversation* c) noexcept nogil:
 # The signs of each end's address and port.
 cdef struct Signs:
     bint usual[2]           # services usually have the port
+    bint calls[2]           # services with this port call their clients, too
     int low[2]              # the number of different ports below FIRST_RESERVED at the other ends
     int high[2]             # the same, of higher ones
 
@@ -108,7 +118,12 @@ cdef enum:         # Grade
     NO_PORT = 0             # the ports say nothing
     RANGE = 1               # services have a lower port than clients, as a rule
     USUAL = 2               # services usually have the port
-    SURE = 3                # clients do not have the port
+    FIRM = 3                # clients do not have the port, or services do not have the other one
+
+
+cdef inline bint is_clients(const Conversation* c, int end) noexcept nogil:
+    # Returns whether services do not have the port, unless it is a usual one.
+    return c.ports[end] >= FIRST_EPHEMERAL or FIRST_RESERVED <= c.ports[end] < FIRST_FREE
 
 
 cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* way) noexcept nogil:
@@ -121,10 +136,10 @@ cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* w
     first, second = c.ports[0] < FIRST_RESERVED, c.ports[1] < FIRST_RESERVED
     if first != second:
         way[0] = 1 if first else 0
-        return SURE
+        return FIRM
     if signs.usual[0] != signs.usual[1]:
         way[0] = 1 if signs.usual[0] else 0
-        return USUAL
+        return FIRM if is_clients(c, way[0]) else USUAL
     first, second = c.ports[0] < FIRST_EPHEMERAL, c.ports[1] < FIRST_EPHEMERAL
     if first != second and min(c.ports[0], c.ports[1]) >= FIRST_FREE:
         way[0] = 1 if first else 0
@@ -138,7 +153,8 @@ cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_po
     cdef int end
     for end in range(2):
         if (
-            (by_ports == 1 - end or (c.protocol == PROTO_TCP and signs.high[end] >= MANY))
+            c.ports[end] >= FIRST_RESERVED
+            and (by_ports == 1 - end or (c.protocol == PROTO_TCP and signs.high[end] >= MANY))
             and signs.high[end] >= SEVERAL * max(1, signs.high[1 - end] + signs.low[1 - end])
             and signs.high[end] >= LOW * signs.low[end]
         ):
@@ -146,62 +162,87 @@ cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_po
     return -1
 
 
-cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* signs) noexcept nogil:
-    # Sets `opener`, `cause` and `is_unsure`. `may_be_older`: the connection may have begun before the log.
-    cdef int by_ports = -1
-    cdef int grade = grade_of_ports(c, signs, &by_ports)
-    cdef int by_uses = way_by_uses(c, signs, by_ports) if grade != SURE else -1
+cdef inline void decide_single_sender(
+    Conversation* c, bint may_be_older, int told, bint contradicted
+) noexcept nogil:
+    # Decides about a connection of which the cloud accepted packets of one end only.
+    cdef int sender = c.accepted >> 1
+    c.opener = sender if told < 0 else told
+    # Only the answers may be in the log, or only packets that nobody asked for.
+    c.is_unsure = contradicted or c.opener != sender or (
+        told < 0 and may_be_older and (not c.ports[sender] or c.ports[sender] < FIRST_EPHEMERAL)
+    ) or (c.named | c.sent_syn) == 3
+
+
+cdef inline bint is_sure_of_both(
+    Conversation* c, bint may_be_older, const Signs* signs, int grade, int told, int by_uses, bint contradicted
+) noexcept nogil:
+    # Decides about a connection of which the cloud accepted packets of both ends. Returns whether the opener is sure.
     cdef int by_time = -1
     cdef int refused = -1
-    cdef bint contradicted = by_uses >= 0 and grade == USUAL and by_ports != by_uses
-    # The opener's way according to uses, or to ports if uses say nothing. `is_told`: it needs no other sign.
+    cdef bint is_close
+    cdef int64_t later_ns = c.first_ns[1] - c.first_ns[0]
+    cdef int service
+    is_close = -CLOSE_SECONDS * <int64_t>1000000000 <= later_ns <= CLOSE_SECONDS * <int64_t>1000000000
+    if not may_be_older and later_ns != 0:
+        by_time = later_ns < 0
+    # A later rejection tells nothing: the cloud also rejects packets of connections that it forgot.
+    if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
+        refused = c.rejected >> 1
+    if told >= 0:
+        c.opener = told
+    elif by_time >= 0:
+        c.opener = by_time
+    elif refused >= 0:
+        c.opener = 1 - refused
+    elif c.ports[0] != c.ports[1]:
+        c.opener = c.ports[0] < c.ports[1]
+    else:
+        c.opener = later_ns <= 0
+    service = 1 - c.opener
+    if refused >= 0 and not (is_icmp(c) or c.ports[0] or c.ports[1]):
+        # Each end may have opened it at one filter: what one end sent passed its own filter and was rejected at the
+        # other's, and the answer passed as an opener of its own.
+        c.fate = READINGS_DIFFER
+        return False
+    if (c.named | c.sent_syn) == 3 or c.opener == refused:
+        return False
+    if by_time >= 0 and by_time != c.opener and not is_close:
+        return False
+    if contradicted:
+        # A client's port may be as low as a service's, but many clients confirm a usual one.
+        return grade == FIRM and signs.usual[service]
+    if c.came_back and (signs.calls[service] or not (signs.usual[service] or c.ports[service] < FIRST_RESERVED)):
+        # Either end may have called the other again.
+        return c.first_ns[c.opener] < c.first_ns[service]
+    if grade == FIRM or (by_uses >= 0 and grade != NO_PORT) or (by_time >= 0 and not is_close):
+        return True
+    return told < 0 and by_time < 0 and refused >= 0
+
+
+cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* signs) noexcept nogil:
+    # Sets `opener`, `fate` and `is_unsure`. `may_be_older`: the connection may have begun before the log.
+    cdef int by_ports = -1
+    cdef int grade = grade_of_ports(c, signs, &by_ports)
+    cdef int by_uses = way_by_uses(c, signs, by_ports)
+    cdef bint contradicted = by_uses >= 0 and by_ports >= 0 and by_ports != by_uses
+    # The opener's way according to uses, or to ports if uses say nothing.
     cdef int told = by_uses if by_uses >= 0 else by_ports
-    cdef bint is_told = by_uses >= 0 or grade >= USUAL
     c.known = True
-    c.cause = DECIDED
+    c.fate = JUDGED
     c.is_unsure = False
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
-        c.cause = ICMP_WITHOUT_TYPE
+        c.fate = ICMP_WITHOUT_TYPE
     elif c.named == 1 or c.named == 2:
         c.opener = c.named >> 1
     elif c.sent_syn == 1 or c.sent_syn == 2:
         c.opener = c.sent_syn >> 1
-    elif c.named or c.sent_syn:
-        c.cause = DISPUTED
-    elif c.accepted == 0 and c.rejected != 3:
-        c.opener = c.rejected >> 1
-        if told == 1 - c.opener:
-            # Perhaps a late answer.
-            c.cause = NO_OPENER
     elif c.accepted == 0:
-        c.opener = max(told, 0)
-        if contradicted or not is_told:
-            c.cause = DISPUTED
+        c.opener = max(told, 0) if c.rejected == 3 else c.rejected >> 1
+        # Perhaps late answers.
+        if told == 1 - c.opener or (c.rejected == 3 and (told < 0 or contradicted)):
+            c.fate = NO_OPENER
     elif c.accepted != 3:
-        c.opener = c.accepted >> 1
-        if told == 1 - c.opener or contradicted:
-            # Only the answers are in the log, or only packets that nobody asked for.
-            c.cause = NO_SIGN
-        elif may_be_older and not is_told and (told < 0 or c.ports[c.opener] < FIRST_EPHEMERAL):
-            c.cause = NO_SIGN
-        # It may have been answered where nobody logged it.
-        c.is_unsure = grade < USUAL and (c.ports[0] or c.ports[1])
+        decide_single_sender(c, may_be_older, told, contradicted)
     else:
-        if not may_be_older and c.first_ns[0] != c.first_ns[1]:
-            by_time = c.first_ns[1] < c.first_ns[0]
-        # A later rejection tells nothing: the cloud also rejects packets of connections that it forgot.
-        if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
-            refused = c.rejected >> 1
-        c.opener = told if told >= 0 else by_time if by_time >= 0 else 1 - refused if refused >= 0 else 0
-        if refused >= 0 and not (is_icmp(c) or c.ports[0] or c.ports[1]):
-            # Without ports, each end may have opened it at one filter: what one end sent passed its own filter and was
-            # rejected at the other's, and the answer passed as an opener of its own.
-            c.cause = DISPUTED
-        elif contradicted or (told >= 0 or by_time >= 0) and (
-            c.opener == refused or (by_time >= 0 and by_time != c.opener)
-        ):
-            c.cause = DISPUTED
-        elif not is_told and by_time < 0 and refused < 0:
-            c.cause = NO_SIGN
-        # Many clients confirm a usual port. Alone, they may as well be the ports of an FTP server.
-        c.is_unsure = by_time < 0 and ((grade == USUAL) != (by_uses >= 0))
+        c.is_unsure = not is_sure_of_both(c, may_be_older, signs, grade, told, by_uses, contradicted)

@@ -6,11 +6,11 @@ from sgfast.core.base.frames cimport BatchPool, FrameBatch
 from sgfast.core.base.types cimport PROTO_TCP
 from sgfast.flow_logs.conversation_table cimport ConversationTable
 from sgfast.flow_logs.later_packets cimport Later, LaterPackets
-from sgfast.flow_logs.openers cimport CAUSES, Conversation, is_icmp
+from sgfast.flow_logs.openers cimport FATES, Conversation, is_icmp
 
 cdef enum:
     FRAMES = 1 << 12            # of a batch
-    FRAMES_OF_RECORD = 4        # the most that are made of a record at once
+    FRAMES_OF_RECORD = 6        # the most that are made of a record at once
     UNKNOWN = -1                # as in columns.py
     NS = 1000000000
 
@@ -25,7 +25,8 @@ cdef enum:         # LeftOut
     ICMP_ERROR = 6
     NO_ROOM = 7
     NO_PACKETS = 8
-    LEFT_OUT_COUNT = 9
+    PERHAPS_NO_OPENER = 9
+    LEFT_OUT_COUNT = 10
 
 
 # A record that waits, or one direction of a record that counts both.
@@ -41,9 +42,18 @@ cdef struct Waiting:
     uint8_t rejected
     uint8_t is_record       # whether it counts as a record; 0 for the second direction of one
     uint8_t named           # 1 + the opener's way if the record names it, else 0
+    uint8_t is_guess        # the opener that it names is known only if the connection is younger than the log
+    uint8_t shows_answer    # its packets show that the other end answered
     int32_t interface
     uint32_t tie            # a hash of the rest: the order of records of one connection and start
     uint32_t before         # the record of this connection that was sorted before
+
+
+# What became of a connection that a question was about.
+cdef struct Asked:
+    uint64_t packets        # in records that are not judged, as the readings differ
+    uint64_t nbytes
+    uint64_t connections    # begun by what was judged
 
 
 cdef class RecordPackets:
@@ -62,15 +72,18 @@ cdef class RecordPackets:
     cdef int64_t long_step
     cdef int64_t[::1] changes       # the times of the policy's changes in ns, ascending
     cdef Py_ssize_t change_count
-    cdef uint8_t* unsure_ports_seen     # a bit for each port by protocol
+    cdef Asked* asked_about         # by the number of the question
+    cdef Py_ssize_t question_count
     #: The records that became packets of connections, and of attempts that the cloud rejected.
     cdef readonly uint64_t judged, rejected
     #: The decided connections, and attempts that the cloud rejected.
     cdef readonly uint64_t decided
-    #: The judged records of which it is not sure who opened the connection, and these connections.
-    cdef readonly uint64_t unsure_records, unsure_connections
-    #: The undecided records of ICMP.
-    cdef readonly uint64_t undecided_icmp
+    #: The judged connections of which either end may be the opener, with one verdict.
+    cdef readonly uint64_t unsure_connections
+    #: The connections with records of both directions, and those whose records of one direction show an answer.
+    cdef readonly uint64_t two_way, one_way
+    #: The undecided connections that were answered.
+    cdef readonly uint64_t undecided_answered
     #: The records during which the policy changed.
     cdef readonly uint64_t in_changes
     #: The judged records that do not name their interface: both ends' ones of the same packets may be among them.
@@ -79,15 +92,17 @@ cdef class RecordPackets:
     cdef readonly uint64_t overlapping
     #: The records whose later packets are missing because memory ran out.
     cdef readonly uint64_t lost
-    cdef uint64_t undecided_records[CAUSES]
-    cdef uint64_t undecided_connections[CAUSES]
+    cdef uint64_t undecided_records[FATES]
+    cdef uint64_t undecided_connections[FATES]
     cdef uint64_t left_out_records[LEFT_OUT_COUNT]
 
     cdef FrameBatch begun_batch(self, int which)
     cdef bint has_room(self) noexcept nogil
     cdef void leave_out(self, int why) noexcept nogil
     cdef void make(self, const Waiting* w) noexcept nogil
-    cdef void note_port(self, const Conversation* c, int end) noexcept nogil
+    cdef int expect(self, Py_ssize_t questions) except -1
+    cdef void count_begun(self, const Conversation* c) noexcept nogil
+    cdef void count_directions(self, const Conversation* c) noexcept nogil
     cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil
     cdef bint is_attempt(self, Conversation* c, const Waiting* w) noexcept nogil
     cdef void make_tcp(self, Conversation* c, const Waiting* w) noexcept nogil

@@ -6,7 +6,7 @@ start and end.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free, realloc
 
 from sgfast.core.base.frames cimport LINK_RECORD, BatchPool, Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport fold
@@ -16,23 +16,22 @@ from sgfast.flow_logs.later_packets cimport Later, LaterPackets
 from sgfast.flow_logs.record_frames cimport FRAME_ROOM, write_record_frame
 from sgfast.flow_logs.openers cimport (
     ACK,
-    CAUSES,
-    DECIDED,
+    FATES,
     FIN,
     ICMP_WITHOUT_TYPE,
+    JUDGED,
     NO_INTERFACE,
     NO_OPENER,
+    READINGS_DIFFER,
     RST,
     SYN,
     Conversation,
     is_icmp,
 )
+from sgfast.flow_logs.questions cimport is_answered
 from sgfast.flow_logs.refusals cimport was_refused
 
 import numpy as np
-
-cdef enum:
-    PORT_BYTES = 1 << 13        # a bit for each port
 
 # The most bytes, and packets, of a frame.
 cdef uint64_t MOST_OF_FRAME = 0xFFFFFFFF
@@ -46,12 +45,13 @@ TIMEOUTS = (
     ("tcp_established", "tcp_fin_wait", "tcp_other"), ("icmp",), ("bidirectional", "unidirectional")
 )
 
-#: The words for Cause (``openers.pxd``).
-UNDECIDED = (None, "no-sign", "disputed", "icmp-type", "no-opener")
+#: The words for the fates of undecided records (``openers.pxd``).
+UNDECIDED = (None, "readings-differ", "icmp-type")
 
 #: The words for LeftOut.
 LEFT_OUT = (
     "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
+    "no-opener",
 )
 
 
@@ -67,9 +67,6 @@ cdef class RecordPackets:
         self.pool = BatchPool(FRAMES)
         self.is_one_stream = is_one_stream
         self.now_ns = -(1 << 62)
-        self.unsure_ports_seen = <uint8_t*>calloc(256 * PORT_BYTES, 1)
-        if self.unsure_ports_seen == NULL:
-            raise MemoryError
         for i, names in enumerate(TIMEOUTS):
             # Records may have times in whole seconds.
             self.lifetime[i] = int((max(getattr(longest, name) for name in names) + 1) * NS)
@@ -78,7 +75,7 @@ cdef class RecordPackets:
         self.long_step = max(int(shortest.tcp_established * 0.9 * NS), NS // 4)
 
     def __dealloc__(self):
-        free(self.unsure_ports_seen)
+        free(self.asked_about)
 
     def note_changes(self, times_ns not None):
         """Take the times of the policy's changes, to count the records during which it changes."""
@@ -95,17 +92,30 @@ cdef class RecordPackets:
         """The numbers of undecided records and of their connections, by the words of UNDECIDED."""
         return {
             UNDECIDED[i]: (self.undecided_records[i], self.undecided_connections[i])
-            for i in range(1, CAUSES) if self.undecided_records[i] or self.undecided_connections[i]
+            for i in range(1, FATES) if self.undecided_records[i] or self.undecided_connections[i]
         }
 
     @property
-    def unsure_ports(self):
-        """The ports that may be those of a service although no judged record says so, in order, by protocol."""
-        bits = np.asarray(<uint8_t[:256, :PORT_BYTES]>self.unsure_ports_seen)
-        return {
-            int(protocol): tuple(np.flatnonzero(np.unpackbits(bits[protocol], bitorder="little")).tolist())
-            for protocol in np.flatnonzero(bits.any(axis=1))
-        }
+    def asked(self):
+        """An array of shape (n, 3) with a row for each question about a connection: packets and bytes that were not
+        judged, and the connections that were judged.
+        """
+        if not self.question_count:
+            return np.zeros((0, 3), np.uint64)
+        return np.asarray(<uint64_t[:self.question_count, :3]><uint64_t*>self.asked_about).copy()
+
+    cdef int expect(self, Py_ssize_t questions) except -1:
+        # Makes room for more questions.
+        cdef Py_ssize_t count = self.question_count + questions
+        cdef Py_ssize_t i
+        cdef Asked* grown = <Asked*>realloc(self.asked_about, count * sizeof(Asked))
+        if grown == NULL:
+            raise MemoryError
+        self.asked_about = grown
+        for i in range(self.question_count, count):
+            grown[i] = Asked(0, 0, 0)
+        self.question_count = count
+        return 0
 
     @property
     def left_out(self):
@@ -144,37 +154,40 @@ cdef class RecordPackets:
         if not w.rejected and w.interface != UNKNOWN and w.start_ns < c.end_ns[w.way]:
             self.overlapping += w.is_record
         c.end_ns[w.way] = w.end_ns
-        if w.named and c.cause != ICMP_WITHOUT_TYPE:
+        if w.named and c.fate != ICMP_WITHOUT_TYPE:
             # If two records name different openers, they are about two connections.
             if c.opener != w.named - 1:
                 c.begun = False
             c.opener = w.named - 1
-            c.cause = DECIDED
+            c.fate = JUDGED
             c.is_unsure = False
-        if c.cause != DECIDED or ((w.rejected or blocked) and not self.is_attempt(c, w)):
-            self.undecided_records[c.cause if c.cause != DECIDED else <int>NO_OPENER] += w.is_record
-            if w.is_record and is_icmp(c):
-                self.undecided_icmp += 1
+            c.question = 0
+        if c.fate == NO_OPENER or ((w.rejected or blocked) and not self.is_attempt(c, w)):
+            self.left_out_records[PERHAPS_NO_OPENER] += w.is_record
+            return
+        if c.fate != JUDGED:
+            self.undecided_records[c.fate] += w.is_record
             if not c.is_counted:
-                self.undecided_connections[c.cause if c.cause != DECIDED else <int>NO_OPENER] += 1
-            if c.cause != DECIDED:
-                # Either port may be that of the service.
-                self.note_port(c, 0)
-                self.note_port(c, 1)
+                self.undecided_connections[c.fate] += 1
+                self.undecided_answered += c.fate == READINGS_DIFFER and is_answered(c)
+                self.count_directions(c)
+            if c.question:
+                self.asked_about[c.question - 1].packets += w.packets
+                self.asked_about[c.question - 1].nbytes += w.nbytes
             c.is_counted = True
             return
         if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
             self.in_changes += 1
         self.decided += not c.is_decided
-        if c.is_unsure:
-            self.unsure_connections += not c.is_decided
-            self.unsure_records += w.is_record
-            self.note_port(c, c.opener)
-        c.is_decided = True
         if w.rejected or blocked:
+            c.is_decided = True
             self.rejected += w.is_record
             self.put(0 if self.is_one_stream else 1, c, w.way, SYN, w.packets, w.nbytes, w.start_ns, w.position)
             return
+        if not c.is_decided:
+            self.unsure_connections += c.is_unsure
+            self.count_directions(c)
+        c.is_decided = True
         self.judged += w.is_record
         self.without_interface += w.interface == UNKNOWN and w.is_record != 0
         if c.protocol == PROTO_TCP:
@@ -182,10 +195,17 @@ cdef class RecordPackets:
         else:
             self.make_others(c, w)
 
-    cdef void note_port(self, const Conversation* c, int end) noexcept nogil:
-        # Marks an end's port as one that a service may have.
-        cdef uint8_t* ports = self.unsure_ports_seen + c.protocol * PORT_BYTES
-        ports[c.ports[end] >> 3] |= 1 << (c.ports[end] & 7)
+    cdef void count_directions(self, const Conversation* c) noexcept nogil:
+        # Counts whether a connection has records of both directions, or of one that shows an answer: then the sender was
+        # answered, or it answers.
+        if c.accepted == 3:
+            self.two_way += 1
+        elif c.accepted:
+            self.one_way += is_answered(c) or c.opener != c.accepted >> 1
+
+    cdef void count_begun(self, const Conversation* c) noexcept nogil:
+        if c.question:
+            self.asked_about[c.question - 1].connections += 1
 
     cdef Py_ssize_t changes_until(self, int64_t time_ns) noexcept nogil:
         # Returns the number of changes up to this time.
@@ -212,6 +232,8 @@ cdef class RecordPackets:
         cdef bint by_opener = w.way == c.opener
         cdef int64_t answer_ns = c.first_ns[1 - c.opener]
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
+        # No record has the answer, but the opener's packets show it.
+        cdef bint unseen = not answered and by_opener and c.shows_answer >> c.opener & 1
         cdef bint has_flags = w.flags != UNKNOWN
         cdef uint64_t left = w.packets
         cdef uint8_t rest = ACK
@@ -222,10 +244,12 @@ cdef class RecordPackets:
             answered = False        # refused, perhaps several times
         if has_flags and w.flags & RST:
             rest = RST if by_opener else RST | ACK
-        elif has_flags and w.flags & FIN:
+        elif has_flags and w.flags & FIN and (answered or unseen):
             rest = FIN | ACK
-        elif not answered:
+        elif not answered and not unseen:
             # The opener's packets are retries, which do not keep a connection alive (SPEC 5.4).
+            if not c.begun:
+                self.count_begun(c)
             c.begun = True
             self.put(0, c, w.way, SYN, left, w.nbytes, w.start_ns, w.position)
             c.made_ns = max(c.made_ns, w.end_ns)
@@ -238,9 +262,14 @@ cdef class RecordPackets:
             if again and w.start_ns - c.alive_ns < self.step[0]:
                 # The last FIN is acknowledged. Otherwise a SYN would belong to the connection before.
                 self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)
+            self.count_begun(c)
             c.begun = True
             c.answered = c.closed = c.finished = False
             left -= self.put_first(c, w, left, by_opener, SYN)
+        if unseen and not c.answered:
+            c.answered = True
+            self.put(0, c, 1 - c.opener, SYN | ACK, 0, 0, w.start_ns, w.position)
+            self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)
         if not by_opener and not c.answered:
             self.ask(c, SYN, w.start_ns, w.position)
             c.answered = True
@@ -260,6 +289,7 @@ cdef class RecordPackets:
     cdef void make_others(self, Conversation* c, const Waiting* w) noexcept nogil:
         cdef uint64_t left = w.packets
         if not c.begun or w.start_ns > c.made_ns + self.lifetime[kind_of(c)]:
+            self.count_begun(c)
             c.begun = True
             c.answered = False
             left -= self.put_first(c, w, left, w.way == c.opener, 0)

@@ -58,6 +58,8 @@ class LogTraffic:
         self._taken = self._without_time = 0
         #: Returns the times of the policy's changes when it gets that of the first record.
         self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
+        #: Answers questions about connections that either end may have opened, as for ``Connections``.
+        self.ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None
         #: The start of the first record; None before it is known.
         self.first_ns: int | None = None
 
@@ -104,9 +106,15 @@ class LogTraffic:
             for choose in (min, max)
         )  # fmt: skip
         self._connections = Connections(
-            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words
+            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words,
+            ask=self.ask,
         )
         self._connections.packets.note_changes(self.changes_at(self.first_ns))
+
+    @property
+    def asked(self) -> NDArray[np.uint64]:
+        """What became of the connections that ``ask`` was asked about, as ``RecordPackets.asked`` has it."""
+        return np.zeros((0, 3), np.uint64) if self._connections is None else self._connections.packets.asked
 
     @property
     def warnings(self) -> list[str]:
@@ -149,10 +157,10 @@ class LogTraffic:
             undecided_connections=sum(connections for _, connections in packets.undecided.values()),
             left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
             formats=dict(logs.formats), shows_answers=logs.shows_answers, has_aws=logs.has_aws,
-            unsure=packets.unsure_records, unsure_connections=packets.unsure_connections,
-            undecided_icmp=packets.undecided_icmp, damage=tuple(logs.damage), decided_connections=packets.decided,
-            unsure_ports=packets.unsure_ports, without_interface=packets.without_interface if logs.has_aws else 0,
+            unsure_connections=packets.unsure_connections, damage=tuple(logs.damage),
+            decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,
+            undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
         )  # fmt: skip
 
 

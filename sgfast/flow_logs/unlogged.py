@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
+import numpy as np
+
 from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.unsure_openers import PossibleUse, UnsureOpeners
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Rule
 
 
@@ -29,31 +32,49 @@ _SERVICES = (
 MOST_NAMED = 10
 
 
-def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
-    """Return whether traffic that the logs do not show may use a rule: then it is not known to be unused."""
-    if records is None:
-        return False
-    if records.undecided_icmp and rule.protocol in (ICMP, ICMPV6):
-        return True
-    if any(_has_port(rule, protocol, ports) for protocol, ports in records.unsure_ports.items()):
-        return True
-    return records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+@dataclass(frozen=True, slots=True)
+class UnseenRule:
+    """A rule that no record shows in use, and of which nobody knows that it is unused.
+
+    ``group``: the name of the rule's group.
+    ``rule``: the rule.
+    ``use``: connections that may have used it; None: the cloud never logs what it is for.
+    """
+
+    group: str
+    rule: Rule
+    use: PossibleUse | None
 
 
-def said_of_unseen(rules: Sequence[Rule]) -> str:
+def unseen_rule(
+    group: str, rule: Rule, records: LogRecords | None, openers: UnsureOpeners | None
+) -> UnseenRule | None:
+    """Return the rule if traffic that the logs do not show may use it."""
+    if records is None or openers is None:
+        return None
+    use = openers.possible_uses.get(rule.id)
+    if use is None and rule.protocol in (None, ICMP, ICMPV6):
+        use = openers.icmp_groups.get(group)
+    never_logged = (
+        records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
+    )
+    return UnseenRule(group, rule, use) if use is not None or never_logged else None
+
+
+def said_of_unseen(rules: Sequence[UnseenRule]) -> str:
     """Return a sentence about the unused rules about which the logs cannot tell, without a full stop."""
-    names = ", ".join(rule.id for rule in rules[:MOST_NAMED])
+    names = ", ".join(unseen_words(each) for each in rules[:MOST_NAMED])
     more = f" and {len(rules) - MOST_NAMED:,} more" if len(rules) > MOST_NAMED else ""
     return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}{more}"
 
 
-def _has_port(rule: Rule, protocol: int, ports: Sequence[int]) -> bool:
-    if rule.protocol not in (None, protocol):
-        return False
-    if rule.ports is None:
-        return True
-    # `ports` is in order.
-    return any(bisect_left(ports, first) < bisect_right(ports, last) for first, last in rule.ports)
+def unseen_words(each: UnseenRule) -> str:
+    """Return the id of a rule, and the record to blame."""
+    use = each.use
+    if use is None:
+        return each.rule.id
+    at = np.datetime64(use.time_ns // 10**9, "s")
+    return f"{each.rule.id} (perhaps used by {use.source} -> {use.destination} at {at}Z)"
 
 
 def _allows(rule: Rule, service: _Service) -> bool:

@@ -219,7 +219,11 @@ def _why_none(records: LogRecords) -> tuple[str, str]:
     if fate == "rejected":
         sentence = f"no record could be judged: the cloud rejected the traffic of {number:,}"
         return sentence, "flow logs of accepted traffic, too"
-    command = "the same without --start and --end" if fate == "time-window" else "flow logs of a time with traffic"
+    command = "flow logs of a time with traffic"
+    if fate == "time-window":
+        command = "the same without --start and --end"
+    elif fate in records.undecided:
+        command = "a capture"
     return f"no record of the logs could be judged (of {number:,}: {CAUSES[fate]})", command
 
 
@@ -286,6 +290,9 @@ def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceRe
 
 def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
     one_way, two_way = observed.one_way, observed.two_way
+    if traffic.records is not None:
+        # Frames of records cannot tell it: there are some that no record has.
+        one_way, two_way = traffic.records.one_way, traffic.records.two_way
     share = _share(one_way, one_way + two_way)
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:

@@ -24,12 +24,13 @@ Rows = NDArray[Any]
 #:     broken           attempts that the other end answered, and whose denial no expectation states
 #:     meant            attempts that the other end answered, and whose denial is expected (SPEC 10.25)
 #:     refused, silent  allowed connections that the instance refused, or never answered
+#:     unsure           connections of flow logs that either end may have opened, with the same verdict (SPEC 10.30)
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
-     ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8")]
+     ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8"), ("unsure", "<u8")]
 )  # fmt: skip
 #: The counts of a kind.
-MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent")
+MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent", "unsure")
 
 #: First time, last time and number in a row without packets of its own. They affect neither minimum nor maximum.
 NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max

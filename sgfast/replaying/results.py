@@ -16,6 +16,7 @@ from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions, LogRecords
+from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
@@ -356,6 +357,7 @@ class ReplayResult(Shown):
     ``doubts``: reasons to doubt the answer that reading the captures gave.
     ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
     ``records``: what became of the records of flow logs; None if the captures were packets.
+    ``openers``: the connections of flow logs that either end may have opened; None if the captures were packets.
     ``rejected``: the same policy's answer about the attempts that the cloud rejected, as flow logs tell of them: what
     it allows would open. None if there are none.
     ``actions``: the cloud's actions compared with the policy's verdicts, with ``compare_actions``.
@@ -392,6 +394,7 @@ class ReplayResult(Shown):
     doubts: tuple[EvidenceReason, ...] = ()
     accepted_evidence: tuple[str, ...] = ()
     records: LogRecords | None = None
+    openers: UnsureOpeners | None = None
     rejected: ReplayResult | None = None
     actions: ComparedActions | None = None
     kept: KeptRows | None = field(default=None, repr=False, compare=False)

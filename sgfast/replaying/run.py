@@ -18,6 +18,7 @@ from sgfast.replaying.evidence import interrupted
 from sgfast.replaying.logs import compared_actions, log_traffic, refuse_for_logs
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.packet_selection import both_left_out
+from sgfast.replaying.readings import PolicyHistory, ReadingQuestions, marked_kinds
 from sgfast.replaying.rejections import Rejections
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import ReplayResult, Sinks
@@ -92,8 +93,18 @@ def run_replay(
         reads=runner.file_reads, logs=logs,
         on_rejected=None if rejections is None else rejections.process,
     )  # fmt: skip
+    questions = None
     if logs is not None:
-        logs.changes_at = schedule.times
+        history = PolicyHistory(policy, options, options.vpc)
+        questions = ReadingQuestions([history], was_in_force=options.compare_actions)
+        logs.ask = questions.answers
+
+        def times_of_changes(first_ns: int) -> Sequence[int]:
+            times = schedule.times(first_ns)
+            history.take(schedule.pending)
+            return times
+
+        logs.changes_at = times_of_changes
     began = time.perf_counter()
     try:
         for batch in read:
@@ -120,9 +131,11 @@ def run_replay(
     runner.finish(goes_on=options.snapshot is not None)
     result.elapsed_seconds = time.perf_counter() - began
     runner.fill(result)
-    if logs is not None and rejections is not None:
+    if logs is not None and rejections is not None and questions is not None:
         result.records = logs.records
-        result.kinds = result.kinds.without_numbers()       # of frames, which are not in the logs
+        result.openers = questions.result(logs.asked)
+        # The numbers are those of frames, which are not in the logs.
+        result.kinds = marked_kinds(result.openers, result.kinds.without_numbers())
         result.rejected = rejections.result(result)
         result.actions = compared_actions(result) if options.compare_actions else None
     kept.close(read.files, result.earlier_packets)

@@ -81,7 +81,8 @@ def _reason(row: RollupRow, part: TrafficPart, reasons: Reasons) -> str:
     if part == "unanswered":
         return _ANSWERS[row.reason]
     rule = f" {reasons.rule_words(row.rule)}" if row.rule is not None else ""
-    return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "")
+    opener = ", opener unknown" if row.opener is not None else ""
+    return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "") + opener
 
 
 def rule_lines(policy: Policy, rules: RowRules) -> list[str]:

@@ -31,6 +31,7 @@ from sgfast.report.replay import closing, left_out_paragraphs, vpc_words
 from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
 from sgfast.report.twins import effects_by_rule, moves_by_rule
+from sgfast.report.uncertain_openers import uncertain_sections
 from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.
@@ -71,7 +72,9 @@ def diff_document(result: TrafficDiff, by: By = "group", most: int = TOP, *, tim
             ],
             is_headline=True,
         ),
-        *_changed(result, by, most), *_rules_that_differ(result, most), *_moved(result, most),
+        *_changed(result, by, most),
+        *uncertain_sections(result.new, result.openers, Reasons(result.new), by, most),
+        *_rules_that_differ(result, most), *_moved(result, most),
         *closing(result, most, timed),
     ]  # fmt: skip
 

@@ -7,10 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.core.base.reasons import REASON_OF
+from sgfast.flow_logs.unlogged import said_of_unseen
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_of_id
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
 from sgfast.replaying.results import Contradicted
+from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
 from sgfast.report.cloud_actions import action_sections, would_open_sections
@@ -38,6 +40,7 @@ from sgfast.report.log_records import record_blocks, reminder
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
+from sgfast.report.uncertain_openers import uncertain_sections, uncertain_words
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ def replay_document(
 
         rules = RuleFinder(result.policy, rollup)
     document += answer_sections(rollup, reasons, "would-break", by, most, rules)
+    document += uncertain_sections(result.policy, result.openers, reasons, by, most)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
     document += [*would_open_sections(result, by, most), *action_sections(result)]
     document += answer_sections(rollup, reasons, "unanswered", by, most)
@@ -124,6 +128,7 @@ def _found(result: ReplayResult, rollup: Rollup) -> str:
         parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
     if unknown:
         parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
+    parts += uncertain_words(result.openers)
     if result.rejected is not None and (opens := result.rejected.connections["opened"]):
         parts.append(f"{plural(opens, 'rejected attempt')} would open")
     if silent:
@@ -238,7 +243,11 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     ]
     blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
-    idle = [hits for hits in rules if not hits.packets]
+    unseen = unseen_rules(result)
+    untold = {each.rule.id for each in unseen}
+    idle = [hits for hits in rules if not hits.packets and hits.rule.id not in untold]
+    if unseen:
+        blocks.append(Paragraph(f"{said_of_unseen(unseen)}"))
     if idle:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")

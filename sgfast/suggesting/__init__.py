@@ -15,13 +15,13 @@ from typing import Literal
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
-from sgfast.evidence import SOUND, Evidence
-from sgfast.flow_logs.log_records import LogRecords
-from sgfast.flow_logs.unlogged import said_of_unseen
+from sgfast.evidence import SOUND, Evidence, EvidenceReason
+from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
-from sgfast.policy.model import Policy, Quotas, Rule
+from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
@@ -256,7 +256,12 @@ def suggest(
         # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
         repeated = Observer(why_not, final.settings)
-        observe(final, captures, repeated, options, progress)
+        replayed_again = observe(final, captures, repeated, options, progress)
+        if (doubt := _denied_readings(replayed_again)) is not None:
+            doubtful = Evidence.of([
+                *(each for each in evidence.reasons if each.code != doubt.code), doubt
+            ]).accepting(accept_evidence)  # fmt: skip
+            text = document(made, suggested.rules, _comments(result, doubtful, claimed, reasons))
         check = _check(claimed, repeated)
         if check.matches:
             break
@@ -266,6 +271,8 @@ def suggest(
         for kind, totals in claimed.items():
             if (excess := _excess(totals, wanted.get(kind, TrafficTotals()))).connections:
                 following.setdefault(kind, TrafficTotals()).add(excess)
+    if doubt is not None:
+        evidence = doubtful
     if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
         check = replace(check, matches=False)
         warnings.append(
@@ -278,6 +285,26 @@ def suggest(
     )  # fmt: skip
 
 
+def _denied_readings(result: ReplayResult) -> EvidenceReason | None:
+    """Return the doubt about connections that either end may have opened, and that a suggested policy does not allow in
+    both readings; None if there are none.
+    """
+    openers = result.openers
+    if openers is None:
+        return None
+    asked = [*openers.differing, *(each for each in openers.same.values() if each.likelier.verdict == "deny")]
+    connections = sum(each.connections for each in asked if each.answered or each.likelier.verdict == "deny")
+    if not connections:
+        return None
+    noun = "connection" if connections == 1 else "connections"
+    sentence = (
+        f"either end may have opened {connections:,} {noun}, and the suggested policy does not allow both readings"
+    )
+    total = sum(result.connections[word] for word in ("opened", "denied", "inferred"))
+    share = min(connections / max(total, connections), 1.0)
+    return EvidenceReason("unsure-openers", "partly", connections, share, sentence, OPENERS_TOLD_BY)
+
+
 def _kept(
     policy: Policy, captures: Sequence[str | os.PathLike[str]], limits: Limits, unanswered: bool, needed: float | None,
     options: ReplayOptions, progress: Progress | None,
@@ -288,7 +315,7 @@ def _kept(
     found = keep_all(policy, captures, limits, unanswered, options, progress)
     result, rules = found.result, found.missing.rules
     removed: tuple[RuleInGroup, ...] = ()
-    unseen: list[Rule] = []
+    unseen: list[UnseenRule] = []
     evidence = result.evidence
     if needed is not None:
         evidence = evidence_for_removal(result, needed)

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.flow_logs.unlogged import may_be_unseen
+from sgfast.flow_logs.unlogged import UnseenRule
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
+from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.suggesting.missing import Missing, missing_rules
 from sgfast.suggesting.observing import BreakObserver, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits
@@ -105,17 +106,14 @@ def keep(
 def without_unused(
     policy: Policy, kept: Kept, captures: Sequence[str | os.PathLike[str]], options: ReplayOptions,
     progress: Progress | None,
-) -> tuple[Kept, tuple[RuleInGroup, ...], list[Rule]]:  # fmt: skip
+) -> tuple[Kept, tuple[RuleInGroup, ...], list[UnseenRule]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
     2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. ``is_done``
     says whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
-    unseen = [
-        hits.rule for hits in kept.last.rules
-        if hits.rule.id not in used and may_be_unseen(hits.rule, kept.last.records)
-    ]  # fmt: skip
-    used |= {rule.id for rule in unseen}
+    unseen = unseen_rules(kept.last)
+    used |= {each.rule.id for each in unseen}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules

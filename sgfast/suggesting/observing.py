@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.errors import SgfastError
+from sgfast.flow_logs.unsure_openers import UncertainConnections, UnsureOpeners
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings
 from sgfast.policy.profiles import PROFILES
@@ -31,6 +32,9 @@ EXAMPLES = 3
 #: Reasons for leaving out a connection without an answer. The second one: an answer might not be in the captures.
 UNANSWERED, PERHAPS_ANSWERED = "unanswered", "perhaps answered, as an answer might not be in the captures"
 REFUSED = "refused (RST or ICMP unreachable)"
+#: Of connections that either end may have opened (SPEC 10.30), both readings are listed.
+EITHER_END = "nobody can tell who opened them: as ports, uses and times suggest"
+OR_OTHER_END = "nobody can tell who opened them: the same, if the other end did"
 
 _DENY = VERDICTS.index("deny")
 _SILENT, _ANSWERED = 0, 1
@@ -257,12 +261,38 @@ def observe(
 ) -> ReplayResult:  # fmt: skip
     """Replay captures. The observer has their connections by kind, in order of time."""
     result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
+    if result.openers is not None:
+        _leave_out_unknown(observer, result.openers)
     # The order in which connections end differs from process to process, so they are sorted here.
     observer.wanted = _in_order(observer.wanted)
     if UNANSWERED in observer.left_out and not result.evidence.carries("answers"):
         observer.left_out[PERHAPS_ANSWERED] = observer.left_out.pop(UNANSWERED)
     observer.left_out = {reason: _in_order(kinds) for reason, kinds in sorted(observer.left_out.items())}
     return result
+
+
+def _leave_out_unknown(observer: Observer, openers: UnsureOpeners) -> None:
+    """Leave out the connections of which nobody knows who opened them, and list both readings."""
+    likelier: dict[Kind, TrafficTotals] = {}
+    others: dict[Kind, TrafficTotals] = {}
+    found = [(each, _totals(each)) for each in openers.differing if each.answered]
+    for each in openers.same.values():
+        kind = each.likelier.kind
+        # Most kinds of the observer have no ICMP code.
+        known = [kind, kind._replace(code=None)]
+        found += [
+            (each, observer.wanted.pop(one)) for one in known
+            if one in observer.wanted and 0 < observer.wanted[one].connections <= each.connections
+        ]
+    for each, totals in found:
+        likelier.setdefault(each.likelier.kind, TrafficTotals()).add(totals)
+        others.setdefault(each.other.kind, TrafficTotals()).add(totals)
+    if found:
+        observer.left_out |= {EITHER_END: likelier, OR_OTHER_END: others}
+
+
+def _totals(found: UncertainConnections) -> TrafficTotals:
+    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_ns, found.last_ns)
 
 
 def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:

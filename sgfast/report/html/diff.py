@@ -31,6 +31,7 @@ from sgfast.report.html.page import (
 )
 from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
+from sgfast.report.html.uncertain import uncertain_section
 from sgfast.report.log_records import reminder
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items, vpc_called
@@ -78,6 +79,8 @@ def diff_html(
         sections.append(PageSection(key, *_NAMES[key], content, plural(len(page_table.rows), "row")))
     if changed is not None:
         sections += changed.sections()
+    if result is not None:
+        sections += uncertain_section(result.new, result.openers)
     listed = _about(found, result, warnings)
     sections.append(PageSection("about", "About", "About this comparison", listed, warnings_counted(warnings)))
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgfast.engine import REASONS
+from sgfast.flow_logs.unlogged import said_of_unseen
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
+from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.evidence import CANNOT_TELL, qualified
@@ -45,6 +47,7 @@ from sgfast.report.html.tables import (
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
+from sgfast.report.html.uncertain import uncertain_section
 from sgfast.report.log_records import record_items, reminder
 from sgfast.report.replay import (
     connection_counts,
@@ -237,6 +240,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
         found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
     if result.engine == "fast" and result.packets:
         found += [section for shown in LISTS for section in _answers(report, shown)]
+    found += uncertain_section(result.policy, result.openers)
     if result.rejected is not None and (opens := result.rejected.connections["opened"]):
         folded = rollup_of(result.rejected).fold("allowed", by="group", most=MAX_ROWS)
         words = intro("The cloud rejected these attempts, by a group or by a network ACL. These groups let them in.")
@@ -358,7 +362,9 @@ def _unused(result: ReplayResult, rules: Sequence[RuleHits], lines: Lines) -> Ma
     span = "this capture"
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
-    if result.evidence.carries("absence"):
+    if unseen := unseen_rules(result):
+        words = f"Nothing that could be judged in {span} needed these rules. {said_of_unseen(unseen)}."
+    elif result.evidence.carries("absence"):
         words = f"Nothing in {span} needed these rules. Other traffic may still need them."
     else:
         words = f"Nothing that could be judged in {span} needed these rules. Packets that are missing may need them."

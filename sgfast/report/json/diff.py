@@ -29,6 +29,7 @@ from sgfast.report.json.traffic import (
     LeftOutField,
     nearest,
 )
+from sgfast.report.json.uncertain import JsonUncertain, uncertain_answer
 from sgfast.report.json.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
@@ -164,6 +165,11 @@ class JsonCaptureDiff(Answer):
     warnings: list[str]
     decapsulated: Decapsulated | Absent
     records: RecordsField
+    cannot_tell: Annotated[
+        list[JsonUncertain] | Absent,
+        "With flow logs: connections of which nobody can tell who opened them, and NEW's verdict depends on it. They "
+        "are in no other list.",
+    ]
 
 
 class JsonDifference(Answer):
@@ -214,7 +220,7 @@ def capture_diff(result: TrafficDiff, by: By = "group", top: int | None = None) 
         for verdict, rollup in changed_rollups(result).items()
     }
     return JsonCaptureDiff.of(
-        result, by=by, **changed,
+        result, by=by, **changed, cannot_tell=uncertain_answer(result.new, result.openers, by, top or MOST_ROWS),
         verdicts=[JsonVerdicts.of(None, old=old, new=new, packets=packets) for (old, new), packets in pairs],
         rules=[JsonRuleEffect.of(each, group_id=_group_id(result, each.group)) for each in result.rules],
     )  # fmt: skip

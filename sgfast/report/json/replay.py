@@ -25,8 +25,10 @@ from sgfast.report.json.traffic import (
     LeftOutField,
     nearest,
 )
+from sgfast.report.json.uncertain import JsonReading
 from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
 from sgfast.report.rollup import NOT_SEEN, By, TrafficPart, rollup_of
+from sgfast.report.rollup.uncertain import UncertainRollup
 
 #: By field of the summary: the part whose rows it lists.
 LISTS: tuple[tuple[str, TrafficPart], ...] = (
@@ -37,7 +39,7 @@ _VERDICTS = [*VERDICTS[:PENDING]]
 _CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
 # Denials after a cut are in no list.
 _ROW_REASONS = [
-    "rule", "established", "inferred", "refused", "silent", NOT_SEEN,
+    "rule", "established", "inferred", "refused", "silent", NOT_SEEN, "readings-differ",
     *(reason.word for reason in REASON_TABLE if reason.verdict == "deny" and reason.word != "disconnected"),
 ]  # fmt: skip
 
@@ -48,13 +50,26 @@ class JsonRow(JsonTraffic):
     reason: Annotated[
         str, one_of(_ROW_REASONS),
         "The word of SPEC 10.3; established: another side knew the connection already. refused, silent: what the "
-        "instance did, in unanswered; not-seen: an answer might not be in the captures.",
+        "instance did, in unanswered; not-seen: an answer might not be in the captures; readings-differ: see readings.",
     ]  # fmt: skip
     direction: Annotated[Direction, "The filter that judged: inbound, the destination's; outbound, the source's."]
     rule: Annotated[str | None, "The rule that decided, if only one rule did."]
     nearest: Annotated[
         list[JsonNearest],
         "For no-rule: the rules that came nearest to allowing the row's largest kind of traffic; all equally near.",
+    ]
+    opener: Annotated[
+        Literal["unknown"] | Absent,
+        "With flow logs: either end may have opened all of these connections, with the same verdict. The row is the "
+        "likelier reading.",
+    ]
+
+
+class JsonUncertainRow(JsonRow):
+    readings: Annotated[
+        list[JsonReading] | Absent,
+        "With flow logs: either end may have opened these connections, and the verdict depends on it. The likelier "
+        "reading is first; it is that of the row. They are in no other list.",
     ]
 
 
@@ -207,7 +222,9 @@ class JsonReplay(Answer, published="summary", command="replay"):
     would_break: Annotated[list[JsonBrokenRow], "Denied connections that were answered, most first."]
     denied: Annotated[list[JsonRow], "Denied packets, most first, including those of would_break."]
     cannot_tell: Annotated[
-        list[JsonRow], "Denied packets of which the captures cannot tell whether they were answered."
+        list[JsonUncertainRow],
+        "Denied packets of which the captures cannot tell whether they were answered, and connections of which flow "
+        "logs cannot tell who opened them.",
     ]
     unanswered: Annotated[
         list[JsonRow], "Connections that the groups allow and the instance refused, or never answered."
@@ -250,6 +267,14 @@ def replay_answer(
     lists = {
         name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
     }
+    if result.openers is not None and result.openers.differing:
+        uncertain = UncertainRollup(result.policy, result.openers.differing)
+        rows = uncertain.fold("cannot-tell", by=by, most=top or MOST_ROWS)
+        lists["cannot_tell"] = [
+            *(JsonUncertainRow.of(row, nearest=[], readings=uncertain.readings(row)) for row in rows.rows),
+            *lists["cannot_tell"],
+        ]
+        folded["cannot_tell"] = rows.and_rows_of(folded["cannot_tell"])
     if with_rules:
         from sgfast.report.row_rules import RuleFinder
 

@@ -7,7 +7,7 @@ are folded into one row are added up: no packet and no connection is lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
@@ -110,6 +110,13 @@ class RollupRow:
     passing: Passing | None = None
     #: Whether the row's word is ``PERHAPS``.
     perhaps_answered: bool = False
+    #: Number of connections of which nobody knows who opened them; the row is the likelier reading (SPEC 10.30).
+    unsure: int = 0
+
+    @property
+    def opener(self) -> Literal["unknown"] | None:
+        """``unknown`` if nobody knows who opened any of the row's connections."""
+        return "unknown" if 0 < self.connections <= self.unsure else None
 
     @property
     def answered(self) -> int:
@@ -153,6 +160,14 @@ class Folded:
     def every(self) -> int:
         """The number of all rows."""
         return len(self.rows) + self.unlisted_rows
+
+    def and_rows_of(self, other: Folded) -> Folded:
+        """Return both together, the rows of ``other`` last."""
+        sums = {
+            each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)
+            if each.name != "rows"
+        }  # fmt: skip
+        return Folded((*self.rows, *other.rows), **sums)
 
 
 @dataclass(frozen=True)
@@ -287,7 +302,7 @@ class Rollup:
             int(rows["bytes"].sum()), int(first["first_ns"]) if is_timed else None,
             int(rows["last_ns"].max()) if is_timed else None, self._example(first) if is_timed else None,
             denied_of(self.kinds, largest) if is_known else None, places, self._passing(rows),
-            word == PERHAPS,
+            word == PERHAPS, int(rows["unsure"].sum()),
         )  # fmt: skip
 
     def _end(self, level: Level, ends: NDArray[np.int64]) -> tuple[EndName, int]:

@@ -4,7 +4,7 @@ rule much wider than its use (SPEC 10.12).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ class ObservedRollup(Rollup):
     """A roll-up with one part, "observed". Ends are named as in ``policy``."""
 
     def __init__(self, policy: Policy, kinds: Mapping[Kind, TrafficTotals]) -> None:
-        super().__init__(policy, _kinds(kinds))
+        super().__init__(policy, kinds_of_connections([*kinds.items()]))
 
     def _whole(self, kinds: Kinds) -> Rows:
         return kinds.rows
@@ -33,10 +33,11 @@ class ObservedRollup(Rollup):
         return []
 
 
-def _kinds(found: Mapping[Kind, TrafficTotals]) -> Kinds:
+def kinds_of_connections(found: Sequence[tuple[Kind, TrafficTotals]]) -> Kinds:
+    """Return a row for each kind of connection, in the same order."""
     rows = np.zeros(len(found), dtype=KIND_DTYPE)
     names: dict[str, int] = {}
-    for row, (kind, evidence) in zip(rows, found.items(), strict=True):
+    for row, (kind, evidence) in zip(rows, found, strict=True):
         inbound = kind.ingress is not None
         here, owner = (kind.ingress, kind.egress) if inbound else (kind.egress, None)
         row["instance"], row["owner"] = (
@@ -48,7 +49,7 @@ def _kinds(found: Mapping[Kind, TrafficTotals]) -> Kinds:
         if kind.port is not None:
             is_icmp = kind.protocol in (ICMP, ICMPV6)
             row["has_icmp"], row["has_ports"] = is_icmp, not is_icmp
-            row["port_key"] = kind.port << 8 if is_icmp else kind.port
+            row["port_key"] = kind.port << 8 | (kind.code or 0) if is_icmp else kind.port
         for name in ("connections", "packets", "bytes"):
             row[name] = getattr(evidence, name)
         row["first_ns"] = NEVER[0] if evidence.first_ns is None else evidence.first_ns

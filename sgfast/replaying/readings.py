@@ -1,0 +1,334 @@
+"""Connections of flow logs that either end may have opened: the policy's verdict on both readings (SPEC 10.30).
+
+    questions (``flow_logs.connections``) -> policies of that time -> answers, and what reports say of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
+from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.flow_logs.connections import IS_LIKELIER, IS_OTHER, OTHER_VERDICT, QUESTION_DTYPE, SAME_VERDICT
+from sgfast.flow_logs.unsure_openers import PossibleUse, Reading, UncertainConnections, UnsureOpeners
+from sgfast.policy.change_file import TimedChange
+from sgfast.policy.changes import apply_change
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy
+from sgfast.replaying.engine_runner import make_engine
+from sgfast.replaying.kinds import Kinds, Rows
+from sgfast.replaying.options import ReplayOptions
+from sgfast.replaying.vpc_mapping import seen_from
+
+_DENY = VERDICTS.index("deny")
+_SYN = 2
+_KEY_DTYPE = np.dtype([
+    ("src", "u1", (16,)), ("dst", "u1", (16,)), ("family", "u1"), ("protocol", "u1"), ("answer", "u1"),
+    ("has_no_type", "u1"), ("key", "<i8"), ("engine", "<i4"), ("verdicts", RESULT_DTYPE, (2,)),
+])  # fmt: skip
+#: The most ports of a reading that are told apart.
+MOST_PORTS = 1 << 10
+
+
+class PolicyHistory:
+    """A policy and what its changes make of it: answers what it would do to an opener at a time.
+
+    ``vpc``: the VPC that the logs are from, unless the policy maps records to VPCs.
+    """
+
+    def __init__(self, policy: Policy, options: ReplayOptions, vpc: str | None) -> None:
+        self._options = options
+        self._vpc = vpc
+        self._is_mapped = options.is_mapped(policy)
+        #: The policy, and what each change makes of it.
+        self._policies = [policy]
+        #: By change: the instances whose inbound connections it cuts, and its time.
+        self._cuts: list[frozenset[str]] = []
+        self._times = np.zeros(0, np.int64)
+        self._engines: dict[tuple[int, int], Engine] = {}
+
+    def take(self, changes: Sequence[TimedChange]) -> None:
+        """Take the changes of the replay, in the order of their times, before anything is asked."""
+        for timed in changes:
+            before = self._policies[-1]
+            done = apply_change(before, timed.change)
+            groups = {*done.groups}
+            self._cuts.append(frozenset({*done.movers} | {
+                each.name for policy in (before, done.policy) for each in policy.instances
+                if groups.intersection(each.security_groups)
+            }))  # fmt: skip
+            self._policies.append(done.policy)
+        self._times = np.array([timed.at_ns for timed in changes], np.int64)
+
+    def _engine(self, version: int, vpc: int) -> Engine:
+        key = version, vpc
+        if key not in self._engines:
+            policy = self._policies[version]
+            seen = seen_from(policy, vpc - 1) if self._is_mapped else self._vpc
+            self._engines[key] = make_engine(policy, self._options, seen)
+        return self._engines[key]
+
+    def ask(self, headers: Rows, at_ns: NDArray[np.int64], vpcs: NDArray[Any]) -> Answered:
+        """Return the verdicts on openers at these times."""
+        versions = np.searchsorted(self._times, at_ns, side="right")
+        return self._answered(headers, versions, vpcs)
+
+    def _answered(self, headers: Rows, versions: NDArray[Any], vpcs: NDArray[Any]) -> Answered:
+        found = Answered(np.zeros(len(headers), RESULT_DTYPE), np.zeros(len(headers), np.int32), [])
+        vpcs = vpcs if self._is_mapped else np.zeros_like(vpcs)
+        for version, vpc in np.unique(np.stack([versions, vpcs], axis=1), axis=0).tolist():
+            chosen = np.flatnonzero((versions == version) & (vpcs == vpc))
+            engine = self._engine(version, vpc)
+            rows = np.zeros(len(chosen), RESULT_DTYPE)
+            engine.dataplane.ask(np.ascontiguousarray(headers[chosen]), rows)
+            found.rows[chosen] = rows
+            found.engine_of[chosen] = len(found.engines)
+            found.engines.append(engine)
+        return found
+
+    def differ_by_changes(
+        self, headers: Rows, first: Answered, from_ns: NDArray[np.int64], until_ns: NDArray[np.int64],
+        vpcs: NDArray[Any],
+    ) -> NDArray[np.bool_]:
+        """Return for each pair of readings whether a change while the connection lasts cuts only one of them.
+
+        ``headers``, ``first``: two rows for each pair. ``first``: the verdicts at the beginning.
+        """
+        differs = np.zeros(len(from_ns), dtype=bool)
+        for number, at_ns in enumerate(self._times.tolist()):
+            on_change = self._policies[number + 1].settings.on_change
+            during = np.flatnonzero((from_ns < at_ns) & (at_ns <= until_ns))
+            if on_change == "keep" or not len(during):
+                continue
+            rows = np.stack([2 * during, 2 * during + 1], axis=1).reshape(-1)
+            if on_change == "cut-inbound":
+                cut = np.array([first.ingress(n) in self._cuts[number] for n in rows.tolist()], dtype=bool)
+            else:
+                after = self._answered(headers[rows], np.full(len(rows), number + 1), np.repeat(vpcs[during], 2))
+                cut = ~after.is_allowed
+            cut &= first.is_allowed[rows]
+            differs[during] |= cut[0::2] != cut[1::2]
+        return differs
+
+
+@dataclass(slots=True)
+class Answered:
+    """The verdicts on openers. ``rows``: of RESULT_DTYPE. ``engine_of``: by row, which of ``engines`` answered."""
+
+    rows: Rows
+    engine_of: NDArray[np.int32]
+    engines: list[Engine]
+
+    @property
+    def is_allowed(self) -> NDArray[np.bool_]:
+        allowed: NDArray[np.bool_] = self.rows["verdict"] != _DENY
+        return allowed
+
+    def _instance(self, number: int, side: str) -> str | None:
+        instance = int(self.rows[number][side]["instance"])
+        engine = self.engines[self.engine_of[number]]
+        return engine.compiled.numbering.instances[instance].name if instance >= 0 else None
+
+    def egress(self, number: int) -> str | None:
+        return self._instance(number, "egress")
+
+    def ingress(self, number: int) -> str | None:
+        return self._instance(number, "ingress")
+
+    def groups(self, number: int) -> Iterable[str]:
+        """Yield the groups of the instances at both ends."""
+        policy = self.engines[self.engine_of[number]].policy
+        for name in (self.egress(number), self.ingress(number)):
+            if name is not None:
+                yield from policy.instance_by_name[name].security_groups
+
+    def rules(self, number: int) -> Iterable[str]:
+        """Yield the rules that allowed the opener."""
+        row, engine = self.rows[number], self.engines[self.engine_of[number]]
+        for side in ("egress", "ingress"):
+            if row[side]["rule"] >= 0 and row[side]["verdict"] != _DENY:
+                yield engine.compiled.numbering.rules[int(row[side]["rule"])].id
+
+    def reading(self, number: int, header: Any) -> Reading:
+        row, engine = self.rows[number], self.engines[self.engine_of[number]]
+        denied = int(row["verdict"]) == _DENY
+        # The filter that denies, or else that of the receiver, if there is one.
+        is_inbound = row["ingress"]["instance"] >= 0 and not (denied and row["egress"]["verdict"] == _DENY)
+        side = row["ingress" if is_inbound else "egress"]
+        rule = int(side["rule"])
+        length = 16 if header["family"] == 6 else 4
+        return Reading(
+            header["src"][:length].tobytes(), header["dst"][:length].tobytes(), self.egress(number),
+            self.ingress(number), int(header["protocol"]), int(keys_of(header)), "deny" if denied else "allow",
+            REASONS[int(row["reason"])] or "rule",
+            engine.compiled.numbering.rules[rule].id if rule >= 0 else None, is_inbound,
+        )  # fmt: skip
+
+
+def keys_of(headers: Any) -> NDArray[np.int64]:
+    """Return the destination ports of header rows, or their ICMP types and codes in 16 bits; 0 without them."""
+    icmp = headers["icmp_type"].astype(np.int64) << 8 | headers["icmp_code"]
+    return np.where(headers["has_icmp"] != 0, icmp, np.where(headers["has_ports"] != 0, headers["dport"], 0))
+
+
+class ReadingQuestions:
+    """Answers the questions of ``Connections``. ``histories``: one policy, or two to be compared, the old one first.
+    ``was_in_force``: the first policy was in force when the cloud accepted this traffic, so that what it denies did not
+    happen.
+    """
+
+    def __init__(self, histories: Sequence[PolicyHistory], *, was_in_force: bool = False) -> None:
+        self._histories = histories
+        self._was_in_force = was_in_force
+        #: The kinds of connections found so far, and whether both readings of each have the same verdict.
+        self._kinds: list[tuple[UncertainConnections, bool]] = []
+        self._numbers: dict[tuple[Reading, Reading, bool], int] = {}
+        self._uses: dict[str, PossibleUse] = {}
+        self._icmp: dict[str, PossibleUse] = {}
+        #: By question: the number of its kind; -1 if it has none.
+        self._kind_of: list[NDArray[np.int64]] = []
+
+    def answers(self, questions: Rows) -> NDArray[np.uint8]:
+        """Return an answer to each row of QUESTION_DTYPE."""
+        headers = openers_of(questions)
+        first_ns, last_ns, vpcs = (questions[name] for name in ("first_ns", "last_ns", "vpc"))
+        found = [history.ask(headers, np.repeat(first_ns, 2), np.repeat(vpcs, 2)) for history in self._histories]
+        allowed = [each.is_allowed.reshape(-1, 2) for each in found]
+        answers = np.full(len(questions), SAME_VERDICT, np.uint8)
+        last = allowed[-1]
+        differs = last[:, 0] != last[:, 1]
+        for history, each in zip(self._histories, found, strict=True):
+            differs |= history.differ_by_changes(headers, each, first_ns, last_ns, vpcs)
+        answers[differs] = OTHER_VERDICT
+        if self._was_in_force:
+            happened = allowed[0]
+            is_sure = happened[:, 0] != happened[:, 1]
+            answers[is_sure] = np.where(happened[is_sure, 0], IS_LIKELIER, IS_OTHER)
+        answers[questions["has_two_openers"] != 0] = OTHER_VERDICT
+        self._note(questions, headers, found[-1], answers)
+        return answers
+
+    def _note(self, questions: Rows, headers: Rows, found: Answered, answers: NDArray[np.uint8]) -> None:
+        kind_of = np.full(len(questions), -1)
+        likelier = headers[0::2]
+        keys = np.zeros(len(questions), _KEY_DTYPE)
+        for name in ("src", "dst", "family", "protocol"):
+            keys[name] = likelier[name]
+        keys["key"] = keys_of(likelier)
+        keys["verdicts"] = found.rows.reshape(-1, 2)
+        keys["engine"] = found.engine_of[0::2]
+        keys["answer"] = answers
+        keys["has_no_type"] = questions["has_no_type"]
+        _, places = np.unique(keys.view(f"V{_KEY_DTYPE.itemsize}"), return_inverse=True)
+        order = np.argsort(places.reshape(-1), kind="stable")
+        for chosen in np.split(order, np.cumsum(np.bincount(places.reshape(-1)))[:-1]):
+            first = int(chosen[0])
+            if questions["has_no_type"][first]:
+                for group in found.groups(2 * first):
+                    _note_use(self._icmp, group, len(chosen), headers[2 * first])
+            elif answers[first] in (SAME_VERDICT, OTHER_VERDICT):
+                kind_of[chosen] = self._note_kind(questions, headers, found, chosen, answers[first] == SAME_VERDICT)
+        self._kind_of.append(kind_of)
+
+    def _note_kind(
+        self, questions: Rows, headers: Rows, found: Answered, chosen: NDArray[np.int64], is_same: bool
+    ) -> int:
+        """Note questions of one kind. Return its number."""
+        first = int(chosen[0])
+        rows = 2 * first, 2 * first + 1
+        for row in rows:
+            for rule in found.rules(row):
+                _note_use(self._uses, rule, len(chosen), headers[row])
+        likelier, other = (found.reading(row, headers[row]) for row in rows)
+        # The port of the other reading differs from connection to connection.
+        key = likelier, replace(other, key=0), is_same
+        number = self._numbers.setdefault(key, len(self._kinds))
+        if number == len(self._kinds):
+            self._kinds.append((UncertainConnections(likelier, other), is_same))
+        kind = self._kinds[number][0]
+        if len(kind.other_ports) < MOST_PORTS:
+            kind.other_ports.update(np.unique(keys_of(headers[2 * chosen + 1])).tolist())
+        kind.first_ns = min(kind.first_ns, int(questions["first_ns"][chosen].min()))
+        kind.last_ns = max(kind.last_ns, int(questions["last_ns"][chosen].max()))
+        if not is_same:
+            kind.connections += len(chosen)
+            kind.answered += int(questions["is_answered"][chosen].sum())
+        return number
+
+    def result(self, asked: NDArray[np.uint64]) -> UnsureOpeners:
+        """Return the answer about all questions. ``asked``: what became of each, as ``RecordPackets.asked`` has it."""
+        answer = UnsureOpeners(possible_uses=self._uses, icmp_groups=self._icmp)
+        kind_of = np.concatenate([np.zeros(0, np.int64), *self._kind_of])
+        sums = np.zeros((len(self._kinds), 3), np.uint64)
+        np.add.at(sums, kind_of[kind_of >= 0], asked[kind_of >= 0])
+        for (kind, is_same), (packets, nbytes, connections) in zip(self._kinds, sums.tolist(), strict=True):
+            kind.packets, kind.bytes = packets, nbytes
+            if not is_same:
+                answer.differing.append(kind)
+                continue
+            kind.connections = connections
+            reading = kind.likelier
+            ends = reading.source, reading.destination, reading.protocol, reading.key
+            known = answer.same.setdefault(ends, kind)
+            if known is not kind:
+                known.connections += kind.connections
+                known.other_ports |= kind.other_ports
+        answer.differing.sort(key=lambda each: (-each.connections, each.first_ns, each.likelier.source))
+        return answer
+
+
+def _note_use(uses: dict[str, PossibleUse], name: str, connections: int, header: Any) -> None:
+    known = uses.get(name)
+    if known is not None:
+        known.connections += connections
+        return
+    length = 16 if header["family"] == 6 else 4
+    source, destination = (str(ip_address(header[end][:length].tobytes())) for end in ("src", "dst"))
+    service = int(header["protocol"]), int(keys_of(header))
+    uses[name] = PossibleUse(connections, source, destination, int(header["time_ns"]), service)
+
+
+def openers_of(questions: Rows) -> Rows:
+    """Return the openers of both readings as rows of HEADER_DTYPE: two for each question, the likelier one first."""
+    assert questions.dtype == QUESTION_DTYPE
+    headers = np.zeros(2 * len(questions), HEADER_DTYPE)
+    for which, (source, destination, sport, dport) in enumerate((
+        ("src", "dst", "sport", "dport"), ("dst", "src", "dport", "sport")
+    )):
+        rows = headers[which::2]
+        for name in ("family", "protocol", "icmp_type", "icmp_code"):
+            rows[name] = questions[name]
+        rows["time_ns"] = questions["first_ns"]
+        rows["src"], rows["dst"] = questions[source], questions[destination]
+        rows["sport"], rows["dport"] = questions[sport], questions[dport]
+        rows["tcp_flags"] = np.where(questions["protocol"] == TCP, _SYN, 0)
+        rows["has_ports"] = np.isin(questions["protocol"], tuple(PORT_PROTOCOLS))
+        rows["has_icmp"] = questions["protocol"] == np.where(questions["family"] == 6, ICMPV6, ICMP)
+    return headers
+
+
+def marked_kinds(openers: UnsureOpeners, kinds: Kinds) -> Kinds:
+    """Return the kinds with the number of connections of which nobody knows who opened them."""
+    known: dict[tuple[str, bytes, bool, int, int], int] = {}
+    for each in openers.same.values():
+        reading = each.likelier
+        for name, peer, inbound in (
+            (reading.egress, reading.destination, False), (reading.ingress, reading.source, True)
+        ):
+            if name is not None:
+                key = name, peer, inbound, reading.protocol, reading.key
+                known[key] = known.get(key, 0) + each.connections
+    if not known:
+        return kinds
+    rows = kinds.rows.copy()
+    for row in rows:
+        peer = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
+        instance = kinds.instances[row["instance"]] if row["instance"] >= 0 else ""
+        key = instance, peer, bool(row["inbound"]), int(row["protocol"]), int(row["port_key"])
+        row["unsure"] = min(known.get(key, 0), row["connections"])
+    return replace(kinds, rows=rows)

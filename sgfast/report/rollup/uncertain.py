@@ -1,0 +1,89 @@
+"""Fold connections of flow logs on which the verdict depends on who opened them (SPEC 10.30)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.flow_logs.unsure_openers import Reading, UncertainConnections
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
+from sgfast.replaying import Service
+from sgfast.replaying.kinds import Kinds, Rows
+from sgfast.report.names import protocol_word, service_name
+from sgfast.report.rollup import By, Rollup, RollupRow, TrafficPart
+from sgfast.report.rollup.ends import EndName
+from sgfast.report.rollup.observed import kinds_of_connections
+from sgfast.suggesting.observing import TrafficTotals
+
+
+@dataclass(frozen=True, slots=True)
+class RowReading:
+    """A row's traffic as one end opened it, and the verdict. The names are those of ``RollupRow``.
+
+    ``rule``: the id of the rule that decided, if only one did.
+    """
+
+    source: EndName
+    destination: EndName
+    sources: int
+    destinations: int
+    service: str
+    verdict: Literal["allow", "deny"]
+    reason: str
+    rule: str | None
+
+
+class UncertainRollup(Rollup):
+    """A roll-up with one part, "cannot-tell". Its rows are named by the likelier reading."""
+
+    def __init__(self, policy: Policy, found: Sequence[UncertainConnections]) -> None:
+        self._found = found
+        pairs = [(each.likelier.kind, _totals(each)) for each in found]
+        super().__init__(policy, kinds_of_connections(pairs))
+
+    def _whole(self, kinds: Kinds) -> Rows:
+        return kinds.rows
+
+    def _counts(self, rows: Rows) -> dict[TrafficPart, dict[str, NDArray[np.int64]]]:
+        return {"cannot-tell": {"readings-differ": rows["connections"].astype(np.int64)}}
+
+    def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
+        numbers: dict[tuple[str, ...], int] = {}
+        words = [(each.likelier.verdict, each.likelier.reason, each.other.reason) for each in self._found]
+        return [np.array([numbers.setdefault(each, len(numbers)) for each in words], dtype=np.int64)]
+
+    def readings(self, row: RollupRow) -> list[RowReading]:
+        """Return both readings of a row, the likelier one first."""
+        found = [self._found[place] for place in row.places.tolist()]
+        ports = {port for each in found for port in each.other_ports}
+        service = _service_words({each.other.protocol for each in found}, ports)
+        ends = row.source, row.destination, row.sources, row.destinations
+        back = row.destination, row.source, row.destinations, row.sources
+        return [
+            RowReading(*ends, row.service, *_verdict([each.likelier for each in found])),
+            RowReading(*back, service, *_verdict([each.other for each in found])),
+        ]
+
+
+def _totals(found: UncertainConnections) -> TrafficTotals:
+    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_ns, found.last_ns)
+
+
+def _verdict(readings: Sequence[Reading]) -> tuple[Literal["allow", "deny"], str, str | None]:
+    rules = {each.rule for each in readings}
+    return readings[0].verdict, readings[0].reason, rules.pop() if len(rules) == 1 else None
+
+
+def _service_words(protocols: Iterable[int], ports: Iterable[int]) -> str:
+    protocol, ports = next(iter(protocols)), [*ports]
+    if protocol in PORT_PROTOCOLS:
+        if len(ports) > 1:
+            return f"{protocol_word(protocol)} ({len(ports):,} ports)"
+        return service_name(Service("", protocol, ports[0], None, None))
+    if protocol in (ICMP, ICMPV6):
+        return service_name(Service("", protocol, None, ports[0] >> 8, ports[0] & 255))
+    return protocol_word(protocol)
