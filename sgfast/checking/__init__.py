@@ -47,7 +47,7 @@ from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.evidence import SOUND, Evidence, ended
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_unseen
-from sgfast.policy.model import Instance, Policy, Rule
+from sgfast.policy.model import Instance, Policy
 
 if TYPE_CHECKING:
     from sgfast.checking.codes import RuleUse

@@ -79,8 +79,8 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     ),
     # Signs that do not: either end may be the opener, and the likelier one is judged
     "the next connection has no sign of its own": (
-        [flow(AB, 0), flow(BA, 1), flow(BA, 1200), flow(AB, 1200)], [f"{AB} allow answered 2+2", f"{BA} allow answered 2+2"],
-        {"unsure": 2},
+        [flow(AB, 0), flow(BA, 1), flow(BA, 1200), flow(AB, 1200)],
+        [f"{AB} allow answered 2+2", f"{BA} allow answered 2+2"], {"unsure": 2},
     ),
     "two SYNs": ([tcp(AB, flags=SYN), tcp(BA, flags=SYN)], [f"{BA} allow answered 2+2"], {"unsure": 1}),
     "times against ports, within what AWS's starts differ": (
@@ -329,8 +329,9 @@ def test_a_hazard(name: str, tmp_path: Path) -> None:
     told = replayed(tmp_path, BEFORE, *lines)
     assert sorted(told.connections) == sorted(without_ports(each) for each in connections)
     fates = {**told.records.undecided, **told.records.left_out}
+    records = told.records
     for name, number in (
-        ("rejected", told.records.rejected), ("unsure", told.records.unsure_connections), ("one-way", told.records.one_way)
+        ("rejected", records.rejected), ("unsure", records.unsure_connections), ("one-way", records.one_way)
     ):
         if number:
             fates[name] = number
