@@ -19,6 +19,7 @@ from typing import Literal
 
 from sgfast.capture import Damage
 from sgfast.errors import PolicyError, SgfastError
+from sgfast.flow_logs.log_records import LogRecords
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Kind
@@ -60,6 +61,7 @@ class FirstExpectations:
     lines: int
     denied: int
     damaged: Damage | None
+    records: LogRecords | None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -120,7 +122,7 @@ def first_expectations(
             text += indent(fill(mark, _COMMENT_WIDTH), "  # ") + "\n"
         text += line.text(f"  # {count(connections, 'connection')}")
     denied = sum(outcome.counterexample is not None for outcome in outcomes)
-    return FirstExpectations(text, len(kept), denied, result.damaged, warnings)
+    return FirstExpectations(text, len(kept), denied, result.damaged, result.records, warnings)
 
 
 def _comments(result: ReplayResult, observer: Observer) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sgfast.evidence import EvidenceReason
+from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 
 #: Share of records from which a cause makes a part of the answer uncertain.
 SOME = 0.01
@@ -87,6 +87,7 @@ class LogRecords:
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
     connection and direction. A single flow log has none.
+    ``unread``: logs that could not be read, or not to their end.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
     """
@@ -111,6 +112,7 @@ class LogRecords:
     without_interface: int = 0
     overlapping: int = 0
     silent_hours: int = 0
+    unread: UnreadFiles = field(default_factory=UnreadFiles)
 
     @property
     def is_damaged(self) -> bool:
@@ -125,7 +127,13 @@ class LogRecords:
             asked = "flow logs with times and ports, of a shorter time"
         elif 2 * self.undecided_icmp > undecided:
             asked = "a capture, as these logs do not have the types of ICMP"
-        found = []
+        found = self.unread.reasons("log")
+        if broken := self.left_out.get("broken", 0):
+            share = broken / (self.read - self.left_out.get("other-lines", 0))
+            lines = "1 line" if broken == 1 else f"{broken:,} lines"
+            sentence = f"{lines} ({100 * share:.0f} %) could not be read as records"
+            asked_for = "logs as the cloud wrote them; the warnings name the first lines"
+            found.append(EvidenceReason("unread", level_of(share), broken, share, sentence, asked_for))
         known = self.judged + self.rejected + undecided + unjudged
         connections = self.decided_connections + self.undecided_connections
         # Few undecided records among many of one busy connection may be all that other connections have.

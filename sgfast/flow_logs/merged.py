@@ -28,7 +28,7 @@ from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.flow_logs.formats.detection import open_log
 from sgfast.flow_logs.formats.log import LISTED_BROKEN, Log
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
-from sgfast.system.names import without_credentials
+from sgfast.system.names import printable, without_credentials
 
 #: The most files that are open at a time. Each takes a descriptor and up to 2 MB.
 MOST_OPEN = 200
@@ -108,8 +108,8 @@ class MergedLogs:
         self.complaints: list[str] = []
         self.damage: list[str] = []
         self.remarks: list[str] = []
-        #: The number of logs whose reading ended early, which may be more than ``damage`` lists.
-        self.damaged = 0
+        #: The bytes read of each log whose reading ended early, by path. They may be more logs than ``damage`` lists.
+        self.bytes_of_damaged: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         try:
@@ -158,6 +158,11 @@ class MergedLogs:
     def read(self) -> int:
         """Number of records read, of whatever status, broken ones included."""
         return self.records + self.nodata + self.skipdata + self.broken_lines
+
+    @property
+    def damaged(self) -> int:
+        """Number of logs whose reading ended early."""
+        return len(self.bytes_of_damaged)
 
     @property
     def bytes_read(self) -> int:
@@ -213,6 +218,9 @@ class MergedLogs:
         try:
             opened.rows = next(opened.batches)
         except StopIteration:
+            # A cloud writes no file without records.
+            if opened.log.is_empty and opened.log.damage is None:
+                opened.log.damage = f"{printable(opened.log.path)}: is empty"
             self._close(place)
             return False
         except FlowLogError as error:
@@ -231,7 +239,7 @@ class MergedLogs:
         for name in _COUNTS:
             self._counts[name] += getattr(log, name)
         if log.damage is not None:
-            self.damaged += 1
+            self.bytes_of_damaged[log.path] = log.bytes_read if log.records else 0
             self.damage += [log.damage] if len(self.damage) < LISTED_BROKEN else []
         self.complaints += log.complaints[: LISTED_BROKEN - len(self.complaints)]
         self.remarks += log.remarks[: LISTED_BROKEN - len(self.remarks)]
