@@ -5,10 +5,10 @@ records up to the next file's earliest start, but at least those of a turn. A fi
 beginning, and closed at its end, so that memory does not grow with the number of files.
 
 So a record comes before all those of other files that start more than a turn later, with three exceptions. A file may
-not be in the order of time: only the records of each of its batches are sorted. If a file begins earlier than its source
-says, its first records come late. If more than MOST_OPEN files overlap in time, the one that was opened first is read to its end,
-and its records come before those of the others. With files of five minutes, as AWS writes them, that is early by a few
-minutes, and with files of a day by up to a day.
+not be in the order of time: only the records of each of its batches are sorted. If a file begins earlier than its
+source says, its first records come late. If more than MOST_OPEN files overlap in time, the one that was opened first is
+read to its end, and its records come before those of the others. With files of five minutes, as AWS writes them, that
+is early by a few minutes, and with files of a day by up to a day.
 """
 
 from __future__ import annotations

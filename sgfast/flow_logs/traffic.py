@@ -165,6 +165,8 @@ class LogTraffic:
         sources, damaged = self._sources, self.logs.bytes_of_damaged
         unread = [(sources.sizes[path], read) for path, read in damaged.items()]
         unread += [(size, 0) for size in sources.unread.values()]
+        if not unread:
+            return UnreadFiles()
         return UnreadFiles.of(unread, (size for path, size in sources.sizes.items() if path not in damaged))
 
 

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,10 @@ def test_zeeks_other_logs_are_no_connections() -> None:
     assert recognised(f'{line}, "query": "example.org"}}'.encode()) is ZEEK_OTHER
     assert recognised(f'{line}, "conn_state": "SF"}}'.encode()) is ZEEK_JSON
     assert recognised(f'{line}, "_path": "dns"}}'.encode()) is ZEEK_JSON
+    # Kafka wraps lines of all logs. An object of the ends is no wrapper.
+    assert recognised(f'{{"dns": {line}, "query": "example.org"}}}}'.encode()) is ZEEK_JSON
+    ends = '{"id": {"orig_h": "10.0.0.1", "orig_p": 1, "resp_h": "10.0.0.2", "resp_p": 5}, "query": "example.org"}'
+    assert recognised(ends.encode()) is ZEEK_OTHER
 
 
 class Pipe(io.RawIOBase):
@@ -514,7 +519,7 @@ def test_a_connection_of_hours_holds_up_its_own_record_only(tmp_path: Path) -> N
         log_at(tmp_path / f"conn.{hour}.log", *starts)
     logs = MergedLogs(found(tmp_path).logs)
     merged_starts = [start for _, start in starts_of(logs)]
-    assert sorted(merged_starts) == sorted(sum(begins.values(), []))
+    assert sorted(merged_starts) == sorted(chain.from_iterable(begins.values()))
     latest = 0
     for start in merged_starts:
         assert start * SECOND >= latest * SECOND - HANDED_OUT_NS
