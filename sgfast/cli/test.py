@@ -120,6 +120,6 @@ def _write_first(
         stream.publish()
     if not quiet:
         warn(found.warnings)
-    if found.damaged is not None:
-        say(str(found.damaged))
-    exit_status(damaged=is_damaged(found.damaged, found.records), failed=False)
+    if found.replay.damaged is not None:
+        say(str(found.replay.damaged))
+    exit_status(damaged=is_damaged(found.replay.damaged, found.replay.records), failed=False)

@@ -17,9 +17,7 @@ from ipaddress import ip_address, ip_network
 from textwrap import fill, indent
 from typing import Literal
 
-from sgfast.capture import Damage
 from sgfast.errors import PolicyError, SgfastError
-from sgfast.flow_logs.log_records import LogRecords
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Kind
@@ -60,8 +58,8 @@ class FirstExpectations:
     #: The number of expectations, and of the expectations that the policy contradicts, which a comment marks.
     lines: int
     denied: int
-    damaged: Damage | None
-    records: LogRecords | None
+    #: The replay that found them.
+    replay: ReplayResult
     warnings: list[str] = field(default_factory=list)
 
 
@@ -122,7 +120,7 @@ def first_expectations(
             text += indent(fill(mark, _COMMENT_WIDTH), "  # ") + "\n"
         text += line.text(f"  # {count(connections, 'connection')}")
     denied = sum(outcome.counterexample is not None for outcome in outcomes)
-    return FirstExpectations(text, len(kept), denied, result.damaged, result.records, warnings)
+    return FirstExpectations(text, len(kept), denied, result, warnings)
 
 
 def _comments(result: ReplayResult, observer: Observer) -> list[str]:
