@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from sgfast.errors import ArgumentError
@@ -19,9 +19,9 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 
 #: The code of a reason to doubt an answer.
 EvidenceCode = Literal[
-    "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction",
-    "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window",
-    "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "no-packets", "unread", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated",
+    "one-direction", "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody",
+    "short-window", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -32,6 +32,7 @@ LISTED_NETWORKS = 10
 #: The parts of an answer that each reason makes uncertain, by the reason's code.
 CODES: dict[EvidenceCode, frozenset[Part]] = {
     "no-packets": frozenset(("verdicts", "answers", "counts", "absence")),
+    "unread": frozenset(("verdicts", "answers", "counts", "absence")),
     # Where tunnels are between addresses that no instance has, the tunnels are the cause.
     "tunnels": frozenset(("verdicts", "answers", "absence")),
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
@@ -131,8 +132,57 @@ class Evidence:
         return Evidence(tuple(replace(each, accepted=each.code in accepted) for each in self.reasons))
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadFiles:
+    """Files that could not be read, or not to their end.
+
+    ``partly``: the number of files that could not be read to their end.
+    ``whole``: the number of files of which nothing could be read.
+    ``files``: the number of all files.
+    ``bytes``: the number of bytes that are known to be unread. Nobody knows what a file lost that was cut.
+    ``all_bytes``: the size of all files; 0 if that of one is unknown.
+    """
+
+    partly: int = 0
+    whole: int = 0
+    files: int = 0
+    bytes: int = 0
+    all_bytes: int = 0
+
+    @classmethod
+    def of(cls, unread: Iterable[tuple[int | None, int]], others: Iterable[int | None]) -> UnreadFiles:
+        """Return the files with these sizes in bytes; None: it is unknown. ``unread``: also the bytes read of each."""
+        found = list(unread)
+        sizes = [*(size for size, _ in found), *others]
+        known = [size for size in sizes if size is not None]
+        whole = sum(not read for _, read in found)
+        lost = sum(max((size or 0) - read, 0) for size, read in found)
+        all_bytes = sum(known) if len(known) == len(sizes) else 0
+        return cls(len(found) - whole, whole, len(sizes), lost, all_bytes)
+
+    def __add__(self, other: UnreadFiles) -> UnreadFiles:
+        return UnreadFiles(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def reasons(self, noun: str) -> list[EvidenceReason]:
+        """Return the reason that they give to doubt an answer. ``noun``: the kind of file."""
+        if not self.partly + self.whole:
+            return []
+        share = self.bytes / self.all_bytes if self.all_bytes else self.whole / self.files
+        some, lost = (f"{number:,} {noun}{'s' if number > 1 else ''}" for number in (self.partly, self.whole))
+        words = [f"{some} could be read only in part"] if self.partly else []
+        words += [f"{lost} could not be read at all"] if self.whole else []
+        known = f": {100 * share:.0f} % of the bytes are missing" if share >= 0.005 and self.all_bytes else ""
+        command = f"whole {noun}s in their place; the warnings name them"
+        return [EvidenceReason("unread", level_of(share), 0, share, f"{' and '.join(words)}{known}", command)]
+
+
 #: Evidence of an answer that nothing makes uncertain.
 SOUND = Evidence()
+
+
+def level_of(share: float) -> Literal["no", "partly"]:
+    """Return the level of a reason by the share that is missing."""
+    return "no" if share >= MOSTLY else "partly"
 
 
 def ended(sentence: str) -> str:

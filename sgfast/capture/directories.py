@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Sequence
 from glob import glob, has_magic
 
 from sgfast.capture.reader import open_capture
-from sgfast.capture.urls import is_url, is_url_directory, is_web_url, urls_in
+from sgfast.capture.urls import is_url, is_url_directory, is_web_url, url_identity, urls_in
 from sgfast.errors import CaptureError, NoCapture
 from sgfast.system.names import printable
 
 #: The largest number of files that a message lists.
 MAX_NAMED = 5
+#: Names of captures. ``tcpdump -C`` numbers them behind the ending.
+_CAPTURE_NAME = re.compile(r"\.(?:pcap(?:ng)?|cap|snoop)\d*(?:\.(?:gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)
 
 
 def is_pattern(path: str) -> bool:
@@ -71,6 +74,17 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         raise
 
 
+def size_of(path: str) -> int | None:
+    """Return the size of a regular file or of the file at a URL, in bytes; None: it is unknown."""
+    if is_url(path):
+        return url_identity(path)[0]
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def with_files_in(paths: Sequence[str]) -> list[str]:
     """Return ``paths``, plus the files in the readable directories among them."""
     found = list(paths)
@@ -89,19 +103,23 @@ def first_time_ns(path: str) -> int | None:
         return None if batch is None else next(iter(batch))[0]
 
 
-def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
-    """Return the captures in a directory and a warning about other files, or None.
+def captures_in(path: str) -> tuple[list[tuple[str, int | None]], list[str], str | None]:
+    """Return the captures in a directory, other files that have a capture's name, and a warning about all other files,
+    or None.
 
     Each capture has the time of its first packet. Captures are sorted by that time, then by name. Raises CaptureError
     if a capture cannot be used or there is no capture.
     """
     files, others = files_in(path)
-    found = []
+    found, unread = [], []
     for file in files:
         try:
             found.append((file, first_time_ns(file)))
         except NoCapture:
-            others.append(os.path.basename(file))
+            name = os.path.basename(file)
+            others.append(name)
+            if _CAPTURE_NAME.search(name):
+                unread.append(file)
     if not found:
         means = "is a pattern that matches" if is_pattern(path) else "is a directory that holds"
         cause = f"{means} no captures and no flow logs"
@@ -109,8 +127,9 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], str | None]:
     # The sort is stable: captures with equal times stay in the order of their names.
     found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
     if not others:
-        return found, None
-    return found, f"{printable(path)}: left out, as they are not captures: {listed(sorted(others, key=natural))}"
+        return found, unread, None
+    warning = f"{printable(path)}: left out, as they are not captures: {listed(sorted(others, key=natural))}"
+    return found, unread, warning
 
 
 def listed(names: Sequence[str]) -> str:

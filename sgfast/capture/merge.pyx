@@ -119,8 +119,11 @@ cdef class MergedReader:
 
     @property
     def unread(self):
-        """Paths of the captures that were not opened or not read to the end, in the order of ``sources``."""
-        return [self.names[place] for place in sorted([*self.readers, *(place for _, place in self.pending)])]
+        """Paths of the captures that were not opened or not read to the end, in the order of ``sources``, each with the
+        bytes read of it.
+        """
+        read = {place: reader.bytes_read for place, reader in self.readers.items()}
+        return [(self.names[place], read.get(place, 0)) for place in sorted([*read, *(at for _, at in self.pending)])]
 
     def close(self):
         """Close all captures. The bytes of the last batch stay valid while that batch is referenced."""

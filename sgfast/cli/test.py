@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
-from sgfast.cli.options import FILE, exit_status, format_option, quiet_option, replay_options
+from sgfast.cli.options import FILE, exit_status, format_option, is_damaged, quiet_option, replay_options
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, print_text, say, warn
 from sgfast.cli.progress import progress_of
@@ -120,6 +120,6 @@ def _write_first(
         stream.publish()
     if not quiet:
         warn(found.warnings)
-    if found.damaged is not None:
-        say(str(found.damaged))
-    exit_status(damaged=found.damaged is not None, failed=False)
+    if found.replay.damaged is not None:
+        say(str(found.replay.damaged))
+    exit_status(damaged=is_damaged(found.replay.damaged, found.replay.records), failed=False)

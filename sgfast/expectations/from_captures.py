@@ -17,7 +17,6 @@ from ipaddress import ip_address, ip_network
 from textwrap import fill, indent
 from typing import Literal
 
-from sgfast.capture import Damage
 from sgfast.errors import PolicyError, SgfastError
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.lookup import vpc_name
@@ -59,7 +58,8 @@ class FirstExpectations:
     #: The number of expectations, and of the expectations that the policy contradicts, which a comment marks.
     lines: int
     denied: int
-    damaged: Damage | None
+    #: The replay that found them.
+    replay: ReplayResult
     warnings: list[str] = field(default_factory=list)
 
 
@@ -120,7 +120,7 @@ def first_expectations(
             text += indent(fill(mark, _COMMENT_WIDTH), "  # ") + "\n"
         text += line.text(f"  # {count(connections, 'connection')}")
     denied = sum(outcome.counterexample is not None for outcome in outcomes)
-    return FirstExpectations(text, len(kept), denied, result.damaged, warnings)
+    return FirstExpectations(text, len(kept), denied, result, warnings)
 
 
 def _comments(result: ReplayResult, observer: Observer) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sgfast.evidence import EvidenceReason
+from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 
 #: Share of records from which a cause makes a part of the answer uncertain.
 SOME = 0.01
@@ -84,6 +84,7 @@ class LogRecords:
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
     connection and direction. A single flow log has none.
+    ``unread``: logs that could not be read, or not to their end.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
     ``undecided_answered``: the number of answered connections on which the verdict depends on who opened them.
@@ -111,6 +112,7 @@ class LogRecords:
     undecided_answered: int = 0
     two_way: int = 0
     one_way: int = 0
+    unread: UnreadFiles = field(default_factory=UnreadFiles)
 
     @property
     def is_damaged(self) -> bool:
@@ -121,7 +123,13 @@ class LogRecords:
         """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
         untyped = self.undecided.get("icmp-type", 0)
         unjudged = sum(self.left_out.get(cause, 0) for cause in UNJUDGED)
-        found = []
+        found = self.unread.reasons("log")
+        if broken := self.left_out.get("broken", 0):
+            share = broken / (self.read - self.left_out.get("other-lines", 0))
+            lines = "1 line" if broken == 1 else f"{broken:,} lines"
+            sentence = f"{lines} ({100 * share:.0f} %) could not be read as records"
+            asked_for = "logs as the cloud wrote them; the warnings name the first lines"
+            found.append(EvidenceReason("unread", level_of(share), broken, share, sentence, asked_for))
         undecided = untyped + unjudged
         known = self.judged + self.rejected + sum(self.undecided.values()) + unjudged
         if (share := _share(undecided, known)) >= SOME:

@@ -5,10 +5,10 @@ records up to the next file's earliest start, but at least those of a turn. A fi
 beginning, and closed at its end, so that memory does not grow with the number of files.
 
 So a record comes before all those of other files that start more than a turn later, with three exceptions. A file may
-not be in the order of time: its records come when the file does. If a file begins earlier than its source says, its
-first records come late. If more than MOST_OPEN files overlap in time, the one that was opened first is read to its end,
-and its records come before those of the others. With files of five minutes, as AWS writes them, that is early by a few
-minutes, and with files of a day by up to a day.
+not be in the order of time: only the records of each of its batches are sorted. If a file begins earlier than its
+source says, its first records come late. If more than MOST_OPEN files overlap in time, the one that was opened first is
+read to its end, and its records come before those of the others. With files of five minutes, as AWS writes them, that
+is early by a few minutes, and with files of a day by up to a day.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.flow_logs.formats.detection import open_log
 from sgfast.flow_logs.formats.log import LISTED_BROKEN, Log
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
-from sgfast.system.names import without_credentials
+from sgfast.system.names import printable, without_credentials
 
 #: The most files that are open at a time. Each takes a descriptor and up to 2 MB.
 MOST_OPEN = 200
 #: Records of so much time are handed out at once, although other files may have earlier ones among them. Shorter turns
-#: make arrays of few records. The records themselves are no more precise: AWS counts the packets of a minute.
-HANDED_OUT_NS = 60 * NS_PER_SECOND
+#: make arrays of few records. Whoever reads them lets each record wait for far longer (SPEC 10.30).
+HANDED_OUT_NS = 600 * NS_PER_SECOND
 
 _NEVER = 1 << 63
 
@@ -48,21 +48,28 @@ class _Open:
     #: The log's place in ``files``, from 1.
     number: int
     batches: Iterator[NDArray[Any]]
-    #: The records at hand, never none.
+    #: The records at hand, never none, by their starts. Those whose start is unknown come first.
     rows: NDArray[Any]
     #: The earliest start among them, in ns, if it is known. Otherwise that of earlier records.
     earliest_ns: int
+
+    def load(self) -> None:
+        """Load the next records. Raises StopIteration at the end, and FlowLogError if the log cannot be read."""
+        rows = next(self.batches)
+        starts = rows["start_ns"]
+        # Zeek writes a connection when it ends: one of hours stands among others that began later.
+        self.rows = rows if (starts[1:] >= starts[:-1]).all() else rows[np.argsort(starts, kind="stable")]
+        self.look()
 
     def look(self) -> None:
         starts = self.rows["start_ns"]
         known = starts[starts != UNKNOWN]
         if len(known):
-            self.earliest_ns = int(known.min())
+            self.earliest_ns = int(known[0])
 
     def take(self, until_ns: int) -> NDArray[Any]:
-        """Take the records up to the last one that starts until then. Those whose start is unknown count as earlier."""
-        due = self.rows["start_ns"] <= until_ns
-        count = len(due) - int(np.argmax(due[::-1]))
+        """Take the records that start until then. Those whose start is unknown count as earlier."""
+        count = int(np.searchsorted(self.rows["start_ns"], until_ns, side="right"))
         taken, self.rows = self.rows[:count], self.rows[count:]
         return taken
 
@@ -108,8 +115,8 @@ class MergedLogs:
         self.complaints: list[str] = []
         self.damage: list[str] = []
         self.remarks: list[str] = []
-        #: The number of logs whose reading ended early, which may be more than ``damage`` lists.
-        self.damaged = 0
+        #: The bytes read of each log whose reading ended early, by path. They may be more logs than ``damage`` lists.
+        self.bytes_of_damaged: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[int, str, NDArray[Any]]]:
         try:
@@ -158,6 +165,11 @@ class MergedLogs:
     def read(self) -> int:
         """Number of records read, of whatever status, broken ones included."""
         return self.records + self.nodata + self.skipdata + self.broken_lines
+
+    @property
+    def damaged(self) -> int:
+        """Number of logs whose reading ended early."""
+        return len(self.bytes_of_damaged)
 
     @property
     def bytes_read(self) -> int:
@@ -211,8 +223,11 @@ class MergedLogs:
     def _load(self, place: int, opened: _Open) -> bool:
         """Load the next records of a log. At its end, close it and return False."""
         try:
-            opened.rows = next(opened.batches)
+            opened.load()
         except StopIteration:
+            # A cloud writes no file without records.
+            if opened.log.is_empty and opened.log.damage is None:
+                opened.log.damage = f"{printable(opened.log.path)}: is empty"
             self._close(place)
             return False
         except FlowLogError as error:
@@ -221,7 +236,6 @@ class MergedLogs:
             opened.log.damage = str(error)
             self._close(place)
             return False
-        opened.look()
         return True
 
     def _close(self, place: int) -> None:
@@ -231,7 +245,7 @@ class MergedLogs:
         for name in _COUNTS:
             self._counts[name] += getattr(log, name)
         if log.damage is not None:
-            self.damaged += 1
+            self.bytes_of_damaged[log.path] = log.bytes_read if log.records else 0
             self.damage += [log.damage] if len(self.damage) < LISTED_BROKEN else []
         self.complaints += log.complaints[: LISTED_BROKEN - len(self.complaints)]
         self.remarks += log.remarks[: LISTED_BROKEN - len(self.remarks)]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from sgfast.capture.compression import MAGIC_LENGTH, Decompressor, compression_of
@@ -48,6 +49,12 @@ _DATED = (
 _YEARS = range(1970, 9000)
 #: Patterns that mean everything in a folder.
 _EVERYTHING = re.compile(r"(?:(.*)/)?\*\*(?:/\*)?")
+#: Names of compressed files.
+_COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|lz4)$")
+#: The lines that show whether a file is one of records, and what these have at least. Headers have fewer numbers.
+_LINES_LOOKED_AT = 100
+FEWEST_ADDRESSES, FEWEST_NUMBERS = 2, 4
+_BETWEEN_WORDS = re.compile(r"[\s,;|=\"'()\[\]{}]+")
 _MESSAGES = re.compile(rb'"message"\s*:\s*"([^"\\]*)"')
 
 
@@ -60,8 +67,16 @@ class LogSource(NamedTuple):
 class LogSources(NamedTuple):
     logs: list[LogSource]
     warnings: list[str]
-    #: The total size of the logs as they are stored. None if the size of one log is unknown.
-    total_bytes: int | None
+    #: The sizes of the logs as they are stored, by path; None: it is unknown.
+    sizes: dict[str, int | None]
+    #: Files that seem to be logs, and cannot be read, with their sizes.
+    unread: dict[str, int | None]
+
+    @property
+    def total_bytes(self) -> int | None:
+        """The total size of the logs. None if the size of one log is unknown."""
+        known = [size for size in self.sizes.values() if size is not None]
+        return sum(known) if len(known) == len(self.sizes) else None
 
 
 class _Entry(NamedTuple):
@@ -106,6 +121,7 @@ class _Finding:
         self._logs: list[LogSource] = []
         self._sizes: dict[str, int | None] = {}
         self._warnings: list[str] = []
+        self._unread: list[str] = []
         #: Some path that means flow logs, what the paths are that mean none, and those that cannot be read.
         self._example = ""
         self._others: list[str] = []
@@ -133,6 +149,7 @@ class _Finding:
     def add_directory(self, path: str) -> None:
         logs: list[LogSource] = []
         others: list[str] = []
+        unread: list[str] = []
         before = self._example
         self._period.is_narrowing = False
         matches_all = is_pattern(path)
@@ -141,7 +158,7 @@ class _Finding:
             if is_regular and self._add_named(file, logs):
                 continue
             try:
-                seen = _look(file) if is_regular else _Look(False, None, b"")
+                seen = _look(file) if is_regular else _NO_LOG
             except (OSError, ValueError) as error:
                 raise FlowLogError(_unreadable(file, error)) from error
             if seen.is_capture and (is_direct or matches_all):
@@ -151,6 +168,7 @@ class _Finding:
             # Zeek writes its other logs beside conn.log.
             if seen.format is None or seen.format is ZEEK_OTHER:
                 others.append(file)
+                unread += [file] if seen.seems_log or _NAMED.search(file) else []
             else:
                 logs.append(_source(file, seen.format, seen.head))
         if logs or self._period.is_narrowing:
@@ -158,6 +176,7 @@ class _Finding:
         else:
             self._others.append(f"{printable(path)}: has no flow logs")
         self._logs += logs
+        self._unread += unread
         if logs and others:
             self._warnings.append(f"{printable(path)}: left out, as they are no flow logs: {listed(others)}")
 
@@ -179,9 +198,10 @@ class _Finding:
                 is_link = os.path.islink(log.path)
                 identity = os.path.realpath(log.path) if is_link else os.path.join(real_folder(folder), name)
             once.setdefault(identity, log)
-        sizes = [self._sizes[log.path] for log in once.values()]
-        known = [size for size in sizes if size is not None]
-        return LogSources(list(once.values()), self._warnings, sum(known) if len(known) == len(sizes) else None)
+        sizes, unread = ({path: self._sizes[path] for path in paths} for paths in (
+            [log.path for log in once.values()], self._unread
+        ))  # fmt: skip
+        return LogSources(list(once.values()), self._warnings, sizes, unread)
 
     def _add_named(self, path: str, logs: list[LogSource]) -> bool:
         """Add a file whose name says that it is a flow log and of which time. Return False if it does not."""
@@ -203,32 +223,40 @@ class _Look(NamedTuple):
     format: LogFormat | None
     #: The first bytes, decompressed.
     head: bytes
+    #: Whether it is neither, but damaged, or of lines like records.
+    seems_log: bool = False
+
+
+#: A file that is certainly no log.
+_NO_LOG = _Look(False, None, b"")
 
 
 def _look(path: str) -> _Look:
     """Look at the first bytes. Raises OSError, ValueError or CaptureError if they cannot be read."""
     if path == "-":
         def is_enough(raw: bytes) -> bool:
-            seen = _look_at(_decompressed(raw, STANDARD_INPUT))
+            seen = _look_at(_decompressed(raw, STANDARD_INPUT)[0])
             return seen.is_capture or seen.format is not None
 
-        return _look_at(_decompressed(peek_standard_input(HEAD, is_enough), STANDARD_INPUT))
+        return _look_at(_decompressed(peek_standard_input(HEAD, is_enough), STANDARD_INPUT)[0])
     with ExitStack() as stack:
         if is_url(path):
             file: Any = open_url(path, at_any_place=not is_web_url(path))
             stack.callback(file.close)
         else:
             if not stat.S_ISREG(os.stat(path).st_mode):
-                return _Look(False, None, b"")
+                return _NO_LOG
             file = stack.enter_context(open(path, "rb", buffering=0))
         raw = _read(file, HEAD)
         compression = compression_of(raw[:MAGIC_LENGTH])
         if compression is not None and compression.name == "bzip2" and len(raw) == HEAD:
             raw += _read(file, BZIP2_BLOCK - HEAD)
-        seen = _look_at(_decompressed(raw, path))
+        head, is_damaged = _decompressed(raw, path)
+        seen = _look_at(head)
         if seen.format is AWS_PARQUET and not is_web_url(path) and not _has_ends(file):
-            return _Look(False, None, b"")
-        return seen
+            return _NO_LOG
+        is_damaged |= compression is None and _COMPRESSED.search(path) is not None
+        return seen._replace(seems_log=is_damaged or _are_like_records(head))
 
 
 def _look_at(head: bytes) -> _Look:
@@ -243,16 +271,42 @@ def _read(file: Any, length: int) -> bytes:
     return data
 
 
-def _decompressed(raw: bytes, name: str) -> bytes:
-    """Return the first bytes of a file, decompressed as far as they are sound."""
+def _are_like_records(head: bytes) -> bool:
+    """Return whether half of the first lines have two addresses and four numbers, as records of any format do."""
+    lines = [line.decode("utf-8", "replace") for line in head.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]]
+    lines = [line for line in lines if line.strip() and not line.startswith("#") and "NODATA" not in line]
+    alike = 0
+    for line in lines:
+        words = [word for word in _BETWEEN_WORDS.split(line) if word]
+        addresses = sum(map(_is_address, words))
+        alike += addresses >= FEWEST_ADDRESSES and sum(map(_is_number, words)) >= FEWEST_NUMBERS
+    return 2 * alike >= max(len(lines), 1)
+
+
+def _is_address(word: str) -> bool:
+    try:
+        ip_address(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.replace(".", "", 1).isdigit()
+
+
+def _decompressed(raw: bytes, name: str) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, decompressed as far as they are sound, and whether there is damage in them."""
     compression = compression_of(raw[:MAGIC_LENGTH])
     if compression is None:
-        return raw
+        return raw, False
     decompressor = Decompressor(compression, name)
     head = decompressor.advance(raw, len(raw))
     while not (decompressor.ended or decompressor.needs_input) and len(head) < HEAD:
         head += decompressor.advance(None, len(raw))
-    return head[:HEAD]
+    if decompressor.needs_input and len(raw) < HEAD:
+        decompressor.advance(b"", len(raw))
+    return head[:HEAD], decompressor.failure is not None
 
 
 def _has_ends(file: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
+from sgfast.evidence import UnreadFiles
 from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import UNKNOWN
@@ -148,8 +149,11 @@ class LogTraffic:
         if self._without_time:
             left_out["no-time"] = self._without_time + (0 if made is None else made.packets.left_out.get("no-time", 0))
         read = self._taken + sum(counted.values())
+        unread = self._unread_files
         if made is None:
-            return LogRecords(read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage))
+            return LogRecords(
+                read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage), unread=unread
+            )
         packets = made.packets
         return LogRecords(
             read=read, judged=packets.judged, rejected=packets.rejected,
@@ -161,7 +165,17 @@ class LogTraffic:
             decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,
             undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
+            unread=unread,
         )  # fmt: skip
+
+    @property
+    def _unread_files(self) -> UnreadFiles:
+        sources, damaged = self._sources, self.logs.bytes_of_damaged
+        unread = [(sources.sizes[path], read) for path, read in damaged.items()]
+        unread += [(size, 0) for size in sources.unread.values()]
+        if not unread:
+            return UnreadFiles()
+        return UnreadFiles.of(unread, (size for path, size in sources.sizes.items() if path not in damaged))
 
 
 def _turns(logs: MergedLogs) -> Iterator[tuple[int, str, NDArray[Any]]]:

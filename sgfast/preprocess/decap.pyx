@@ -22,8 +22,13 @@ cdef enum:
     # Without a limit, a frame made of headers only would cost as much as thousands of packets.
     MOST = 4
     VXLAN_HAS_VNI = 8       # in the first byte of a VXLAN header, set in all (RFC 7348)
+    # Packets at the beginning of which each one is looked at for tunnels. Later, one of LOOK_EVERY is.
+    LOOKED_AT = 1 << 15
+    LOOK_EVERY = 1 << 8
 
 MOST_TUNNELS = <int>MOST
+TUNNELS_LOOKED_AT = <int>LOOKED_AT
+TUNNELS_LOOK_EVERY = <int>LOOK_EVERY
 
 #: The names of tunnel kinds, in the order of ``tunnels.Kind``.
 KINDS = ("vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe")
@@ -111,15 +116,23 @@ cdef inline bint is_plausible(const Frame* inner, Kind kind) noexcept nogil:
     )
 
 
+cdef inline uint64_t sampled(uint64_t run) noexcept nogil:
+    # The number of the packet that is looked at in a run of LOOK_EVERY packets. Its place in the run varies, as traffic
+    # has periods.
+    return run * LOOK_EVERY + (run * <uint64_t>0x9E3779B97F4A7C15 >> 40) % LOOK_EVERY
+
+
 cdef class TunnelSample:
     """Count packets that are in tunnels of other kinds than ``removed``, by the outermost of these tunnels.
 
-    ``looked_at``: packets that were looked at.
+    ``looked_at``: packets that those stand for that were looked at. One that is looked at later than LOOKED_AT stands
+    for LOOK_EVERY packets.
     """
 
     cdef uint32_t wanted
     cdef uint64_t found[<int>KIND_COUNT]
     cdef readonly uint64_t looked_at
+    cdef uint64_t packets       # in all batches so far
 
     def __cinit__(self, removed):
         self.wanted = ~kinds_in(removed)
@@ -128,18 +141,26 @@ cdef class TunnelSample:
     def counts(self):
         return {name: self.found[i] for i, name in enumerate(KINDS) if self.found[i]}
 
-    def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
-        """Look at ``number`` packets from ``first`` on. ValueError if there are no such packets."""
-        cdef Frame inner
-        cdef uint32_t vni
-        cdef Kind kind
-        cdef Py_ssize_t i
-        if first < 0 or number < 0 or number > batch.count - first:
-            raise ValueError("no such packets")
-        self.looked_at += <uint64_t>number
+    def look(self, FrameBatch batch not None):
+        """Look at some packets of the next batch."""
+        cdef uint64_t begin = self.packets
+        cdef uint64_t end = begin + <uint64_t>batch.count
+        cdef uint64_t number = begin
         with nogil:
-            for i in range(first, first + number):
-                inner = batch.frames[i]
-                kind = peel(&inner, self.wanted, &vni)
-                if kind != NO_TUNNEL and is_plausible(&inner, kind):
-                    self.found[<int>kind] += 1
+            while number < min(end, <uint64_t>LOOKED_AT):
+                self.look_at(&batch.frames[number - begin], 1)
+                number += 1
+            number = sampled(number // LOOK_EVERY)
+            while number < end:
+                if number >= max(begin, <uint64_t>LOOKED_AT):
+                    self.look_at(&batch.frames[number - begin], LOOK_EVERY)
+                number = sampled(number // LOOK_EVERY + 1)
+        self.packets = end
+
+    cdef void look_at(self, const Frame* frame, uint64_t packets) noexcept nogil:
+        cdef Frame inner = frame[0]
+        cdef uint32_t vni
+        cdef Kind kind = peel(&inner, self.wanted, &vni)
+        self.looked_at += packets
+        if kind != NO_TUNNEL and is_plausible(&inner, kind):
+            self.found[<int>kind] += packets

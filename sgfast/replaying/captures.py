@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sgfast.capture import CaptureReader, Damage, open_capture
-from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed
+from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed, size_of
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
@@ -19,7 +19,7 @@ from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
-from sgfast.evidence import MOSTLY, EvidenceReason
+from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
@@ -51,19 +51,22 @@ _TUNNEL_NAMES = dict(
 CapturePart = list[tuple[str, int | None]]
 
 
-def parts_of(paths: Sequence[str], reading: ReadOptions) -> tuple[list[CapturePart], list[str]]:
-    """Return the parts to read one after another, and warnings. A directory or pattern is a part with all its captures.
+def parts_of(paths: Sequence[str], reading: ReadOptions) -> tuple[list[CapturePart], list[str], list[str]]:
+    """Return the parts to read one after another, damaged files that are in none, and warnings. A directory or pattern
+    is a part with all its captures.
 
     Raises CaptureError for files that cannot be read, as far as this can be known before reading (SPEC 10.5).
     """
     parts: list[CapturePart] = []
+    damaged: list[str] = []
     warnings = []
     for number, path in enumerate(paths, 1):
         if is_directory(path):
             if reading.follow:
                 raise CaptureError(f"{printable(path)}: is a directory; follow the growing file in it instead")
-            found, warning = captures_in(path)
+            found, unread, warning = captures_in(path)
             parts.append(found)
+            damaged += unread
             warnings += [warning] if warning is not None else []
             continue
         begins_ns = None
@@ -75,7 +78,7 @@ def parts_of(paths: Sequence[str], reading: ReadOptions) -> tuple[list[CapturePa
         parts.append([(path, begins_ns)])
     if reading.merge:
         parts = [[capture for part in parts for capture in part]]
-    return parts, warnings
+    return parts, damaged, warnings
 
 
 class Captures:
@@ -116,8 +119,11 @@ class Captures:
             self.selection = PacketSelection(replace(reading, start=None, end=None), None, looks=False)
         else:
             self.selection = PacketSelection(reading, first_ns)
+        #: Captures that are not read to their end, each with the bytes read of it.
+        self._unread: list[tuple[str, int]] = []
         if parts is None:
-            parts, self.warnings = parts_of(paths, reading)
+            parts, damaged, self.warnings = parts_of(paths, reading)
+            self._unread = [(path, 0) for path in damaged]
         self._parts = parts
         self._lasting = lasting
         self._reads = reads
@@ -193,12 +199,18 @@ class Captures:
                     bytes_before += reader.bytes_read
                     self.warnings += reader.remarks
                     if reader.damage is not None:
-                        self.damage = reader.damage
-                        unread = list(reader.unread) if isinstance(reader, MergedReader) else []
-                        unread += [path for later in self._parts[number:] for path, _ in later]
-                        if unread:
-                            self.warnings.append(f"not read, because a capture before is damaged: {listed(unread)}")
+                        self._end(reader.damage, reader, number)
                         return
+
+    def _end(self, damage: Damage, reader: CaptureReader | MergedReader, number: int) -> None:
+        """Take note of damage in the part of this number, and of what is not read because of it."""
+        self.damage = damage
+        unread = list(reader.unread) if isinstance(reader, MergedReader) else []
+        unread += [(path, 0) for later in self._parts[number:] for path, _ in later]
+        if unread:
+            names = listed([path for path, _ in unread])
+            self.warnings.append(f"not read, because a capture before is damaged: {names}")
+        self._unread += [(damage.file, reader.bytes_read if damage.decompressed else damage.offset), *unread]
 
     def _opened(
         self, part: list[tuple[str, int | None]], until: Callable[[], bool] | None
@@ -237,13 +249,21 @@ class Captures:
         return tuple(Sampled.of(*each) for each in self._samples if each[-1].packets)
 
     @property
+    def unread(self) -> UnreadFiles:
+        if not self._unread:
+            return UnreadFiles()
+        names = {path for path, _ in self._unread}
+        others = [path for part in self._parts for path, _ in part if path not in names]
+        return UnreadFiles.of(((size_of(path), read) for path, read in self._unread), map(size_of, others))
+
+    @property
     def noticed(self) -> Noticed:
         looked_at, copies = self.selection.copies_seen
         too_deep = 0 if self._decapsulation is None else self._decapsulation.too_deep
         sample = self.selection.tunnels
         return Noticed(
             looked_at, copies, tuple(self._without_interfaces), too_deep,
-            sample.looked_at, tuple(sample.counts.items()), tuple(self._reading.decap),
+            sample.looked_at, tuple(sample.counts.items()), tuple(self._reading.decap), unread=self.unread,
         )  # fmt: skip
 
     @property
@@ -274,18 +294,19 @@ class Noticed:
     removed: tuple[str, ...] = ()
     #: Empty until all captures can be compared with each other; not added.
     pairs: CapturePairs = field(default_factory=CapturePairs)
+    unread: UnreadFiles = field(default_factory=UnreadFiles)
 
     def __add__(self, other: Noticed) -> Noticed:
         both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
         in_tunnels = Counter(dict(self.in_tunnels)) + Counter(dict(other.in_tunnels))
         return Noticed(
             self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep,
-            self.sampled + other.sampled, tuple(in_tunnels.items()), other.removed,
+            self.sampled + other.sampled, tuple(in_tunnels.items()), other.removed, unread=self.unread + other.unread,
         )  # fmt: skip
 
     def reasons(self) -> tuple[EvidenceReason, ...]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
-        found = reasons_of(self.pairs)
+        found = [*self.unread.reasons("capture"), *reasons_of(self.pairs)]
         if are_copies(self.looked_at, self.copies) and not self.pairs.common:
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
@@ -303,7 +324,7 @@ class Noticed:
         tunnels = f"{' or '.join(_TUNNEL_NAMES[kind] for kind in kinds)} tunnels"
         sentence = f"{100 * share:.0f} % of the packets are in {tunnels}: these were judged, not the packets inside"
         command = f"--decap {','.join((*self.removed, *kinds))}"
-        return [EvidenceReason("tunnels", "no" if share >= MOSTLY else "partly", packets, share, sentence, command)]
+        return [EvidenceReason("tunnels", level_of(share), packets, share, sentence, command)]
 
     def warn(self, warnings: list[str]) -> None:
         if self.without_interfaces:

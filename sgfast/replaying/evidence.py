@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, range_of
 from sgfast.engine import REASONS, Engine
-from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason
+from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.flow_logs.log_records import CAUSES
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address
@@ -267,9 +267,8 @@ def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceRe
     share = _share(cut, traffic.packets)
     if share >= SOME:
         sentence = f"the capture cut {cut:,} packets ({100 * share:.0f} %) within their headers"
-        yield EvidenceReason(
-            "truncated", _level(share), cut, share, sentence, "tcpdump -s 0 -w CAPTURE.pcap, which keeps whole packets"
-        )
+        command = "tcpdump -s 0 -w CAPTURE.pcap, which keeps whole packets"
+        yield EvidenceReason("truncated", level_of(share), cut, share, sentence, command)
     cut, share = observed.cut_by_tunnel, _share(observed.cut_by_tunnel, traffic.packets)
     if share >= SOME:
         sentence = f"the mirror cut {cut:,} packets ({100 * share:.0f} %) within their headers"
@@ -277,7 +276,7 @@ def _truncated(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceRe
             "the mirror's option for the length of packets, such as aws ec2 modify-traffic-mirror-session "
             "--traffic-mirror-session-id ID --remove-fields packet-length"
         )
-        yield EvidenceReason("mirror-cut", _level(share), cut, share, sentence, command)
+        yield EvidenceReason("mirror-cut", level_of(share), cut, share, sentence, command)
     share = _share(observed.malformed, traffic.packets)
     if share >= SOME:
         sentence = (
@@ -306,7 +305,7 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
             f"{100 * share:.0f} % of the connections that were answered have packets of only one direction in the "
             "captures"
         )
-        yield EvidenceReason("one-direction", _level(share), one_way, share, sentence, command)
+        yield EvidenceReason("one-direction", level_of(share), one_way, share, sentence, command)
 
 
 def _elsewhere(traffic: TrafficFacts, found: Elsewhere) -> Iterator[EvidenceReason]:
@@ -344,7 +343,3 @@ def _isolated(traffic: TrafficFacts, found: Isolated) -> Iterator[EvidenceReason
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
-
-
-def _level(share: float) -> Literal["no", "partly"]:
-    return "no" if share >= MOSTLY else "partly"

@@ -21,9 +21,6 @@ from sgfast.replaying.time_window import parse_window, refuse_backwards
 #: because their size depends on the number of jobs.
 LOOK_EVERY = 1 << 19
 LOOKED_AT = 512
-#: Length of the runs of which the first LOOKED_AT packets are looked at for tunnels. These runs are shorter, as tunnels
-#: may begin late in a long capture.
-TUNNELS_EVERY = 1 << 17
 #: The number of copies, and their minimum share 1 / ONE_IN of the checked IP packets, from which on a warning is given.
 #: Fewer copies are retransmissions or chance.
 MANY_COPIES = 100
@@ -96,19 +93,18 @@ class PacketSelection:
         self._packets += len(batch)
 
     def _look(self, batch: FrameBatch) -> None:
-        for first, number in self._sampled(batch, TUNNELS_EVERY):
-            self.tunnels.look(batch, first, number)
+        self.tunnels.look(batch)
         if self._reading.dedup:
             return
-        for first, number in self._sampled(batch, LOOK_EVERY):
+        for first, number in self._sampled(batch):
             packets, copies = self.dedup.look(batch, first, number)
             self._looked_at += packets
             self._copies += copies
 
-    def _sampled(self, batch: FrameBatch, every: int) -> Iterator[tuple[int, int]]:
-        """Yield places and numbers of those packets of the batch that are the first ones of runs of ``every``."""
+    def _sampled(self, batch: FrameBatch) -> Iterator[tuple[int, int]]:
+        """Yield places and numbers of those packets of the batch that are the first ones of runs."""
         begin, end = self._packets, self._packets + len(batch)
-        for start in range(begin // every * every, end, every):
+        for start in range(begin // LOOK_EVERY * LOOK_EVERY, end, LOOK_EVERY):
             first, stop = max(start, begin), min(start + LOOKED_AT, end)
             if first < stop:
                 yield first - begin, stop - first

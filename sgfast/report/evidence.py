@@ -11,7 +11,10 @@ CANNOT_TELL = "Cannot tell"
 _STYLES = {"no": "red", "partly": "yellow"}
 #: Doubts about the numbers of a headline, and those by code that are more precise.
 _UNCERTAIN = "not certain, numbers may be too high or too low"
-_KNOWN_DOUBTS = {"duplicates": "not certain, numbers may be too high", "interrupted": "until the interrupt"}
+_KNOWN_DOUBTS = {
+    "duplicates": "not certain, numbers may be too high", "interrupted": "until the interrupt",
+    "unread": "of what could be read",
+}  # fmt: skip
 
 
 def headline_of(evidence: Evidence, found: str, positive: str = "") -> str:

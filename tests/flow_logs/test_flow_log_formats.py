@@ -318,6 +318,10 @@ def test_zeeks_logs_count_both_directions_in_bytes_of_ip(tmp_path: Path) -> None
     assert (log.records, log.broken_lines, log.left_out) == (4, 1, 1)
     rows["line"] = from_json["line"]
     assert from_json.tobytes() == rows.tobytes()
+    wrapped = [f'{{"conn": {zeek_json(line)}}}' for line in ZEEK]
+    log, from_kafka = read(tmp_path / "topic", "\n".join([*wrapped, '{"dns": {"ts": 1}}', '{"conn": {"ts": 1}}']))
+    assert (log.records, log.broken_lines, log.left_out) == (4, 1, 1)
+    assert from_kafka.tobytes() == rows.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ def test_a_tunnel_that_stays_on_is_noticed_by_what_is_inside(name: str) -> None:
     batch = FrameBatch.from_frames([FRAME, frame], [0, 0], link_type=LINK_TYPES.get(name, LINK_ETHERNET))
     for removed in ((), set(KINDS) - {kind, "mpls"}, {kind}):
         sample = TunnelSample(removed)
-        sample.look(batch, 0, 2)
+        sample.look(batch)
         # A VXLAN header without its I flag may be anything.
         is_seen = kind not in removed and "flags that mean nothing" not in name
         assert (sample.looked_at, sample.counts) == (2, {kind: 1} if is_seen else {})

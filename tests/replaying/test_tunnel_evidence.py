@@ -19,9 +19,8 @@ from sgfast import ReadOptions, diff, replay
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
 from sgfast.loading import parse_policy
-from sgfast.preprocess.decap import TunnelSample
+from sgfast.preprocess.decap import TUNNELS_LOOK_EVERY, TUNNELS_LOOKED_AT, TunnelSample
 from sgfast.replaying import ReplayResult
-from sgfast.replaying.packet_selection import LOOKED_AT, TUNNELS_EVERY, PacketSelection
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -72,7 +71,7 @@ def test_a_mirror_between_instances_is_not_green_unless_its_tunnels_are_taken_of
     assert summary["evidence"]["conclusive"] == "no"
     (reason,) = [each for each in summary["evidence"]["reasons"] if each["code"] == "tunnels"]
     assert (reason["level"], reason["share"], reason["command"]) == ("no", 1.0, "--decap vxlan")
-    assert reason["packets"] == min(summary["packets"], LOOKED_AT)
+    assert reason["packets"] == summary["packets"]
     assert diff(SHOP[0], SHOP[0], capture).traffic.evidence.conclusive == "no"
     assert codes(replay(SHOP[0], capture, reading=ReadOptions(dedup=True)))["tunnels"] == "no"
     accepted = sgfast(
@@ -132,24 +131,73 @@ def test_a_port_alone_makes_no_tunnel(payload: Any, tmp_path: Path) -> None:
     assert "tunnels" not in codes(replay(parse_policy(POLICY), capture))
 
 
-@pytest.mark.parametrize("size", [1, 100, 340, TUNNELS_EVERY + LOOKED_AT // 2])
+@pytest.mark.parametrize("size", [1, 100, 340, 8192, TUNNELS_LOOKED_AT + TUNNELS_LOOK_EVERY // 2])
 def test_the_same_packets_are_looked_at_for_tunnels_whatever_a_batch_holds(size: int) -> None:
-    """A sample of the beginning alone would miss tunnels that begin later."""
-    batch = FrameBatch.from_frames([ethernet(ip(*ENDS, vxlan(INSIDE)))] * size, [0] * size)
-    selection = PacketSelection(ReadOptions(), None)
-    batches = 3 * TUNNELS_EVERY // size if size > 1 else 1000
-    for _ in range(batches):
-        selection.apply(batch)
-    whole, rest = divmod(batches * size, TUNNELS_EVERY)
-    expected = LOOKED_AT * whole + min(rest, LOOKED_AT)
-    assert (selection.tunnels.looked_at, selection.tunnels.counts) == (expected, {"vxlan": expected})
+    """Each packet at the beginning, and one in each run of later ones."""
+    packets = 2 * TUNNELS_LOOKED_AT
+    frames = [ethernet(ip(*ENDS, vxlan(INSIDE))), INSIDE]
+    sample, whole = TunnelSample(()), TunnelSample(())
+    is_inside = [n * n % 7 < 3 for n in range(packets)]
+    for first in range(0, packets, size):
+        some = [frames[not each] for each in is_inside[first : first + size]]
+        sample.look(FrameBatch.from_frames(some, [0] * len(some)))
+    whole.look(FrameBatch.from_frames([frames[not each] for each in is_inside], [0] * packets))
+    assert (sample.looked_at, sample.counts) == (whole.looked_at, whole.counts)
+    assert sample.looked_at == packets
+    assert sample.counts["vxlan"] == pytest.approx(sum(is_inside), rel=0.1)
 
 
-def test_packets_that_are_not_there_are_not_looked_at() -> None:
-    batch = FrameBatch.from_frames([INSIDE], [0])
-    for first, number in ((-1, 1), (0, 2), (2, 0), (0, -1)):
-        with pytest.raises(ValueError, match="no such packets"):
-            TunnelSample(()).look(batch, first, number)
+@pytest.mark.parametrize("period", [2, 16, 256, 512])
+def test_traffic_with_a_period_is_seen_as_what_it_is(period: int) -> None:
+    frames = [ethernet(ip(*ENDS, vxlan(INSIDE))), *[INSIDE] * (period - 1)]
+    batch = FrameBatch.from_frames(frames * (8192 // period), [0] * 8192)
+    sample = TunnelSample(())
+    for _ in range(128):
+        sample.look(batch)
+    assert sample.counts.get("vxlan", 0) / sample.looked_at == pytest.approx(1 / period, abs=0.02)
+
+
+def late_tunnels(folder: Path, plain: int, mirrored: int, ends: tuple[str, str]) -> Path:
+    """A capture of plain packets of a server, and then those of a mirror, in which connections would break."""
+    path = folder / f"{plain}-{mirrored}.pcap"
+    head = [frame for port in range(200) for frame in handshake(1000 + port, 80)]
+    inside = [frame for port in range(200) for frame in handshake(5000 + port, 8080)]
+    with path.open("wb") as out:
+        out.write(pcap_head())
+        for n in range(plain + mirrored):
+            data = head[n % len(head)]
+            if n >= plain:
+                data = ethernet(ip(*ends, vxlan(inside[n % len(inside)])))
+            out.write(pcap_record(data, time=divmod(1_000_000_000 + 100 * n, 1_000_000)))
+    return path
+
+
+COLLECTOR = POLICY.replace(
+    "instances:", "  - {name: all, rules: [{direction: inbound, protocol: all}]}\ninstances:"
+) + "  - {name: collector, addresses: [10.9.9.9], security_groups: [all]}\n"
+NOBODY, COLLECTED = ("172.16.0.1", "172.16.0.2"), ("172.16.0.1", "10.9.9.9")
+
+
+@pytest.mark.parametrize(
+    ("plain", "mirrored", "ends", "level"),
+    [
+        (24_000, 16_000, NOBODY, "partly"), (24_000, 16_000, COLLECTED, "partly"), (600, 6_000, COLLECTED, "no"),
+        (60_000, 40_000, COLLECTED, "partly"), (60_000, 90_000, NOBODY, "no"), (60_000, 3_000, COLLECTED, None),
+    ],
+)  # fmt: skip
+def test_tunnels_that_begin_late_are_noticed(
+    plain: int, mirrored: int, ends: tuple[str, str], level: str | None, tmp_path: Path
+) -> None:
+    """They begin behind what is looked at from end to end, too."""
+    policy = parse_policy(COLLECTOR)
+    capture = late_tunnels(tmp_path, plain, mirrored, ends)
+    for result in (replay(policy, capture), diff(policy, policy, capture).traffic):
+        found = {each.code: each for each in result.evidence.reasons}
+        assert (found["tunnels"].level if "tunnels" in found else None) == level
+        if level:
+            share = mirrored / (plain + mirrored)
+            assert found["tunnels"].share == pytest.approx(share, abs=0.1)
+            assert found["tunnels"].packets == pytest.approx(mirrored, rel=0.2)
 
 
 # Mirrors that cut

@@ -34,8 +34,14 @@ _JSON = tuple(
     (tuple(re.compile(pattern) for pattern in patterns), known)
     for patterns, known in (
         ((rb'"logEvents"\s*:',), AWS_MESSAGES),
-        # Zeek's other logs have the ends of a connection, too.
-        ((rb'"(?:id[._])?orig_h"\s*:', rb'"(?:id[._])?resp_h"\s*:', rb'"(?:conn_state|history|_path)"\s*:'), ZEEK_JSON),
+        # Zeek's other logs have the ends of a connection, too. Objects in which Kafka wraps lines name their log.
+        (
+            (
+                rb'"(?:id[._])?orig_h"\s*:', rb'"(?:id[._])?resp_h"\s*:',
+                rb'"(?:conn_state|history|_path)"\s*:|^\s*\{\s*"(?!id")\w+"\s*:\s*\{',
+            ),
+            ZEEK_JSON,
+        ),
         ((rb'"(?:id[._])?orig_h"\s*:', rb'"(?:id[._])?resp_h"\s*:'), ZEEK_OTHER),
         ((rb"NetworkSecurityGroupFlowEvent",), LogFormat("an Azure network security group (NSG) flow log", None)),
         ((rb"FlowLogFlowEvent|\"flowTuples\"",), LogFormat("an Azure virtual network (VNet) flow log", None)),

@@ -89,6 +89,8 @@ class Log:
         self.remarks: list[str] = []
         #: Bytes of the file read so far, before decompression.
         self.bytes_read = 0
+        #: Whether it has no bytes at all.
+        self.is_empty = False
         self._stream: Any = None
         self._head = b""
         self._line = 1
@@ -106,6 +108,7 @@ class Log:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         with ExitStack() as stack:
             self._open(stack)
+            self.is_empty = not self._head
             self._head = self._head.removeprefix(BOM_UTF8)
             self.format = self._format_of(self._head)
             if self.format.read is None:

@@ -1,4 +1,5 @@
-"""Zeek's conn.log, as tab-separated text with its header lines, and as JSON with an object on each line.
+"""Zeek's conn.log, as tab-separated text with its header lines, and as JSON with an object on each line, also as Kafka
+wraps it: ``{"conn": {…}}``.
 
 A record is a connection, and counts both directions: source is the originator. Bytes are those of IP, never those of
 the payload, which Zeek takes from TCP's sequence numbers. Zeek writes no verdict, and a connection only when it ends.
@@ -96,6 +97,8 @@ def _json_rows(log: Log) -> Iterator[RecordRow]:
             value = json.loads(line, parse_float=str, parse_int=str)
             if not isinstance(value, dict):
                 raise ValueError("is no JSON object")
+            if len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
+                value = {"_path": next(iter(value)), **inner}
             if value.get("_path", "conn") != "conn":
                 log.left_out += 1
                 continue

@@ -94,7 +94,7 @@ def replay_on_cluster(
     for path in captures:
         if not can_be_tried(path):
             raise ClusterError(f"{printable(path)}: can be read only once, and only here; --dask needs files")
-    parts, warnings = parts_of(captures, options.reading)
+    parts, damaged, warnings = parts_of(captures, options.reading)
     result.warnings += warnings
     with ExitStack() as stack:
         # Tasks that cannot be stopped may still write to the folder while it is being removed.
@@ -114,7 +114,7 @@ def replay_on_cluster(
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
         for vpc in seen_vpcs(policy, options):
             refuse_ambiguous(policy, timed, vpc)
-        _Replay(cluster, run, storage, result, sinks, progress).go(units, timed)
+        _Replay(cluster, run, storage, result, sinks, progress).go(units, timed, damaged)
     result.elapsed_seconds = time.perf_counter() - began
     return result
 
@@ -134,7 +134,7 @@ class _Replay:
         self._found = 0
         self._packets = self._bytes = 0
 
-    def go(self, units: Sequence[Unit], changes: Sequence[Any]) -> None:
+    def go(self, units: Sequence[Unit], changes: Sequence[Any], damaged: Sequence[str]) -> None:
         result, run, sinks = self._result, self._run, self._sinks
         units = self._split(units)
         began = time.perf_counter()
@@ -168,7 +168,7 @@ class _Replay:
         took = time.perf_counter() - began
         self._stages.append(Stage("gather", 1, took, took, result.packets, 0))
         result.oddities.warn(result)
-        warn(result, run, chain)
+        warn(result, run, chain, damaged)
         warn_of_shares(result, run, chain, judged)
         self._warn_of_hot_shards(chain, judged)
         result.cluster = ClusterUsed(

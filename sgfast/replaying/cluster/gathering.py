@@ -9,10 +9,12 @@ from operator import add
 
 import numpy as np
 
+from sgfast.capture.directories import size_of
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
 from sgfast.errors import ClusterError
+from sgfast.evidence import UnreadFiles
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy
@@ -88,7 +90,8 @@ def fill_reading(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
         result.decapsulated = sums(counts)
 
 
-def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
+def warn(result: ReplayResult, run: Run, chain: SegmentChain, damaged: Sequence[str]) -> None:
+    """Add warnings about unusual packets, and the doubts. ``damaged``: files that are in no segment."""
     noticed = reduce(add, (placed.segment.noticed for placed in chain.placed), Noticed())
     quotes = sum(placed.segment.quotes_in_fragments for placed in chain.placed)
     if quotes and run.shards > 1:
@@ -98,7 +101,11 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
     samples = [
         replace(sample, part=placed.segment.unit.part) for placed in chain.placed for sample in placed.segment.samples
     ]
-    noticed = replace(noticed, pairs=pairs_of(samples, dedup=run.options.reading.dedup))
+    sizes = {entry.path: entry.size for placed in chain.placed for entry in placed.segment.unit.inputs}
+    others = UnreadFiles.of([(size_of(path), 0) for path in damaged], sizes.values())
+    # Each segment knows only the files that are its own.
+    unread = replace(noticed.unread + others, files=others.files, all_bytes=others.all_bytes)
+    noticed = replace(noticed, pairs=pairs_of(samples, dedup=run.options.reading.dedup), unread=unread)
     result.doubts, result.accepted_evidence = noticed.reasons(), tuple(run.options.accept_evidence)
     noticed.warn(result.warnings)
 

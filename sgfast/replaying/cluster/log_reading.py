@@ -47,6 +47,7 @@ class FetchedLog:
     broken_lines: int
     left_out: int
     bytes_read: int
+    is_empty: bool
     complaints: list[str]
     remarks: list[str]
     damage: str | None
@@ -80,8 +81,8 @@ def fetch(path: str, needs: tuple[str, ...], version: str) -> FetchedLog:
         error = str(raised)
     return FetchedLog(
         path, log.format, batches, [log.words[n] for n in range(len(log.words))],
-        log.records, log.nodata, log.skipdata, log.broken_lines, log.left_out, log.bytes_read, log.complaints,
-        log.remarks, log.damage, error,
+        log.records, log.nodata, log.skipdata, log.broken_lines, log.left_out, log.bytes_read, log.is_empty,
+        log.complaints, log.remarks, log.damage, error,
     )  # fmt: skip
 
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
+from sgfast.capture.merge import MergedReader
 from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ClusterError
+from sgfast.evidence import UnreadFiles
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.capture_pairs import Sampled
@@ -124,7 +126,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
         captures.selection.left_out(),
         None if counts is None else tuple(counts.items()), captures.noticed, captures.sampled,
         tuple(captures.warnings),
-        _damage_in_file(captures.damage, unit), captures.bytes_read, out.size, time.perf_counter() - began,
+        captures.damage, captures.bytes_read, out.size, time.perf_counter() - began,
     )  # fmt: skip
     # This file is written last, so its presence shows that the segment is complete. A damaged capture gets no such
     # file: the apparent damage may have been a failed read, so every replay reads that capture again.
@@ -163,7 +165,7 @@ def _is_sound(segment: Segment, shards: int) -> bool:
     )  # fmt: skip
     ends = np.cumsum(blocks["size"])
     return (
-        segment.damage is None and is_whole(segment.packets, 0, MAX_PACKETS)
+        segment.damage is None and noticed.unread == UnreadFiles() and is_whole(segment.packets, 0, MAX_PACKETS)
         and int(blocks["count"].sum()) == segment.packets and bool((blocks["shard"] < shards).all())
         and np.array_equal(blocks["offset"], ends - blocks["size"])
         and int(ends[-1] if len(ends) else 0) == segment.records_bytes
@@ -224,6 +226,9 @@ class UnitCaptures(Captures):
                 self.range_ns = found if had is None else (had[0], max(had[1], found[1]))
             yield batch
 
+    def _end(self, damage: Damage, reader: CaptureReader | MergedReader, number: int) -> None:
+        super()._end(_damage_in_file(damage, self._unit), reader, number)
+
     def open_one(
         self, path: str, until: Callable[[], bool] | None, vpc: int, interfaces: InterfaceMarks | None
     ) -> CaptureReader:
@@ -272,10 +277,10 @@ class RangeStream:
         self._stream.close()
 
 
-def _damage_in_file(damage: Damage | None, unit: Unit) -> Damage | None:
+def _damage_in_file(damage: Damage, unit: Unit) -> Damage:
     """Return damage in a range with its position converted to the whole file."""
     part = unit.inputs[0].range
-    if damage is None or part is None:
+    if part is None:
         return damage
     before = sum(end - start for start, end in part.preamble)
     return replace(damage, offset=damage.offset - before + part.start, packet=damage.packet + part.packets)
