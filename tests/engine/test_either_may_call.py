@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from scenario import run_both_families
 from stories import write_story
 
 from sgfast import load_snapshot, replay, save_snapshot, suggest
-from sgfast.engine import Engine
+from sgfast.core.base.frames import FrameBatch
+from sgfast.engine import VERDICTS, Engine
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
+from sgfast.report.lines import ConnectionLines
 
 
 def both(rule: str) -> str:
@@ -31,6 +34,8 @@ security_groups:
 instances:
   - {{name: vm, addresses: [10.0.0.5, "2001:db8::5"], security_groups: [g]}}
 """
+#: ``LINK_RECORD`` of frames.pxd.
+LINK_RECORD = 0x1FFFF
 VM, PEER = "10.0.0.5", "203.0.113.9"
 
 
@@ -164,3 +169,24 @@ def test_engines_without_reports_judge_the_same(tmp_path: Path) -> None:
     for each in (engine, later):
         assert each.check(PEER, VM, "udp", sport=123, dport=123).verdict == "moot"
         assert each.check(PEER, VM, "udp", sport=123, dport=123).verdict == "allow"
+
+
+def test_records_tell_who_called() -> None:
+    """Frames of flow logs have no times of single packets: what the filters let open opens."""
+    engine = Engine(parse_policy("version: 1\n" + POLICY), mode="causal")
+    engine.dataplane.weigh()
+    frames = [
+        struct.pack("<QII", 1, 60, 0) + ethernet(ip(*ends, udp(123, 123)))[14:] for ends in ((VM, PEER), (PEER, VM))
+    ]
+    rows = engine.process(FrameBatch.from_frames(frames, [0, 1000], [60, 60], LINK_RECORD))
+    assert [VERDICTS[verdict] for verdict in rows["verdict"]] == ["deny", "allow"]
+
+
+def test_a_call_that_is_refused_or_answered_later(tmp_path: Path) -> None:
+    """Whether rows of connections are written makes no difference."""
+    for answer, unclear in ((0, 0), (1, 1)):
+        lines: list[bytes] = []
+        packets = [(0.0, 0), (5.0, 1), (20.0, answer), (21.0, 1)]
+        found = [told(replayed(tmp_path, *packets, **options)) for options in ({}, {"flows": ConnectionLines(lines.append)})]
+        assert [each[1] for each in found] == [unclear, unclear]
+        assert b'"verdict":"deny"' in b"".join(lines).replace(b" ", b"")
