@@ -163,6 +163,6 @@ class Case:
     opener_refused: bool = False
     #: Whether a stateless filter denied a reply to an opener that passed (SPEC 4.13).
     reply_denied: bool = False
-    #: The initiator of an opener that was denied.
+    #: The initiator whose opener was denied.
     denied_initiator: End | None = None
     transition: tuple[str, str, str] | None = None

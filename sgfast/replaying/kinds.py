@@ -76,7 +76,7 @@ def kinds_of(engine: Engine) -> Kinds:
     """Return the kinds of all traffic judged so far by an engine made with ``reporting``."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
-    parts = [(began, ("silent", "refused")), (denied, ("broken", "unclear"))]
+    parts: list[tuple[Rows, tuple[str, ...]]] = [(began, ("silent", "refused")), (denied, ("broken", "unclear"))]
     for name, measure in (("broken", "broken"), ("refused", "refused"), ("unanswered", "silent")):
         parts.append((tallies[name][0], (measure,)))
     rows = np.zeros(sum(len(tally) for tally, _ in parts), dtype=KIND_DTYPE)

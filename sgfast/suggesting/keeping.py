@@ -88,7 +88,7 @@ def keep(
         mendable = {kind: evidence for kind, evidence in wanted.items() if kind not in stopped}
         missing = missing_rules(policy, mendable, limits)
         if stopped:
-            missing = replace(missing, left_out=missing.left_out | {REPLY_DENIED: stopped})
+            missing = replace(missing, left_out={**missing.left_out, REPLY_DENIED: stopped})
         mended = wanted.keys() - {kind for kinds in missing.left_out.values() for kind in kinds}
         made = missing.added_to(policy)
         after = BreakObserver(unanswered, policy.settings, mended)

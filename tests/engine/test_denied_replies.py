@@ -1,4 +1,4 @@
-"""Replies that stateless filters deny, although they let the opener pass (SPEC 4.13). How to read a table: ``scenario``.
+"""Replies that stateless filters deny, although they let the opener pass (SPEC 4.13). To read a table: ``scenario``.
 
 ``loose`` and ``bare`` are in stateless groups that have no rule for replies, ``web`` is in a stateful group.
 """
@@ -151,7 +151,8 @@ def conversation(at: float, client: str, server: str, sport: int, dport: int = 4
     flags = ("S", "SA", "A", "PA", "PA", "FA", "FA", "A")
     return [
         (at + n / 100, ethernet(
-            ip(server, client, tcp(dport, sport, word)) if n in (1, 4, 6) else ip(client, server, tcp(sport, dport, word))
+            ip(server, client, tcp(dport, sport, word)) if n in (1, 4, 6)
+            else ip(client, server, tcp(sport, dport, word))
         ))
         for n, word in enumerate(flags)
     ]  # fmt: skip
@@ -181,7 +182,7 @@ def test_what_breaks_is_told_in_every_form(tmp_path: Path, capsys: pytest.Captur
     assert told["verdicts"]["moot"] == 20 * 6 and told["reasons"]["reply-denied"] == 20 + 40 + 1
     rows = {row["service"]: row for row in told["would_break"]}
     assert {
-        service: (row["from"]["name"], row["to"]["name"], row["reason"], row["direction"], row["rule"], row["connections"])
+        service: (row["from"]["name"], row["to"]["name"], *map(row.get, ("reason", "direction", "rule", "connections")))
         for service, row in rows.items()
     } == {
         "tcp/443": (CLIENT, "loose", "reply-denied", "inbound", None, 20),
@@ -211,9 +212,12 @@ def test_what_breaks_is_told_in_every_form(tmp_path: Path, capsys: pytest.Captur
 
 def test_the_rule_of_the_reply_is_named_and_a_refusal_breaks_nothing(tmp_path: Path) -> None:
     no = "{id: no, direction: outbound, protocol: tcp, action: deny}, "
-    policy = parse_policy("version: 1\n" + POLICY.replace("stateful: false, rules: [", "stateful: false, rules: [" + no, 1))
+    policy = parse_policy("version: 1\n" + POLICY.replace("false, rules: [", "false, rules: [" + no, 1))
     story = conversation(0, CLIENT, LOOSE, 40000)
-    story += [(1, ethernet(ip(CLIENT, LOOSE, tcp(40001, 443, "S")))), (1.1, ethernet(ip(LOOSE, CLIENT, tcp(443, 40001, "RA"))))]
+    story += [
+        (1, ethernet(ip(CLIENT, LOOSE, tcp(40001, 443, "S")))),
+        (1.1, ethernet(ip(LOOSE, CLIENT, tcp(443, 40001, "RA")))),
+    ]
     result = replay(policy, write_story(tmp_path, story))
     (row,) = result.to_dict()["would_break"]
     assert (row["reason"], row["rule"], row["connections"]) == ("reply-denied", "no", 1)
@@ -231,7 +235,9 @@ def test_a_connection_of_a_stateful_filter_is_answered_and_breaks(tmp_path: Path
         (row.service.instance, row.service.port, row.direction, row.peer, row.connections) for row in result.broken
     ) == [("bare", 443, "outbound", WEB, 1), ("loose", 53, "inbound", WEB, 1), ("loose", 443, "inbound", WEB, 1)]
     told = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert sorted((row["verdict"], row["answer"]) for row in told) == [("allow", "answered")] * 3 + [("deny", "answered")] * 3
+    assert sorted((row["verdict"], row["answer"]) for row in told) == [
+        *[("allow", "answered")] * 3, *[("deny", "answered")] * 3
+    ]
 
 
 @pytest.mark.parametrize("stateful", [True, False], ids=["stateful-old", "stateless-old"])
@@ -239,7 +245,8 @@ def test_diff_names_the_connections_that_were_answered(tmp_path: Path, stateful:
     old = POLICY.replace("name: s, stateful: false", "name: s") if stateful else POLICY.replace(GRE, f"{GRE}, {OUT}")
     story = [packet for n in range(20) for packet in conversation(n, CLIENT, LOOSE, 40000 + n)]
     story += [packet for n in range(5) for packet in questions(30 + n, CLIENT, LOOSE, 50000 + n)]
-    found = diff(parse_policy("version: 1\n" + old), parse_policy("version: 1\n" + POLICY), write_story(tmp_path, story))
+    policies = (parse_policy("version: 1\n" + each) for each in (old, POLICY))
+    found = diff(*policies, write_story(tmp_path, story))
     assert found.traffic is not None
     assert [
         (group.change, group.service.instance, group.service.protocol, group.service.port, group.direction, group.peers,
@@ -276,7 +283,9 @@ def test_a_snapshot_knows_whose_reply_is_awaited(tmp_path: Path) -> None:
 
 def test_an_attempt_tried_again_counts_once_and_changes_are_obeyed(tmp_path: Path) -> None:
     story = [
-        (at + n / 10, ethernet(ip(LOOSE, CLIENT, tcp(443, 40000, "SA")) if n else ip(CLIENT, LOOSE, tcp(40000, 443, "S"))))
+        (at + n / 10, ethernet(
+            ip(LOOSE, CLIENT, tcp(443, 40000, "SA")) if n else ip(CLIENT, LOOSE, tcp(40000, 443, "S"))
+        ))
         for at in (0, 3, 6) for n in (0, 1)
     ]  # fmt: skip
     changes = write_changes(
@@ -290,12 +299,16 @@ def test_an_attempt_tried_again_counts_once_and_changes_are_obeyed(tmp_path: Pat
 def test_flow_logs_tell_it_as_captures_do(tmp_path: Path) -> None:
     """20 connections and 20 questions, both ways, that the cloud accepted."""
     policy = parse_policy("version: 1\n" + POLICY)
-    lines = ["version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status"]
+    lines = [
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "
+        "log-status"
+    ]
     for n in range(20):
         for protocol, port in ((6, 443), (17, 53)):
             ends = [(CLIENT, LOOSE, 40000 + n, port), (LOOSE, CLIENT, port, 40000 + n)]
             lines += [
-                f"2 1 eni-1 {src} {dst} {sport} {dport} {protocol} 5 500 {1_700_000_000 + n} {1_700_000_010 + n} ACCEPT OK"
+                f"2 1 eni-1 {src} {dst} {sport} {dport} {protocol} 5 500 {1_700_000_000 + n} {1_700_000_010 + n} "
+                "ACCEPT OK"
                 for src, dst, sport, dport in ends
             ]
     (tmp_path / "log").write_text("\n".join(lines) + "\n")

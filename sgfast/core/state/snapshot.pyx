@@ -296,7 +296,8 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
     known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
-    known &= (origins["reason"] < <int>REASON_COUNT) & (origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT | ORIGIN_CALLED))
+    known &= origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT | ORIGIN_CALLED)
+    known &= origins["reason"] < <int>REASON_COUNT
     known &= (origins["rule"] >= -1) & (origins["rule"] < rules) & (origins["linked"] <= 1)
     _require(bool(known.all()), f"{name}: an invalid origin")
 
