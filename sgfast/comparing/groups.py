@@ -26,7 +26,8 @@ Rows = NDArray[Any]
 
 _PASSES = tuple(verdict not in ("deny", "moot") for verdict in VERDICTS)
 #: The reasons of denials by rules. Such a denial is attributed to the side whose rules deny.
-_BY_RULES = ("no-rule", "deny-rule", "opener-denied")
+_BY_RULES = ("no-rule", "deny-rule", "opener-denied", "reply-denied")
+_REPLY_DENIED = REASONS.index("reply-denied")
 EXAMPLES = 3
 
 
@@ -50,7 +51,7 @@ def changed_groups(
     known = counted["family"] > 0
     rows, blocks = counted[known], all_blocks[known]
     won = [
-        winners(engine.compiled.classifier, _openers(rows, turned=(rows["turned"] == 1) & (blocks == number)))
+        _winners(engine, rows, turned=(rows["turned"] == 1) & (blocks == number), word="new" if number else "old")
         for number, engine in enumerate(engines)
     ]
     names: dict[str, int] = {}
@@ -89,6 +90,29 @@ def changed_groups(
         for verdict, blocking in ways
     }
     return sorted(found, key=lambda item: importance(item[0])), by_verdict
+
+
+def _winners(engine: Engine, rows: Rows, *, turned: NDArray[np.bool_], word: str) -> Rows:
+    """Return the winning rules of openers at both sides; of denied replies (SPEC 4.13), those of the reply. A stateful
+    side lets replies pass.
+    """
+    classifier = engine.compiled.classifier
+    won = winners(classifier, _openers(rows, turned=turned))
+    denied = np.flatnonzero(rows[word] >> 3 == _REPLY_DENIED)
+    if not len(denied):
+        return won
+    replies = _openers(rows[denied], turned=np.ones(len(denied), dtype=bool))
+    replies["dport"] = rows["example_port"][denied, 0]
+    icmp_type = replies["icmp_type"]
+    replies["icmp_type"] = np.where(replies["has_icmp"], np.where(icmp_type == 8, 0, icmp_type + 1), 0)
+    # The reply leaves the side of the opener's responder.
+    of_replies = winners(classifier, replies)[:, ::-1]
+    loose = {group.name for group in engine.policy.security_groups if not group.stateful}
+    for side, end in enumerate(("initiator", "responder")):
+        owners = [_owner(engine, _address(row, end)) for row in rows[denied]]
+        judged = np.array([owner is not None and not loose.isdisjoint(owner.security_groups) for owner in owners])
+        won[denied[judged], side] = of_replies[judged, side]
+    return won
 
 
 def _openers(rows: Rows, turned: NDArray[np.bool_]) -> Rows:

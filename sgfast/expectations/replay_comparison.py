@@ -21,7 +21,7 @@ from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.replaying.results import Contradicted, Expected
 
 #: Reasons for which the policy denies an opener. Expectations are not about denials for other reasons.
-_BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated")]
+_BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated", "reply-denied")]
 
 
 def hold_against(result: ReplayResult, expectations: Expectations) -> None:
@@ -45,7 +45,7 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
         if expectation.verdict != connection.verdict:
             contradicted[expectation.place] += int(rows["connections"][n])
         elif connection.verdict == "deny":
-            rows["meant"][n], rows["broken"][n] = rows["broken"][n], 0
+            rows["meant"][n], rows["broken"][n], rows["unclear"][n] = rows["broken"][n], 0, 0
     result.kinds = replace(kinds, rows=rows)
     found = tuple(
         Contradicted(each, contradicted[each.place]) for each in expectations.all if each.place in contradicted

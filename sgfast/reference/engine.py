@@ -24,12 +24,14 @@ from sgfast.reference.fragments import Datagram, Datagrams, Fragment
 from sgfast.reference.link import MALFORMED, NOT_IP
 from sgfast.reference.packets import Packet, icmp_role, infrastructure_role, is_infrastructure, parse_frame
 from sgfast.reference.rules import winning_rule
-from sgfast.reference.table import Case, Connection, Entry, Moot, Opener, Side
+from sgfast.reference.table import Attempt, Case, Connection, Entry, Moot, Opener, Side
 from sgfast.reference.tcp import INFERRED_STATE, TCP_STATES, TCP_TABLE, tcp_kind
 from sgfast.reference.verdicts import ApplyResult, PacketVerdict, SideVerdict
 
 #: The minimum capacity of the list of seen openers, however small the connection table is (SPEC 9.3).
 LEAST_OPENERS_SEEN = 1 << 20
+#: The time after a denied packet in which the other end's first packet is its answer (SPEC 9.2).
+ANSWER_WITHIN = 1_000_000_000
 
 
 class ReferenceEngine:
@@ -53,9 +55,9 @@ class ReferenceEngine:
         self._sweep_at = 1000
         #: Keys of connections whose opener was seen, the most recent last (SPEC 9.3).
         self._openers_seen: dict[Hashable, None] = {}
-        #: Deadlines of denied attempts, by key, for keys without an entry. A retry before its attempt's deadline
-        #: belongs to the same attempt (SPEC 10.2).
-        self._attempts: dict[Hashable, int] = {}
+        #: Openers by key, for keys without an entry. A retry before its attempt's deadline belongs to the same attempt
+        #: (SPEC 10.2). A reply before that deadline belongs to the opener that stateless filters let pass (SPEC 4.13).
+        self._attempts: dict[Hashable, Attempt] = {}
         self._datagrams: Datagrams[Packet, PacketVerdict] = Datagrams()
         #: Packet number and verdict of each packet that was pending. ``resolved`` returns them.
         self._resolved: list[tuple[int, PacketVerdict]] = []
@@ -135,6 +137,7 @@ class ReferenceEngine:
             verdict = both_sides(egress, ingress, lambda side: self._judge_side(side, case))
         self._settle_moot(case, verdict)
         verdict.began = self._began(case, verdict, had_entry)
+        self._settle_passed(case, verdict, filters)
         verdict.created = tuple(case.created)
         verdict.tcp_transition = case.transition
         return verdict
@@ -263,11 +266,13 @@ class ReferenceEngine:
         winner = winning_rule(self.policy, side, opener)
         if winner is None or winner.rule.action == "deny":
             case.opener_denied = True
+            case.denied_initiator = opener.initiator
             case.opener_refused = case.opener_refused or not opener.inferred
             return side.deny("no-rule") if winner is None else side.deny("deny-rule", winner)
         entry = self._entry_to_create_in(case.flow.key, case.now)
         if entry is None:
             case.opener_denied = True
+            case.denied_initiator = opener.initiator
             return side.deny("table-full")
         deadline = case.now + self._timeout[opener.state]
         key = side.instance.name, side.own_address(case.flow)
@@ -298,12 +303,62 @@ class ReferenceEngine:
         request looks like its answer, and denying an answer does not prevent further requests (SPEC 4.13).
         """
         verdict = self._judge_by_rules_alone(side, case.packet)
+        if verdict.verdict == "deny" and self._is_awaited(case):
+            case.reply_denied = True
+            return replace(verdict, reason="reply-denied")
         if case.packet.can_open:
             self._note_opener(case)
             if verdict.verdict == "deny":
                 case.opener_denied = True
                 case.opener_refused |= case.packet.protocol == TCP or case.packet.is_icmp
         return verdict
+
+    def _passed(self, key: Hashable, now: int) -> Attempt | None:
+        """Return the key's opener that stateless filters let pass."""
+        attempt = self._attempts.get(key)
+        return attempt if attempt is not None and attempt.reply is not None and now < attempt.deadline else None
+
+    def _is_awaited(self, case: Case) -> bool:
+        """Return whether the packet is a reply to an opener that stateless filters let pass, and none passed yet."""
+        passed = self._passed(case.flow.key, case.now)
+        if passed is None or case.created or (case.packet.protocol == TCP and case.packet.can_open):
+            return False
+        return passed.initiator != case.flow.sender and passed.reply != "passed"
+
+    def _settle_passed(self, case: Case, verdict: PacketVerdict, filters: Sequence[Side]) -> None:
+        """Remember an opener that stateless filters let pass, or what became of its reply."""
+        packet, key, now, sender = case.packet, case.flow.key, case.now, case.flow.sender
+        passed = self._passed(key, now)
+        if verdict.verdict == "deny":
+            if passed is not None and case.reply_denied:
+                passed.reply = "denied"
+            elif passed is not None and case.opener_denied and passed.is_denied:
+                passed.reply = None
+            elif passed is not None and case.opener_denied:
+                del self._attempts[key]
+            return
+        deadline = now + self._unanswered_timeout(packet)
+        opens_tcp = packet.protocol == TCP and packet.can_open
+        is_exchange = packet.protocol == TCP or packet.is_icmp
+        if passed is not None:
+            if passed.initiator != sender and not opens_tcp:
+                passed.reply = "passed"
+                if is_exchange and not passed.is_denied:
+                    del self._attempts[key]
+                return
+            if not packet.can_open:
+                return
+            if passed.initiator == sender:
+                passed.deadline = deadline
+                passed.reply = "awaited" if is_exchange else passed.reply
+                return
+        elif not packet.can_open or packet.answers_nothing or not any(map(self._is_stateless, filters)):
+            return
+        else:
+            attempt = self._attempts.get(key)
+            if attempt is not None and now < attempt.deadline and attempt.initiator != sender:
+                return      # it answers a denied attempt
+        self._attempts[key] = Attempt(sender, deadline, reply="awaited")
 
     # --- Connections older than the capture (SPEC 9.3)
 
@@ -480,6 +535,8 @@ class ReferenceEngine:
         """
         own_flow = flow_of(packet)
         flow = own_flow or quoted_flow(packet)
+        if flow is not None and self._follows_denied_reply(flow, own_flow, packet, now):
+            return True
         entry = self._live_entry(flow.key, now) if flow is not None else None
         if entry is None or entry.moot is None or not entry.is_moot(now):
             return False
@@ -489,10 +546,31 @@ class ReferenceEngine:
         # Whether the packet could be a request as well as an answer.
         may_be_request = not packet.is_icmp and packet.protocol != TCP and packet.sport == packet.dport
         may_pass = filters and all(self._would_allow(side, packet, own_flow, now) for side in filters)
-        if from_responder and may_be_request and may_pass:
+        # Whether times say that it is the answer to the initiator's last packet.
+        is_answer = not packet.answers_nothing and now - entry.moot.sent <= ANSWER_WITHIN and not entry.moot.other_sent
+        if from_responder:
+            entry.moot.other_sent = True
+        elif packet.protocol != TCP or packet.can_open:
+            entry.moot.sent, entry.moot.other_sent = now, False
+        if from_responder and may_be_request and may_pass and not is_answer:
             return False
         entry.moot.deadline = now + self._unanswered_timeout(packet)
         return from_responder or (packet.protocol == TCP and not packet.can_open)
+
+    def _follows_denied_reply(self, flow: Flow, own_flow: Flow | None, packet: Packet, now: int) -> bool:
+        """Return whether the packet, or the ICMP error, is moot because a stateless filter denied its key's reply."""
+        passed = self._passed(flow.key, now)
+        if passed is None or passed.reply != "denied":
+            return False
+        if own_flow is None:
+            # The quoted packet may be of another protocol than the error.
+            return flow.key[0] == "query" or flow.key[1] == TCP  # type: ignore[index]
+        if not (packet.protocol == TCP or packet.is_icmp):
+            return False
+        if flow.sender == passed.initiator and (packet.can_open or packet.protocol != TCP):
+            return False
+        passed.deadline = now + self._unanswered_timeout(packet)
+        return True
 
     def _would_allow(self, side: Side, packet: Packet, flow: Flow, now: int) -> bool:
         """Return whether the side would allow a packet that is valid in any state. Changes no state."""
@@ -515,7 +593,7 @@ class ReferenceEngine:
             return
         entry = self._entry_to_create_in(case.flow.key, now)
         if entry is not None:
-            entry.moot = Moot(case.flow.sender, now + self._unanswered_timeout(packet))
+            entry.moot = Moot(case.flow.sender, now + self._unanswered_timeout(packet), now)
 
     def _unanswered_timeout(self, packet: Packet) -> int:
         if packet.protocol == TCP:
@@ -536,12 +614,21 @@ class ReferenceEngine:
                 entry.began_denied = False
             self._attempts.pop(key, None)
             return "inferred" if verdict.reason == "inferred" else "opened"
+        attempt = self._attempts.get(key)
+        is_retry = attempt is not None and attempt.is_denied and now < attempt.deadline
+        if case.reply_denied:
+            assert attempt is not None
+            attempt.is_denied, attempt.deadline = True, now + self._unanswered_timeout(case.packet)
+            return None if is_retry else "denied"
         if entry is not None:
             entry.began_denied |= begins
             return "denied" if begins else None
-        is_retry = now < self._attempts.get(key, now)
-        if is_retry or case.opener_denied:
-            self._attempts[key] = now + self._unanswered_timeout(case.packet)
+        if is_retry:
+            assert attempt is not None
+            attempt.deadline = now + self._unanswered_timeout(case.packet)
+        elif case.opener_denied:
+            initiator = case.denied_initiator or case.flow.sender
+            self._attempts[key] = Attempt(initiator, now + self._unanswered_timeout(case.packet), is_denied=True)
         return "denied" if begins and not is_retry else None
 
     # --- The table (SPEC 5.8)
@@ -591,7 +678,7 @@ class ReferenceEngine:
     def _sweep(self, now: int) -> None:
         """Remove entries and attempts whose deadline is reached. This only saves memory."""
         self._entries = {key: entry for key, entry in self._entries.items() if entry.is_live(now)}
-        self._attempts = {key: deadline for key, deadline in self._attempts.items() if now < deadline}
+        self._attempts = {key: attempt for key, attempt in self._attempts.items() if now < attempt.deadline}
 
     def _sweep_now_and_then(self, now: int) -> None:
         if len(self._entries) + len(self._attempts) >= self._sweep_at:

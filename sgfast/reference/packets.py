@@ -64,6 +64,11 @@ class Packet:
         return self.protocol == (ICMP if self.version == 4 else ICMPV6)
 
     @property
+    def answers_nothing(self) -> bool:
+        """Whether the packet's protocol has no answers: IP in IP, GRE, ESP and AH (SPEC 9.2)."""
+        return self.protocol in (4, 41, 47, 50, 51)
+
+    @property
     def can_open(self) -> bool:
         """Whether the packet opens a connection if none exists (SPEC 5.4, 5.6, 5.7)."""
         if self.protocol == TCP:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sgfast.policy.model import Instance, Rule
 from sgfast.reference.addresses import Address, End
@@ -72,6 +72,21 @@ class Moot:
 
     initiator: End
     deadline: int
+    #: The time of the initiator's last packet, and whether the other end sent one since.
+    sent: int
+    other_sent: bool = False
+
+
+@dataclass
+class Attempt:
+    """An opener without an entry: one that was denied, or one that stateless filters let pass (SPEC 4.13, 10.2)."""
+
+    initiator: End
+    deadline: int
+    #: Whether it counts as a denied attempt.
+    is_denied: bool = False
+    #: What became of the first reply to an opener that stateless filters let pass; None: no opener passed.
+    reply: Literal["awaited", "passed", "denied"] | None = None
 
 
 @dataclass
@@ -146,4 +161,8 @@ class Case:
     opener_denied: bool = False
     #: Whether an opener was denied for another reason than a full table, which makes its key moot (SPEC 9.2).
     opener_refused: bool = False
+    #: Whether a stateless filter denied a reply to an opener that passed (SPEC 4.13).
+    reply_denied: bool = False
+    #: The initiator whose opener was denied.
+    denied_initiator: End | None = None
     transition: tuple[str, str, str] | None = None

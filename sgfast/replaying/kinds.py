@@ -23,14 +23,15 @@ Rows = NDArray[Any]
 #:     owner            the instance that owns the peer's address; -1 if no instance owns it
 #:     broken           attempts that the other end answered, and whose denial no expectation states
 #:     meant            attempts that the other end answered, and whose denial is expected (SPEC 10.25)
+#:     unclear          attempts of which nobody can tell whether the other end answered (SPEC 9.2)
 #:     refused, silent  allowed connections that the instance refused, or never answered
 #:     unsure           connections of flow logs that either end may have opened, with the same verdict (SPEC 10.30)
 KIND_DTYPE = np.dtype(
     [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
-     ("broken", "<u8"), ("meant", "<u8"), ("refused", "<u8"), ("silent", "<u8"), ("unsure", "<u8")]
+     ("broken", "<u8"), ("meant", "<u8"), ("unclear", "<u8"), ("refused", "<u8"), ("silent", "<u8"), ("unsure", "<u8")]
 )  # fmt: skip
 #: The counts of a kind.
-MEASURES = ("packets", "connections", "bytes", "broken", "meant", "refused", "silent", "unsure")
+MEASURES = ("packets", "connections", "bytes", "broken", "meant", "unclear", "refused", "silent", "unsure")
 
 #: First time, last time and number in a row without packets of its own. They affect neither minimum nor maximum.
 NEVER = np.iinfo(np.int64).max, np.iinfo(np.int64).min, np.iinfo(np.uint64).max
@@ -76,7 +77,7 @@ def kinds_of(engine: Engine) -> Kinds:
     """Return the kinds of all traffic judged so far by an engine made with ``reporting``."""
     tallies = engine.dataplane.tallies
     (began, lost_began), (denied, lost_denied) = tallies["began"], tallies["denials"]
-    parts = [(began, ("silent", "refused")), (denied, ("broken",))]
+    parts: list[tuple[Rows, tuple[str, ...]]] = [(began, ("silent", "refused")), (denied, ("broken", "unclear"))]
     for name, measure in (("broken", "broken"), ("refused", "refused"), ("unanswered", "silent")):
         parts.append((tallies[name][0], (measure,)))
     rows = np.zeros(sum(len(tally) for tally, _ in parts), dtype=KIND_DTYPE)

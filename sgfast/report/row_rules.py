@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from sgfast.engine import REASONS
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import peer_key
@@ -15,7 +16,7 @@ from sgfast.policy.templates import default_group
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.report.rollup import Rollup, RollupRow
 from sgfast.suggesting.missing import Winners, missing_rules
-from sgfast.suggesting.observing import TrafficTotals, cannot_be_named
+from sgfast.suggesting.observing import REPLY_DENIED, TrafficTotals, cannot_be_named
 
 #: The most kinds of traffic that are compared with rules for all rows together, the largest kinds of each row first:
 #: half a second.
@@ -57,6 +58,8 @@ class RuleFinder:
         for each in rows:
             kind = self._kind(each, uncertain)
             why = NOT_KNOWN if kind is None else cannot_be_named(kind, self._first_port)
+            if REASONS[each["reason"]] == "reply-denied":
+                why = REPLY_DENIED
             if kind is None or why is not None:
                 unknown.add(why or NOT_KNOWN)
             else:

@@ -17,7 +17,7 @@ from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.suggesting.missing import Missing, missing_rules
-from sgfast.suggesting.observing import BreakObserver, Progress, TrafficTotals, observe
+from sgfast.suggesting.observing import REPLY_DENIED, BreakObserver, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits
 
 #: The maximum number of replays. Rules that were added after one replay may make other connections break in the next
@@ -82,9 +82,14 @@ def keep(
     wanted: dict[Kind, TrafficTotals] = {}
     #: Kinds that a replay did not need any more. If they break again after that, they stay.
     dropped: set[Kind] = set()
+    #: Kinds whose openers a rule let through, and whose replies a stateless filter denied all the same.
+    stopped: dict[Kind, TrafficTotals] = {}
     before: BreakObserver | None = None
     for _ in range(MOST_REPLAYS):
-        missing = missing_rules(policy, wanted, limits)
+        mendable = {kind: evidence for kind, evidence in wanted.items() if kind not in stopped}
+        missing = missing_rules(policy, mendable, limits)
+        if stopped:
+            missing = replace(missing, left_out={**missing.left_out, REPLY_DENIED: stopped})
         mended = wanted.keys() - {kind for kinds in missing.left_out.values() for kind in kinds}
         made = missing.added_to(policy)
         after = BreakObserver(unanswered, policy.settings, mended)
@@ -92,9 +97,11 @@ def keep(
         if before is None:
             before, result = after, replayed
         broken = {kind: evidence for kind, evidence in after.wanted.items() if kind not in wanted}
-        idle = mended - after.allowed - dropped
-        if not broken and not idle:
+        unanswerable = mended & after.left_out.get(REPLY_DENIED, {}).keys()
+        idle = mended - after.allowed - dropped - unanswerable
+        if not broken and not idle and not unanswerable:
             break
+        stopped |= {kind: wanted[kind] for kind in unanswerable}
         dropped |= idle
         wanted = {kind: evidence for kind, evidence in wanted.items() if kind not in idle} | broken
     claimed = {kind: evidence for kind, evidence in wanted.items() if kind in mended}

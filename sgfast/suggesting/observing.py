@@ -29,6 +29,8 @@ MOST_KINDS = 200_000
 MOST_HOSTS = 1 << 16
 EXAMPLES = 3
 
+#: A reason for which no rule is added: the ports of replies are those of clients, and rules for them are wide.
+REPLY_DENIED = "a stateless group denies the reply, and no rules for replies are suggested"
 #: Reasons for leaving out a connection without an answer. The second one: an answer might not be in the captures.
 UNANSWERED, PERHAPS_ANSWERED = "unanswered", "perhaps answered, as an answer might not be in the captures"
 REFUSED = "refused (RST or ICMP unreachable)"
@@ -104,6 +106,8 @@ def would_break(unanswered: bool) -> KindFilter:
     def why_not(verdict: int, reason: int, answer: int) -> str | None:
         if answer != _ANSWERED and not (answer == _SILENT and unanswered):
             return UNANSWERED if answer == _SILENT else REFUSED
+        if REASONS[reason] == "reply-denied":
+            return REPLY_DENIED
         return None if REASONS[reason] in ("no-rule", "deny-rule") else f"denied whatever the rules: {REASONS[reason]}"
 
     return why_not

@@ -141,9 +141,9 @@ EITHER_MAY_CALL = [
 def test_peers_with_equal_ports_or_none_open_independently() -> None:
     for packet, back in EITHER_MAY_CALL:
         engines = [run(PEERS, f"""
-            {packet} -> deny no-rule
-            {back}   -> allow rule; egress -; ingress allow rule
-            {packet} -> allow established
+            @0 {packet} -> deny no-rule
+            @2 {back}   -> allow rule; egress -; ingress allow rule
+            @2 {packet} -> allow established
         """, mode="causal", family=family) for family in (4, 6)]  # fmt: skip
         # The attempt is over, and the other end opened a connection.
         assert [{k: e.dataplane.counters[k] for k in ("denied", "opened")} for e in engines] == [

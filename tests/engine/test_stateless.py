@@ -61,7 +61,7 @@ def test_replies_need_a_rule_and_flags_and_order_play_no_role(mode: str, midstre
         @0 tcp client:40000 > loose:80 S       -> allow rule
         @0 tcp client:40000 > loose:81 A       -> deny no-rule
         @0 udp client:40000 > loose:53         -> allow rule
-        @0 udp loose:53 > client:40000         -> deny no-rule
+        @0 udp loose:53 > client:40000         -> deny reply-denied
         @0 udp client:40000 > loose:53         -> allow rule
     """, mode=mode, midstream=midstream)
 
@@ -70,7 +70,7 @@ def test_icmp_answers_and_errors_are_judged_by_their_own_types() -> None:
     policy = policy_of(TWO)
     run(policy, """
         icmp client > loose 8/0 id=7           -> allow rule s/inbound/5
-        icmp loose > client 0/0 id=7           -> deny no-rule
+        icmp loose > client 0/0 id=7           -> deny reply-denied
         icmp client > loose 0/0 id=9           -> deny no-rule
         error router > loose about tcp loose:80 > client:40000 A    -> deny no-rule
         error loose > client about udp client:40000 > loose:53      -> deny no-rule
@@ -102,7 +102,7 @@ def test_between_a_stateful_and_a_stateless_instance_each_filter_keeps_to_its_ow
         @1  tcp loose:80 > web:40001 A   -> deny midstream; egress allow rule
         @1  tcp loose:40000 > web:80 S   -> deny no-rule; egress deny no-rule; ingress -
         @2  udp web:40000 > loose:53     -> allow rule; egress allow rule; ingress allow rule
-        @2  udp loose:53 > web:40000     -> deny no-rule; egress deny no-rule; ingress -
+        @2  udp loose:53 > web:40000     -> deny reply-denied; egress deny reply-denied; ingress -
         @2  udp web:40000 > loose:53     -> allow rule; egress allow established
         @2  udp web:40000 > loose:54     -> deny no-rule; egress allow rule
         @2  udp web:40000 > loose:54     -> deny no-rule; egress allow established
@@ -117,7 +117,7 @@ def test_denied_syn_is_moot_and_any_other_denied_packet_is_not() -> None:
         @1  tcp client:40000 > loose:81 S   -> deny no-rule
         # A denied answer does not undo the question, nor the next one.
         @2  udp client:40000 > loose:53     -> allow rule
-        @2  udp loose:53 > client:40000     -> deny no-rule
+        @2  udp loose:53 > client:40000     -> deny reply-denied
         @2  udp client:40000 > loose:53     -> allow rule
         @3  tcp client:40000 > loose:80 S   -> allow rule
         @3  tcp loose:80 > client:30000 SA  -> deny no-rule
@@ -149,8 +149,9 @@ def test_reply_to_a_ping_that_stateless_rules_denied_is_moot() -> None:
         @0  gre web > loose                 -> moot opener-denied; egress -; ingress -
         @0  gre loose > web                 -> deny no-rule; egress allow rule; ingress deny no-rule
         @0  udp loose:53 > web:53           -> deny no-rule; egress allow rule; ingress deny no-rule
-        @0  udp web:53 > loose:53           -> allow rule; egress allow rule; ingress allow rule
-        @0  udp loose:53 > web:53           -> allow established; egress allow rule; ingress allow established
+        @0  udp web:53 > loose:53           -> moot opener-denied
+        @2  udp web:53 > loose:53           -> allow rule; egress allow rule; ingress allow rule
+        @2  udp loose:53 > web:53           -> allow established; egress allow rule; ingress allow established
     """, mode="causal")
 
 

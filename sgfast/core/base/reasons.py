@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 ReasonWord = Literal[
     "rule", "established", "related", "inferred", "no-rule", "deny-rule", "invalid", "midstream", "disconnected",
     "table-full", "vpc-isolated", "malformed", "truncated", "fragment", "opener-denied", "infrastructure",
+    "reply-denied",
 ]  # fmt: skip
 
 
@@ -40,6 +41,7 @@ REASON_TABLE = (
     Reason("fragment", "deny", "The first fragment of its datagram did not arrive in time, or fragments overlap."),
     Reason("opener-denied", "moot", "It follows a denied opener: it would never have been sent."),
     Reason("infrastructure", "deny", "An instance sent it as a DHCP server or a router, which it must not be."),
+    Reason("reply-denied", "deny", "A stateless filter denies the reply to an allowed opener.", by_policy=True),
 )
 #: The reasons by word.
 REASON_OF: dict[str, Reason] = {reason.word: reason for reason in REASON_TABLE}

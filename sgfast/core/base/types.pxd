@@ -38,7 +38,8 @@ cdef enum:         # Reason
     FRAGMENT = 14
     OPENER_DENIED = 15
     INFRASTRUCTURE = 16
-    REASON_COUNT = 17
+    REPLY_DENIED = 17
+    REASON_COUNT = 18
 
 # A packet's outcome in 16 bits, for comparing engines. It is much smaller than a ResultRow, and needs no owner look-up.
 # The bits about the packet's record describe the record after the packet was judged.

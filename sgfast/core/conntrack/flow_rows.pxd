@@ -6,10 +6,12 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
 
 from sgfast.core.base.icmp cimport opener_port_key
+from sgfast.core.base.intrinsics cimport unlikely
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, KIND_IPV6, KIND_PORTS, FlowKey, address_of, write_address
 from sgfast.core.base.types cimport ALLOW, DENY, NO_SLOT
 from sgfast.core.conntrack.states cimport CLOSED, MOOT_TCP, NO_STATE, TIME_WAIT
 from sgfast.core.conntrack.storage cimport (
+    ORIGIN_CALLED,
     ORIGIN_DENIED_OUT,
     ORIGIN_HIGH,
     Entry,
@@ -165,6 +167,8 @@ cdef inline void report_tuple(
     cdef FlowRow* row
     if not is_reported(t, e):
         return
+    if unlikely(origin_at(&t.slab, slot).ends & ORIGIN_CALLED) and not e.marks & (HEARD | TUPLE_DENIED):
+        origin_at(&t.slab, slot).attempt[1] += 1
     outcomes = origin_at(&t.slab, slot).outcomes if not is_plain(e) else NULL
     if outcomes != NULL:
         outcomes[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1

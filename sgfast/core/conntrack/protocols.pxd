@@ -71,6 +71,11 @@ cdef inline bint answer_is_known(const Packet* p) noexcept nogil:
     return p.step == TCP_SYN or is_icmp_opener(p)
 
 
+cdef inline bint answers_nothing(const Packet* p) noexcept nogil:
+    # Whether the packet's protocol has no answers: IP in IP, GRE, ESP and AH. Each end opens for itself (SPEC 9.2).
+    return p.protocol == 4 or p.protocol == 41 or p.protocol == 47 or p.protocol == 50 or p.protocol == 51
+
+
 cdef inline bint either_may_call(const Packet* p) noexcept nogil:
     # Whether packets of this key do not show whether they are a request or its answer (SPEC 9.2). Without ports, both
     # port fields are 0.

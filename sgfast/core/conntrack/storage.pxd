@@ -61,17 +61,21 @@ cdef struct FlowSides:
 
 
 # The beginning of a tuple, for reports. Later changes of the policy do not change it.
-cdef struct Origin:                 # 16 bytes
+cdef struct Origin:                 # 24 bytes
     int32_t counted_for             # instance whose filter denied the opener, or else the responder; -1: no instance
     uint16_t icmp                   # ICMP type << 8 | code of the opener
     uint8_t reason                  # reason of the opener's verdict
     uint8_t ends                    # ORIGIN_ bits
     uint64_t* outcomes              # counter of its outcome (tally.pxd); NULL: a report row counts it (outcomes.pxd)
+    uint64_t* attempt               # with ORIGIN_CALLED: the counters of the other end's denied attempt
 
 
 cdef enum:
     ORIGIN_HIGH = 1                 # the initiator is the higher address
     ORIGIN_DENIED_OUT = 2           # the initiator's filter denied the opener
+    # The opener came after a denied attempt of the other end, and may be its late answer. Unless the connection is
+    # answered, nobody can tell (SPEC 9.2).
+    ORIGIN_CALLED = 4
 
 
 cdef struct Slab:

@@ -16,6 +16,7 @@ from sgfast.core.base.types cimport (
     NO_RULE,
     OUT_OF_SCOPE,
     READ_EXEMPT,
+    REPLY_DENIED,
     RULE,
     VPC_ISOLATED,
     Packet,
@@ -23,6 +24,7 @@ from sgfast.core.base.types cimport (
     SideRow,
 )
 from sgfast.core.classify.classifier cimport find_rule, is_stateless
+from sgfast.core.conntrack.protocols cimport answers_nothing
 from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row, find_owners, isolated
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
@@ -94,12 +96,12 @@ cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row
         if not ask_side(plane, &c, side, step, p.port_key, sides[side]):
             row.reason = sides[side].reason
             return
-    for step in range(2):
+    for step in range(0 if answers_nothing(p) else 2):
         side = 1 - p.source_high if step == 0 else p.source_high
         if c.instance[side] < 0 or not is_stateless(plane.rules, c.instance[side]):
             continue
         if not ask_side(plane, &c, side, step, key_of_reply(p), sides[side]):
-            row.reason = sides[side].reason
+            row.reason = sides[side].reason = REPLY_DENIED
             return
     row.verdict = ALLOW
     row.reason = RULE

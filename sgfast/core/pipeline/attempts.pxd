@@ -13,6 +13,7 @@ from sgfast.core.conntrack.table cimport (
     REFUSED,
     SIDE_DENIED,
     SIDE_TIMEOUT,
+    UNBEGUN,
     Table,
     count_packet,
     find_slot,
@@ -68,7 +69,7 @@ cdef inline void note_attempt_answer(Plane* plane, PacketContext* c, bint allowe
     cdef Entry* e
     if slot != NO_SLOT:
         e = entry_at(&t.slab, slot)
-        if c.now < latest_deadline(e):
+        if c.now < latest_deadline(e) and not e.marks & UNBEGUN:
             count_in_attempt(plane, c, slot, e, allowed, True)
 
 
@@ -94,9 +95,10 @@ cdef inline void refuse_attempt(Plane* plane, const Packet* quoted, int64_t now)
         entry_at(&plane.attempts.slab, slot).marks |= REFUSED
 
 
-cdef inline void end_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+cdef inline void end_attempt(Plane* plane, PacketContext* c) noexcept nogil:
     # Ends the attempt of a key that was opened after all, so that a packet denied later begins a new attempt.
     cdef const Packet* p = c.packet
     cdef uint32_t slot = find_slot(&plane.attempts, &p.key, p.digest, p.hash)
     if slot != NO_SLOT:
         end_tuple(&plane.attempts, slot, entry_at(&plane.attempts.slab, slot), c.now, SIDE_TIMEOUT)
+        c.passed = NULL

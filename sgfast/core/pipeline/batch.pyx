@@ -257,7 +257,7 @@ cdef int make_plane(
     plane.causal = causal
     plane.midstream = midstream
     plane.reporting = reporting
-    plane.keeps_attempts = reporting or events > 0
+    plane.keeps_attempts = reporting or events > 0 or plane.rules.stateless != NULL
     for i in range(8):
         words[i] = secret[i]
     init_wire(&plane.wire, infrastructure, words)

@@ -12,6 +12,7 @@ from sgfast.core.base.types cimport (
     READ_FRAGMENT,
     READ_STRAY,
     READ_TRACKED,
+    REPLY_DENIED,
     TRUNCATED,
     WORD_FOLLOWS,
     Packet,
@@ -82,6 +83,8 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     ):
         begin_packet(&of_first, &like_first, NULL, False, c.now)
         find_owners(plane, &of_first)
+        if d.row.reason == REPLY_DENIED:
+            of_first.initiator_high = 1 - like_first.source_high
         if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
             tally_denial(
                 plane, &of_first, side, d.row.reason,

@@ -20,7 +20,9 @@ from sgfast.core.base.types cimport (
     NO_RULE,
     NO_SLOT,
     NO_VERDICT,
+    REPLY_DENIED,
     RULE,
+    TCP_SYN,
     Packet,
     ResultRow,
 )
@@ -37,7 +39,16 @@ from sgfast.core.conntrack.protocols cimport (
 )
 from sgfast.core.conntrack.states cimport KEEPS_DEADLINE, NOT_VALID, REOPENS, STAYS
 from sgfast.core.conntrack.storage cimport DIRECTED, Entry, entry_at
-from sgfast.core.conntrack.table cimport FROM_HIGH, OPENER_SEEN, REPLIED, SIDE_DISCONNECTED, Table, side_connected
+from sgfast.core.conntrack.table cimport (
+    FROM_HIGH,
+    OPENER_SEEN,
+    REPLIED,
+    REPLY,
+    REPLY_PASSED,
+    SIDE_DISCONNECTED,
+    Table,
+    side_connected,
+)
 from sgfast.core.pipeline.look_ahead cimport Ahead
 from sgfast.core.pipeline.plane cimport MIDSTREAM_ALLOW, MIDSTREAM_DENY, Plane
 from sgfast.core.tallies.tally cimport Queued
@@ -51,6 +62,8 @@ cdef struct PacketContext:
     int64_t now             # engine time, nanoseconds (SPEC 9.1)
     uint32_t slot           # the slot of the packet's key in the table, or NO_SLOT
     Entry* entry            # the entry in `slot`, if there is one
+    uint32_t passed_slot    # the slot of `passed` in Plane.attempts
+    Entry* passed           # the key's opener that stateless filters let pass (replies.pxd), or NULL
     int32_t instance[2]     # by side: the instance that owns the address, -1 for none
     uint32_t address[2]     # by side: address number
     uint8_t present         # the value of Entry.present for the packet's key, by the owners found
@@ -112,6 +125,7 @@ cdef inline void begin_packet(
     c.now = now
     c.slot = NO_SLOT
     c.entry = NULL
+    c.passed = NULL
     c.instance[0] = -1
     c.instance[1] = -1
     c.owners_known = False
@@ -224,6 +238,11 @@ cdef inline void judge_opener(const Plane* plane, PacketContext* c, int side, Ou
     find_owners(plane, c)
     if is_stateless(plane.rules, c.instance[side]):
         judge_stateless(plane, c, side, o)
+        if unlikely(c.passed != NULL) and not o.allowed and is_awaited(c):
+            o.reason = REPLY_DENIED
+            o.attempt = WOULD_BEGIN
+            o.initiator_high = 1 - p.source_high
+            return
         o.opener = opens
         if opens and not o.allowed:
             o.attempt = WOULD_OPEN if answer_is_known(p) else WOULD_BEGIN
@@ -257,6 +276,15 @@ cdef inline void judge_opener(const Plane* plane, PacketContext* c, int side, Ou
     o.change = BEGINS
     o.reply = initiator_high != p.source_high
     o.deadline = c.now + plane.timeout[o.state]
+
+
+cdef inline bint is_awaited(const PacketContext* c) noexcept nogil:
+    # Whether the packet is a reply to the key's opener that stateless filters let pass, and none has passed yet.
+    cdef const Entry* e = c.passed
+    cdef uint8_t flags = e.flags[0 if e.state[0] else 1]
+    if ((flags & FROM_HIGH) != 0) == c.packet.source_high or c.packet.step == TCP_SYN or c.created:
+        return False
+    return flags & REPLY != REPLY_PASSED
 
 
 cdef inline void judge_stateless(const Plane* plane, const PacketContext* c, int side, Outcome* o) noexcept nogil:

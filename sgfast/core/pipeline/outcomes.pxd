@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 from sgfast.core.base.icmp cimport icmp_query
 from sgfast.core.base.types cimport ALLOW, NO_REASON
 from sgfast.core.conntrack.flow_rows cimport fill_flow_row
-from sgfast.core.conntrack.storage cimport Origin, entry_at, origin_at
+from sgfast.core.conntrack.storage cimport ORIGIN_CALLED, Origin, entry_at, origin_at
 from sgfast.core.conntrack.table cimport REPORT_ALL, SIDE_OPEN, TUPLE_DENIED, FlowRow, Table
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.tally cimport (
@@ -17,6 +17,7 @@ from sgfast.core.tallies.tally cimport (
     BROKEN,
     DENIALS,
     REFUSED,
+    TALLY_KEY_BYTES,
     TALLY_KINDS,
     UNANSWERED,
     Tally,
@@ -66,7 +67,12 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
 cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
     # Returns the rule of the tally row in which the outcome counts. `outcomes` is the last field of that row, so its
     # address leads to the beginning of the row. The queue must be empty.
-    return (<TallyRow*>(<uint8_t*>origin.outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))).rule
+    return row_with(origin.outcomes).rule
+
+
+cdef inline const TallyRow* row_with(const uint64_t* outcomes) noexcept nogil:
+    # Returns the tally row that has these counters.
+    return <const TallyRow*>(<const uint8_t*>outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))
 
 
 cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
@@ -77,14 +83,33 @@ cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int
     cdef Tally* loaded = &first.tallies[DENIALS] if denied else &first.tallies[BEGAN]
     cdef TallyKey key
     cdef FlowRow row
-    cdef TallyRow* counted
+    cdef uint64_t* outcomes
     fill_flow_row(t, slot, 0, SIDE_OPEN, &row)
     key = key_of_row(&row, row.reason, rule)
-    if loaded.rows == NULL or find_kind(loaded, &key, key_hash(loaded, &key), 0) == NULL or not have_rows(tally):
-        return
-    counted = find_kind(tally, &key, key_hash(tally, &key), TALLY_KINDS)
-    if counted != NULL:
-        origin_at(&t.slab, slot).outcomes = counted.outcomes
+    outcomes = linked_outcomes(tally, loaded, &key)
+    if outcomes != NULL:
+        origin_at(&t.slab, slot).outcomes = outcomes
+
+
+cdef inline void relink_attempt(
+    Plane* plane, Plane* first, Table* t, uint32_t slot, const uint8_t* attempt
+) noexcept nogil:
+    # Links a tuple of a snapshot to the row of the denied attempt that came before it. `attempt`: the row's key.
+    cdef Origin* origin = origin_at(&t.slab, slot)
+    cdef TallyKey key
+    memcpy(&key, attempt, TALLY_KEY_BYTES)
+    origin.attempt = linked_outcomes(&plane.tallies[DENIALS], &first.tallies[DENIALS], &key)
+    if origin.attempt == NULL:
+        origin.ends &= <uint8_t>~ORIGIN_CALLED
+
+
+cdef inline uint64_t* linked_outcomes(Tally* tally, Tally* loaded, const TallyKey* key) noexcept nogil:
+    # Returns the counters of a tally's row with the same key as a loaded row. NULL: no such row was loaded.
+    cdef TallyRow* counted
+    if loaded.rows == NULL or find_kind(loaded, key, key_hash(loaded, key), 0) == NULL or not have_rows(tally):
+        return NULL
+    counted = find_kind(tally, key, key_hash(tally, key), TALLY_KINDS)
+    return counted.outcomes if counted != NULL else NULL
 
 
 cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:

@@ -4,8 +4,9 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
+from sgfast.core.base.icmp cimport opener_port_key
 from sgfast.core.base.key cimport KIND_ICMP_QUERY, address_of, write_address
-from sgfast.core.base.types cimport DENY_RULE, NO_REASON, Packet
+from sgfast.core.base.types cimport DENY_RULE, NO_REASON, REPLY_DENIED, Packet
 from sgfast.core.conntrack.protocols cimport is_from_service
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport Entry, origin_at
@@ -33,19 +34,19 @@ cdef inline void tally_outside(Plane* plane, const Packet* p) noexcept nogil:
 cdef inline void tally_denial(
     Plane* plane, PacketContext* c, int side, uint8_t reason, int32_t rule
 ) noexcept nogil:
-    # Tallies a denied packet. If its connection would have been inferred, that connection's direction counts, as in
-    # outcomes.pxd.
+    # Tallies a denied packet. If its connection would have been inferred, or if it is a reply, that connection's
+    # direction counts, as in outcomes.pxd.
     cdef const Packet* p = c.packet
     cdef uint16_t port_key = p.port_key
     cdef TallyKey key
     find_owners(plane, c)
     if c.initiator_high != p.source_high:
-        port_key = p.sport      # the responder's packet, of a connection that would have been inferred
+        port_key = opener_port_key(p.key.kind, p.key.ports, c.initiator_high)
     elif is_from_service(p):
         port_key = p.sport      # so that packets of both directions are one group
     key = key_of_kind(
         c.instance[side], port_key, p.protocol, reason, side != c.initiator_high, p.ipv6, p.has_ports, p.has_icmp,
-        rule if reason == DENY_RULE else -1
+        rule if reason == DENY_RULE or reason == REPLY_DENIED else -1
     )
     write_address(<uint8_t*>key.peer, address_of(p.key.addr, p.ipv6, 1 - side), p.ipv6)
     c.denial = queue_kind(&plane.queue, &plane.tallies[DENIALS], &key, p.time_ns, p.number)

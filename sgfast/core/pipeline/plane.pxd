@@ -52,7 +52,8 @@ cdef struct FastPath:
 
 cdef struct Plane:
     Table table
-    Table attempts          # denied openers without a tuple; only for the report and for events
+    # Openers without a tuple: denied ones, for the report and for events, and those that stateless filters let pass.
+    Table attempts
     Events events           # unused unless `table.events` refers to it
     Cuts cuts               # connections cut by policy changes; only for the report
     Fragments* fragments    # shared by all planes of a data plane
@@ -67,6 +68,7 @@ cdef struct Plane:
     uint8_t want_sides      # results name instances, so owners are looked up for every packet
     uint8_t reporting       # keep tallies
     uint8_t keeps_attempts
+    uint8_t awaits_replies  # `attempts` has or had an opener that stateless filters let pass (replies.pxd)
     uint8_t weighs          # packets are of flow logs: each stands for several (LINK_RECORD)
     Counters counters
     uint64_t changes        # policy changes so far

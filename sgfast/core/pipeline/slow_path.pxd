@@ -6,7 +6,7 @@
 # a key whose opener was seen (SPEC 9.3). Four modules note what only reports tell: records.pxd, attempts.pxd,
 # reactions.pxd and packet_tallies.pxd.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport likely, unlikely
 from sgfast.core.base.types cimport (
@@ -23,6 +23,7 @@ from sgfast.core.base.types cimport (
     NO_SLOT,
     OPENER_DENIED,
     OUT_OF_SCOPE,
+    REPLY_DENIED,
     TABLE_FULL,
     VPC_ISOLATED,
     WORD_BEGAN,
@@ -43,13 +44,22 @@ from sgfast.core.conntrack.lifetime cimport (
     reopen_side,
     set_side,
 )
-from sgfast.core.conntrack.protocols cimport can_open, either_may_call, is_of_tcp, moot_state, resets
+from sgfast.core.conntrack.protocols cimport (
+    answers_nothing,
+    can_open,
+    either_may_call,
+    is_of_tcp,
+    moot_state,
+    resets,
+)
 from sgfast.core.conntrack.states cimport MOOT_TCP, NO_STATE
-from sgfast.core.conntrack.storage cimport DIRECTED, Entry, flow_sides_at
+from sgfast.core.conntrack.storage cimport DIRECTED, ORIGIN_CALLED, ORIGIN_HIGH, Entry, Origin, flow_sides_at, origin_at
 from sgfast.core.conntrack.table cimport (
     DENIED_EVENT,
     FROM_HIGH,
+    HEARD,
     OPENED_EVENT,
+    OTHER_SENT,
     REFUSED,
     REPLIED,
     SIDE_DENIED,
@@ -91,7 +101,15 @@ from sgfast.core.pipeline.packet_tallies cimport tally_denial, tally_opened, tal
 from sgfast.core.pipeline.plane cimport Plane, RuleCount
 from sgfast.core.pipeline.reactions cimport denied_flags, from_other_end, note_early_ack, note_reaction, note_two_way
 from sgfast.core.pipeline.records cimport begin_record, count_in_record, set_record_bits
+from sgfast.core.pipeline.replies cimport (
+    drop_passed,
+    find_passed,
+    follows_denied_reply,
+    note_denied_reply,
+    note_passed,
+)
 from sgfast.core.tallies.disconnects cimport follows_cut, note_return
+from sgfast.core.tallies.tally cimport count_queued
 from sgfast.core.wire.ip cimport BY_ROLE, asks_infrastructure
 
 
@@ -129,6 +147,11 @@ cdef inline void judge_tracked(Plane* plane, PacketContext* c) noexcept nogil:
             set_record_bits(c, c.entry)
             finish(plane, c, MOOT, OPENER_DENIED)
             return
+        if unlikely(plane.awaits_replies):
+            find_passed(plane, c)
+            if c.passed != NULL and follows_denied_reply(plane, c):
+                finish(plane, c, MOOT, OPENER_DENIED)
+                return
         if unlikely(isolated(plane, c)):
             decide(c, False, VPC_ISOLATED, -1, &o)
             if can_open(p):
@@ -211,6 +234,10 @@ cdef inline bint is_sent_freely(const Plane* plane, const Packet* p) noexcept no
     return plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
 
 
+cdef enum:
+    ANSWER_WITHIN = 1_000_000_000       # nanoseconds after a denied packet, of what may be its answer (SPEC 9.2)
+
+
 # Causal mode: moot keys (SPEC 9.2) ------------------------------------------------------------------------------------
 #
 # A key is moot if its traffic would not have happened, because its opener was denied. The side that denied the opener
@@ -235,16 +262,26 @@ cdef inline bint may_pass(const Plane* plane, const PacketContext* c) noexcept n
     return not isolated(plane, c)
 
 
+cdef inline bint tells_answers(const Plane* plane, const Packet* p) noexcept nogil:
+    # Whether times tell answers from openers in the packet's protocol. Flow logs have no time of a single packet.
+    return not plane.weighs and not answers_nothing(p)
+
+
 cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcept nogil:
     # Whether the packet is moot, given that the mark of `side` makes its key moot. A packet that is not moot is a new
     # opener, and the filters judge it. Every packet extends the mark's deadline.
     cdef const Packet* p = c.packet
     cdef Entry* e = c.entry
+    cdef int64_t silence = c.now + plane.timeout[e.state[side]] - e.deadline[side]
+    cdef bint is_answer
     e.deadline[side] = c.now + plane.timeout[e.state[side]]
     if from_other_end(p, e, side):
-        if either_may_call(p) and may_pass(plane, c):
+        is_answer = silence <= ANSWER_WITHIN and not e.flags[side] & OTHER_SENT
+        e.flags[side] |= OTHER_SENT
+        if either_may_call(p) and not (is_answer and tells_answers(plane, p)) and may_pass(plane, c):
             return False
     elif can_open(p) or not is_of_tcp(p):
+        e.flags[side] &= <uint8_t>~OTHER_SENT
         return False
     note_reaction(plane, c, e, side, True)
     return True
@@ -427,13 +464,18 @@ cdef inline void settle_allowed(
     # before this packet, or -1. `attempt`: the report row of the key's denied attempt, or NULL.
     cdef Table* t = &plane.table
     cdef const Entry* e
+    cdef uint64_t* unsure = NULL
     cdef bint over = unlikely(moot >= 0) and c.slot != NO_SLOT and not lift_moot(plane, c, moot)
     if lives(c) and not over:
         e = c.entry
         if unlikely(c.created and e.marks & (TUPLE_DENIED | UNBEGUN) == TUPLE_DENIED):
+            unsure = unsure_attempt(plane, c)
             restart_tuple(t, c.slot, c.entry, attempt)
         if e.marks & UNBEGUN and has_side(e):
             note_opened(plane, c, reason)
+            if unlikely(unsure != NULL):
+                origin_at(&t.slab, c.slot).ends |= ORIGIN_CALLED
+                origin_at(&t.slab, c.slot).attempt = unsure
         settle_established(plane, c)
     if unlikely(plane.cuts.waiting.used) and c.created:
         note_return(&plane.cuts, c.packet, t, c.slot, c.initiator_high, c.now)
@@ -444,12 +486,37 @@ cdef inline void settle_allowed(
     end_if_empty(plane, c)
     if plane.keeps_attempts and plane.attempts.live and not lives(c):
         note_attempt_answer(plane, c, True)
+    if unlikely(plane.rules.stateless != NULL) or unlikely(c.passed != NULL):
+        note_passed(plane, c)
+
+
+cdef inline uint64_t* unsure_attempt(Plane* plane, const PacketContext* c) noexcept nogil:
+    # Returns the counters of the other end's denied attempt of which the packet may be a late answer, although it opens
+    # the key. NULL: there is none.
+    cdef const Packet* p = c.packet
+    cdef const Origin* origin
+    if not plane.table.keep_origins or not plane.causal or c.entry.marks & (HEARD | REFUSED):
+        return NULL
+    origin = origin_at(&plane.table.slab, c.slot)
+    if ((origin.ends & ORIGIN_HIGH) != 0) == p.source_high or not either_may_call(p) or not tells_answers(plane, p):
+        return NULL
+    count_queued(&plane.queue)      # the counters are those of a row from now on
+    return origin.outcomes
 
 
 cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, const Outcome* o) noexcept nogil:
     # Records a packet that `side` denied. If the egress side allowed the packet before, that side keeps its connection
     # (SPEC 3.7).
     cdef Entry* e
+    if unlikely(o.reason == REPLY_DENIED):
+        if lives(c) and not c.entry.marks & TUPLE_DENIED:
+            # A stateful filter has begun the connection. The other end answered it.
+            c.entry.marks |= REFUSED if resets(c.packet) else HEARD
+        note_denied_reply(plane, c, side, o)
+        end_if_empty(plane, c)
+        return
+    if unlikely(c.passed != NULL) and o.attempt != NO_ATTEMPT:
+        drop_passed(plane, c)
     if moot < 0:
         if o.attempt == WOULD_OPEN and plane.causal and make_live(plane, c):
             make_moot(plane, c, side, o.rule)

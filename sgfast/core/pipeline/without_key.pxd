@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from sgfast.core.base.icmp cimport is_unreachable
-from sgfast.core.base.intrinsics cimport likely
+from sgfast.core.base.intrinsics cimport likely, unlikely
 from sgfast.core.base.key cimport address_of, same_address
 from sgfast.core.base.types cimport (
     ALLOW,
@@ -50,6 +50,7 @@ from sgfast.core.pipeline.judge cimport (
 )
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.pipeline.records cimport set_record_bits
+from sgfast.core.pipeline.replies cimport passed_opener, reply_makes_moot
 from sgfast.core.pipeline.slow_path cimport (
     deny,
     deny_early,
@@ -149,6 +150,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     cdef PacketContext of_quoted
     cdef Entry* e
     cdef uint32_t slot = NO_SLOT        # slot of the connection that the error is about
+    cdef uint32_t passed
     cdef int source = p.source_high
     cdef int order[2]
     cdef int moot, side, i
@@ -171,6 +173,11 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
             if moot >= 0:
                 if unreachable:
                     e.marks |= REFUSED
+                finish(plane, c, MOOT, OPENER_DENIED)
+                return
+        if unlikely(plane.awaits_replies):
+            passed = passed_opener(plane, &quoted, c.now)
+            if passed != NO_SLOT and reply_makes_moot(plane, entry_at(&plane.attempts.slab, passed)):
                 finish(plane, c, MOOT, OPENER_DENIED)
                 return
         if unreachable and plane.attempts.live:

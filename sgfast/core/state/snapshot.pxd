@@ -34,3 +34,4 @@ cdef struct OriginRow:
     uint8_t ends
     int32_t rule            # rule of the tally row in which the outcome counts
     uint32_t linked         # whether there is such a tally row
+    uint8_t attempt[32]     # with ORIGIN_CALLED: the key of the denied attempt's tally row

@@ -26,6 +26,7 @@ from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rear
 from sgfast.core.conntrack.protocols cimport can_be_in
 from sgfast.core.conntrack.states cimport MOOT_ICMP, MOOT_OTHER, MOOT_TCP, NO_STATE
 from sgfast.core.conntrack.storage cimport (
+    ORIGIN_CALLED,
     ORIGIN_DENIED_OUT,
     ORIGIN_HIGH,
     Entry,
@@ -40,6 +41,7 @@ from sgfast.core.conntrack.storage cimport (
 from sgfast.core.conntrack.table cimport (
     EVICTABLE,
     OPENER_SEEN,
+    REPLY,
     SIDE_END_COUNT,
     TUPLE_LIVE,
     UNBEGUN,
@@ -50,10 +52,10 @@ from sgfast.core.conntrack.table cimport (
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.parallel.parsing cimport MOST_JOBS, shard_of_hash
-from sgfast.core.pipeline.outcomes cimport relink, rule_of_outcomes
+from sgfast.core.pipeline.outcomes cimport relink, relink_attempt, row_with, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
-from sgfast.core.tallies.tally cimport TALLY_MOST, TallyRow, add_row
+from sgfast.core.tallies.tally cimport TALLY_KEY_BYTES, TALLY_MOST, TallyRow, add_row
 
 from sgfast.core.accounting import TALLY_NAMES
 from sgfast.core.dtypes import CUT_DTYPE, FLOW_DTYPE, RULE_COUNT_DTYPE, TALLY_DTYPE
@@ -70,6 +72,7 @@ RECORD_DTYPE = np.dtype([
 ])
 ORIGIN_DTYPE = np.dtype([
     ("counted_for", "<i4"), ("icmp", "<u2"), ("reason", "u1"), ("ends", "u1"), ("rule", "<i4"), ("linked", "<u4"),
+    ("attempt", "u1", (32,)),
 ])
 assert TUPLE_DTYPE.itemsize == sizeof(TupleRow)
 assert RECORD_DTYPE.itemsize == sizeof(RecordRow)
@@ -138,7 +141,10 @@ cdef object _save_table(Table* t):
                 origin[n].counted_for = there.counted_for
                 origin[n].icmp = there.icmp
                 origin[n].reason = there.reason
-                origin[n].ends = there.ends
+                origin[n].ends = there.ends & ~<uint8_t>ORIGIN_CALLED
+                if there.ends & ORIGIN_CALLED and e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE:
+                    origin[n].ends = there.ends
+                    memcpy(origin[n].attempt, row_with(there.attempt), TALLY_KEY_BYTES)
                 if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and there.outcomes != NULL:
                     origin[n].rule = rule_of_outcomes(there)
                     origin[n].linked = True
@@ -245,6 +251,9 @@ cdef uint32_t _put_row(
     memcpy(e.state, row.state, sizeof(e.state))
     memcpy(e.flags, row.flags, sizeof(e.flags))
     e.marks = row.marks & ~<uint8_t>(EVICTABLE | OPENER_SEEN | UNBEGUN)
+    if t == &plane.planes[shard[0]].attempts and (e.flags[0] | e.flags[1]) & REPLY:
+        e.marks |= row.marks & UNBEGUN
+        plane.planes[shard[0]].awaits_replies = True
     e.present = row.present
     if e.marks & TUPLE_LIVE:
         t.live += 1
@@ -287,7 +296,8 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
     known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
-    known &= (origins["reason"] < <int>REASON_COUNT) & (origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT))
+    known &= origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT | ORIGIN_CALLED)
+    known &= origins["reason"] < <int>REASON_COUNT
     known &= (origins["rule"] >= -1) & (origins["rule"] < rules) & (origins["linked"] <= 1)
     _require(bool(known.all()), f"{name}: an invalid origin")
 
@@ -306,6 +316,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
                 there.reason = origin[put].reason
                 there.ends = origin[put].ends
                 there.outcomes = NULL
+                there.attempt = NULL
             if t.keep_flows:
                 flow_at(slab, slots[put])[0] = record[put].flow
                 flow_sides_at(slab, slots[put])[0] = record[put].sides
@@ -508,6 +519,11 @@ cdef int _link_origins(DataPlane plane, size_t offset, tuples) except -1:
         if origin[i].linked:
             relink(
                 plane.planes[shards[i]], plane.planes[0], _table_of(plane, shards[i], offset), slots[i], origin[i].rule
+            )
+        if origin[i].ends & ORIGIN_CALLED:
+            relink_attempt(
+                plane.planes[shards[i]], plane.planes[0], _table_of(plane, shards[i], offset), slots[i],
+                origin[i].attempt
             )
     return 0
 

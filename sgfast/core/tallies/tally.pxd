@@ -37,8 +37,9 @@ cdef struct TallyRow:           # without gaps
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if it is not known
     # Counters of outcomes. In BEGAN, the first counter is for unanswered connections, the second for refused ones. In
-    # DENIALS, the first counter is for denied attempts that the other end answered, and the second is 0. A row without
-    # a peer for lack of room leaves its outcomes to Tally.named.
+    # DENIALS, the first counter is for denied attempts that the other end answered, the second one for those of which
+    # nobody can tell whether it did (SPEC 9.2). A row without a peer for lack of room leaves its
+    # outcomes to Tally.named.
     uint64_t outcomes[2]
 
 

@@ -153,5 +153,6 @@ cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, 
             done.cut += cuts != NOT_CUT
             done.finished += cuts == CUT_FINISHED
     plane.rules = new
+    plane.keeps_attempts |= new.stateless != NULL
     plane.counters.disconnected += done.cut - before
     plane.changes += 1

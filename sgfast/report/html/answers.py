@@ -88,7 +88,7 @@ class Answers:
     def data(self, room: int) -> tuple[Markup, str]:
         """Return data for the page's script, in at most ``room`` characters, and sentences on what is left out."""
         tables = {
-            "broken": [["breaks"]], "unknown" if self._rollup.answers_unknown else "denied": [["unbroken"]],
+            "broken": [["breaks"]], "denied": [["silence"]], "unknown": [["unclear"]],
             "allowed": [["allowed"]],
             "services": [["refused", "refused"], ["silent", NOT_SEEN if self._rollup.answers_unknown else "silent"]],
         }  # fmt: skip
@@ -103,8 +103,8 @@ def traffic_columns(
     result: ReplayResult, rollup: Rollup, reasons: Reasons, lines: Lines, lacks: NDArray[np.int64]
 ) -> Columns:
     """Return the kinds with their counts. ``breaks``, ``allowed``, ``refused`` and ``silent`` count connections;
-    ``attempts``, ``packets`` and ``bytes`` count denied traffic. The script derives ``unbroken``: denied packets of
-    connections that would not break.
+    ``attempts``, ``packets`` and ``bytes`` count denied traffic. ``unclear`` counts denied packets that were perhaps
+    answered. The script derives ``silence``: those that nobody answered.
     """
     rows, unanswered = rollup.kinds.rows, rollup.counts["unanswered"]
     rule_lines = {hits.rule.id: rule_line(result.policy, hits.rule, hits.group, lines) for hits in result.rules}
@@ -112,7 +112,7 @@ def traffic_columns(
         "breaks": rollup.counts["would-break"][""], "allowed": rollup.counts["allowed"][""],
         "refused": unanswered["refused"], "silent": unanswered[NOT_SEEN if rollup.answers_unknown else "silent"],
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
-        "bytes": rows["bytes"],
+        "bytes": rows["bytes"], "unclear": rollup.counts["cannot-tell"][""],
     }  # fmt: skip
     return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {"lacks": lacks})
 

@@ -18,7 +18,8 @@ class Kinds {
     this.data = data;
     this.choice = choice;
     this.kinds = data.kinds;
-    if (this.kinds.breaks) this.kinds.unbroken = data.kinds.packets.map((packets, kind) => (data.kinds.breaks[kind] ? 0 : packets));
+    const { breaks, packets, unclear } = data.kinds;
+    if (breaks) this.kinds.silence = packets.map((number, kind) => (breaks[kind] || unclear[kind] ? 0 : number));
     for (const [name, column] of Object.entries(this.kinds)) this.kinds[name] = Float64Array.from(column);
     this.ranked = new Map();
     // By kind: a bit for each chosen word that the kind lacks, and a bit if it is not between the chosen groups.

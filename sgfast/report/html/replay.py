@@ -77,6 +77,7 @@ _SHARE_NOTES = {
 }
 _BECAUSE = {
     "no-rule": "no rule lets {them} through",
+    "reply-denied": "a stateless filter denies the reply",
     "deny-rule": "a deny rule stops {them}",
     "vpc-isolated": "the VPCs are not peered",
     "table-full": "the connection table is full",
@@ -146,7 +147,8 @@ def _headline(report: _Report) -> tuple[str, str]:
         found, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
     else:
         found = "Nothing that worked would break" if result.verdicts["deny"] else "Nothing is denied"
-        style = "good" if result.evidence.conclusive == "yes" else "partly"
+        is_sure = result.evidence.conclusive == "yes" and not report.rollup.total("cannot-tell")
+        style = "good" if is_sure else "partly"
     return qualified(result.evidence, found), style
 
 
@@ -174,7 +176,7 @@ def _lede(report: _Report) -> str:
             parts.append("Why: " + "; ".join(f"{words} ({grouped(count)})" for count, words in causes) + ".")
     elif result.engine == "reference":
         parts.append("The reference engine keeps no list of what would break, nor of what was denied.")
-    elif result.verdicts["deny"] and not report.rollup.answers_unknown:
+    elif result.verdicts["deny"] and not report.rollup.total("cannot-tell"):
         parts.append(
             f"{plural(result.verdicts['deny'], 'packet is', 'packets are')} denied, but none of them opened a "
             "connection that was answered in the capture."
@@ -289,7 +291,8 @@ _NAMES = {
 _INTROS = {
     "broken": "These connections were answered. With these groups they could not be opened.",
     "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
-    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page.",
+    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page. Or the "
+    "other end's packet was either a late answer or a call of its own.",
     "services": "The groups allow these connections, but the instance refused them or never answered.",
     "allowed": "These connections work with these groups.",
 }

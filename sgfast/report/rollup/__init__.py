@@ -331,7 +331,9 @@ class Rollup:
         unanswered = np.where(answered, 0, packets)
         # If any denied packet was answered, those that are counted without an address may have been answered, too.
         perhaps = (rows["family"] == 0) & answered.any()
-        unknown = unanswered if self.answers_unknown else np.zeros_like(unanswered)
+        # Or a packet of the other end was an answer or an opener (SPEC 9.2).
+        unclear = rows["unclear"] > 0
+        unknown = np.where(self.answers_unknown | unclear, unanswered, 0)
         known = np.where(perhaps, 0, unanswered - unknown)
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
