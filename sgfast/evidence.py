@@ -21,7 +21,7 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 EvidenceCode = Literal[
     "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction",
     "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window",
-    "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "no-group", "unread-filters", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -35,6 +35,8 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     # Where tunnels are between addresses that no instance has, the tunnels are the cause.
     "tunnels": frozenset(("verdicts", "answers", "absence")),
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
+    "no-group": frozenset(("verdicts", "absence")),
+    "unread-filters": frozenset(("verdicts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
     "undecided": frozenset(("verdicts", "absence")),
     "unsure-openers": frozenset(("verdicts", "absence")),

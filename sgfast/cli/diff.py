@@ -152,13 +152,14 @@ def diff(
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
         old, new = mapped(old, vnis), mapped(new, vnis)
-        found = by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        must = not captures or bool(set(fail_on) & set(BY_RULES))
+        found = by_rules(old, new, must=must, accept_evidence=options.accept_evidence)
         result = None
         if captures:
             from sgfast.comparing import run_diff
 
             with progress_of(captures, shown=not quiet, stops=not options.reading.follow) as progress:
-                result = run_diff(old, new, captures, options, progress)
+                result = run_diff(old, new, captures, options, progress, found.evidence.reasons)
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
         warnings = list(dict.fromkeys((*found.warnings, *of_input)))
@@ -176,13 +177,15 @@ def diff(
         form, lambda: _answer(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
         to_error=to_error,
     )  # fmt: skip
-    is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
+    is_unsure = not found.evidence.carries("verdicts")
+    is_changed = {"opened": is_unsure or bool(found.opened), "closed": is_unsure or bool(found.closed)}
     if result is not None:
         unsure = not result.evidence.carries("verdicts")
         is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
+    is_unread = any(each.code == "unread-filters" for each in found.evidence.open_reasons)
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records),
-        failed=any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
+        failed=is_unread or any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
     )  # fmt: skip
 
 
@@ -199,7 +202,7 @@ def _document(found: Difference, result: TrafficDiff | None, form: OutputForm, b
     from sgfast.report.document import TOP
 
     (most,) = list_lengths(form, top, TOP)
-    document = difference_document(found, most)
+    document = difference_document(found, most, doubts=result is None)
     if result is None:
         return document
     from sgfast.report.diff import diff_document

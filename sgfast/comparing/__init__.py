@@ -38,6 +38,7 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS
+from sgfast.evidence import EvidenceReason
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
@@ -77,8 +78,11 @@ def run_diff(
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
+    doubts: Sequence[EvidenceReason] = (),
 ) -> TrafficDiff:
-    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old`` (see :func:`sgfast.diff`)."""
+    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old`` (see :func:`sgfast.diff`).
+    ``doubts``: reasons to doubt the answer that the policies give.
+    """
     old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
@@ -124,7 +128,7 @@ def run_diff(
     _fill(result, comparison.pairs, comparison.times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
-    result.doubts = frames.noticed_by_comparing.reasons()
+    result.doubts = (*doubts, *frames.noticed_by_comparing.reasons())
     if logs is not None:
         result.records = logs.records
         result.doubts += tuple(result.records.reasons())

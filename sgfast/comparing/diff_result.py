@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sgfast.comparing.results import ChangedGroup, TrafficDiff
 from sgfast.comparing.tables import DiffTables
 from sgfast.errors import ArgumentError
-from sgfast.evidence import SOUND, Evidence
+from sgfast.evidence import Evidence
 from sgfast.notebook import Shown
 from sgfast.reaching.difference import Difference
 from sgfast.reaching.rows import Row
@@ -48,8 +48,8 @@ class DiffResult(Shown):
 
     @property
     def evidence(self) -> Evidence:
-        """Reasons to doubt what the captures say (SPEC 10.27). The comparison by the rules is exact."""
-        return SOUND if self.traffic is None else self.traffic.evidence
+        """Reasons to doubt the answer (SPEC 10.27, 12.7)."""
+        return self.by_rules.evidence if self.traffic is None else self.traffic.evidence
 
     @property
     def tables(self) -> DiffTables:

@@ -27,8 +27,10 @@ How a format fills a draft::
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -45,6 +47,7 @@ from sgfast.importing.values import (
     valid_id,
     valid_label,
 )
+from sgfast.policy.gaps import Gaps, UnreadFilter
 from sgfast.policy.model import (
     DEFAULT_VPC,
     ICMP,
@@ -66,6 +69,8 @@ __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 BOTH_VERSIONS: tuple[Literal[4, 6], ...] = (4, 6)
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LISTED_NAMES = 5
+#: Values of attributes that say as little as an attribute that is left out.
+_EMPTY = ('""', "[]", "{}")
 
 
 @dataclass(slots=True)
@@ -167,6 +172,7 @@ class Made(NamedTuple):
     #: For each security group, the object from which each rule was made.
     rule_locations: list[list[Location]]
     notes: list[str]
+    gaps: Gaps
 
 
 class Draft:
@@ -192,6 +198,7 @@ class Draft:
         self._listed_whole: set[str] = set()
         self._made_up: set[str] = set()
         self._prefixes = 0
+        self._filters: dict[tuple[str, str], UnreadFilter] = {}
 
     # Input from the formats
 
@@ -204,6 +211,17 @@ class Draft:
             self._listed_whole.add(message)
         if location is not None:
             names.append(location.called)
+
+    def unread_filter(self, kind: str, location: Location, content: Mapping[str, Any]) -> None:
+        """Record a filter that a policy cannot express. ``content``: what it says, as plain values; None for an
+        attribute that the provider will choose. Empty values count as left out.
+        """
+        name = location.id
+        if (kind, name) in self._filters:
+            name = f"{name} of {os.path.basename(location.file)}"
+        said = {key: value if value is None else _text_of(value) for key, value in content.items()}
+        said = {key: text for key, text in said.items() if text not in _EMPTY}
+        self._filters[kind, name] = UnreadFilter(kind, name, said)
 
     def made_up(self, *ids: str) -> None:
         """Mark ids that a format made up, so that the document does not keep them."""
@@ -348,7 +366,7 @@ class Draft:
             locations[section] = [item.location for item in items]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
         self._note_what_is_empty(instances)
-        return Made(document, locations, rule_locations, self._note_texts())
+        return Made(document, locations, rule_locations, self._note_texts(), Gaps(tuple(self._filters.values())))
 
     def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
         """Note missing groups, rules and instances: an incomplete export looks like an export of an empty account."""
@@ -522,6 +540,11 @@ class Draft:
     def _group_called(self, group: str) -> str:
         location = self._groups[group].location
         return show(location.name or location.id)
+
+
+def _text_of(value: Any) -> str:
+    """Return plain values as a text that is the same for the same values."""
+    return json.dumps(value, sort_keys=True, default=repr)
 
 
 # A rule's fields ----------------------------------------------------------------------------------------------------
