@@ -21,7 +21,8 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 EvidenceCode = Literal[
     "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction",
     "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window",
-    "no-group", "unread-filters", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "no-group", "unread-filters", "unknown-members",
+    "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -37,6 +38,7 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
     "no-group": frozenset(("verdicts", "absence")),
     "unread-filters": frozenset(("verdicts", "absence")),
+    "unknown-members": frozenset(("verdicts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
     "undecided": frozenset(("verdicts", "absence")),
     "unsure-openers": frozenset(("verdicts", "absence")),
@@ -122,6 +124,10 @@ class Evidence:
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
         return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
+
+    def without(self, code: EvidenceCode) -> Evidence:
+        """Return the evidence without the reason of a code."""
+        return Evidence(tuple(each for each in self.reasons if each.code != code))
 
     def doubts(self, part: Part) -> bool:
         """Return whether a reason, accepted or not, makes this part of the answer uncertain."""

@@ -177,11 +177,15 @@ def diff(
         form, lambda: _answer(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
         to_error=to_error,
     )  # fmt: skip
-    is_unsure = not found.evidence.carries("verdicts")
+    # Rows about unknown members are there, so the answer on the rules says that something is opened or closed.
+    is_unsure = not found.evidence.without("unknown-members").carries("verdicts")
     is_changed = {"opened": is_unsure or bool(found.opened), "closed": is_unsure or bool(found.closed)}
     if result is not None:
-        unsure = not result.evidence.carries("verdicts")
-        is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
+        is_unsure = not result.evidence.without("unknown-members").carries("verdicts")
+        is_told = result.evidence.carries("verdicts")
+        for verdict, rows in zip(NEW_VERDICTS, (found.closed, found.opened), strict=True):
+            is_unknown = not is_told and any(row.has_unknown for row in rows)
+            is_changed[verdict] = is_unsure or is_unknown or result.total(verdict).connections > 0
     is_unread = any(each.code == "unread-filters" for each in found.evidence.open_reasons)
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records),

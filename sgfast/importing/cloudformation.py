@@ -151,6 +151,7 @@ class _Stacks:
     def __init__(self, sources: Sequence[Source], lacking: list[_NotKnown]) -> None:
         """Read all templates. ``lacking`` collects errors for unknown values, so that all are reported at once."""
         self.draft = Draft("aws")
+        self.draft.is_partial = True
         self._lacking = lacking
         self._account = AwsAccount(self.draft)
         self._vpcs = self._account.vpcs

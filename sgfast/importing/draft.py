@@ -198,6 +198,10 @@ class Draft:
         self._listed_whole: set[str] = set()
         self._made_up: set[str] = set()
         self._prefixes = 0
+        #: Whether the files are a part of an account by their nature, so that a group may have members elsewhere.
+        self.is_partial = False
+        #: The ids of groups and lists that are in none of the files.
+        self.unresolved: set[str] = set()
         self._filters: dict[tuple[str, str], UnreadFilter] = {}
 
     # Input from the formats
@@ -366,7 +370,20 @@ class Draft:
             locations[section] = [item.location for item in items]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
         self._note_what_is_empty(instances)
-        return Made(document, locations, rule_locations, self._note_texts(), Gaps(tuple(self._filters.values())))
+        gaps = self._gaps(instances, group_names, address_group_names)
+        return Made(document, locations, rule_locations, self._note_texts(), gaps)
+
+    def _gaps(
+        self, instances: Sequence[_ResolvedInstance], group_names: dict[str, str], list_names: dict[str, str]
+    ) -> Gaps:
+        joined = {group for instance in instances for group in instance.groups}
+        alone = set(self._groups) - joined - self.unresolved if self.is_partial or not instances else set()
+        return Gaps(
+            tuple(self._filters.values()), frozenset(name for i, name in group_names.items() if i in self.unresolved),
+            frozenset(name for i, name in list_names.items() if i in self.unresolved),
+            frozenset(group_names[i] for i in alone),
+        )  # fmt: skip
+
 
     def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
         """Note missing groups, rules and instances: an incomplete export looks like an export of an empty account."""

@@ -66,6 +66,7 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
     pairs = [_stacks(source) for source in sources]
     # The states before and after a plan belong to the same cloud, even if one of them is empty.
     draft = Draft(_profile([stack for pair in pairs for stack in pair]))
+    draft.is_partial = True
     stacks = [new if planned else old for old, new in pairs]
     # A resource that does not exist yet has its address as a made-up id.
     draft.made_up(*(resource.address for stack in stacks for resource in stack.resources))

@@ -107,6 +107,7 @@ def resolve(
         raise _error_of(missing, draft, origin)
     for kind, identity in missing:
         location = Location("", kind, identity)
+        draft.unresolved.add(identity)
         if kind == "security group":
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
         else:

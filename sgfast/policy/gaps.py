@@ -35,9 +35,15 @@ class Gaps:
     """What the files of an export do not hold.
 
     ``filters``: filters that are not read.
+    ``unresolved``: security groups of which no file says more than that rules or instances refer to them.
+    ``lists``: address groups of which no file says more than that.
+    ``memberless``: security groups that files hold, without a member, where other files may have one.
     """
 
     filters: tuple[UnreadFilter, ...] = ()
+    unresolved: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    memberless: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

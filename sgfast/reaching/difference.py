@@ -35,10 +35,13 @@ from sgfast.reaching.rows import (
     with_rules,
 )
 from sgfast.reaching.services import named_service
+from sgfast.reaching.unknown_members import UnknownMembers
 
 OLD, NEW = 0, 1
 #: The most filters that a reason to doubt the answer names.
 LISTED_FILTERS = 3
+#: The most groups that a reason to doubt the answer names.
+LISTED_GROUPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def difference(old: Policy, new: Policy) -> Difference:
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
     known = with_vpc_names_of(new, old)
-    question = Question([known, new], ANY, ANY, named_service("all"))
+    unknown = UnknownMembers(known, new)
+    question = Question(unknown.policies, ANY, ANY, named_service("all"))
     names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
     made: list[list[Row]] = [[], []]
     notes: dict[str, None] = {}
@@ -107,6 +111,7 @@ def difference(old: Policy, new: Policy) -> Difference:
     )
     warnings = dict.fromkeys((*notes, *stateless_warnings(old), *stateless_warnings(new), *without))
     closed = [_with_vpcs(row, lambda vpcs: tuple(names[vpc] for vpc in vpcs)) for row in closed]
+    opened, closed = [unknown.marked(row, NEW) for row in opened], [unknown.marked(row, OLD) for row in closed]
     opened, closed = _telling_apart(opened, closed)
     return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
 
@@ -126,6 +131,21 @@ def _doubts(found: Difference) -> Iterator[EvidenceReason]:
         command = "a look at these filters, and then --accept-evidence unread-filters"
         share = len(changed) / len(filters)
         yield EvidenceReason("unread-filters", "partly", len(changed), share, sentence, command)
+    yield from _of_unknown(found)
+
+
+def _of_unknown(found: Difference) -> Iterator[EvidenceReason]:
+    rows = [row for row in (*found.opened, *found.closed) if row.has_unknown]
+    if rows:
+        parts = dict.fromkeys(
+            part.name for row in rows for part in (*row.sources, *row.destinations) if part.is_unknown
+        )
+        names = ", ".join([*parts][:LISTED_GROUPS]) + (" and others" if len(parts) > LISTED_GROUPS else "")
+        verb = "row is" if len(rows) == 1 else "rows are"
+        sentence = f"{len(rows):,} {verb} about groups of which no file says who is in them: {names}"
+        command = "exports that hold the members, --plan with --on EXPORT, or --unresolved GROUP=ADDRESSES"
+        share = len(rows) / (len(found.opened) + len(found.closed))
+        yield EvidenceReason("unknown-members", "partly", len(rows), share, sentence, command)
 
 
 def _note(policy: Policy, vpc: str, number: int, address: Address) -> str:
