@@ -200,6 +200,8 @@ class Draft:
         self._prefixes = 0
         #: Whether the files are a part of an account by their nature, so that a group may have members elsewhere.
         self.is_partial = False
+        #: The ids of groups of which all members are in the files, though the files are a part of an account.
+        self.whole_groups: set[str] = set()
         #: The ids of groups and lists that are in none of the files.
         self.unresolved: set[str] = set()
         self._filters: dict[tuple[str, str], UnreadFilter] = {}
@@ -277,6 +279,22 @@ class Draft:
 
     def has_address_group(self, group_id: str) -> bool:
         return group_id in self._address_groups
+
+    @property
+    def group_locations(self) -> Iterable[Location]:
+        return [group.location for group in self._groups.values()]
+
+    @property
+    def address_group_locations(self) -> Iterable[Location]:
+        return [group.location for group in self._address_groups.values()]
+
+    @property
+    def vpc_locations(self) -> Iterable[Location]:
+        return [vpc.location for vpc in self._vpcs.values()]
+
+    @property
+    def peering_pairs(self) -> Iterable[tuple[str, str]]:
+        return [(a, b) for _, a, b in self._peerings]
 
     @property
     def instances(self) -> Iterable[DraftInstance]:
@@ -378,6 +396,7 @@ class Draft:
     ) -> Gaps:
         joined = {group for instance in instances for group in instance.groups}
         alone = set(self._groups) - joined - self.unresolved if self.is_partial or not instances else set()
+        alone -= self.whole_groups
         return Gaps(
             tuple(self._filters.values()), frozenset(name for i, name in group_names.items() if i in self.unresolved),
             frozenset(name for i, name in list_names.items() if i in self.unresolved),
@@ -449,7 +468,7 @@ class Draft:
     def _has_ports(self, rule: DraftRule) -> bool:
         """Remove port 0 from the rule if the cloud does not know it. Return False if the rule has no other port."""
         ranges, first_port = rule.ports, PROFILES[self._profile].first_port
-        if ranges is None or all(first >= first_port for first, _ in ranges) or _protocol(rule) not in PORT_PROTOCOLS:
+        if ranges is None or all(first >= first_port for first, _ in ranges) or protocol_of(rule) not in PORT_PROTOCOLS:
             return True
         if any(not 0 <= first <= last for first, last in ranges):
             return True     # ``_written_ports`` raises the error.
@@ -471,7 +490,7 @@ class Draft:
         return made
 
     def _rule_document(self, rule: DraftRule, peers: _Peers) -> dict[str, Any]:
-        protocol = _protocol(rule)
+        protocol = protocol_of(rule)
         made: dict[str, Any] = {"direction": rule.direction}
         # Write the ethertype only where it differs from the default (SPEC 2.4).
         if (rule.group or rule.address_group) and rule.ethertype != (6 if protocol == ICMPV6 else 4):
@@ -567,7 +586,8 @@ def _text_of(value: Any) -> str:
 # A rule's fields ----------------------------------------------------------------------------------------------------
 
 
-def _protocol(rule: DraftRule) -> int | None:
+def protocol_of(rule: DraftRule) -> int | None:
+    """Return the number of the rule's protocol in packets of its ethertype; None for every protocol."""
     value = rule.protocol
     if value is None:
         return None

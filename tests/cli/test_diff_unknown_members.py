@@ -165,3 +165,106 @@ def test_an_export_with_all_interfaces_says_who_is_there_and_one_without_any_doe
     for with_interface, opened in ((True, 0), (False, 1)):
         old, new = export(with_interface=with_interface), export(22, with_interface=with_interface)
         assert len(package.diff(load_policy(old), load_policy(new)).opened) == opened
+
+
+class TestAddresses:
+    """``--unresolved GROUP=ADDRESSES`` says who is in a group that no file holds."""
+
+    def test_given_addresses_are_members(self, capsys: Capsys, tmp_path: Path) -> None:
+        given = plan(tmp_path, [group("db", FROM_ELSEWHERE), host()], [group("db"), host()])
+        members = ("--unresolved", f"{ELSEWHERE}=10.0.3.0/24,2001:db8::7")
+        found = answer(capsys, *given, *members)
+        assert rows(found, "closed") == [(ELSEWHERE, "db", "tcp/5432")]
+        assert "members" not in found["closed"][0]["from"][0] and found["evidence"]["reasons"] == []
+        with_capture = write_capture(tmp_path, *handshake(40000, 5432, client="10.0.3.9"))
+        found = answer(capsys, *given, with_capture, *members)
+        assert found["newly_denied"]["answered"] == 1
+
+    def test_other_groups_stay_unresolved(self, capsys: Capsys, tmp_path: Path) -> None:
+        both = rule(443, security_groups=["sg-other"])
+        given = plan(tmp_path, [group("db", FROM_ELSEWHERE, both), host()], [group("db"), host()])
+        members = ("--unresolved", f"{ELSEWHERE}=10.0.3.7")
+        assert "'sg-other'" in sgfast(capsys, "diff", *given, *members).one_line()
+        found = answer(capsys, *given, *members, *EMPTY)
+        assert [part.get("members") for row in found["closed"] for part in row["from"]] == [None, "unknown"]
+
+    @pytest.mark.parametrize("text", ["=10.0.0.1", "sg-1=", "sg-1=10.0.0.1,,", "emtpy"])
+    def test_wrong_words_are_refused(self, capsys: Capsys, tmp_path: Path, text: str) -> None:
+        done = sgfast(capsys, "diff", *plan(tmp_path, [group("db")], [group("db")]), "--unresolved", text)
+        assert done.status == 2 and "--unresolved" in done.err
+
+    def test_a_program_says_it_as_a_mapping(self, tmp_path: Path) -> None:
+        path = tmp_path / "state.json"
+        path.write_text(json.dumps(terraform.state(group("db", FROM_ELSEWHERE), host())))
+        for members in ("10.0.3.7", ["10.0.3.7"]):
+            policy = package.load(path, unresolved={ELSEWHERE: members})
+            assert policy.explain("10.0.3.7", "instance:db", "tcp/5432").verdict == "allow"
+        with pytest.raises(package.PolicyError, match=ELSEWHERE):
+            package.load(path, unresolved={"sg-2": "10.0.3.7"})
+        assert package.load(path, unresolved={"sg-2": "10.0.3.7", "*": "empty"}).gaps.unresolved == {ELSEWHERE}
+
+
+TODAY = f"""
+version: 1
+settings: {{profile: aws}}
+vpcs: [{{name: main, id: vpc-1}}]
+address_groups: [{{name: pl-1, addresses: [198.51.100.0/24]}}]
+security_groups:
+  - name: clients
+    id: {ELSEWHERE}
+    rules:
+      - {{direction: outbound, protocol: all, destination: 0.0.0.0/0, id: sgr-9}}
+      - {{direction: inbound, protocol: tcp, ports: 22, source: 0.0.0.0/0, id: sgr-1}}
+  - {{name: db, id: sg-db, rules: []}}
+instances:
+  - {{name: c-1, id: eni-c1, vpc: main, addresses: [10.0.3.7], security_groups: [clients]}}
+  - {{name: db-2, id: eni-d2, vpc: main, addresses: [10.0.8.8], security_groups: [db]}}
+  - {{name: db-1, id: eni-d1, vpc: main, addresses: [{SERVER}], security_groups: [db]}}
+"""
+
+
+class TestOn:
+    """``--on`` says what is in the account beside the plan."""
+
+    def on(self, folder: Path, document: str = TODAY) -> tuple[str, Path]:
+        path = folder / "today.yaml"
+        path.write_text(document)
+        return "--on", path
+
+    def test_members_of_a_group_of_another_state_are_known(self, capsys: Capsys, tmp_path: Path) -> None:
+        given = plan(tmp_path, [group("db", FROM_ELSEWHERE), host()], [group("db"), host()])
+        found = answer(capsys, *given, *self.on(tmp_path))
+        # Instances of the account are in the group of the plan, too: db-2 loses the rule as well.
+        assert rows(found, "closed") == [("clients", "db", "tcp/5432")]
+        assert found["evidence"]["reasons"] == [] and found["opened"] == []
+        capture = write_capture(
+            tmp_path, *handshake(40000, 5432, client="10.0.3.7"),
+            *handshake(40001, 5432, client="10.0.3.7", server="10.0.8.8"),
+        )  # fmt: skip
+        found = answer(capsys, *given, capture, *self.on(tmp_path))
+        assert found["newly_denied"]["answered"] == 2
+
+    def test_what_the_plan_takes_away_does_not_come_back(self, capsys: Capsys, tmp_path: Path) -> None:
+        """A group, an instance and a rule of a foreign group that the plan deletes are in the account today."""
+        own = terraform.resource(
+            "aws_security_group_rule.ssh", id="sgrule-1", security_group_rule_id="sgr-1", type="ingress",
+            security_group_id=ELSEWHERE, **rule(22), cidr_blocks=["0.0.0.0/0"],
+        )  # fmt: skip
+        before = [group("db", FROM_ELSEWHERE), host(), own]
+        found = answer(capsys, *plan(tmp_path, before, []), *self.on(tmp_path))
+        closed = rows(found, "closed")
+        # Nobody has the address of the plan's instance under NEW, so that no filter is there.
+        assert ("clients", "db-2", "tcp/5432") in closed
+        assert {to for _, to, _ in rows(found, "opened")} == {f"{SERVER}/32"}
+        assert any(to == "clients" and service == "tcp/22" for _, to, service in closed)
+        assert found["evidence"]["reasons"] == []
+
+    def test_what_stays_is_the_same(self, capsys: Capsys, tmp_path: Path) -> None:
+        both = [group("db", FROM_ELSEWHERE, rule(443, prefix_list_ids=["pl-1"])), host()]
+        found = answer(capsys, *plan(tmp_path, both, both), *self.on(tmp_path))
+        assert found["opened"] == found["closed"] == [] and found["evidence"]["reasons"] == []
+
+    def test_it_is_only_for_plans(self, capsys: Capsys, tmp_path: Path) -> None:
+        today = self.on(tmp_path)
+        done = sgfast(capsys, "diff", today[1], today[1], *today)
+        assert done.status == 2 and "--on is for --plan" in done.err
