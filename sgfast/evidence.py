@@ -22,7 +22,7 @@ EvidenceCode = Literal[
     "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction",
     "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window",
     "no-group", "unread-filters", "unknown-members",
-    "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "old-not-in-force", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -39,6 +39,7 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     "no-group": frozenset(("verdicts", "absence")),
     "unread-filters": frozenset(("verdicts", "absence")),
     "unknown-members": frozenset(("verdicts", "absence")),
+    "old-not-in-force": frozenset(("verdicts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
     "undecided": frozenset(("verdicts", "absence")),
     "unsure-openers": frozenset(("verdicts", "absence")),

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgfast.comparing.groups import changed_groups, importance
+from sgfast.comparing.in_force import compared_actions, in_force_doubts, in_force_warnings
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
+from sgfast.comparing.rejections import Rejections
 from sgfast.comparing.results import (
     NEW_VERDICTS,
     ChangedGroup,
@@ -95,14 +97,18 @@ def run_diff(
     judged = with_vpc_names_of(new, old)
     names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
     comparison: Pair | VpcPairs
-    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=True)
+    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=False)
     options = replace(options, is_of_logs=logs is not None)
+    rejections = None if logs is None else Rejections(judged, new, options, hash_key, names.get(vpc))
+    on_rejected = None if rejections is None else rejections.process
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
 
         comparison = VpcPairs(judged, new, options, hash_key)
         result.warnings += comparison.warnings
-        frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs)
+        frames = Captures(
+            paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs, on_rejected=on_rejected
+        )
     else:
         # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
@@ -112,8 +118,8 @@ def run_diff(
         two_threads = jobs == 1 and usable_processors() > 1
         frames = Captures(
             paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads,
-            logs=logs,
-        )
+            logs=logs, on_rejected=on_rejected,
+        )  # fmt: skip
         together_from = 0 if options.jobs == 2 else TOGETHER_FROM
         comparison = Pair(before, after, together_from=together_from if two_threads else None)
     began = time.perf_counter()
@@ -121,17 +127,27 @@ def run_diff(
         for batch in frames:
             comparison.process(batch)
         comparison.finish()
+        if rejections is not None:
+            rejections.finish()
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
     result.warnings += frames.warnings
     result.left_out = frames.selection.left_out()
-    _fill(result, comparison.pairs, comparison.times)
+    pairs, times = comparison.pairs, comparison.times
+    if rejections is not None:
+        # Only what the cloud accepted says whether OLD was in force.
+        result.actions = compared_actions(pairs, rejections.pairs)
+        pairs, times = [*pairs, *rejections.pairs], rejections.times_with(times)
+    _fill(result, pairs, times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
     result.doubts = (*doubts, *frames.noticed_by_comparing.reasons())
     if logs is not None:
         result.records = logs.records
         result.doubts += tuple(result.records.reasons())
+        if result.actions is not None and result.records.has_actions:
+            result.doubts += in_force_doubts(result.actions)
+            result.warnings += in_force_warnings(result.actions)
         # The numbers are those of frames, which are not in the logs.
         result.kinds = {verdict: kinds.without_numbers() for verdict, kinds in result.kinds.items()}
         result.groups = [

@@ -87,6 +87,7 @@ class LogRecords:
     ``without_interface``: the number of judged records of AWS that do not name their interface.
     ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
     connection and direction. A single flow log has none.
+    ``has_actions``: whether each record says what the cloud did.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
     """
@@ -111,6 +112,7 @@ class LogRecords:
     without_interface: int = 0
     overlapping: int = 0
     silent_hours: int = 0
+    has_actions: bool = False
 
     @property
     def is_damaged(self) -> bool:
