@@ -19,10 +19,10 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 
 #: The code of a reason to doubt an answer.
 EvidenceCode = Literal[
-    "no-packets", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction",
-    "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window",
-    "no-group", "unread-filters", "unknown-members",
-    "old-not-in-force", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "no-packets", "tunnels", "no-instance", "no-group", "unread-filters", "unknown-members", "old-not-in-force",
+    "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction", "mirror-cut", "malformed",
+    "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window", "interrupted", "records-lost",
+    "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.

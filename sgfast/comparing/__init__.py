@@ -26,7 +26,7 @@ from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.in_force import compared_actions, in_force_doubts, in_force_warnings
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
-from sgfast.comparing.rejections import Rejections
+from sgfast.comparing.rejections import RejectedAttempts
 from sgfast.comparing.results import (
     NEW_VERDICTS,
     ChangedGroup,
@@ -99,7 +99,7 @@ def run_diff(
     comparison: Pair | VpcPairs
     logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=False)
     options = replace(options, is_of_logs=logs is not None)
-    rejections = None if logs is None else Rejections(judged, new, options, hash_key, names.get(vpc))
+    rejections = None if logs is None else RejectedAttempts(judged, new, options, hash_key, names.get(vpc))
     on_rejected = None if rejections is None else rejections.process
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs

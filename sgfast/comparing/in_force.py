@@ -1,4 +1,5 @@
-"""Whether OLD was in force when flow logs were written: then it allows what the cloud accepted (SPEC 10.14)."""
+"""Find out whether OLD was in force when flow logs were written: it allows what the cloud accepted then (SPEC 10.14).
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Times = tuple[int | None, int | None, Oddities]
 
 
-class Rejections:
+class RejectedAttempts:
     """The comparison of rejected attempts. Its engines are made when the first attempt comes."""
 
     def __init__(

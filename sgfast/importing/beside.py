@@ -1,4 +1,4 @@
-"""What is in an account beside a plan: groups, lists and instances of which the plan says nothing (SPEC 10.14).
+"""Add to a plan the groups, lists and instances of the account of which the plan says nothing (SPEC 10.14).
 
 A plan holds what one configuration manages. Its prior state and its result, both as drafts, get everything else from a
 policy of the account as it is today. What the plan manages counts as the plan has it: what it takes away does not come

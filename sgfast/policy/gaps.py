@@ -1,4 +1,4 @@
-"""What an export does not hold, although it bears on what may be reached: filters that no policy expresses."""
+"""Gaps of an export: what it does not hold or no policy expresses, although it bears on what may be reached."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: How a filter of NEW differs from that of OLD.
+#: The change of a filter from OLD to NEW.
 FilterChange = Literal["added", "changed", "removed", "same"]
 
 
@@ -32,7 +32,7 @@ class UnreadFilter:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """What the files of an export do not hold.
+    """Gaps of an export: what its files do not hold, and what sgfast does not read of them.
 
     ``filters``: filters that are not read.
     ``unresolved``: security groups of which no file says more than that rules or instances refer to them.

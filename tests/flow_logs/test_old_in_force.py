@@ -1,4 +1,4 @@
-"""What the cloud accepted tells whether OLD was in force when flow logs were written (SPEC 10.14)."""
+"""The actions of the cloud tell whether OLD was in force when flow logs were written (SPEC 10.14)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def codes(found: TrafficDiff) -> list[str]:
 
 @pytest.mark.parametrize(("denied", "said"), [(0, "nothing"), (3, "named"), (4, "doubt"), (400, "doubt")])
 def test_from_one_percent_on_old_was_not_in_force(tmp_path: Path, denied: int, said: str) -> None:
-    """Of 396 or more connections that OLD allows. 4 of 400 are 1 %."""
+    """OLD allows 396 connections more: 4 of 400 are 1 %."""
     found = compared(tmp_path, *connections(443, 396), *connections(22, denied, 50000))
     assert ("old-not-in-force" in codes(found)) == (said == "doubt")
     named = [each for each in found.warnings if "that the cloud accepted" in each]
