@@ -72,6 +72,8 @@ class DiffResult(Shown):
     def __repr__(self) -> str:
         opened = len(self.opened)
         words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
+        if self.by_rules.evidence.conclusive != "yes":
+            words += f" (conclusive: {self.by_rules.evidence.conclusive})"
         return f"<DiffResult: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
 
     def _repr_html_(self) -> str:

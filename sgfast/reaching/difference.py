@@ -12,7 +12,7 @@ import numpy as np
 from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import Mask
 from sgfast.evidence import Evidence, EvidenceReason
-from sgfast.notebook import html_text
+from sgfast.notebook import html_doubts, html_text
 from sgfast.policy.gaps import ComparedFilter, compared_filters
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Direction, Policy, called
@@ -78,7 +78,8 @@ class Difference:
     def _repr_html_(self) -> str:
         if self.not_compared:
             return html_text(self.not_compared)
-        return html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
+        rows = html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
+        return html_doubts(self.evidence) + rows
 
 
 def difference(old: Policy, new: Policy) -> Difference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from sgfast.policy.gaps import ComparedFilter
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_name
 from sgfast.reaching.difference import Difference
@@ -66,9 +67,13 @@ def _unread_words(found: Difference) -> str:
 def unread_items(found: Difference, most: int) -> list[Item]:
     """Return the filters that are not read and change."""
     return [
-        Item(f"{each.change:7}", (Name(each.name), f" ({each.kind}), which is not read"), "yellow")
+        Item(f"{each.change:7}", (Name(each.name), f"{_kind_words(each)}, which is not read"), "yellow")
         for each in found.unread_filters[:most] if each.change != "same"
     ]  # fmt: skip
+
+
+def _kind_words(each: ComparedFilter) -> str:
+    return "" if each.kind in each.name else f" ({each.kind})"
 
 
 def difference_document(found: Difference, most: int = TOP, *, doubts: bool = True) -> Document:

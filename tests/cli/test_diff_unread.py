@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import terraform
 from command import SERVER, Outcome, handshake, sgfast, valid, write_capture
+from corpus import ROOT
 
 import sgfast as package
 
@@ -240,5 +241,18 @@ def test_a_program_sees_it_too(tmp_path: Path) -> None:
     assert [(each.kind, each.change) for each in result.by_rules.unread_filters] == [
         ("azurerm_network_security_rule", "changed")
     ]
+    assert "conclusive: partly" in repr(result) and "among the changes is a filter" in result._repr_html_()
+    assert str(result).count("among the changes is a filter") == 1
     accepted = package.diff(old, new, accept_evidence=["unread-filters"])
     assert accepted.evidence.conclusive == "yes"
+
+
+@pytest.mark.skipif(not (ROOT / "azure-gcp").is_dir(), reason="the corpus is not here")
+def test_plans_of_others_that_open_remote_desktop(capsys: Capsys, tmp_path: Path) -> None:
+    plans = [ROOT / f"azure-gcp/azure/regula-tf-{port}/plan.json" for port in (22, 3389)]
+    found = Answers(capsys, tmp_path, *plans)
+    assert found.status == 1 and found.json["evidence"]["conclusive"] == "no"
+    assert {change for _, change in found.changes()} == {"changed", "same"}
+    for path in (ROOT / "azure-gcp").rglob("*plan.json"):
+        if "planned_values" in path.read_text():
+            assert sgfast(capsys, "diff", "--plan", path).status == 1, path
