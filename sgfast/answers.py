@@ -60,7 +60,10 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
 
             rules, traffic = result.by_rules, result.traffic
             return (
-                lambda: [*difference_document(rules), *([] if traffic is None else diff_document(traffic))],
+                lambda: [
+                    *difference_document(rules, doubts=traffic is None),
+                    *([] if traffic is None else diff_document(traffic)),
+                ],
                 lambda: diff_answer(rules, traffic, [*result.warnings]),
             )
         case "ReplayResult":

@@ -421,21 +421,26 @@ def diff(
         mode=mode, midstream=midstream, vpc=vpc, jobs=jobs, reading=reading or ReadOptions(),
         accept_evidence=accept_evidence,
     )  # fmt: skip
-    rules = by_rules(old, new, must=not captures)
-    return DiffResult(rules, run_diff(old, new, captures, options, progress) if captures else None)
+    rules = by_rules(old, new, must=not captures, accept_evidence=options.accept_evidence)
+    if not captures:
+        return DiffResult(rules)
+    return DiffResult(rules, run_diff(old, new, captures, options, progress, rules.evidence.reasons))
 
 
-def by_rules(old: model.Policy, new: model.Policy, *, must: bool) -> types.Difference:
+def by_rules(
+    old: model.Policy, new: model.Policy, *, must: bool, accept_evidence: Sequence[str] = ()
+) -> types.Difference:
     """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
     from sgfast.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching.difference import Difference, difference
 
+    accepted = tuple(accept_evidence)
     try:
-        return difference(old, new)
+        return replace(difference(old, new), accepted_evidence=accepted)
     except (AmbiguousAddress, TooMuch) as error:
         if must:
             raise
-        return Difference(old, new, (), (), str(error))
+        return Difference(old, new, (), (), str(error), accepted_evidence=accepted)
 
 
 # The policy -----------------------------------------------------------------------------------------------------------
@@ -461,6 +466,7 @@ class Policy(LoadedPolicy):
     ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
     ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
     ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
+    ``gaps``: what the files of an export do not hold, such as filters that are not read (SPEC 12.7).
 
     The first ``explain`` compiles the policy, and the policy keeps the result for the next ones, for at most four VPCs.
     For 10,000 rules and 5,000 instances, this takes 0.3 seconds and 15 MB for each VPC; a further ``explain`` takes

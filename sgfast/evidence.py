@@ -19,9 +19,10 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 
 #: The code of a reason to doubt an answer.
 EvidenceCode = Literal[
-    "no-packets", "unread", "tunnels", "no-instance", "out-of-scope", "undecided", "unsure-openers", "truncated",
-    "one-direction", "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody",
-    "short-window", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "no-packets", "unread", "tunnels", "no-instance", "no-group", "unread-filters", "unknown-members",
+    "old-not-in-force", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction", "mirror-cut",
+    "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window", "interrupted",
+    "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -36,6 +37,10 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     # Where tunnels are between addresses that no instance has, the tunnels are the cause.
     "tunnels": frozenset(("verdicts", "answers", "absence")),
     "no-instance": frozenset(("verdicts", "answers", "counts", "absence")),
+    "no-group": frozenset(("verdicts", "absence")),
+    "unread-filters": frozenset(("verdicts", "absence")),
+    "unknown-members": frozenset(("verdicts", "absence")),
+    "old-not-in-force": frozenset(("verdicts", "absence")),
     "out-of-scope": frozenset(("verdicts", "absence")),
     "undecided": frozenset(("verdicts", "absence")),
     "unsure-openers": frozenset(("verdicts", "absence")),
@@ -121,6 +126,10 @@ class Evidence:
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
         return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
+
+    def without(self, code: EvidenceCode) -> Evidence:
+        """Return the evidence without the reason of a code."""
+        return Evidence(tuple(each for each in self.reasons if each.code != code))
 
     def doubts(self, part: Part) -> bool:
         """Return whether a reason, accepted or not, makes this part of the answer uncertain."""

@@ -101,7 +101,8 @@ def load(
     ``format``: the format of an export, ``otc``, ``neutron``, ``aws``, ``terraform`` or ``cloudformation``; ``auto``
     detects it.
     ``unresolved``: the treatment of groups or lists to which an export refers without containing them. ``error``: raise
-    an error that lists them all. ``empty``: treat them as groups or lists without addresses.
+    an error that lists them all. ``empty``: treat them as groups or lists without known addresses. A mapping says the
+    addresses of some by id, ``{"sg-0abc": "10.0.3.0/24"}``; its key ``*`` has the word for the others.
 
     Raises PolicyError, which names file, line and field, or only the field of plain values. If there are several
     errors, it has a line for each, and its ``errors`` has them one by one. Raises ArgumentError for an unknown format

@@ -45,6 +45,9 @@ from sgfast.policy.expectations import Expectation as Expectation
 from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
 from sgfast.policy.expectations import Word as Word
 from sgfast.policy.export_files import Unresolved as Unresolved
+from sgfast.policy.gaps import ComparedFilter as ComparedFilter
+from sgfast.policy.gaps import Gaps as Gaps
+from sgfast.policy.gaps import UnreadFilter as UnreadFilter
 from sgfast.policy.matching import End as End
 from sgfast.policy.matching import Kind as Kind
 from sgfast.policy.matching import RuleField as RuleField

@@ -57,6 +57,11 @@ def given(name: str) -> str:
     return os.environ.get(f"SGFAST_{name}", "").strip()
 
 
+def unresolved() -> list[str]:
+    """The options about groups and lists that an export does not hold."""
+    return [part for text in given("UNRESOLVED").split() for part in ("--unresolved", text)]
+
+
 def path(text: str) -> str:
     """The same path. A file of a pull request may have a name that reads like an option."""
     return f"./{text}" if text.startswith("-") else text
@@ -134,7 +139,7 @@ def accepted() -> list[str]:
 
 def compare(report: Report, old: str, new: str, plan: str, captures: list[str], fail_on: list[str]) -> None:
     policies = ["--plan", plan] if plan else [old, new]
-    arguments = [*policies, *captures, "--format", "markdown", "--quiet", "--unresolved", given("UNRESOLVED")]
+    arguments = [*policies, *captures, "--format", "markdown", "--quiet", *unresolved()]
     arguments += accepted()
     text = report.sgfast("diff", *arguments, *(["--fail-on", ",".join(fail_on)] if fail_on else []))
     if text is not None:
@@ -147,7 +152,7 @@ def connections(result: dict[str, Any]) -> str:
 
 
 def test(report: Report, policy: str, expectations: str) -> None:
-    arguments = [policy, expectations, "--format", "json", "--unresolved", given("UNRESOLVED"), *accepted()]
+    arguments = [policy, expectations, "--format", "json", *unresolved(), *accepted()]
     text = report.sgfast("test", *arguments)
     if text is None:
         return
@@ -180,7 +185,7 @@ def test(report: Report, policy: str, expectations: str) -> None:
 def check(report: Report, policy: str, fail_on: list[str], sarif: Path) -> bool:
     """Whether there are findings to upload, even if none was found."""
     wanted = [part for word in fail_on for part in ("--fail-on", word)]
-    arguments = [policy, "--format", "sarif", "--unresolved", given("UNRESOLVED"), *wanted]
+    arguments = [policy, "--format", "sarif", *unresolved(), *wanted]
     text = report.sgfast("check", *arguments)
     if text is None:
         return False

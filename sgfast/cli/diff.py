@@ -62,6 +62,14 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
     metavar="FILE",
     help="Take OLD and NEW from the output of `terraform show -json PLAN`: the state before the plan and after it.",
 )
+@click.option(
+    "--on",
+    "rest",
+    type=FILE,
+    metavar="FILE",
+    help="With --plan: a policy or an export of the account as it is today, with the groups, lists and instances that "
+    "the plan does not manage.",
+)
 @replay_options
 @vni_option
 @mode_option
@@ -87,6 +95,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 def diff(
     files: tuple[str, ...],
     plan: str | None,
+    rest: str | None,
     options: ReplayOptions,
     vnis: tuple[str, ...],
     policies: PolicyOptions,
@@ -117,9 +126,12 @@ def diff(
       sgfast diff today.yaml proposed.yaml monday.pcap --report diff.html
       sgfast diff today.yaml proposed.yaml flow-logs/ --fail-on newly-denied
       sgfast diff --plan plan.json monday.pcap --format markdown --fail-on newly-denied
+      sgfast diff --plan plan.json --on today/ --fail-on opened,closed
     """
     if plan is None and len(files) < 2:
         raise click.UsageError(f"Missing argument '{('OLD', 'NEW')[len(files)]}'.")
+    if rest is not None and plan is None:
+        raise click.UsageError("--on is for --plan, which holds only a part of the account")
     captures = files if plan is not None else files[2:]
     if not captures and (options.vpc is not None or vnis or not options.reading.is_plain):
         raise click.UsageError("options for reading captures (--vpc, --start, --filter, --decap, ...) need a CAPTURE")
@@ -133,13 +145,13 @@ def diff(
         )
     if export is not None and len(export.instances) > 1:
         raise click.UsageError("diff takes one --instance; sgfast export writes a file for each of several")
-    if [plan, *files].count("-") > 1:
+    if [plan, rest, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
     from sgfast.api import by_rules
 
     parts = [] if export is None else export.parts("-", is_change=True)
-    inputs = Inputs(files[:2] if plan is None else (), captures, [plan])
+    inputs = Inputs(files[:2] if plan is None else (rest,), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
         to_error = takes_standard_output(report)
         if to_error and export is not None:
@@ -148,17 +160,19 @@ def diff(
         if plan is not None:
             from sgfast.importing.terraform import load_plan
 
-            old, new = load_plan(plan, policies.unresolved)
+            today = None if rest is None else policies.load(rest)
+            old, new = load_plan(plan, policies.unresolved, today)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
         old, new = mapped(old, vnis), mapped(new, vnis)
-        found = by_rules(old, new, must=not captures or bool(set(fail_on) & set(BY_RULES)))
+        must = not captures or bool(set(fail_on) & set(BY_RULES))
+        found = by_rules(old, new, must=must, accept_evidence=options.accept_evidence)
         result = None
         if captures:
             from sgfast.comparing import run_diff
 
             with progress_of(captures, shown=not quiet, stops=not options.reading.follow) as progress:
-                result = run_diff(old, new, captures, options, progress)
+                result = run_diff(old, new, captures, options, progress, found.evidence.reasons)
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
         warnings = list(dict.fromkeys((*found.warnings, *of_input)))
@@ -176,13 +190,19 @@ def diff(
         form, lambda: _answer(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
         to_error=to_error,
     )  # fmt: skip
-    is_changed = {"opened": bool(found.opened), "closed": bool(found.closed)}
+    # Rows about unknown members are there, so the answer on the rules says that something is opened or closed.
+    is_unsure = not found.evidence.without("unknown-members").carries("verdicts")
+    is_changed = {"opened": is_unsure or bool(found.opened), "closed": is_unsure or bool(found.closed)}
     if result is not None:
-        unsure = not result.evidence.carries("verdicts")
-        is_changed |= {verdict: unsure or result.total(verdict).connections > 0 for verdict in NEW_VERDICTS}
+        is_unsure = not result.evidence.without("unknown-members").carries("verdicts")
+        is_told = result.evidence.carries("verdicts")
+        for verdict, rows in zip(NEW_VERDICTS, (found.closed, found.opened), strict=True):
+            is_unknown = not is_told and any(row.has_unknown for row in rows)
+            is_changed[verdict] = is_unsure or is_unknown or result.total(verdict).connections > 0
+    is_unread = any(each.code == "unread-filters" for each in found.evidence.open_reasons)
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records),
-        failed=any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
+        failed=is_unread or any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
     )  # fmt: skip
 
 
@@ -199,7 +219,7 @@ def _document(found: Difference, result: TrafficDiff | None, form: OutputForm, b
     from sgfast.report.document import TOP
 
     (most,) = list_lengths(form, top, TOP)
-    document = difference_document(found, most)
+    document = difference_document(found, most, doubts=result is None)
     if result is None:
         return document
     from sgfast.report.diff import diff_document

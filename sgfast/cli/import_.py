@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.importing.sources import Account
+    from sgfast.policy.export_files import Unresolved
 
 
 _LINES = "\n".join(f"  {name:14}  {each.help}" for name, each in KNOWN_FORMATS.items())
@@ -70,7 +71,7 @@ def import_command(
     regions: tuple[str, ...],
     os_cloud: str | None,
     output: str,
-    unresolved: Literal["error", "empty"],
+    unresolved: Unresolved,
     quiet: bool,
 ) -> None:
     """Turn a cloud's export into a policy."""

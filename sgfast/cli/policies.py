@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -14,19 +14,39 @@ from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
+    from sgfast.policy.export_files import Unresolved
     from sgfast.policy.model import Policy
 
 FORMATS = ("auto", *KNOWN_FORMATS)
 #: Other words for formats.
 SYNONYMS = {"openstack": "neutron"}
 
+
+class _UnresolvedText(click.ParamType):  # type: ignore[type-arg]
+    """A word for what is unresolved, or a group with its addresses, as a key and a value of ``Unresolved``."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from sgfast.policy.export_files import OTHERS, UnresolvedWord
+
+        group, equals, addresses = str(value).rpartition("=")
+        if not equals:
+            return OTHERS, Choice(get_args(UnresolvedWord)).convert(value, param, ctx)
+        if not group or not all(texts := [text.strip() for text in addresses.split(",")]):
+            self.fail(f"{value!r} is not GROUP=ADDRESS[,ADDRESS]...", param, ctx)
+        return group, texts
+
+
 unresolved_option = click.option(
     "--unresolved",
-    type=Choice(["error", "empty"]),
-    default="error",
-    show_default=True,
-    help="What to do if an export refers to groups or lists that are in none of its files. error: list them all; "
-    "empty: nobody is in them.",
+    type=_UnresolvedText(),
+    multiple=True,
+    callback=lambda context, parameter, given: dict(given) or "error",
+    metavar="error|empty|GROUP=ADDRESSES",
+    help="What to do if an export refers to groups or lists that are in none of its files. error: list them all (the "
+    "default); empty: nobody is known to be in them; GROUP=ADDRESSES: these addresses, CIDRs or ranges, with commas, "
+    "are in the group or list with this id. Repeatable.",
 )
 
 
@@ -35,7 +55,7 @@ class PolicyOptions:
     """Options about every POLICY of a command."""
 
     format: str
-    unresolved: Literal["error", "empty"]
+    unresolved: Unresolved
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
         from sgfast.loading import load_policy
@@ -47,7 +67,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--policy-format`` and ``--unresolved``. The command gets them as ``policies``."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, policy_format: str, unresolved: Literal["error", "empty"], **given: Any) -> Any:
+    def run(*arguments: Any, policy_format: str, unresolved: Unresolved, **given: Any) -> Any:
         policies = PolicyOptions(SYNONYMS.get(policy_format, policy_format), unresolved)
         return command(*arguments, policies=policies, **given)
 

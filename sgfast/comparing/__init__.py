@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgfast.comparing.groups import changed_groups, importance
+from sgfast.comparing.in_force import compared_actions, in_force_doubts, in_force_warnings
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
 from sgfast.comparing.pair import Pair
+from sgfast.comparing.rejections import RejectedAttempts
 from sgfast.comparing.results import (
     NEW_VERDICTS,
     ChangedGroup,
@@ -38,6 +40,7 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS
+from sgfast.evidence import EvidenceReason
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
@@ -78,8 +81,11 @@ def run_diff(
     captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: ReplayOptions,
     progress: Callable[[int, int], None] | None = None,
+    doubts: Sequence[EvidenceReason] = (),
 ) -> TrafficDiff:
-    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old`` (see :func:`sgfast.diff`)."""
+    """Find what would change for the traffic in ``captures`` if ``new`` replaced ``old`` (see :func:`sgfast.diff`).
+    ``doubts``: reasons to doubt the answer that the policies give.
+    """
     old, new = load(old), load(new)
     if isinstance(captures, str | os.PathLike | bytes):
         captures = [captures]
@@ -92,7 +98,7 @@ def run_diff(
     judged = with_vpc_names_of(new, old)
     names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
     comparison: Pair | VpcPairs
-    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=True)
+    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=False)
     options = replace(options, is_of_logs=logs is not None)
     questions = None
     if logs is not None:
@@ -100,12 +106,16 @@ def run_diff(
         # The cloud accepted the traffic under OLD.
         questions = ReadingQuestions(histories, was_in_force=True)
         logs.ask = questions.answers
+    rejections = None if logs is None else RejectedAttempts(judged, new, options, hash_key, names.get(vpc))
+    on_rejected = None if rejections is None else rejections.process
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.comparing.vpc_pairs import VpcPairs
 
         comparison = VpcPairs(judged, new, options, hash_key)
         result.warnings += comparison.warnings
-        frames = Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs)
+        frames = Captures(
+            paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs, on_rejected=on_rejected
+        )
     else:
         # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
@@ -115,8 +125,8 @@ def run_diff(
         two_threads = jobs == 1 and usable_processors() > 1
         frames = Captures(
             paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads,
-            logs=logs,
-        )
+            logs=logs, on_rejected=on_rejected,
+        )  # fmt: skip
         together_from = 0 if options.jobs == 2 else TOGETHER_FROM
         comparison = Pair(before, after, together_from=together_from if two_threads else None)
     began = time.perf_counter()
@@ -124,17 +134,27 @@ def run_diff(
         for batch in frames:
             comparison.process(batch)
         comparison.finish()
+        if rejections is not None:
+            rejections.finish()
     result.elapsed_seconds = time.perf_counter() - began
     result.damaged = frames.damage
     result.warnings += frames.warnings
     result.left_out = frames.selection.left_out()
-    _fill(result, comparison.pairs, comparison.times)
+    pairs, times = comparison.pairs, comparison.times
+    if rejections is not None:
+        # Only what the cloud accepted says whether OLD was in force.
+        result.actions = compared_actions(pairs, rejections.pairs)
+        pairs, times = [*pairs, *rejections.pairs], rejections.times_with(times)
+    _fill(result, pairs, times)
     result.decapsulated = frames.decapsulated
     frames.warn(result.warnings)
-    result.doubts = frames.noticed_by_comparing.reasons()
+    result.doubts = (*doubts, *frames.noticed_by_comparing.reasons())
     if logs is not None and questions is not None:
         result.records, result.openers = logs.records, questions.result(logs.asked)
         result.doubts += tuple(result.records.reasons())
+        if result.actions is not None and result.records.has_actions:
+            result.doubts += in_force_doubts(result.actions)
+            result.warnings += in_force_warnings(result.actions)
         # The numbers are those of frames, which are not in the logs.
         result.kinds = {verdict: kinds.without_numbers() for verdict, kinds in result.kinds.items()}
         result.groups = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sgfast.comparing.results import ChangedGroup, TrafficDiff
 from sgfast.comparing.tables import DiffTables
 from sgfast.errors import ArgumentError
-from sgfast.evidence import SOUND, Evidence
+from sgfast.evidence import Evidence
 from sgfast.notebook import Shown
 from sgfast.reaching.difference import Difference
 from sgfast.reaching.rows import Row
@@ -48,8 +48,8 @@ class DiffResult(Shown):
 
     @property
     def evidence(self) -> Evidence:
-        """Reasons to doubt what the captures say (SPEC 10.27). The comparison by the rules is exact."""
-        return SOUND if self.traffic is None else self.traffic.evidence
+        """Reasons to doubt the answer (SPEC 10.27, 12.7)."""
+        return self.by_rules.evidence if self.traffic is None else self.traffic.evidence
 
     @property
     def tables(self) -> DiffTables:
@@ -72,6 +72,8 @@ class DiffResult(Shown):
     def __repr__(self) -> str:
         opened = len(self.opened)
         words = f"{opened} row{'s' * (opened != 1)} opened, {len(self.closed)} closed"
+        if self.by_rules.evidence.conclusive != "yes":
+            words += f" (conclusive: {self.by_rules.evidence.conclusive})"
         return f"<DiffResult: {words}{'' if self.traffic is None else f', {self.traffic!r}'}>"
 
     def _repr_html_(self) -> str:

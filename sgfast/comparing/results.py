@@ -12,7 +12,7 @@ from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
 from sgfast.evidence import Evidence, EvidenceReason
-from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Policy, Rule
@@ -202,6 +202,7 @@ class TrafficDiff:
     ``observed``: facts from which ``evidence`` follows: those of the engine with OLD.
     ``doubts``: reasons to doubt the answer that reading the captures gave.
     ``connections``: connections and denied attempts under OLD.
+    ``actions``: of flow logs: the cloud's actions and the verdicts of OLD.
     ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
     """
 
@@ -232,6 +233,7 @@ class TrafficDiff:
     accepted_evidence: tuple[str, ...] = ()
     records: LogRecords | None = None
     openers: UnsureOpeners | None = None
+    actions: ComparedActions | None = None
 
     def __post_init__(self) -> None:
         self.captures = tuple(map(without_credentials, self.captures))

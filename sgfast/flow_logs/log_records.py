@@ -85,6 +85,7 @@ class LogRecords:
     ``overlapping``: the number of accepted records that overlap in time with an earlier one of the same interface,
     connection and direction. A single flow log has none.
     ``unread``: logs that could not be read, or not to their end.
+    ``has_actions``: whether each record says what the cloud did.
     ``silent_hours``: the number of hours between the first and the last record in which no record begins. Only
     stretches of a day or more count.
     ``undecided_answered``: the number of answered connections on which the verdict depends on who opened them.
@@ -113,6 +114,7 @@ class LogRecords:
     two_way: int = 0
     one_way: int = 0
     unread: UnreadFiles = field(default_factory=UnreadFiles)
+    has_actions: bool = False
 
     @property
     def is_damaged(self) -> bool:

@@ -14,7 +14,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.evidence import UnreadFiles
 from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.formats import open_log
-from sgfast.flow_logs.formats.columns import UNKNOWN
+from sgfast.flow_logs.formats.columns import ACTION_UNKNOWN, UNKNOWN
 from sgfast.flow_logs.log_records import LogRecords, some_records
 from sgfast.flow_logs.merged import MergedLogs
 from sgfast.flow_logs.record_packets import TIMEOUTS
@@ -57,6 +57,7 @@ class LogTraffic:
         #: The records taken from the logs, which are fewer than those read until the end; and those before the first
         #: one with a time.
         self._taken = self._without_time = 0
+        self._without_action = 0
         #: Returns the times of the policy's changes when it gets that of the first record.
         self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
         #: Answers questions about connections that either end may have opened, as for ``Connections``.
@@ -88,6 +89,7 @@ class LogTraffic:
 
     def _add(self, number: int, path: str, rows: NDArray[Any]) -> None:
         self._taken += len(rows)
+        self._without_action += int(np.count_nonzero(rows["action"] == ACTION_UNKNOWN))
         if self._connections is None:
             self._begin(rows)
         if self._connections is not None:
@@ -165,7 +167,7 @@ class LogTraffic:
             decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,
             undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
-            unread=unread,
+            unread=unread, has_actions=not self._without_action,
         )  # fmt: skip
 
     @property

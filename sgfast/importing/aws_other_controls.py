@@ -20,7 +20,9 @@ _GATEWAYS = "NAT gateways ({}) have no security groups and are no instances"
 
 def warn_of_others(files: AwsDocuments, draft: Draft) -> None:
     """Add a note about each network ACL, load balancer and NAT gateway of an account, with their number."""
-    _note(draft, _ACLS, _filtering_acls(files))
+    _note(draft, _ACLS, (item.location for item in _filtering_acls(files)))
+    for item in _filtering_acls(files):
+        draft.unread_filter("network ACL", item.location, {key: item.items(key) for key in ("Entries", "Associations")})
     _note(draft, _BALANCERS, _load_balancers(files))
     _note(draft, _GATEWAYS, (item.location for item in nat_gateways(files)))
 
@@ -51,13 +53,13 @@ def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
             yield replace(item.location, name=item.text("Description"))
 
 
-def _filtering_acls(files: AwsDocuments) -> Iterator[Location]:
+def _filtering_acls(files: AwsDocuments) -> Iterator[JsonObject]:
     """Yield the network ACLs of subnets that deny some traffic."""
     for item in files.items("NetworkAcls", "NetworkAclId"):
         entries = [*item.objects("Entries")]
         is_used = bool(item.items("Associations")) or not item.has("Associations")
         if is_used and not all(_lets_all_pass(entries, is_egress) for is_egress in (False, True)):
-            yield item.location
+            yield item
 
 
 def _lets_all_pass(entries: Iterable[JsonObject], is_egress: bool) -> bool:

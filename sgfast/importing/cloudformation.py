@@ -48,7 +48,10 @@ _READ = frozenset((
 ))  # fmt: skip
 _GATEWAY = "AWS::EC2::TransitGatewayAttachment"
 #: Types of resources that filter traffic besides security groups.
-_FILTERS = ("AWS::EC2::NetworkAcl", "AWS::NetworkFirewall::Firewall")
+_FILTERS = (
+    "AWS::EC2::NetworkAcl", "AWS::EC2::SubnetNetworkAclAssociation", "AWS::NetworkFirewall::Firewall",
+    "AWS::NetworkFirewall::RuleGroup",
+)  # fmt: skip
 #: Transforms that add neither security groups nor instances to a template.
 _HARMLESS = ("AWS::CodeDeployBlueGreen", "AWS::LanguageExtensions", "AWS::SecretsManager", "AWS::Serverless")
 
@@ -148,6 +151,7 @@ class _Stacks:
     def __init__(self, sources: Sequence[Source], lacking: list[_NotKnown]) -> None:
         """Read all templates. ``lacking`` collects errors for unknown values, so that all are reported at once."""
         self.draft = Draft("aws")
+        self.draft.is_partial = True
         self._lacking = lacking
         self._account = AwsAccount(self.draft)
         self._vpcs = self._account.vpcs
@@ -204,6 +208,10 @@ class _Stacks:
                     self.draft.note(message, location)
                 elif resource.type.startswith(_FILTERS):
                     self.draft.note("Not in the policy, although it filters traffic, too", location)
+                    properties = template.properties(resource, location)
+                    said = properties if isinstance(properties, dict) else {"Properties": properties}
+                    said = {key: value for key, value in said.items() if key != "Tags"}
+                    self.draft.unread_filter(resource.type, location, said)
                 elif resource.type.endswith("::MODULE"):
                     self.draft.note(_NOT_PROCESSED, location)
                 elif resource.type not in _READ and _uses_groups(resource.properties):

@@ -33,7 +33,7 @@ def policy_of(made: Made, origin: str) -> Policy:
     with garbage_collection_paused():
         reader = _ObjectReader(origin, made)
         policy = DocumentReader(_node(made.document), origin, reader).policy()
-    return having(policy, warnings=(*made.notes, *policy.warnings))
+    return having(policy, warnings=(*made.notes, *policy.warnings), gaps=made.gaps)
 
 
 class _ObjectReader(NodeReader):

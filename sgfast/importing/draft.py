@@ -27,8 +27,10 @@ How a format fills a draft::
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -45,6 +47,7 @@ from sgfast.importing.values import (
     valid_id,
     valid_label,
 )
+from sgfast.policy.gaps import Gaps, UnreadFilter
 from sgfast.policy.model import (
     DEFAULT_VPC,
     ICMP,
@@ -66,6 +69,8 @@ __all__ = ["Draft", "DraftInstance", "DraftRule", "Location", "Made"]
 BOTH_VERSIONS: tuple[Literal[4, 6], ...] = (4, 6)
 _RULE_ID = re.compile(r"[A-Za-z0-9_.\-/]{1,100}")
 _LISTED_NAMES = 5
+#: Values of attributes that say as little as an attribute that is left out.
+_EMPTY = ('""', "[]", "{}")
 
 
 @dataclass(slots=True)
@@ -167,6 +172,7 @@ class Made(NamedTuple):
     #: For each security group, the object from which each rule was made.
     rule_locations: list[list[Location]]
     notes: list[str]
+    gaps: Gaps
 
 
 class Draft:
@@ -192,6 +198,13 @@ class Draft:
         self._listed_whole: set[str] = set()
         self._made_up: set[str] = set()
         self._prefixes = 0
+        #: Whether the files are a part of an account by their nature, so that a group may have members elsewhere.
+        self.is_partial = False
+        #: The ids of groups of which all members are in the files, though the files are a part of an account.
+        self.whole_groups: set[str] = set()
+        #: The ids of groups and lists that are in none of the files.
+        self.unresolved: set[str] = set()
+        self._filters: dict[tuple[str, str], UnreadFilter] = {}
 
     # Input from the formats
 
@@ -204,6 +217,17 @@ class Draft:
             self._listed_whole.add(message)
         if location is not None:
             names.append(location.called)
+
+    def unread_filter(self, kind: str, location: Location, content: Mapping[str, Any]) -> None:
+        """Record a filter that a policy cannot express. ``content``: what it says, as plain values; None for an
+        attribute that the provider will choose. Empty values count as left out.
+        """
+        name = location.id
+        if (kind, name) in self._filters:
+            name = f"{name} of {os.path.basename(location.file)}"
+        said = {key: value if value is None else _text_of(value) for key, value in content.items()}
+        said = {key: text for key, text in said.items() if text not in _EMPTY}
+        self._filters[kind, name] = UnreadFilter(kind, name, said)
 
     def made_up(self, *ids: str) -> None:
         """Mark ids that a format made up, so that the document does not keep them."""
@@ -255,6 +279,22 @@ class Draft:
 
     def has_address_group(self, group_id: str) -> bool:
         return group_id in self._address_groups
+
+    @property
+    def group_locations(self) -> Iterable[Location]:
+        return [group.location for group in self._groups.values()]
+
+    @property
+    def address_group_locations(self) -> Iterable[Location]:
+        return [group.location for group in self._address_groups.values()]
+
+    @property
+    def vpc_locations(self) -> Iterable[Location]:
+        return [vpc.location for vpc in self._vpcs.values()]
+
+    @property
+    def peering_pairs(self) -> Iterable[tuple[str, str]]:
+        return [(a, b) for _, a, b in self._peerings]
 
     @property
     def instances(self) -> Iterable[DraftInstance]:
@@ -348,7 +388,21 @@ class Draft:
             locations[section] = [item.location for item in items]
         rule_locations = [[rule.location for rule in group.rules] for group in groups.values()]
         self._note_what_is_empty(instances)
-        return Made(document, locations, rule_locations, self._note_texts())
+        gaps = self._gaps(instances, group_names, address_group_names)
+        return Made(document, locations, rule_locations, self._note_texts(), gaps)
+
+    def _gaps(
+        self, instances: Sequence[_ResolvedInstance], group_names: dict[str, str], list_names: dict[str, str]
+    ) -> Gaps:
+        joined = {group for instance in instances for group in instance.groups}
+        alone = set(self._groups) - joined - self.unresolved if self.is_partial or not instances else set()
+        alone -= self.whole_groups
+        return Gaps(
+            tuple(self._filters.values()), frozenset(name for i, name in group_names.items() if i in self.unresolved),
+            frozenset(name for i, name in list_names.items() if i in self.unresolved),
+            frozenset(group_names[i] for i in alone),
+        )  # fmt: skip
+
 
     def _note_what_is_empty(self, instances: Sequence[_ResolvedInstance]) -> None:
         """Note missing groups, rules and instances: an incomplete export looks like an export of an empty account."""
@@ -414,7 +468,7 @@ class Draft:
     def _has_ports(self, rule: DraftRule) -> bool:
         """Remove port 0 from the rule if the cloud does not know it. Return False if the rule has no other port."""
         ranges, first_port = rule.ports, PROFILES[self._profile].first_port
-        if ranges is None or all(first >= first_port for first, _ in ranges) or _protocol(rule) not in PORT_PROTOCOLS:
+        if ranges is None or all(first >= first_port for first, _ in ranges) or protocol_of(rule) not in PORT_PROTOCOLS:
             return True
         if any(not 0 <= first <= last for first, last in ranges):
             return True     # ``_written_ports`` raises the error.
@@ -436,7 +490,7 @@ class Draft:
         return made
 
     def _rule_document(self, rule: DraftRule, peers: _Peers) -> dict[str, Any]:
-        protocol = _protocol(rule)
+        protocol = protocol_of(rule)
         made: dict[str, Any] = {"direction": rule.direction}
         # Write the ethertype only where it differs from the default (SPEC 2.4).
         if (rule.group or rule.address_group) and rule.ethertype != (6 if protocol == ICMPV6 else 4):
@@ -524,10 +578,16 @@ class Draft:
         return show(location.name or location.id)
 
 
+def _text_of(value: Any) -> str:
+    """Return plain values as a text that is the same for the same values."""
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
 # A rule's fields ----------------------------------------------------------------------------------------------------
 
 
-def _protocol(rule: DraftRule) -> int | None:
+def protocol_of(rule: DraftRule) -> int | None:
+    """Return the number of the rule's protocol in packets of its ethertype; None for every protocol."""
     value = rule.protocol
     if value is None:
         return None

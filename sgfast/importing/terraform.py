@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sgfast.importing import terraform_aws, terraform_neutron
+from sgfast.importing.beside import add_rest
 from sgfast.importing.conversion import policy_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
@@ -33,22 +34,35 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 }
 _STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
-#: Prefixes of the types of resources that filter traffic besides security groups.
-_FILTERS = ("aws_network_acl", "aws_networkfirewall_firewall", "openstack_fw_", "huaweicloud_vpc_network_acl")
+#: Types of resources that filter traffic besides security groups.
+_FILTERS = re.compile(
+    "_network_acl|_networkfirewall_(firewall|rule_group)|_fw_|_cfw_(firewall|acl_rule|protection_rule|black_white_list)"
+)
 _GATEWAY = "aws_ec2_transit_gateway_vpc_attachment"
 #: Types of resources that may concern groups.
 _ABOUT_GROUPS = re.compile("secgroup|security_group")
 #: Types of resources that may concern groups, of providers that are not read. They have various terms for groups, rules
 #: and lists of rules.
-_ABOUT_FILTERS = re.compile("secgroup|security_group|security_rule|security_list|firewall")
+_ABOUT_FILTERS = re.compile(
+    "secgroup|security_?group|security_rule|security_list|security_policy|admin_rule|firewall|network_acl|vpc_acl|"
+    "network_policy"
+)
+#: The type of Azure's resources of any type, which is in an attribute.
+_ANY_OF_AZURE = "azapi_resource"
 
 
-def load_plan(path: str | os.PathLike[str], unresolved: Unresolved = "error") -> tuple[Policy, Policy]:
-    """Read the policies before and after a plan is applied. Raises PolicyError also if the file is not a plan."""
+def load_plan(
+    path: str | os.PathLike[str], unresolved: Unresolved = "error", rest: Policy | None = None
+) -> tuple[Policy, Policy]:
+    """Read the policies before and after a plan is applied. ``rest``: a policy of the account as it is today, which has
+    what is not in the plan. Raises PolicyError also if the file is not a plan.
+    """
     source, *others = read_sources(path)
     if others or not isinstance(source.value, dict) or "planned_values" not in source.value:
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
+    if rest is not None:
+        add_rest((old, new), rest)
     for draft in (old, new):
         resolve(draft, {}, unresolved, source.file)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
@@ -59,6 +73,7 @@ def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:
     pairs = [_stacks(source) for source in sources]
     # The states before and after a plan belong to the same cloud, even if one of them is empty.
     draft = Draft(_profile([stack for pair in pairs for stack in pair]))
+    draft.is_partial = True
     stacks = [new if planned else old for old, new in pairs]
     # A resource that does not exist yet has its address as a made-up id.
     draft.made_up(*(resource.address for stack in stacks for resource in stack.resources))
@@ -124,14 +139,19 @@ def _note_unread(stacks: list[Stack], draft: Draft) -> None:
             provider = resource.type.partition("_")[0]
             if resource.is_data or resource.type in _KNOWN:
                 continue
+            kind = str(resource.get("type")).lower() if resource.type == _ANY_OF_AZURE else resource.type
+            is_filter = (_ABOUT_FILTERS if provider not in _PROVIDERS else _FILTERS).search(kind) is not None
+            is_about_groups = provider in _PROVIDERS and _ABOUT_GROUPS.search(kind) is not None
+            if is_filter or is_about_groups:
+                draft.unread_filter(resource.type, resource.location, resource.content())
             if provider not in _PROVIDERS:
-                others[provider] += bool(_ABOUT_FILTERS.search(resource.type))
-            elif resource.type.startswith(_FILTERS):
+                others[provider] += is_filter
+            elif is_filter:
                 draft.note("Not in the policy, although it filters traffic, too", resource.location)
             elif resource.type == _GATEWAY:
                 message = "Not read: VPCs behind a transit gateway do not reach each other in the policy"
                 draft.note(message, resource.location)
-            elif _ABOUT_GROUPS.search(resource.type):
+            elif is_about_groups:
                 message = "Left out because it is not supported, although its name is about security groups"
                 draft.note(message, resource.location)
     for provider, count in others.items():

@@ -28,6 +28,11 @@ from sgfast.policy.yaml_nodes import show
 
 _MOST_MODULES_DEEP = 100
 _LISTED_NAMES = 5
+#: Attributes that do not say what passes: ids, and words for people.
+_WORDS = frozenset((
+    "id", "arn", "description", "effective_labels", "etag", "labels", "tags", "tags_all", "terraform_labels",
+    "timeouts",
+))  # fmt: skip
 
 
 class Stack:
@@ -81,6 +86,15 @@ class StackResource(JsonObject):
     def called(self, kind: str, name: str = "") -> Location:
         """Return a location for the object that the resource creates. Messages also name the resource's address."""
         return Location(self.location.file, kind, self.identity, name).part(one_line(self.address))
+
+    def content(self) -> dict[str, Any]:
+        """Return what the resource says, apart from words and ids, as ``Draft.unread_filter`` takes it."""
+        values, unknown = self.resource.values, self.resource.unknown
+        return {
+            key: None if self.is_chosen_later(key) else
+            [values.get(key), unknown[key]] if has_true(unknown.get(key)) else values.get(key, "")
+            for key in (values.keys() | unknown.keys()) - _WORDS if values.get(key) is not None or unknown.get(key)
+        }  # fmt: skip
 
     def is_unknown(self, attribute: str) -> bool:
         """Return whether the whole attribute is known only after apply, and the configuration may set it.

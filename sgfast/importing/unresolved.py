@@ -1,7 +1,8 @@
 """Unresolved references of an export: deleted groups, groups of other accounts, a cloud's own prefix lists.
 
-By default, one error lists all unresolved references. With ``--unresolved empty`` each is a peer without addresses. A
-file that has only the key ``addresses`` may supply the addresses of such groups and lists::
+By default, one error lists all unresolved references. With ``--unresolved empty`` each is a peer without addresses.
+``--unresolved sg-0a1b2c3d=10.9.0.0/24`` supplies the addresses of a group or list, and so may a file that has only the
+key ``addresses``::
 
     addresses:
       sg-0a1b2c3d: [10.9.0.0/24]
@@ -10,7 +11,7 @@ file that has only the key ``addresses`` may supply the addresses of such groups
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from sgfast.errors import ArgumentError, PolicyError
@@ -18,7 +19,7 @@ from sgfast.importing.draft import Draft, DraftRule
 from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
 from sgfast.importing.values import networks_of
-from sgfast.policy.export_files import Unresolved
+from sgfast.policy.export_files import OTHERS, Unresolved, UnresolvedWord
 from sgfast.policy.yaml_nodes import show, shown_origin
 from sgfast.spelling import did_you_mean
 
@@ -61,13 +62,14 @@ def resolve(
     ``lists_groups``: the commands or lists that have the security groups, for an export that lacks them.
     A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
-    if unresolved not in (words := get_args(Unresolved)):
-        hint = did_you_mean(str(unresolved), words)
-        raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {unresolved!r:.80}{hint}")
+    word, said = _given(unresolved)
+    given = {identity: each for identity, each in said.items() if not draft.has_group(identity)}
     members = {group: instance.location for instance in draft.instances for group in instance.groups}
     for identity, (location, _) in addresses.items():
         if draft.has_group(identity) or draft.has_address_group(identity):
             raise location.error("the export says itself what this is: leave it out here")
+    addresses = addresses | given
+    for identity, (location, _) in addresses.items():
         if identity in members:
             message = f"has an instance of the export as a member, {members[identity].called}: leave it out here"
             raise location.error(message)
@@ -94,11 +96,11 @@ def resolve(
             if not draft.has_group(group):
                 missing.setdefault(("security group", group), instance.location)
     for identity, (location, _) in addresses.items():
-        if identity not in known.used:
+        if identity not in known.used and identity not in given:
             draft.note("Nothing in the export refers to what a file with addresses names", location)
     if not missing:
         return
-    if unresolved == "error":
+    if word == "error":
         if lists_groups and not draft.has_groups:
             raise PolicyError(
                 f"{shown_origin(origin)}: has instances, but no security group: put it into one directory with the "
@@ -107,11 +109,29 @@ def resolve(
         raise _error_of(missing, draft, origin)
     for kind, identity in missing:
         location = Location("", kind, identity)
+        draft.unresolved.add(identity)
         if kind == "security group":
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
         else:
             draft.address_group(location, ())
         draft.note("In none of the files, so that only what the other files say of it is known", location, whole=True)
+
+
+def _given(unresolved: Unresolved) -> tuple[str, Addresses]:
+    """Return the word for references that have no addresses, and the addresses of the others."""
+    given = unresolved if isinstance(unresolved, Mapping) else {OTHERS: unresolved}
+    word = given.get(OTHERS, "error")
+    if word not in (words := get_args(UnresolvedWord)):
+        hint = did_you_mean(str(word), words)
+        raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {word!r:.80}{hint}")
+    found: Addresses = {}
+    for identity, value in given.items():
+        texts = [value] if isinstance(value, str) else value
+        if identity != OTHERS:
+            if not texts or not all(isinstance(text, str) for text in texts):
+                raise ArgumentError(f"unresolved must give {show(identity)} addresses, CIDRs or ranges of addresses")
+            found[identity] = Location("unresolved", _KEY, identity), [*texts]
+    return str(word), found
 
 
 class _Known:
@@ -149,6 +169,6 @@ def _error_of(missing: _Missing, draft: Draft, origin: str) -> PolicyError:
     names = "; ".join(listed)
     return PolicyError(
         f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {names}: add the files "
-        f'that hold it, say its addresses in a file with the key "{_KEY}", or take it for nobody with '
-        "--unresolved empty (in Python: unresolved='empty')"
+        f'that hold it, say its addresses with --unresolved GROUP=ADDRESSES or in a file with the key "{_KEY}", or go '
+        "on without them with --unresolved empty (in Python: unresolved='empty')"
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn
 
 from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The treatment of references that no file resolves: refuse the export, or take each for a peer without addresses.
-Unresolved = Literal["error", "empty"]
+#: The treatment of references that no file resolves, in a word: refuse the export, or take nobody to be known.
+UnresolvedWord = Literal["error", "empty"]
+#: The treatment of references that no file resolves: a word, or the addresses of groups and lists by id, with the word
+#: for all others as the value of ``OTHERS``.
+Unresolved = UnresolvedWord | Mapping[str, str | Sequence[str]]
+OTHERS = "*"
 
 #: The limit for the files in a directory and its subdirectories.
 MAX_FILES = 10_000

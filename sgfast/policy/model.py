@@ -10,6 +10,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from sgfast.policy.gaps import Gaps
 from sgfast.policy.ranges import normal_form, union
 
 #: An IPv4 or IPv6 network. An address is a /32 or a /128.
@@ -360,6 +361,7 @@ class Policy:
     quotas: Quotas = field(default_factory=Quotas)
     origin: str = field(default="<policy>", compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    gaps: Gaps = field(default=Gaps(), compare=False)
 
     def __repr__(self) -> str:
         rules = sum(len(group.rules) for group in self.security_groups)

@@ -11,7 +11,9 @@ import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import Mask
-from sgfast.notebook import html_text
+from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.notebook import html_doubts, html_text
+from sgfast.policy.gaps import ComparedFilter, compared_filters
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Direction, Policy, called
 from sgfast.policy.other_vpcs import owners_elsewhere, owners_text
@@ -33,8 +35,13 @@ from sgfast.reaching.rows import (
     with_rules,
 )
 from sgfast.reaching.services import named_service
+from sgfast.reaching.unknown_members import UnknownMembers
 
 OLD, NEW = 0, 1
+#: The most filters that a reason to doubt the answer names.
+LISTED_FILTERS = 3
+#: The most groups that a reason to doubt the answer names.
+LISTED_GROUPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Difference:
     ``closed``: connections that may only be opened under OLD, with OLD's names.
     ``not_compared``: a sentence that says why the policies were not compared; empty if they were.
     ``warnings``: full sentences about both policies.
+    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
     """
 
     old: Policy
@@ -55,11 +63,23 @@ class Difference:
     closed: tuple[Row, ...]
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
+    accepted_evidence: tuple[str, ...] = ()
+
+    @property
+    def unread_filters(self) -> tuple[ComparedFilter, ...]:
+        """The filters of both policies' exports that are not read. Those that change come first."""
+        return compared_filters(self.old.gaps.filters, self.new.gaps.filters)
+
+    @property
+    def evidence(self) -> Evidence:
+        """Reasons to doubt the answer, because of what the policies' exports do not hold (SPEC 12.7)."""
+        return Evidence.of(_doubts(self)).accepting(self.accepted_evidence)
 
     def _repr_html_(self) -> str:
         if self.not_compared:
             return html_text(self.not_compared)
-        return html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
+        rows = html_text("Opened:") + rows_as_html(self.opened) + html_text("Closed:") + rows_as_html(self.closed)
+        return html_doubts(self.evidence) + rows
 
 
 def difference(old: Policy, new: Policy) -> Difference:
@@ -68,7 +88,8 @@ def difference(old: Policy, new: Policy) -> Difference:
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
     known = with_vpc_names_of(new, old)
-    question = Question([known, new], ANY, ANY, named_service("all"))
+    unknown = UnknownMembers(known, new)
+    question = Question(unknown.policies, ANY, ANY, named_service("all"))
     names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
     made: list[list[Row]] = [[], []]
     notes: dict[str, None] = {}
@@ -91,8 +112,41 @@ def difference(old: Policy, new: Policy) -> Difference:
     )
     warnings = dict.fromkeys((*notes, *stateless_warnings(old), *stateless_warnings(new), *without))
     closed = [_with_vpcs(row, lambda vpcs: tuple(names[vpc] for vpc in vpcs)) for row in closed]
+    opened, closed = [unknown.marked(row, NEW) for row in opened], [unknown.marked(row, OLD) for row in closed]
     opened, closed = _telling_apart(opened, closed)
     return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
+
+
+def _doubts(found: Difference) -> Iterator[EvidenceReason]:
+    filters = found.unread_filters
+    changed = [each for each in filters if each.change != "same"]
+    if not (found.old.security_groups or found.new.security_groups):
+        sentence = "neither OLD nor NEW has a security group that is read, so nothing was compared"
+        command = "exports or plans that hold security groups of AWS, OpenStack or OTC"
+        yield EvidenceReason("no-group", "no", 0, 0.0, sentence, command)
+    if changed:
+        named = ", ".join(f"{each.name} {each.change}" for each in changed[:LISTED_FILTERS])
+        more = f" and {len(changed) - LISTED_FILTERS:,} more" if len(changed) > LISTED_FILTERS else ""
+        verb = "is a filter" if len(changed) == 1 else f"are {len(changed):,} filters"
+        sentence = f"among the changes {verb} that sgfast does not read, which may open or close more: {named}{more}"
+        command = "a look at these filters, and then --accept-evidence unread-filters"
+        share = len(changed) / len(filters)
+        yield EvidenceReason("unread-filters", "partly", len(changed), share, sentence, command)
+    yield from _of_unknown(found)
+
+
+def _of_unknown(found: Difference) -> Iterator[EvidenceReason]:
+    rows = [row for row in (*found.opened, *found.closed) if row.has_unknown]
+    if rows:
+        parts = dict.fromkeys(
+            part.name for row in rows for part in (*row.sources, *row.destinations) if part.is_unknown
+        )
+        names = ", ".join([*parts][:LISTED_GROUPS]) + (" and others" if len(parts) > LISTED_GROUPS else "")
+        verb = "row is" if len(rows) == 1 else "rows are"
+        sentence = f"{len(rows):,} {verb} about groups of which no file says who is in them: {names}"
+        command = "exports that hold the members, --plan with --on EXPORT, or --unresolved GROUP=ADDRESSES"
+        share = len(rows) / (len(found.opened) + len(found.closed))
+        yield EvidenceReason("unknown-members", "partly", len(rows), share, sentence, command)
 
 
 def _note(policy: Policy, vpc: str, number: int, address: Address) -> str:

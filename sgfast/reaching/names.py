@@ -39,6 +39,7 @@ class Part:
     ``words``: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
     ``without_words``: the texts in ``without`` as reports write them.
     ``vpcs``: the VPCs of the instances, where two rows would read the same without them (SPEC 12.6).
+    ``is_unknown``: whether no file says who is in the group (SPEC 12.8).
     """
 
     kind: PartKind
@@ -48,11 +49,12 @@ class Part:
     words: str = ""
     without_words: tuple[str, ...] = ()
     vpcs: tuple[str, ...] = ()
+    is_unknown: bool = False
 
     @property
     def called(self) -> str:
         """The name as reports write it."""
-        return self.words or self.name
+        return (self.words or self.name) + (" (members unknown)" if self.is_unknown else "")
 
     @property
     def exceptions(self) -> tuple[str, ...]:

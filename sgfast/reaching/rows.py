@@ -69,6 +69,11 @@ class Row:
     rules: tuple[Decider, ...] = ()
 
     @property
+    def has_unknown(self) -> bool:
+        """Whether the row is about a group of which no file says who is in it (SPEC 12.8)."""
+        return any(part.is_unknown for part in (*self.sources, *self.destinations))
+
+    @property
     def _opened(self) -> Opened:
         """The row for tables."""
         rules = [(each.policy, each.rule.id) for each in self.rules]

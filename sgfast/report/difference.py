@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
+from sgfast.policy.gaps import ComparedFilter
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_name
 from sgfast.reaching.difference import Difference
@@ -23,6 +25,7 @@ from sgfast.report.document import (
     more,
     warning_items,
 )
+from sgfast.report.evidence import CANNOT_TELL, evidence_blocks
 from sgfast.report.reach import reach_cells
 from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
@@ -35,16 +38,47 @@ def headline(found: Difference) -> str:
     """Return the result in one sentence, without a full stop."""
     if found.not_compared:
         return "By the rules alone: not compared"
+    if found.evidence.conclusive == "no":
+        return f"{CANNOT_TELL}: {found.evidence.open_reasons[0].sentence}{_unread_words(found)}"
     parts = [
         f"{plural(len(rows), 'row')} {word}" for rows, word in ((found.opened, "opened"), (found.closed, "closed"))
         if rows
     ]  # fmt: skip
-    return "By the rules alone: " + (", ".join(parts) or "NEW opens nothing and closes nothing")
+    return f"By the rules alone: {', '.join(parts) or nothing_words(found)}{_unread_words(found)}"
 
 
-def difference_document(found: Difference, most: int = TOP) -> Document:
-    """Return the report. ``most``: the most rows of a kind."""
-    blocks: list[Block] = []
+def nothing_words(found: Difference) -> str:
+    """Return the words for a NEW that opens and closes nothing by the rules that are read."""
+    return "NEW opens nothing and closes nothing" + (" of what is read" if found.unread_filters else "")
+
+
+def _unread_words(found: Difference) -> str:
+    """Return ``; of 3 filters that are not read, 1 is added``; "" if all filters are read."""
+    counts = Counter(each.change for each in found.unread_filters)
+    if not counts:
+        return ""
+    changes = [f"{number:,} {word}" for word, number in counts.items() if word != "same"]
+    filters = plural(counts.total(), "filter")
+    if changes:
+        return f"; not read: {filters}, {', '.join(changes)}"
+    return f"; not read: {filters}, the same in both"
+
+
+def unread_items(found: Difference, most: int) -> list[Item]:
+    """Return the filters that are not read and change."""
+    return [
+        Item(f"{each.change:7}", (Name(each.name), f"{_kind_words(each)}, which is not read"), "yellow")
+        for each in found.unread_filters[:most] if each.change != "same"
+    ]  # fmt: skip
+
+
+def _kind_words(each: ComparedFilter) -> str:
+    return "" if each.kind in each.name else f" ({each.kind})"
+
+
+def difference_document(found: Difference, most: int = TOP, *, doubts: bool = True) -> Document:
+    """Return the report. ``most``: the most rows of a kind. ``doubts``: whether it tells the reasons to doubt it."""
+    blocks: list[Block] = evidence_blocks(found.evidence) if doubts else []
     if found.not_compared:
         blocks.append(Paragraph(printable(found.not_compared)))
     policies = {"old": found.old, "new": found.new}
@@ -54,6 +88,9 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
         if rows:
             blocks.append(Items([Item(f"{word:6}", _difference_words(row, policies), style) for row in rows[:most]]))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
+    if unread := unread_items(found, most):
+        changed = sum(each.change != "same" for each in found.unread_filters)
+        blocks += [Items(unread), *more(plural(changed - most, "more filter") if changed > most else "", changed)]
     if warnings := warning_items(found.warnings, most):
         blocks.append(Items(warnings))
     return [Section(headline(found), blocks)]

@@ -9,7 +9,9 @@ from sgfast.policy.document_reader import Lines
 from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
+from sgfast.report.difference import nothing_words
 from sgfast.report.document import Item, Name
+from sgfast.report.evidence import CANNOT_TELL
 from sgfast.report.html.changed import VerdictSections
 from sgfast.report.html.markup import Markup, joined, tag
 from sgfast.report.html.matrix import LegendEntry, legend
@@ -51,6 +53,7 @@ _INTROS = {
     "of the services. Under NEW they may not. The rules are those that make the difference.",
 }
 _NONE = {"opened": "NEW opens nothing.", "closed": "NEW closes nothing."}
+_NONE_READ = "Nothing of what is read."
 _NAMES = {"opened": ("Opened", "What NEW opens"), "closed": ("Closed", "What NEW closes")}
 
 
@@ -75,7 +78,8 @@ def diff_html(
         sections.append(PageSection("matrix", "Who to whom", "Who may reach whom: what changes", matrix))
     for page_table in tables if not found.not_compared else ():
         key = page_table.key
-        content = joined(intro(_INTROS[key]), rows.table(page_table)) if page_table.rows else none(_NONE[key])
+        empty = _NONE[key] if found.evidence.carries("verdicts") else _NONE_READ
+        content = joined(intro(_INTROS[key]), rows.table(page_table)) if page_table.rows else none(empty)
         sections.append(PageSection(key, *_NAMES[key], content, plural(len(page_table.rows), "row")))
     if changed is not None:
         sections += changed.sections()
@@ -104,8 +108,7 @@ def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]
         parts += [tag("p", captures, class_="about"), left_out(result)]
     headline, style = _headline(found)
     parts += [tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede")]
-    if result is not None:
-        parts.append(doubts(result.evidence))
+    parts.append(doubts(found.evidence if result is None else result.evidence))
     parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
     return joined(*parts)
 
@@ -113,11 +116,15 @@ def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]
 def _headline(found: Difference) -> tuple[str, str]:
     if found.not_compared:
         return "The rules alone were not compared", "calm"
+    changes = any(each.change != "same" for each in found.unread_filters)
+    unread = "; filters that are not read change, too" if changes else ""
+    if found.evidence.conclusive == "no":
+        return CANNOT_TELL + unread, "calm"
     if found.opened:
-        return f"NEW opens connections that OLD denies{', and closes others' if found.closed else ''}", "bad"
+        return f"NEW opens connections that OLD denies{', and closes others' if found.closed else ''}{unread}", "bad"
     if found.closed:
-        return "NEW closes connections and opens none", "calm"
-    return "NEW opens nothing and closes nothing", "good"
+        return f"NEW closes connections and opens none{unread}", "calm"
+    return nothing_words(found) + unread, "calm" if found.evidence.open_reasons else "good"
 
 
 def _lede(found: Difference, result: TrafficDiff | None) -> str:
@@ -134,7 +141,10 @@ def _lede(found: Difference, result: TrafficDiff | None) -> str:
 
 
 def _about(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
-    policies = [Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin))]
+    policies = [
+        Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin)),
+        *listed("Not read", [(Name(each.name), f" ({each.kind}), {each.change}") for each in found.unread_filters]),
+    ]  # fmt: skip
     if result is None:
         return about_section([*policies, *listed("Warning", warnings)])
     packets = Item("Packets", f"{grouped(result.packets)}, {human_bytes(result.bytes)}")

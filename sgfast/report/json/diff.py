@@ -8,6 +8,7 @@ from sgfast.comparing import NewVerdict, TrafficDiff
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.json_types import Absent, Answer, Schema, at, one_of
+from sgfast.policy.gaps import FilterChange
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.difference import Difference
@@ -172,6 +173,14 @@ class JsonCaptureDiff(Answer):
     ]
 
 
+class JsonUnreadFilter(Answer):
+    """A filter in an export that sgfast does not read."""
+
+    kind: Annotated[str, "Its type, as the export calls it."]
+    name: str
+    change: Annotated[FilterChange, "What becomes of it from OLD to NEW."]
+
+
 class JsonDifference(Answer):
     """A comparison by the rules alone."""
 
@@ -188,6 +197,12 @@ class JsonDifference(Answer):
     not_compared: Annotated[
         str | None, "Why the rules were not compared, so that opened and closed are empty; null: they were compared."
     ] = at(lambda found: found.not_compared or None)
+    unread_filters: Annotated[
+        list[JsonUnreadFilter],
+        "Filters of the exports that are not read, so that opened and closed do not count them. Those that change "
+        "come first.",
+    ]
+    evidence: EvidenceField
 
 
 class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
@@ -209,7 +224,9 @@ def diff_answer(
     folded. ``top``: the most rows of a kind.
     """
     traffic = {"captures": []} if result is None else capture_diff(result, by, top)
-    return {**traffic, **JsonDifference.of(found), "warnings": warnings}
+    # The evidence of the traffic has the reasons of the rules, too.
+    evidence = {"evidence": traffic["evidence"]} if result is not None else {}
+    return {**traffic, **JsonDifference.of(found), **evidence, "warnings": warnings}
 
 
 def capture_diff(result: TrafficDiff, by: By = "group", top: int | None = None) -> dict[str, Any]:

@@ -32,6 +32,9 @@ class JsonPart(Answer):
     vpcs: Annotated[
         list[str] | Absent, "In a comparison: the VPCs of the instances, if rows differ in nothing else."
     ] = at(lambda part: part.vpcs or None)
+    members: Annotated[
+        Literal["unknown"] | Absent, "In a comparison: of a group, if no file says who is in it."
+    ] = at(lambda part: "unknown" if part.is_unknown else None)
 
 
 Parts = Annotated[list[JsonPart], Keywords(minItems=1)]
