@@ -13,7 +13,7 @@ from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResul
 from sgfast.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
-from sgfast.report.cloud_actions import action_sections, would_open_sections
+from sgfast.report.cloud_actions import action_sections, rejected_sections, rejected_words
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
     TOP,
@@ -68,7 +68,7 @@ def replay_document(
         rules = RuleFinder(result.policy, rollup)
     document += answer_sections(rollup, reasons, "would-break", by, most, rules)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
-    document += [*would_open_sections(result, by, most), *action_sections(result)]
+    document += [*rejected_sections(result, by, most), *action_sections(result)]
     document += answer_sections(rollup, reasons, "unanswered", by, most)
     if by != "group":
         document += answer_sections(rollup, reasons, "allowed", by, most)
@@ -124,8 +124,8 @@ def _found(result: ReplayResult, rollup: Rollup) -> str:
         parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
     if unknown:
         parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
-    if result.rejected is not None and (opens := result.rejected.connections["opened"]):
-        parts.append(f"{plural(opens, 'rejected attempt')} would open")
+    if rejected := rejected_words(result):
+        parts.append(rejected)
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)
@@ -205,7 +205,8 @@ def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most
     if not result.packets:
         return []
     if denied == packets_after(result):
-        return [Section("Nothing else was denied" if denied else "Nothing was denied")]
+        of_these = "" if result.rejected is None else " that the cloud accepted"
+        return [Section(f"Nothing{' else' if denied else ''}{of_these} was denied")]
     if result.engine == "reference":
         return [Section("", [Paragraph(NO_DENIALS)])]
     sections = answer_sections(rollup, reasons, "cannot-tell", by, most)
