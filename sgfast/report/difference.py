@@ -23,7 +23,7 @@ from sgfast.report.document import (
     more,
     warning_items,
 )
-from sgfast.report.reach import reach_cells
+from sgfast.report.reach import most_names, reach_cells
 from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
 
@@ -52,16 +52,18 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
         rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
-            blocks.append(Items([Item(f"{word:6}", _difference_words(row, policies), style) for row in rows[:most]]))
+            shown = [Item(f"{word:6}", _difference_words(row, policies, most), style) for row in rows[:most]]
+            blocks.append(Items(shown))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
+        blocks += more("more names" if (longest := most_names(rows[:most])) > most else "", longest)
     if warnings := warning_items(found.warnings, most):
         blocks.append(Items(warnings))
     return [Section(headline(found), blocks)]
 
 
-def _difference_words(row: Row, policies: Mapping[str, Policy]) -> Words:
-    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``."""
-    sources, destinations, services = reach_cells(row)
+def _difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
+    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end."""
+    sources, destinations, services = reach_cells(row, most)
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]

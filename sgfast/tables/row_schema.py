@@ -434,6 +434,7 @@ def _part(end: str, where: str) -> tuple[Column, ...]:
             "all of them do",
         ),
         Column(f"{end}_except", TEXT, "Networks, groups or instances within it that do not count.", "there are none"),
+        Column(f"{end}_vpcs", TEXT, "The VPCs whose instances count.", "those of all its instances do"),
     )  # fmt: skip
 
 
