@@ -309,7 +309,7 @@ def replay(
         tables=(tables,) if isinstance(tables, str) else tuple(tables), accept_evidence=accept_evidence,
         compare_actions=compare_actions,
     )  # fmt: skip
-    sinks = Sinks(_several(packets), _several(frames), _several(flows))
+    sinks = Sinks(_several(packets), _several(frames), _several(flows), with_rejections=True)
     return run_replay(policy, captures, options, sinks, progress)
 
 

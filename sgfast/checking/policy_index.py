@@ -150,13 +150,15 @@ class PolicyIndex:
 
     @cached_property
     def contexts(self) -> list[Context]:
-        """The contexts of instances, those with fewest groups first, then one for each group without instances."""
+        """The contexts of instances, those with fewest groups first, then one for each group without instances. If such
+        a group does not say its VPC, it is the first one.
+        """
         found = contexts_of(self.policy)
         used = {group for groups, _ in found for group in groups}
         contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in found.items()]
         contexts.sort(key=lambda context: len(context.groups))
-        vpc = self.policy.vpcs[0].name
-        return contexts + [Context((n,), vpc, ()) for n in range(len(self.policy.security_groups)) if n not in used]
+        groups, first = self.policy.security_groups, self.policy.vpcs[0].name
+        return contexts + [Context((n,), each.vpc or first, ()) for n, each in enumerate(groups) if n not in used]
 
     @cached_property
     def members(self) -> dict[str, list[int]]:

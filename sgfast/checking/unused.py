@@ -50,6 +50,7 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
     for context in index.contexts:
         for g in context.groups:
             vpcs[g][context.vpc] = None
+    is_one_vpc = len(index.policy.vpcs) == 1
     found = []
     skipped = 0
     for g, group in enumerate(index.policy.security_groups):
@@ -59,9 +60,15 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
             if index.policy._first_twin(rule) is not rule:
                 continue
             twin = index.policy.twins.get(rule.id, rule)
-            answers = {
-                index.is_nobody(each, vpc, index.only_member.get((g, vpc))) for each in (rule, twin) for vpc in vpcs[g]
-            }
+            if isinstance(rule.peer, GroupPeer) and not (is_one_vpc or group.vpc or index.members[group.name]):
+                # Nobody knows the group's VPC, so that it may be that of any member of the peer.
+                members = index.members_by_family
+                answers: set[bool | None] = {not members.get((rule.peer.name, each.ethertype)) for each in (rule, twin)}
+            else:
+                answers = {
+                    index.is_nobody(each, vpc, index.only_member.get((g, vpc)))
+                    for each in (rule, twin) for vpc in vpcs[g]
+                }
             if None in answers and False not in answers:
                 skipped += 1
             elif answers == {True}:

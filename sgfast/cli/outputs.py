@@ -59,7 +59,7 @@ class Outputs:
     def sinks(self) -> Sinks:
         from sgfast.replaying import Sinks
 
-        return Sinks(**{kind: tuple(sinks) for kind, sinks in self._sinks.items()})
+        return Sinks(**{kind: tuple(sinks) for kind, sinks in self._sinks.items()}, with_rejections=True)
 
     def __enter__(self) -> Self:
         with self._stack as opened:

@@ -180,8 +180,10 @@ def _name_errors(found: PolicyDelta) -> Iterator[str]:
 
 
 def vpcs_of_groups(policy: Policy) -> dict[str, set[str]]:
-    """Return the names of the VPCs of each group's instances. If there is only one VPC, all groups are in it."""
-    found: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
+    """Return the names of each group's VPC, if it says one, and of its instances' VPCs. If there is only one VPC, all
+    groups are in it.
+    """
+    found = {group.name: {group.vpc} if group.vpc else set() for group in policy.security_groups}
     for instance in policy.instances:
         for name in instance.security_groups:
             found[name].add(instance.vpc)
@@ -196,9 +198,15 @@ def _vpc_errors(found: PolicyDelta) -> Iterator[str]:
     for group in policy.security_groups:
         if len(vpcs[group.name]) > 1:
             listed = ", ".join(map(repr, sorted(vpcs[group.name])[:5]))
-            yield f"security group {group.name!r}: has instances in several VPCs ({listed}); an AWS group is in one"
+            yield (
+                f"security group {group.name!r}: it and its instances are in several VPCs ({listed}); an AWS group is "
+                "in one"
+            )
         elif not vpcs[group.name] and group.name not in found.kept_groups:
-            yield f"security group {group.name!r}: has no instances, which would say in which VPC AWS has to make it"
+            yield (
+                f"security group {group.name!r}: has no instances, which would say in which VPC AWS has to make it; "
+                "give it its vpc"
+            )
     for group_name, rule in ((each.group, each.rule) for each in found.rules):
         if not isinstance(rule.peer, GroupPeer):
             continue

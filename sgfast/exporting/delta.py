@@ -266,6 +266,10 @@ def _refuse_other_differences(
         if (new_name.get(instance.vpc), set(instance.addresses)) != (now.vpc, set(now.addresses)):
             raise ExportError(origin, f"instance {name!r}: has another VPC or addresses in the old policy; {only}")
     for name, group in groups.items():
+        now_in = new.group_by_name[name].vpc
+        if group.vpc and now_in and new_name.get(group.vpc) != now_in:
+            message = f"security group {name!r}: is in another VPC in the old policy; give the new one another name"
+            raise ExportError(origin, message)
         if group.stateful != new.group_by_name[name].stateful:
             message = f"security group {name!r}: is stateful in one policy only; give the new one another name"
             raise ExportError(origin, message)

@@ -131,9 +131,10 @@ class _AwsReader:
         groups = []
         for item in self._files.items("SecurityGroups", "GroupId"):
             location = Location(item.location.file, "security group", item.location.id, item.text("GroupName"))
-            self.draft.group(location, item.text("Description"))
-            if item.has("VpcId"):
-                self._vpcs.seen(location.file, item.required("VpcId"), region=region_of(item.text("SecurityGroupArn")))
+            vpc = item.text("VpcId")
+            self.draft.group(location, item.text("Description"), vpc=vpc)
+            if vpc:
+                self._vpcs.seen(location.file, vpc, region=region_of(item.text("SecurityGroupArn")))
             groups.append(item.at(location))
         with_rules = {group.location.id for group in groups if group.has(*_DIRECTIONS)}
         listed = self._read_rule_list({group.location.id for group in groups}, with_rules)

@@ -245,9 +245,9 @@ class _Stacks:
         for group in self._resources_of_type(_GROUP, "security group"):
             name = group.properties.known("GroupName") or group.name
             location = Location(group.template.file, "security group", group.id, name)
-            self.draft.group(location, group.properties.known("GroupDescription"))
-            self._group_names.setdefault(name, []).append(group.id)
             self._vpc_of[group.id] = vpc = group.properties.id("VpcId") or _DEFAULT_VPC
+            self.draft.group(location, group.properties.known("GroupDescription"), vpc=vpc)
+            self._group_names.setdefault(name, []).append(group.id)
             self._vpcs.seen(group.template.file, vpc)
 
     def _add_rules(self) -> None:
@@ -327,7 +327,7 @@ class _Stacks:
         for vpc in used:
             group = f"{vpc.id}.DefaultSecurityGroup"
             location = Location(vpc.template.file, "security group", group)
-            self.draft.group(location, f"The default group of {vpc.name}")
+            self.draft.group(location, f"The default group of {vpc.name}", vpc=vpc.id)
             if group not in emptied:
                 for version in BOTH_VERSIONS:
                     self.draft.rule(group, DraftRule(location, "inbound", version, group=group))

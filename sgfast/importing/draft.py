@@ -6,7 +6,7 @@ How a format fills a draft::
 
     draft = Draft("neutron")                                  # settings.profile
     group = Location("sg.json", "security group", "85cc…", "web")   # how messages name the object
-    draft.group(group, description="…", stateful=True)
+    draft.group(group, description="…", stateful=True, vpc="vpc-1a…")
     draft.rule("85cc…", DraftRule(group.part("rule 3c0e…"), "inbound", 4, "tcp", ports=[(22, 22)], cidr="10.0.0.0/8"))
     port = Location("ports.json", "port", "0a1b…", "web-1")
     draft.instance(DraftInstance(port, addresses=["10.0.0.5"], groups=["85cc…"]))
@@ -128,6 +128,8 @@ class _Group:
     location: Location
     description: str
     stateful: bool
+    #: The id of its VPC, or "".
+    vpc: str = ""
     rules: list[DraftRule] = field(default_factory=list)
 
 
@@ -262,10 +264,11 @@ class Draft:
                     )
                 yield network
 
-    def group(self, location: Location, description: str = "", *, stateful: bool = True) -> None:
+    def group(self, location: Location, description: str = "", *, stateful: bool = True, vpc: str = "") -> None:
+        """Add a group. ``vpc``: the id of its VPC, or ""; all VPCs of groups must be added with ``vpc()``."""
         known = self._groups.get(location.id)
         if known is None:
-            self._groups[location.id] = _Group(location, description, stateful)
+            self._groups[location.id] = _Group(location, description, stateful, vpc)
         elif (known.location.name, known.stateful) != (location.name, stateful):
             raise location.differs_from(known.location)
 
@@ -366,7 +369,9 @@ class Draft:
         group_names = assign_names([group.location for group in groups.values()])
         peers = _Peers(group_names, address_group_names)
         document["security_groups"] = [
-            self._group_document(group, group_names[i], peers) for i, group in groups.items()
+            self._group_document(group, group_names[i], peers)
+            | ({"vpc": vpc_names[group.vpc]} if group.vpc and len(vpcs) > 1 else {})
+            for i, group in groups.items()
         ]
 
         instance_names = assign_names([instance.location for instance in instances])

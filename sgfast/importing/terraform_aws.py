@@ -161,8 +161,8 @@ class _Aws:
     def _add_group(self, resource: StackResource) -> None:
         default = resource.type == "aws_default_security_group"
         location = resource.called("security group", resource.text("name") or ("default" if default else ""))
-        self._draft.group(location, resource.text("description"))
         self._vpc_of[location.id] = vpc = self._own_vpc(resource)
+        self._draft.group(location, resource.text("description"), vpc=vpc)
         self._vpcs.seen(self._stack.file, vpc, region=resource.text("region") or region_of(resource.text("arn")))
 
     def _own_vpc(self, resource: StackResource) -> str:

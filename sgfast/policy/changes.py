@@ -529,6 +529,8 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
     if group.name in policy.group_by_name:
         raise PolicyError(f"security group {group.name!r} already exists")
     _check_id("security group", group, policy.security_groups)
+    if group.vpc:
+        check_known(policy, "VPC", group.vpc)
     if len(policy.security_groups) >= policy.quotas.security_groups:
         raise PolicyError(
             f"security group {group.name!r} would be number {len(policy.security_groups) + 1}, over the quota of "

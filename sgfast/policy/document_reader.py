@@ -341,8 +341,10 @@ class DocumentReader:
                 rule = rule_reader.rule(item, path, numbers.id_of)
                 self._reserve_id(rule.id, item, f"{path}.id")
                 rules.append(rule)
-        stateful = entry.read("stateful")
-        return SecurityGroup(name, tuple(rules), entry.read("description"), stateful=stateful, **entry.words())
+        return SecurityGroup(
+            name, tuple(rules), entry.read("description"), stateful=entry.read("stateful"),
+            vpc=self._vpc_of(entry) if "vpc" in entry.nodes else "", **entry.words(),
+        )  # fmt: skip
 
     def _fast_add(self, entry: Written) -> list[Rule]:
         rules: list[Rule] = []

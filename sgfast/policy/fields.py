@@ -209,6 +209,7 @@ RULE = Form({
 SECURITY_GROUP = Form({
     **_NAMED,
     "description": _DESCRIPTION,
+    "vpc": Key(Known("VPC"), "The name of the VPC that it was made in, for a group without instances.", ""),
     "stateful": Key(FLAG, "false: its members' filters remember no connections, so replies need rules, too.", True),
     "template": Key(OneOf(TEMPLATES), "A template, whose rules come first.", ()),
     "fast_add": Key(

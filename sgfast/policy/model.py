@@ -143,6 +143,7 @@ class SecurityGroup:
     stateless.
     ``id``: the provider's id for the group (SPEC 2.12), or "".
     ``label``: the provider's name for the group (SPEC 2.12), or "".
+    ``vpc``: the name of the VPC that it was made in (SPEC 7.2), or "". Its instances may be in other VPCs.
 
     For example:
 
@@ -157,6 +158,7 @@ class SecurityGroup:
     stateful: bool = True
     id: str = ""
     label: str = ""
+    vpc: str = ""
 
     @property
     def numbers(self) -> dict[Direction, int]:

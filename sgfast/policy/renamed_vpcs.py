@@ -20,6 +20,9 @@ def with_vpc_names_of(new: Policy, old: Policy) -> Policy:
         old,
         vpcs=tuple(replace(vpc, name=names[vpc.name]) for vpc in old.vpcs),
         peerings=frozenset(frozenset(names[name] for name in pair) for pair in old.peerings),
+        security_groups=tuple(
+            replace(group, vpc=names[group.vpc]) if group.vpc else group for group in old.security_groups
+        ),
         instances=tuple(replace(instance, vpc=names[instance.vpc]) for instance in old.instances),
     )
 

@@ -88,6 +88,9 @@ def _check_together(policy: Policy) -> None:
     for n, group in enumerate(policy.security_groups):
         path = f"policy.security_groups[{n}].rules"
         _check_quota(path, group.rules, "rules_per_group", policy.quotas)
+        if group.vpc:
+            with _errors_at(f"policy.security_groups[{n}].vpc"):
+                check_known(policy, "VPC", group.vpc)
         for m, rule in enumerate(group.rules):
             if not rule.id:
                 raise PolicyError(f"{path}[{m}].id must be {RULE_ID.wanted}, not ''")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, networks_of, span_of
+from sgfast.algebra.addresses import ADDRESS, NOBODY, Span, addresses_of, networks_of, span_of
 from sgfast.policy.model import Named, called
+from sgfast.policy.ranges import union
 from sgfast.reaching.ends import NamedEnd
 from sgfast.reaching.nodes import OUTSIDE, Nodes, Piece
 from sgfast.reaching.question import Question, Scene
@@ -38,7 +40,8 @@ class Part:
     ``addresses``: the included addresses of an instance, or the included network of the internet. Empty: all addresses.
     ``words``: ``name`` and ``without`` as reports write them, with the provider's words (SPEC 10.28), if there are any.
     ``without_words``: the texts in ``without`` as reports write them.
-    ``vpcs``: the VPCs of the instances, where two rows would read the same without them (SPEC 12.6).
+    ``vpcs``: the VPCs of the instances, where two rows would read the same without them (SPEC 12.6), or where others of
+    the same name are in VPCs that the question is not about (SPEC 12.5).
     ``is_unknown``: whether no file says who is in the group (SPEC 12.8).
     """
 
@@ -108,6 +111,8 @@ class NodeNames:
         self._of_owner: dict[int, int] = {}
         #: Sets of all nodes of instances, by VPC.
         self._of_vpc: dict[str, int] = {}
+        #: The VPCs of the scenes. The question is not about instances of other VPCs.
+        self._searched: set[str] = set()
         #: Owners of addresses that the question excludes, and the groups of these owners.
         self._cut_owners: set[int] = set()
         self._cut_groups: set[int] = set()
@@ -125,6 +130,7 @@ class NodeNames:
 
     def add(self, scene: Scene, nodes: Nodes) -> None:
         """Number the nodes of a scene."""
+        self._searched.add(scene.vpc)
         contexts = nodes.contexts[self._policy].tolist()
         numbers = np.full(nodes.count, -1, dtype=np.int64)
         seen: dict[int, int] = {}
@@ -175,7 +181,7 @@ class NodeNames:
         if region and region in self._whole_regions:
             if self._end.kind == "internet":
                 return (Part("internet"),)
-            if self._end.kind == "any" and self._is_all(instances):
+            if self._end.kind == "any" and self._is_all(instances) and not self._elsewhere:
                 return (Part("any"),)
         return in_order((*self._networks(region), *self._instances(instances)))
 
@@ -215,20 +221,41 @@ class NodeNames:
                 if len(others) < len(found) - 1 and all(map(self._is_plain, others)):
                     words = tuple(part.called for part in others) if any(part.words for part in others) else ()
                     names = tuple(part.name for part in others)
-                    found = (Part("instances", without=names, without_words=words),)
+                    vpcs = self.vpcs_of(self._own) if self._elsewhere else ()
+                    found = (Part("instances", without=names, without_words=words, vpcs=vpcs),)
             self._known[instances] = found
         return self._known[instances]
 
     def _is_plain(self, part: Part) -> bool:
         """Return whether the name alone identifies the instances."""
         policy = self._account.policy
-        return not part.addresses and (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
+        is_one = (part.name in policy.group_by_name) != (part.name in policy.instance_by_name)
+        return is_one and not (part.addresses or part.vpcs)
+
+    @cached_property
+    def _elsewhere(self) -> list[tuple[int, ...]]:
+        """The sets of groups of the instances in VPCs that the question is not about."""
+        account = self._account
+
+        def has_address(place: int) -> bool:
+            return any(network.version == self._family for network in account.policy.instances[place].addresses)
+
+        return [
+            groups for (groups, vpc), places in zip(account.contexts, account.instances, strict=True)
+            if vpc not in self._searched and any(map(has_address, places))
+        ]  # fmt: skip
 
     @cached_property
     def _largest_groups(self) -> list[tuple[int, int]]:
-        """Groups all of whose addresses are queried, with their nodes; the groups with most nodes first."""
+        """Groups all of whose addresses are queried, with their nodes; those with most nodes first, and behind them
+        those with members in VPCs that the question is not about.
+        """
         whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
-        return sorted(whole, key=lambda each: -each[1].bit_count())
+        return sorted(whole, key=lambda each: (each[0] in self._groups_elsewhere, -each[1].bit_count()))
+
+    @cached_property
+    def _groups_elsewhere(self) -> set[int]:
+        return set(chain.from_iterable(self._elsewhere))
 
     def _covering(self, instances: int) -> Iterator[Part]:
         """Yield the groups whose members are all in the set, largest first, then the instances not yet covered."""
@@ -236,7 +263,8 @@ class NodeNames:
         for group, nodes in self._largest_groups if self._end.kind != "instance" else ():
             if nodes & uncovered and not nodes & ~instances:
                 uncovered &= ~nodes
-                yield _part("group", self._account.policy.security_groups[group])
+                part = _part("group", self._account.policy.security_groups[group])
+                yield replace(part, vpcs=self.vpcs_of(nodes)) if group in self._groups_elsewhere else part
         pieces: dict[int, list[Piece]] = {}
         for number in _bits(uncovered):
             for piece in self._parts[number]:
@@ -247,8 +275,10 @@ class NodeNames:
             if nodes and not nodes & ~instances and owner not in self._cut_owners:
                 yield _part("instance", instance)
             else:
-                ranges = ((piece.first, piece.last) for piece in pieces[owner])
-                yield _part("instance", instance, tuple(map(str, networks_of(self._family, ranges))))
+                ranges = union((piece.first, piece.last) for piece in pieces[owner])
+                is_whole = ranges == addresses_of(instance.addresses, self._family)
+                cut = () if is_whole else tuple(map(str, networks_of(self._family, ranges)))
+                yield _part("instance", instance, cut)
 
 
 class _Regions:

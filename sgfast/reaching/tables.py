@@ -128,6 +128,7 @@ def _end_words(ends: Sequence[Sequence[Part]]) -> list[Words]:
         Words([part.name or part.kind for part in parts]), Words([part.kind for part in parts]),
         Words([", ".join(part.addresses) or None for part in parts]),
         Words([", ".join(part.without) or None for part in parts]),
+        Words([", ".join(part.vpcs) or None for part in parts]),
     ]  # fmt: skip
 
 

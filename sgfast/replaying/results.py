@@ -129,11 +129,14 @@ class _RecordSink(PacketSink, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """The sinks of a replay. Sinks of one kind are called in the order given."""
+    """The sinks of a replay. Sinks of one kind are called in the order given. ``with_rejections``: whether those for
+    flows also receive the attempts that the cloud rejected, as flow logs tell.
+    """
 
     packets: tuple[PacketSink, ...] = ()
     frames: tuple[FrameSink, ...] = ()
     flows: tuple[FlowSink, ...] = ()
+    with_rejections: bool = False
 
     def and_kept(self, kept: KeptRows) -> Sinks:
         """Return these sinks together with those of ``kept``."""
@@ -142,6 +145,7 @@ class Sinks:
             self.packets if packets is None else (*self.packets, packets),
             self.frames if frames is None else (*self.frames, frames),
             self.flows if flows is None else (*self.flows, flows),
+            self.with_rejections,
         )
 
     @property

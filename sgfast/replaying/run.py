@@ -19,7 +19,7 @@ from sgfast.replaying.logs import compared_actions, log_traffic, refuse_for_logs
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.packet_selection import both_left_out
 from sgfast.replaying.readings import PolicyHistory, ReadingQuestions, marked_kinds
-from sgfast.replaying.rejections import Rejections
+from sgfast.replaying.rejections import Rejections, shared_sinks
 from sgfast.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.schedule import Flushes, Schedule
@@ -71,6 +71,9 @@ def run_replay(
         kept.close((), 0)
         result.kept = kept
         return result
+    rejected_sinks = Sinks()
+    if logs is not None:
+        sinks, rejected_sinks = shared_sinks(sinks)
     resumed = None
     if options.resume is not None:
         resumed = load_replay(options.resume, policy, options, reports_connections=bool(sinks.flows))
@@ -87,7 +90,10 @@ def run_replay(
     )  # fmt: skip
     rejections = None
     if logs is not None:
-        rejections = Rejections(_runner(policy, options, Sinks(), None), policy, options, changes)
+        rejections = Rejections(
+            _runner(policy, options, rejected_sinks, None), policy, options, changes,
+            flushes if rejected_sinks.flows else "never",
+        )  # fmt: skip
     read = Captures(
         paths, options.reading, progress, earlier.first_ns, vpc_mapping, lasting=options.jobs > 1,
         reads=runner.file_reads, logs=logs,

@@ -42,7 +42,10 @@ def answer_sections(
     rows = [
         TrafficRow(
             row, getattr(row, measure),
-            (_reason(row, part, reasons), *([nearest_text(row, reasons)] if explained else [])),
+            (
+                _ANSWERS[row.reason] if part == "unanswered" else reason_words(row, reasons),
+                *([nearest_text(row, reasons)] if explained else []),
+            ),
             lines=[] if rules is None else rule_lines(reasons.policy, rules.of(row)),
         )
         for row in folded.rows
@@ -76,10 +79,8 @@ def left_rows(folded: Folded) -> str:
     return plural(folded.unlisted_rows, "more pair" if folded.rows[0].has_ends else "more row")
 
 
-def _reason(row: RollupRow, part: TrafficPart, reasons: Reasons) -> str:
-    """Return in words what the instance did, or the word of SPEC 10.3 with the rule that decided."""
-    if part == "unanswered":
-        return _ANSWERS[row.reason]
+def reason_words(row: RollupRow, reasons: Reasons) -> str:
+    """Return the word of SPEC 10.3 with the rule that decided."""
     rule = f" {reasons.rule_words(row.rule)}" if row.rule is not None else ""
     opener = ", opener unknown" if row.opener is not None else ""
     return row.reason + rule + (", perhaps answered" if row.perhaps_answered else "") + opener

@@ -8,11 +8,28 @@ from collections.abc import Sequence
 
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, plural
-from sgfast.report.answer_rows import left_words
+from sgfast.report.answer_rows import left_words, reason_words
+from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Block, Item, Items, Section, Traffic, TrafficRow, more
-from sgfast.report.rollup import By, rollup_of
+from sgfast.report.rollup import By, TrafficPart, rollup_of
 
-WOULD_OPEN = "The cloud rejected these attempts, and these groups would let them in"
+#: By part of the answer about rejected attempts: the heading of its rows.
+REJECTED: dict[TrafficPart, str] = {
+    "allowed": "The cloud rejected these attempts, and these groups would let them in",
+    "attempts": "The cloud rejected these attempts, and these groups deny them, too",
+}
+
+
+def rejected_words(result: ReplayResult) -> str:
+    """Return ``300 of 8,350 rejected attempts would open``; "" if the cloud rejected none."""
+    if result.rejected is None:
+        return ""
+    opens, denied = (result.rejected.connections[word] for word in ("opened", "denied"))
+    if not denied:
+        return f"{plural(opens, 'rejected attempt')} would open"
+    if not opens:
+        return f"{plural(denied, 'rejected attempt')} denied here, too"
+    return f"{grouped(opens)} of {plural(opens + denied, 'rejected attempt')} would open"
 
 
 def action_sections(result: ReplayResult) -> list[Section]:
@@ -35,11 +52,16 @@ def action_sections(result: ReplayResult) -> list[Section]:
     return [Section(heading, [Items(items)])]
 
 
-def would_open_sections(result: ReplayResult, by: By, most: int) -> list[Section]:
-    """Return the section of rejected attempts that the policy allows; none if there are none."""
-    if result.rejected is None or not result.rejected.connections["opened"]:
+def rejected_sections(result: ReplayResult, by: By, most: int) -> list[Section]:
+    """Return the sections of rejected attempts that the policy allows, and of those that it denies, too."""
+    if result.rejected is None:
         return []
-    folded = rollup_of(result.rejected).fold("allowed", by=by, most=most)
-    rows = [TrafficRow(row, row.connections, (row.reason,)) for row in folded.rows]
-    blocks: Sequence[Block] = [Traffic("connections", rows, ("why",)), *more(left_words(folded), folded.every)]
-    return [Section(WOULD_OPEN, blocks)]
+    rollup, reasons = rollup_of(result.rejected), Reasons(result.rejected.policy)
+    sections = []
+    for part, heading in REJECTED.items():
+        folded = rollup.fold(part, by=by, most=most)
+        rows = [TrafficRow(row, row.connections, (reason_words(row, reasons),)) for row in folded.rows]
+        left = more(left_words(folded, "attempts"), folded.every)
+        blocks: Sequence[Block] = [Traffic("attempts", rows, ("why",)), *left]
+        sections += [Section(heading, blocks)] if rows else []
+    return sections

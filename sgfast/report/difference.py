@@ -26,7 +26,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import CANNOT_TELL, evidence_blocks
-from sgfast.report.reach import reach_cells
+from sgfast.report.reach import most_names, reach_cells
 from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
 
@@ -86,8 +86,10 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
         rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
-            blocks.append(Items([Item(f"{word:6}", _difference_words(row, policies), style) for row in rows[:most]]))
+            shown = [Item(f"{word:6}", _difference_words(row, policies, most), style) for row in rows[:most]]
+            blocks.append(Items(shown))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
+        blocks += more("more names" if (longest := most_names(rows[:most])) > most else "", longest)
     if unread := unread_items(found, most):
         changed = sum(each.change != "same" for each in found.unread_filters)
         blocks += [Items(unread), *more(plural(changed - most, "more filter") if changed > most else "", changed)]
@@ -96,9 +98,9 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
     return [Section(headline(found), blocks)]
 
 
-def _difference_words(row: Row, policies: Mapping[str, Policy]) -> Words:
-    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``."""
-    sources, destinations, services = reach_cells(row)
+def _difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
+    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end."""
+    sources, destinations, services = reach_cells(row, most)
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]

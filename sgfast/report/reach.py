@@ -12,12 +12,12 @@ from sgfast.report.document import Block, Document, Item, Items, Paragraph, Sect
 from sgfast.report.evidence import evidence_blocks
 from sgfast.system.names import printable
 
-#: Maximum number of names in a cell before "and N more". JSON has all of them.
+#: Maximum number of names in a cell of a page before "and N more". JSON has all of them.
 LISTED_PARTS = 8
 
 
 def reach_document(found: ReachResult, top: int) -> Document:
-    """Return the report. ``top``: the most rows."""
+    """Return the report. ``top``: the most rows, and the most names in a cell."""
     question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     doubts, told = evidence_blocks(found.evidence), [each.sentence for each in found.evidence.reasons]
     warnings = [Item("Warning:", printable(warning)) for warning in found.warnings if warning not in told]
@@ -25,19 +25,33 @@ def reach_document(found: ReachResult, top: int) -> Document:
     if not found.rows:
         return [Section(f"Nobody may open a connection {question}", ending)]
     heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
-    table = TableBlock(("from", "to", "services"), [reach_cells(row) for row in found.rows[:top]], 0, is_wrapped=True)
-    if len(found.rows) <= top:
+    cells = [reach_cells(row, top) for row in found.rows[:top]]
+    table = TableBlock(("from", "to", "services"), cells, 0, is_wrapped=True)
+    notes: list[Block] = []
+    if len(found.rows) > top:
+        notes.append(Paragraph(
+            f"and {plural(len(found.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and --port "
+            "ask for less, --json has all"
+        ))  # fmt: skip
+    if (longest := most_names(found.rows[:top])) > top:
+        notes.append(Paragraph(f"Some cells do not show all names: --top {longest} shows them, --json has all"))
+    if not notes:
         return [Section(heading, doubts), Section("", [table, *ending], goes_on=True)]
-    more = (
-        f"and {plural(len(found.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and --port ask "
-        "for less, --json has all"
-    )
-    return [Section(heading, doubts), Section("", [table], goes_on=True), Section("", [Paragraph(more), *ending])]
+    return [Section(heading, doubts), Section("", [table], goes_on=True), Section("", [*notes, *ending])]
 
 
-def reach_cells(row: Row) -> tuple[str, str, str]:
-    """Return the three cells of a row. The services have the IP version if no network shows it."""
-    return parts_text(row.sources), parts_text(row.destinations), services_cell(row)
+def most_names(rows: Sequence[Row]) -> int:
+    """Return the number of names in the longest list of the rows' ends."""
+    ends = [parts for row in rows for parts in (row.sources, row.destinations)]
+    lists = (names for parts in ends for part in parts for names in (part.without, part.addresses))
+    return max(map(len, (*ends, *lists)), default=0)
+
+
+def reach_cells(row: Row, most: int) -> tuple[str, str, str]:
+    """Return the three cells of a row. The services have the IP version if no network shows it. ``most``: the most
+    names of an end.
+    """
+    return parts_text(row.sources, most), parts_text(row.destinations, most), services_cell(row)
 
 
 def services_cell(row: Row) -> str:
@@ -46,9 +60,9 @@ def services_cell(row: Row) -> str:
     return row.services if is_version_shown else f"{row.services} (IPv{row.families[0]})"
 
 
-def parts_text(parts: Sequence[Part]) -> str:
-    texts = [part_text(part) for part in parts[:LISTED_PARTS]]
-    more = len(parts) - LISTED_PARTS
+def parts_text(parts: Sequence[Part], most: int = LISTED_PARTS) -> str:
+    texts = [part_text(part, most) for part in parts[:most]]
+    more = len(parts) - most
     return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
 
 
@@ -65,8 +79,7 @@ def _plain_text(part: Part, most: int) -> str:
             within = f" ({part.addresses[0]})" if part.addresses else ""
             return f"internet{within}" + (f" except {_listed(part.without, most)}" if part.without else "")
         case "instances":
-            without = printable(_listed(part.exceptions, most))
-            return "all instances" + (f" except {without}" if without else "")
+            return "all instances" + (f" except {printable(_listed(part.exceptions, most))}" if part.without else "")
         case "instance" if part.addresses:
             return f"{printable(part.called)} ({_listed(part.addresses, most)})"
         case "network" if part.without:

@@ -15,7 +15,7 @@ from sgfast.replaying.results import Contradicted
 from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
-from sgfast.report.cloud_actions import action_sections, would_open_sections
+from sgfast.report.cloud_actions import action_sections, rejected_sections, rejected_words
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import (
     TOP,
@@ -72,7 +72,7 @@ def replay_document(
     document += answer_sections(rollup, reasons, "would-break", by, most, rules)
     document += uncertain_sections(result.policy, result.openers, reasons, by, most)
     document += [*_expected(result, most), *_denied(result, rollup, reasons, by, most)]
-    document += [*would_open_sections(result, by, most), *action_sections(result)]
+    document += [*rejected_sections(result, by, most), *action_sections(result)]
     document += answer_sections(rollup, reasons, "unanswered", by, most)
     if by != "group":
         document += answer_sections(rollup, reasons, "allowed", by, most)
@@ -129,8 +129,8 @@ def _found(result: ReplayResult, rollup: Rollup) -> str:
     if unknown:
         parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
     parts += uncertain_words(result.openers)
-    if result.rejected is not None and (opens := result.rejected.connections["opened"]):
-        parts.append(f"{plural(opens, 'rejected attempt')} would open")
+    if rejected := rejected_words(result):
+        parts.append(rejected)
     if silent:
         parts.append(f"{plural(silent, 'allowed connection')} not served")
     return ", ".join(parts)
@@ -210,7 +210,8 @@ def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most
     if not result.packets:
         return []
     if denied == packets_after(result):
-        return [Section("Nothing else was denied" if denied else "Nothing was denied")]
+        of_these = "" if result.rejected is None else " that the cloud accepted"
+        return [Section(f"Nothing{' else' if denied else ''}{of_these} was denied")]
     if result.engine == "reference":
         return [Section("", [Paragraph(NO_DENIALS)])]
     sections = answer_sections(rollup, reasons, "cannot-tell", by, most)

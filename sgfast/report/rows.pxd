@@ -11,7 +11,7 @@ from sgfast.core.conntrack.table cimport FlowRow
 from sgfast.tables.write_text cimport Leading
 
 cdef enum:
-    ANSWER_COUNT = 3
+    ANSWER_COUNT = 4
     ROW_BYTES = 1024            # more than any row takes without names and frames; a test measures the longest row
     SHORT_BYTES = 48            # pads a Text to a cache line
 

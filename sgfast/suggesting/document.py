@@ -55,6 +55,8 @@ def document(
         lines += [f"    {key}: {quoted(word)}" for key, word in _written_words(group)]
         if group.description:
             lines.append(f"    description: {quoted(group.description)}")
+        if group.vpc and len(policy.vpcs) > 1:
+            lines.append(f"    vpc: {quoted(group.vpc)}")
         if not group.stateful:
             lines.append("    stateful: false")
         lines.append("    rules:" if group.rules else "    rules: []")

@@ -18,7 +18,10 @@ from sgfast.verdicts import PENDING, REASONS, VERDICTS
 ENDS = (
     None, "open", "closed", "reset", "timeout", "evicted", "reopened", "denied", "disconnected", "removed", "forgotten",
 )
-ANSWERS = ("silent", "answered", "refused")
+#: The other end of an allowed connection does one of these.
+ALLOWED_ANSWERS = ("silent", "answered", "refused")
+#: By the number in rows. The cloud rejected the last one's attempt, as a flow log tells; no data plane writes it.
+ANSWERS = (*ALLOWED_ANSWERS, "rejected")
 #: The states of a connection at a filter, in the order of State in ``core/conntrack/states.pxd`` (SPEC 5.2, 5.9).
 STATES = (
     None, "syn-sent", "syn-received", "established", "fin-wait", "close-wait", "last-ack", "time-wait", "closed",
@@ -214,7 +217,8 @@ CONNECTION_ROWS = RowKind(
         Column(
             "answer",
             WORD,
-            "What the other end did; refused: it sent an RST or an ICMP unreachable.",
+            "What the other end did; refused: it sent an RST or an ICMP unreachable; rejected: nothing, as the cloud "
+            "rejected the attempt, which flow logs tell (SPEC 10.31).",
             words=tuple(sorted(ANSWERS)),
         ),
     ),
@@ -267,7 +271,9 @@ _ALL_SERVICES = "the service is all, or all except some"
 _NO_RULES = "there are none, or too many to find"
 _NO_DECIDER = "there is no such packet, filter or rule"
 _NOT_TIMED = "its beginning was not counted, for lack of room"
-_FIRST_PACKET = "several VPCs are told apart, each of which numbers its own packets"
+_FIRST_PACKET = (
+    "several VPCs are told apart, each of which numbers its own packets, or the cloud rejected the attempt"
+)
 
 PACKET_TABLE = TableKind(
     ("ReplayResult.tables.packets", "sgfast.table()"),
@@ -372,7 +378,7 @@ ALLOWED_TABLE = TableKind(
         *_ENDS_AND_SERVICE, *_WHY,
         Column(
             "answer", WORD, "What the other end did; refused: it sent an RST or an ICMP unreachable.",
-            words=tuple(sorted(ANSWERS)),
+            words=tuple(sorted(ALLOWED_ANSWERS)),
         ),
         Column("connections", COUNT, "Connections that were allowed."),
         *_WHEN,
@@ -428,6 +434,7 @@ def _part(end: str, where: str) -> tuple[Column, ...]:
             "all of them do",
         ),
         Column(f"{end}_except", TEXT, "Networks, groups or instances within it that do not count.", "there are none"),
+        Column(f"{end}_vpcs", TEXT, "The VPCs whose instances count.", "those of all its instances do"),
     )  # fmt: skip
 
 

@@ -116,3 +116,46 @@ def test_a_wrong_question_is_one_line_that_says_what_to_write(
     assert (outcome.status, outcome.out) == (2, "")
     assert says in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_nothing_that_may_reach_stays_nameless(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 12.5: up to ``--top`` names stand in a cell, and the text says how many hide all others."""
+    names = [f"g-{n:02}" for n in range(45)]
+    sources = [f"{{direction: inbound, protocol: tcp, ports: 5432, source: {name}}}" for name in names]
+    groups = [*names, *(f"other-{n}" for n in range(46))]
+    senders = [f"  - {{name: {name}, rules: [{{direction: outbound, protocol: tcp}}]}}\n" for name in groups]
+    members = [
+        f"  - {{name: i-{name}, addresses: [10.0.0.{n}], security_groups: [{name}]}}\n"
+        for n, name in enumerate(groups)
+    ]
+    path, closed = tmp_path / "policy.yaml", tmp_path / "closed.yaml"
+    for file, rules in ((path, sources), (closed, [])):
+        file.write_text(
+            f"version: 1\nsecurity_groups:\n{''.join(senders)}  - {{name: db, rules: [{', '.join(rules)}]}}\n"
+            f"instances:\n{''.join(members)}  - {{name: db-1, addresses: [10.0.1.1], security_groups: [db]}}\n"
+        )
+    question = ("reach", path, "--from", "10.0.0.0/24", "--to", "db")
+    shown = " ".join(sgfast(capsys, *question).out.split())
+    assert "g-38, g-39 and 5 more" in shown and "g-40" not in shown
+    assert "Some cells do not show all names: --top 45 shows them, --json has all" in shown
+    shown = " ".join(sgfast(capsys, *question, "--top", "45").out.split())
+    assert all(f"{name}," in shown for name in names[:-1]) and "g-44" in shown and "more" not in shown
+    shown = " ".join(sgfast(capsys, "diff", path, closed).out.split())
+    assert "to g-00, g-01" in shown and "and more names: --top 45 lists all" in shown
+    shown = " ".join(sgfast(capsys, "diff", path, closed, "--top", "45").out.split())
+    assert all(name in shown for name in names) and "more names" not in shown
+
+
+def test_all_instances_are_all_without_an_exception(capsys: Capsys, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("""
+version: 1
+vpcs: [{name: dev}, {name: prod}]
+security_groups:
+  - {name: app, rules: [{direction: outbound, protocol: all}]}
+  - {name: ops, rules: [{direction: outbound, protocol: all}]}
+instances:
+  - {name: dev-1, vpc: dev, addresses: [10.0.0.5], security_groups: [app]}
+  - {name: prod-1, vpc: prod, addresses: [10.1.0.5], security_groups: [ops]}
+""")
+    assert "  all instances  0.0.0.0/0  all\n" in sgfast(capsys, "reach", path).out

@@ -289,7 +289,7 @@ def test_each_call_goes_to_the_region_of_its_vpc() -> None:
         ({}, ""),
         ({"w": "eu-2"}, r"security group 'web', rule web/inbound/1: AWS takes no group in another region; write its"),
         ({"peerings": ""}, "rule web/inbound/1: AWS takes no group in VPC 'w', which is not peered"),
-        ({"other": ", unused, web"}, r"security group 'web': has instances in several VPCs \('v', 'w'\); an AWS group"),
+        ({"other": ", unused, web"}, r"security group 'web': it and its instances are in several VPCs \('v', 'w'\)"),
         ({"other": ""}, "security group 'unused': has no instances, which would say in which VPC AWS has to make it"),
         ({"name": "sg-web"}, "security group 'sg-web': AWS takes no name that begins with sg-"),
         ({"name": "default"}, "security group 'default': every VPC has it already"),

@@ -15,6 +15,7 @@ from logged_conversations import OTHERS, SERVICES, a_policy
 from sgfast import diff, replay
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
+from sgfast.tables.row_schema import ANSWERS
 
 GIB = 1 << 30
 PACKETS = (1, 2, 3, 1000, (1 << 32) - 1, 1 << 32, 5 << 32)
@@ -54,16 +55,19 @@ def a_log(rng: np.random.Generator) -> tuple[list[str], int, int]:
 
 
 class Rows:
-    """A sink of connections, which adds them up by verdict."""
+    """A sink that adds up connections, and apart from them the attempts that the cloud rejected."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
 
     def begin(self, names: Any) -> None:
         pass
 
     def write(self, flows: Any) -> None:
-        self.totals.update(packets=int(flows["packets"].sum()), octets=int(flows["bytes"].sum()))
+        is_rejected = flows["answer"] == ANSWERS.index("rejected")
+        for totals, rows in ((self.totals, flows[~is_rejected]), (self.rejected, flows[is_rejected])):
+            totals.update(packets=int(rows["packets"].sum()), octets=int(rows["bytes"].sum()))
 
 
 def assert_adds_up(result: ReplayResult) -> None:
@@ -93,6 +97,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         assert_adds_up(rejected)
         # Packets that are answers to what was denied, or that open nothing, belong to no connection.
         assert result.verdicts["allow"] <= rows.totals["packets"] <= result.packets, f"seed {seed}"
+        assert rejected.verdicts["allow"] <= rows.rejected["packets"] <= rejected.packets, f"seed {seed}"
         assert rows.totals["octets"] <= result.bytes and sum(hits.bytes for hits in result.rules) <= result.bytes
 
         traffic = diff(policy, other, path).traffic
@@ -123,3 +128,4 @@ def test_bytes_of_a_record_are_those_of_its_rows(tmp_path: Path) -> None:
     assert [(hits.packets, hits.bytes) for hits in result.rules] == [(9_000_000, 12 * GIB)]
     assert result.rejected is not None
     assert (result.rejected.packets, result.rejected.bytes) == (3, 5 * GIB)
+    assert dict(rows.rejected) == {"packets": 3, "octets": 5 * GIB}

@@ -16,7 +16,7 @@ from sgfast.errors import SgfastError, TooMuch
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching import relation
-from sgfast.reaching.ends import named_end
+from sgfast.reaching.ends import ANY, named_end
 from sgfast.reaching.names import Part
 from sgfast.reaching.rows import reach
 from sgfast.reaching.services import named_service
@@ -183,3 +183,61 @@ def test_too_many_parts_of_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(relation, "MAX_PARTS", 2)
     with pytest.raises(TooMuch, match="too many services are open to different senders; ask about less"):
         reach(policy)
+
+
+_TWO_VPCS = """
+version: 1
+vpcs: [{name: dev}, {name: prod}, {name: hub}]
+peerings: [[hub, dev]]
+security_groups:
+  - {name: app, rules: [{direction: inbound, protocol: tcp, ports: 22}, {direction: outbound, protocol: all}]}
+  - {name: team, rules: []}
+  - {name: closed, rules: [{direction: inbound, protocol: tcp, ports: 22, action: deny, priority: 1}]}
+  - {name: ops, rules: [{direction: outbound, protocol: all}]}
+instances:
+  - {name: dev-1, vpc: dev, addresses: [10.0.0.5], security_groups: [app, team]}
+  - {name: dev-2, vpc: dev, addresses: [10.0.0.6], security_groups: [app, team]}
+  - {name: prod-1, vpc: prod, addresses: [10.1.0.5], security_groups: [app, closed]}
+  - {name: hub-1, vpc: hub, addresses: [10.2.0.5, 10.2.0.6], security_groups: [ops]}
+"""
+
+
+def _said(policy: Policy, source: str, destination: str) -> list[tuple[str, str, str]]:
+    rows = reach(policy, named_end(policy, source), named_end(policy, destination)).rows
+    return [(
+        ", ".join(part.text for part in row.sources), ", ".join(part.text for part in row.destinations), row.services
+    ) for row in rows]  # fmt: skip
+
+
+def test_a_group_is_not_named_for_members_in_vpcs_that_were_not_asked_about() -> None:
+    """SPEC 12.5: ``app`` has a member in prod, which nobody may reach."""
+    policy = parse_policy(_TWO_VPCS)
+    assert _said(policy, "internet", "team") == [("internet", "team", "tcp/22")]
+    # Without ``team``, only ``app`` has the instances.
+    renamed = parse_policy(_TWO_VPCS.replace("[app, team]", "[app]").replace("- {name: team", "- {name: unused"))
+    assert _said(renamed, "internet", "10.0.0.0/24") == [("internet", "dev-1, dev-2", "tcp/22")]
+    # No name is only about dev.
+    asked = parse_policy(_TWO_VPCS.replace("[app, closed]", "[app, team, closed]"))
+    assert _said(asked, "hub-1", "team") == [("hub-1", "dev-1, dev-2", "tcp/22")]
+    assert _said(asked, "dev-1", "any") == [("dev-1", "0.0.0.0/0", "all"), ("dev-1", "app in VPC dev", "tcp/22")]
+    part = reach(asked, named_end(asked, "dev-1"), ANY).rows[1].destinations[0]
+    assert (part.kind, part.name, part.vpcs) == ("group", "app", ("dev",))
+    table = [*reach(asked, named_end(asked, "dev-1"), ANY).tables.rows]
+    assert [row["destination_vpcs"] for row in table] == [None, "dev"]
+    # A member without an address of this IP version is in no row of it.
+    sixth = _TWO_VPCS.replace("[10.1.0.5]", '["2001:db8::5"]').replace("[app, closed]", "[app, team]")
+    assert _said(parse_policy(sixth), "dev-1", "any")[1] == ("dev-1", "app", "tcp/22")
+
+
+def test_an_instance_of_a_peer_that_was_not_asked_about_has_no_addresses_behind_its_name() -> None:
+    policy = parse_policy(_TWO_VPCS.replace("[app, team]", "[app]"))
+    assert _said(policy, "ops", "any") == [("ops", "0.0.0.0/0", "all"), ("ops", "dev-1, dev-2", "tcp/22")]
+    assert _said(policy, "10.2.0.5", "dev-1") == [("hub-1 (10.2.0.5/32)", "dev-1", "tcp/22")]
+
+
+def test_all_and_any_are_not_said_of_some_vpcs() -> None:
+    policy = parse_policy(_TWO_VPCS)
+    assert _said(policy, "any", "team") == [("0.0.0.0/0, all instances in VPCs dev, hub", "team", "tcp/22")]
+    assert ("all instances", "0.0.0.0/0", "all") in _said(policy, "any", "any")
+    alone = parse_policy(_TWO_VPCS.replace("peerings: [[hub, dev]]", "peerings: [[hub, dev], [prod, dev]]"))
+    assert _said(alone, "any", "team") == [("any", "team", "tcp/22")]

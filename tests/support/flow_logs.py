@@ -123,7 +123,9 @@ BEFORE = flow("192.0.2.1:40000 > 192.0.2.2:443", -800, packets=1, octets=40)
 
 
 class Told:
-    """The answer of a replay of records: the connections as texts, in the order of their beginning, and the result."""
+    """The answer of a replay of records: the connections as texts, in the order of their beginning, and the result.
+    Attempts that the cloud rejected are not among them.
+    """
 
     def __init__(self, result: ReplayResult, flows: list[dict[str, Any]]) -> None:
         self.result = result
@@ -132,7 +134,7 @@ class Told:
         self.connections = [
             f"{_end(row, 'initiator')} > {_end(row, 'responder')} {row['verdict']} {row['answer']} "
             f"{row['packets_from_initiator']}+{row['packets_from_responder']}"
-            for row in sorted(flows, key=lambda row: str(row["first_time"]))
+            for row in sorted(flows, key=lambda row: str(row["first_time"])) if row["answer"] != "rejected"
         ]
         fates = self.records.judged + self.records.rejected
         assert self.records.read == fates + sum(self.records.undecided.values()) + sum(self.records.left_out.values())

@@ -170,7 +170,8 @@ class Opened(NamedTuple):
 
 
 class Connections:
-    """A sink of connections: what was said of each, whichever end opened it."""
+    """A sink of connections: what was said of each, whichever end opened it. What the cloud rejected is no connection.
+    """
 
     def __init__(self) -> None:
         self.found: dict[Any, set[Opened]] = defaultdict(set)
@@ -179,7 +180,7 @@ class Connections:
         pass
 
     def write(self, flows: Any) -> None:
-        for row in flows:
+        for row in flows[flows["answer"] != ANSWERS.index("rejected")]:
             width = 16 if row["family"] == 6 else 4
             ends = [str(ip_address(row[end][:width].tobytes())) for end in ("initiator", "responder")]
             ports = (int(row["ports"]) >> 16, int(row["ports"]) & 0xFFFF) if row["has_ports"] else (0, 0)

@@ -304,6 +304,7 @@ def combinations(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     name: part["name"] or part["kind"], f"{name}_kind": part["kind"],
                     f"{name}_addresses": ", ".join(part["addresses"] or ()) or None,
                     f"{name}_except": ", ".join(part["except"]) or None,
+                    f"{name}_vpcs": ", ".join(part.get("vpcs", ())) or None,
                 }  # fmt: skip
             if "rules" in row:
                 for policy in ("old", "new"):

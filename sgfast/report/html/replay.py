@@ -13,6 +13,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
+from sgfast.report.cloud_actions import rejected_words
 from sgfast.report.document import Item, Name
 from sgfast.report.evidence import CANNOT_TELL, qualified
 from sgfast.report.html.answers import LISTS, Answers, List
@@ -40,10 +41,10 @@ from sgfast.report.html.tables import (
     MAX_ROWS,
     changes_table,
     cuts_table,
+    rejected_table,
     unused_table,
     used_table,
     verdicts_table,
-    would_open_table,
 )
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
@@ -58,7 +59,7 @@ from sgfast.report.replay import (
     unreadable,
     vpc_called,
 )
-from sgfast.report.rollup import BY_PACKETS, Rollup, rollup_of
+from sgfast.report.rollup import BY_PACKETS, Rollup, TrafficPart, rollup_of
 from sgfast.report.twins import hits_by_rule
 from sgfast.verdicts import VerdictWord
 
@@ -146,7 +147,8 @@ def _headline(report: _Report) -> tuple[str, str]:
     elif result.engine == "reference":
         found, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
     else:
-        found = "Nothing that worked would break" if result.verdicts["deny"] else "Nothing is denied"
+        is_all_allowed = not result.verdicts["deny"] and result.rejected is None
+        found = "Nothing is denied" if is_all_allowed else "Nothing that worked would break"
         is_sure = result.evidence.conclusive == "yes" and not report.rollup.total("cannot-tell")
         style = "good" if is_sure else "partly"
     return qualified(result.evidence, found), style
@@ -154,8 +156,9 @@ def _headline(report: _Report) -> tuple[str, str]:
 
 def _lede(report: _Report) -> str:
     result = report.result
+    rejected = rejected_words(result)
     if not result.packets:
-        return "There is nothing to judge."
+        return f"There is nothing else to judge: {rejected}." if rejected else "There is nothing to judge."
     parts = []
     broken = report.rollup.total("would-break")
     if broken:
@@ -181,6 +184,8 @@ def _lede(report: _Report) -> str:
             f"{plural(result.verdicts['deny'], 'packet is', 'packets are')} denied, but none of them opened a "
             "connection that was answered in the capture."
         )
+    if rejected:
+        parts.append(f"By the cloud's log, {rejected}.")
     if result.changes:
         cut = sum(change.disconnected for change in result.changes)
         parts.append(
@@ -243,13 +248,8 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     if result.engine == "fast" and result.packets:
         found += [section for shown in LISTS for section in _answers(report, shown)]
     found += uncertain_section(result.policy, result.openers)
-    if result.rejected is not None and (opens := result.rejected.connections["opened"]):
-        folded = rollup_of(result.rejected).fold("allowed", by="group", most=MAX_ROWS)
-        words = intro("The cloud rejected these attempts, by a group or by a network ACL. These groups let them in.")
-        found.append(PageSection(
-            "rejected", "Would open", "Rejected, would open", joined(words, would_open_table(folded)),
-            plural(opens, "attempt"),
-        ))  # fmt: skip
+    if result.rejected is not None:
+        found += _rejected(result.rejected)
     if timeline is not None and timeline.first_ns is not None:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
@@ -315,6 +315,24 @@ def _answers(report: _Report, shown: List) -> list[PageSection]:
     if shown.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
     return [PageSection(shown.key, *_NAMES[shown.key], joined(intro(_INTROS[shown.key]), table, *notes), count)]
+
+
+def _rejected(attempts: ReplayResult) -> list[PageSection]:
+    """Return the sections of attempts that the cloud rejected: those that would open, and those denied here, too."""
+    rollup = rollup_of(attempts)
+    blocked = "The cloud rejected these attempts, by a group or by a network ACL."
+    sections: tuple[tuple[str, TrafficPart, str, str, str], ...] = (
+        ("rejected", "allowed", "Would open", "Rejected, would open", f"{blocked} These groups let them in."),
+        ("rejected-denied", "attempts", "Rejected", "Rejected, denied here, too", f"{blocked} So do these groups."),
+    )
+    return [
+        PageSection(
+            key, name, heading,
+            joined(intro(words), rejected_table(key, heading, rollup.fold(part, by="group", most=MAX_ROWS))),
+            plural(total, "attempt"),
+        )
+        for key, part, name, heading, words in sections if (total := rollup.total(part))
+    ]  # fmt: skip
 
 
 def _denied_notes(report: _Report) -> list[Markup]:

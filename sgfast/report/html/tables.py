@@ -99,19 +99,18 @@ def more(unlisted: int, noun: str, sums: str = "") -> Markup:
 # Attempts that the cloud rejected ------------------------------------------------------------------------------------
 
 
-def would_open_table(folded: Folded) -> Markup:
-    """Return the rows of rejected attempts that the policy allows."""
+def rejected_table(key: str, label: str, folded: Folded) -> Markup:
+    """Return rows of rejected attempts."""
     columns = (
         Heading("Attempts", "attempts", True), Heading("From", "from"), Heading("To", "to"),
-        Heading("Service", "service"), Heading("Rule", "rule"),
+        Heading("Service", "service"), Heading("Reason", "reason"), Heading("Rule", "rule"),
     )  # fmt: skip
     rows = [
-        [_count(row.connections), Cell(row.source.called), Cell(row.destination.called), Cell(row.service),
-         Cell(row.rule or "several")]
+        [_count(row.connections), Cell(row.source_text), Cell(row.destination_text), Cell(row.service),
+         Cell(row.reason), Cell(row.rule or ("several" if row.rules else ""))]
         for row in folded.rows
     ]  # fmt: skip
-    label = "Attempts that the cloud rejected and the policy allows"
-    return joined(table("rejected", label, columns, rows), more(folded.unlisted_rows, "row"))
+    return joined(table(key, label, columns, rows), more(folded.unlisted_rows, "row"))
 
 
 # Changes -------------------------------------------------------------------------------------------------------------

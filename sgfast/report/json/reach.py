@@ -30,7 +30,9 @@ class JsonPart(Answer):
         "all.",
     ] = at(lambda part: part.addresses or None)
     vpcs: Annotated[
-        list[str] | Absent, "In a comparison: the VPCs of the instances, if rows differ in nothing else."
+        list[str] | Absent,
+        "The VPCs of the instances that count, if others of the same name are in other VPCs. In a comparison: their "
+        "VPCs, if rows differ in nothing else.",
     ] = at(lambda part: part.vpcs or None)
     members: Annotated[
         Literal["unknown"] | Absent, "In a comparison: of a group, if no file says who is in it."

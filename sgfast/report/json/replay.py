@@ -185,12 +185,18 @@ class JsonCluster(Answer):
     stages: list[JsonStage]
 
 
+class JsonRejectedLeft(Answer):
+    would_open: JsonLeft
+    also_denied: JsonLeft
+
+
 class JsonRejected(Answer):
     attempts: Annotated[Count, "Number of attempts. Retries are no new ones."]
     allowed: Annotated[Count, "Attempts that the policy allows: they would open."]
     denied: Annotated[Count, "Attempts that the policy denies, too."]
     would_open: Annotated[list[JsonRow], "The allowed ones, most first, folded as the lists above."]
-    not_listed: JsonLeft
+    also_denied: Annotated[list[JsonRow], "The denied ones, most first."]
+    not_listed: Annotated[JsonRejectedLeft, "The sums of the rows beyond --top, by list."]
 
 
 class JsonActions(Answer):
@@ -291,9 +297,14 @@ def replay_answer(
 def _rejected(result: ReplayResult, by: By, top: int | None) -> Any:
     if result.rejected is None:
         return None
-    folded = rollup_of(result.rejected).fold("allowed", by=by, most=top or MOST_ROWS)
+    rollup, reasons = rollup_of(result.rejected), Reasons(result.rejected.policy)
+    parts: dict[str, TrafficPart] = {"would_open": "allowed", "also_denied": "attempts"}
+    folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS) for name, part in parts.items()}
+    lists = {
+        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
+    }
     allowed, denied = (result.rejected.connections[word] for word in ("opened", "denied"))
     return JsonRejected.of(
-        result.rejected, attempts=allowed + denied, allowed=allowed, denied=denied,
-        would_open=[JsonRow.of(row, nearest=[]) for row in folded.rows], not_listed=folded,
+        result.rejected, attempts=allowed + denied, allowed=allowed, denied=denied, **lists,
+        not_listed=JsonRejectedLeft.of(None, **folded),
     )  # fmt: skip

@@ -25,12 +25,12 @@ from sgfast.system.names import printable
 
 #: Outcomes of traffic. Most parts are counted by connections: denied ones that the other end answered, allowed ones
 #: that it did not answer, and allowed ones that it did; connections that two policies treat differently; those that
-#: used a rule, and those that no rule is suggested for. ``BY_PACKETS`` are counted by packets: denied ones; those that
-#: nobody ever answered, which are scans or one-way traffic such as syslog; and in place of these, those of which the
-#: captures cannot tell whether they were answered.
+#: used a rule, and those that no rule is suggested for; and denied attempts. ``BY_PACKETS`` are counted by packets:
+#: denied ones; those that nobody ever answered, which are scans or one-way traffic such as syslog; and in place of
+#: these, those of which the captures cannot tell whether they were answered.
 TrafficPart = Literal[
     "would-break", "unanswered", "allowed", "denied", "one-way", "cannot-tell", "newly-denied", "newly-allowed",
-    "observed"
+    "observed", "attempts"
 ]  # fmt: skip
 #: A word in place of a reason's, beside the row's own reason: packets of ``one-way`` whose address had no room, so that
 #: it is not known whether somebody answered them.
@@ -344,6 +344,7 @@ class Rollup:
             "denied": {"": packets},
             "one-way": {"": known, PERHAPS: np.where(perhaps, unanswered - unknown, 0)},
             "cannot-tell": {"": unknown},
+            "attempts": {"": np.where(rows["packets"] > 0, rows["connections"].astype(np.int64), 0)},
         }
 
     def _first(self, rows: Rows) -> NDArray[np.int64]:
