@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
+from sgfast.flow_logs.interface_owners import InterfaceOwners
+from sgfast.flow_logs.interfaces import Interfaces
 from sgfast.flow_logs.record_packets import RecordPackets
 
 TURN_NS: int
@@ -13,7 +15,10 @@ class Connections:
     def __init__(
         self, shortest: object, longest: object, from_ns: int | None = None, until_ns: int | None = None, *,
         is_one_stream: bool = False, words: Sequence[str] | WordNumbers = (),
+        owners: InterfaceOwners | None = None,
     ) -> None: ...
+    @property
+    def interfaces(self) -> Interfaces: ...
     @property
     def packets(self) -> RecordPackets: ...
     def add(self, rows: NDArray[Any], number: int, vpc: int = 0) -> None: ...

@@ -25,7 +25,9 @@ cdef enum:         # LeftOut
     ICMP_ERROR = 6
     NO_ROOM = 7
     NO_PACKETS = 8
-    LEFT_OUT_COUNT = 9
+    OTHER_OWNER = 9         # an interface had the address of an instance at another time
+    NAT_GATEWAY = 10        # a NAT gateway's record of packets that are counted already
+    LEFT_OUT_COUNT = 11
 
 
 # A record that waits, or one direction of a record that counts both.

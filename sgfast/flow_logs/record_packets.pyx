@@ -52,6 +52,7 @@ UNDECIDED = (None, "no-sign", "disputed", "icmp-type", "no-opener")
 #: The words for LeftOut.
 LEFT_OUT = (
     "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
+    "other-owner", "nat-gateway",
 )
 
 

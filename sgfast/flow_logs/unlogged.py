@@ -1,4 +1,6 @@
-"""Traffic that flow logs do not show: services that AWS never logs, and records that nobody could decide."""
+"""Traffic that flow logs do not show: services that AWS never logs, instances that were not logged, and records that
+nobody could decide.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
-from sgfast.flow_logs.log_records import LogRecords
-from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Rule
+from sgfast.flow_logs.log_records import MOST_NAMED, LogRecords, some_names
+from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Policy, Rule, called
 
 
 class _Service(NamedTuple):
@@ -25,10 +27,6 @@ _SERVICES = (
     _Service(TCP, 1688, None),
 )  # fmt: skip
 
-#: Most rules that a sentence names.
-MOST_NAMED = 10
-
-
 def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
     """Return whether traffic that the logs do not show may use a rule: then it is not known to be unused."""
     if records is None:
@@ -42,9 +40,27 @@ def may_be_unseen(rule: Rule, records: LogRecords | None) -> bool:
 
 def said_of_unseen(rules: Sequence[Rule]) -> str:
     """Return a sentence about the unused rules about which the logs cannot tell, without a full stop."""
-    names = ", ".join(rule.id for rule in rules[:MOST_NAMED])
-    more = f" and {len(rules) - MOST_NAMED:,} more" if len(rules) > MOST_NAMED else ""
-    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}{more}"
+    names = some_names([rule.id for rule in rules])
+    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}"
+
+
+def unlogged_groups(policy: Policy, records: LogRecords | None) -> frozenset[str]:
+    """Return the groups with a member that was not logged: nobody knows what used their rules."""
+    unlogged = set(() if records is None else records.unlogged)
+    return frozenset(
+        group for instance in policy.instances if instance.name in unlogged for group in instance.security_groups
+    )
+
+
+def said_of_unlogged(policy: Policy, records: LogRecords | None, most: int = MOST_NAMED) -> list[str]:
+    """Return a sentence about the instances that were not logged; none if all were."""
+    if records is None or not records.unlogged:
+        return []
+    names = [called(policy.instance_by_name[name]) for name in records.unlogged]
+    return [
+        "No rule of the groups of these instances is called unused, as the logs have no record of their own "
+        f"interfaces: {some_names(names, most)}."
+    ]
 
 
 def _has_port(rule: Rule, protocol: int, ports: Sequence[int]) -> bool:

@@ -93,7 +93,7 @@ def run_replay(
         on_rejected=None if rejections is None else rejections.process,
     )  # fmt: skip
     if logs is not None:
-        logs.changes_at = schedule.times
+        logs.changes_at, logs.changed_instances = schedule.times, schedule.changed_instances
     began = time.perf_counter()
     try:
         for batch in read:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.flow_logs.unlogged import may_be_unseen
+from sgfast.flow_logs.unlogged import may_be_unseen, unlogged_groups
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Rule
@@ -107,19 +107,21 @@ def without_unused(
     progress: Progress | None,
 ) -> tuple[Kept, tuple[RuleInGroup, ...], list[Rule]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
-    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. ``is_done``
-    says whether the captures break no more than before.
+    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them; rules of
+    groups that were not wholly logged stay without being among them. ``is_done`` says whether the captures break no
+    more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
+    unlogged = unlogged_groups(policy, kept.last.records)
     unseen = [
         hits.rule for hits in kept.last.rules
-        if hits.rule.id not in used and may_be_unseen(hits.rule, kept.last.records)
+        if hits.rule.id not in used and hits.group not in unlogged and may_be_unseen(hits.rule, kept.last.records)
     ]  # fmt: skip
     used |= {rule.id for rule in unseen}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules
-        if rule.action == "allow" and rule.id in before
+        if rule.action == "allow" and rule.id in before and group.name not in unlogged
         and rule.id not in used and not (rule.id in twins and twins[rule.id].id in used)
     }  # fmt: skip
     made = having(
