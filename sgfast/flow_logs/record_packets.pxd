@@ -25,8 +25,10 @@ cdef enum:         # LeftOut
     ICMP_ERROR = 6
     NO_ROOM = 7
     NO_PACKETS = 8
-    PERHAPS_NO_OPENER = 9
-    LEFT_OUT_COUNT = 10
+    OTHER_OWNER = 9         # an interface had the address of an instance at another time
+    NAT_GATEWAY = 10        # a NAT gateway's record of packets that are counted already
+    PERHAPS_NO_OPENER = 11
+    LEFT_OUT_COUNT = 12
 
 
 # A record that waits, or one direction of a record that counts both.
@@ -53,7 +55,7 @@ cdef struct Waiting:
 cdef struct Asked:
     uint64_t packets        # in records that are not judged, as the readings differ
     uint64_t nbytes
-    uint64_t connections    # begun by what was judged
+    uint64_t connections    # 1 if it was not judged, else those that began
 
 
 cdef class RecordPackets:

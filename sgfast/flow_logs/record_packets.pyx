@@ -51,7 +51,7 @@ UNDECIDED = (None, "readings-differ", "icmp-type")
 #: The words for LeftOut.
 LEFT_OUT = (
     "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
-    "no-opener",
+    "other-owner", "nat-gateway", "no-opener",
 )
 
 
@@ -171,6 +171,7 @@ cdef class RecordPackets:
                 self.undecided_connections[c.fate] += 1
                 self.undecided_answered += c.fate == READINGS_DIFFER and is_answered(c)
                 self.count_directions(c)
+                self.count_begun(c)
             if c.question:
                 self.asked_about[c.question - 1].packets += w.packets
                 self.asked_about[c.question - 1].nbytes += w.nbytes

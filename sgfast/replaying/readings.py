@@ -192,6 +192,8 @@ class ReadingQuestions:
         self._icmp: dict[str, PossibleUse] = {}
         #: By question: the number of its kind; -1 if it has none.
         self._kind_of: list[NDArray[np.int64]] = []
+        #: By question: whether the connection was answered, whoever opened it.
+        self._is_answered: list[NDArray[np.bool_]] = []
 
     def answers(self, questions: Rows) -> NDArray[np.uint8]:
         """Return an answer to each row of QUESTION_DTYPE."""
@@ -234,6 +236,7 @@ class ReadingQuestions:
             elif answers[first] in (SAME_VERDICT, OTHER_VERDICT):
                 kind_of[chosen] = self._note_kind(questions, headers, found, chosen, answers[first] == SAME_VERDICT)
         self._kind_of.append(kind_of)
+        self._is_answered.append(questions["is_answered"] != 0)
 
     def _note_kind(
         self, questions: Rows, headers: Rows, found: Answered, chosen: NDArray[np.int64], is_same: bool
@@ -255,23 +258,23 @@ class ReadingQuestions:
             kind.other_ports.update(np.unique(keys_of(headers[2 * chosen + 1])).tolist())
         kind.first_ns = min(kind.first_ns, int(questions["first_ns"][chosen].min()))
         kind.last_ns = max(kind.last_ns, int(questions["last_ns"][chosen].max()))
-        if not is_same:
-            kind.connections += len(chosen)
-            kind.answered += int(questions["is_answered"][chosen].sum())
         return number
 
     def result(self, asked: NDArray[np.uint64]) -> UnsureOpeners:
         """Return the answer about all questions. ``asked``: what became of each, as ``RecordPackets.asked`` has it."""
         answer = UnsureOpeners(possible_uses=self._uses, icmp_groups=self._icmp)
         kind_of = np.concatenate([np.zeros(0, np.int64), *self._kind_of])
-        sums = np.zeros((len(self._kinds), 3), np.uint64)
-        np.add.at(sums, kind_of[kind_of >= 0], asked[kind_of >= 0])
-        for (kind, is_same), (packets, nbytes, connections) in zip(self._kinds, sums.tolist(), strict=True):
-            kind.packets, kind.bytes = packets, nbytes
+        is_answered = np.concatenate([np.zeros(0, bool), *self._is_answered])
+        sums = np.zeros((len(self._kinds), 4), np.uint64)
+        counted = np.column_stack([asked, np.where(is_answered, asked[:, 2], 0)])
+        np.add.at(sums, kind_of[kind_of >= 0], counted[kind_of >= 0])
+        for (kind, is_same), counts in zip(self._kinds, sums.tolist(), strict=True):
+            kind.packets, kind.bytes, kind.connections, kind.answered = counts
+            if not kind.connections:
+                continue
             if not is_same:
                 answer.differing.append(kind)
                 continue
-            kind.connections = connections
             reading = kind.likelier
             ends = reading.source, reading.destination, reading.protocol, reading.key
             known = answer.same.setdefault(ends, kind)

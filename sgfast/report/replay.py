@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.flow_logs.unlogged import said_of_unseen
+from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged_groups
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_of_id
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
@@ -245,10 +245,14 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
     unseen = unseen_rules(result)
-    untold = {each.rule.id for each in unseen}
-    idle = [hits for hits in rules if not hits.packets and hits.rule.id not in untold]
+    untold, unlogged = {each.rule.id for each in unseen}, unlogged_groups(result.policy, result.records)
+    idle = [
+        hits for hits in rules
+        if not hits.packets and hits.rule.id not in untold and hits.group not in unlogged
+    ]  # fmt: skip
+    blocks += [Paragraph(printable(words)) for words in said_of_unlogged(result.policy, result.records, most)]
     if unseen:
-        blocks.append(Paragraph(f"{said_of_unseen(unseen)}"))
+        blocks.append(Paragraph(printable(said_of_unseen(unseen))))
     if idle:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")

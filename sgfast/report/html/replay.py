@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgfast.engine import REASONS
-from sgfast.flow_logs.unlogged import said_of_unseen
+from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.unseen_rules import unseen_rules
@@ -291,8 +291,8 @@ _NAMES = {
 _INTROS = {
     "broken": "These connections were answered. With these groups they could not be opened.",
     "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
-    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page. Or the "
-    "other end's packet was either a late answer or a call of its own.",
+    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page. Or "
+    "the other end's packet was either a late answer or a call of its own.",
     "services": "The groups allow these connections, but the instance refused them or never answered.",
     "allowed": "These connections work with these groups.",
 }
@@ -383,8 +383,11 @@ def _unused(result: ReplayResult, rules: Sequence[RuleHits], lines: Lines) -> Ma
     span = "this capture"
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
+    doubts = said_of_unlogged(result.policy, result.records)
     if unseen := unseen_rules(result):
-        words = f"Nothing that could be judged in {span} needed these rules. {said_of_unseen(unseen)}."
+        doubts.append(f"{said_of_unseen(unseen)}.")
+    if doubts:
+        words = " ".join((f"Nothing that could be judged in {span} needed these rules.", *doubts))
     elif result.evidence.carries("absence"):
         words = f"Nothing in {span} needed these rules. Other traffic may still need them."
     else:
