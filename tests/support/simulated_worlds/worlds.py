@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from simulated_worlds.account import TCP, UDP, Account, Filters, Instance, Rule
+from simulated_worlds.account import ICMP, TCP, UDP, Account, Filters, Instance, Rule
 from simulated_worlds.connections import Connection, tracked
 from simulated_worlds.kinds import DAY, HARD, HOUR, PLAIN, Kind, Scene, stateless_groups
 
@@ -47,13 +47,18 @@ class World:
 
     def is_seen(self, connection: Connection) -> bool:
         """Return whether a record shows a part of it."""
-        if connection.protocol not in (1, TCP, UDP) and self.version == "zeek":
-            return False
-        ends = (connection.opener, connection.responder)
         shown = {True: "opener", False: "responder"}
-        return any(self.interface(connection, end) for end in ends) and any(
+        return self.is_logged(connection) and any(
             0 <= sent.time < self.length and shown[sent.by_opener] != connection.unseen for sent in connection.sent
         )
+
+    def is_logged(self, connection: Connection) -> bool:
+        ends = (connection.opener, connection.responder)
+        if self.version == "zeek":
+            # Zeek has no interfaces. An instance that it does not see is in no row, not even as a peer.
+            inside = [self.interface(connection, end) for end in ends if end in self.account.by_address]
+            return connection.protocol in (ICMP, TCP, UDP) and all(inside) and not connection.rejected_by
+        return any(self.interface(connection, end) for end in ends)
 
     def denial(self, c: Connection, filters: Filters | None = None) -> str:
         return (filters or self.filters).denial(c.opener, c.responder, c.protocol, c.opener_port, c.port)
@@ -70,7 +75,7 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
     public = [str(IPv4Address(rng.randrange(11 << 24, 100 << 24))) for _ in range(rng.randint(3, 25))]
     offices = [f"192.168.{rng.randint(0, 9)}.{n}" for n in range(10, 10 + rng.randint(1, 4))]
     scene = Scene(rng, account, length, public, offices, gateway="10.0.0.250", is_plain=is_plain)
-    if not is_plain and account.has_ids:
+    if not is_plain and account.has_ids and version != "zeek":
         taken = rng.choice(account.instances)
         if taken.groups[0] not in account.stateless:
             scene.reused, scene.taken_over = taken.address, length * rng.uniform(0.3, 0.7)

@@ -12,7 +12,7 @@ from logged_packets import Packet
 from zeek_log_writer import COUNTERPARTS, FIELDS
 from zeek_log_writer import Connection as Tracked
 
-from simulated_worlds.account import ICMP, TCP, UDP
+from simulated_worlds.account import ICMP, TCP
 from simulated_worlds.connections import ACK, Connection, Sent
 from simulated_worlds.worlds import World
 
@@ -51,8 +51,7 @@ def _tracked(world: World, began: float) -> list[tuple[float, Tracked]]:
     packets: list[tuple[float, int, Connection, Sent]] = []
     numbers = count()
     for connection in world.connections:
-        is_mirrored = any(world.interface(connection, end) for end in (connection.opener, connection.responder))
-        if connection.protocol not in (ICMP, TCP, UDP) or connection.rejected_by or not is_mirrored:
+        if not world.is_logged(connection):
             continue
         for sent in connection.sent:
             if began <= sent.time < world.length and connection.unseen != ("opener" if sent.by_opener else "responder"):
