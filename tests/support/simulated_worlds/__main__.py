@@ -30,9 +30,9 @@ def one(seed: int, *, version: str = "", plain: bool | None = None, keep: str = 
 
 def summary(outcomes: list[Outcome]) -> str:
     lines = [f"{len(outcomes)} worlds, {sum(o.connections for o in outcomes):,} connections"]
-    for title, chosen in (("plain", [o for o in outcomes if o.is_plain]), ("other", [o for o in outcomes if not o.is_plain])):
+    for title, is_plain in (("plain", True), ("other", False)):
         for version in VERSIONS:
-            some = [o for o in chosen if o.version == version]
+            some = [o for o in outcomes if o.version == version and o.is_plain == is_plain and o.conclusive]
             doubted = [o for o in some if o.conclusive != "yes"]
             codes = Counter(code for o in doubted for code in o.reasons)
             lines.append(f"  {title} {version}: {len(doubted)} of {len(some)} not certain {dict(codes)}")
@@ -57,7 +57,7 @@ def main() -> int:
     asked.add_argument("--jobs", type=int, default=1, help="processes")
     asked.add_argument("--version", default="", choices=("", *VERSIONS), help="make all logs of this version")
     asked.add_argument("--plain", action="store_true", default=None, help="make plain worlds only")
-    asked.add_argument("--keep", default="", metavar="FOLDER", help="keep policy, logs, truth and answers of failing worlds")
+    asked.add_argument("--keep", default="", metavar="FOLDER", help="keep the folders of failing worlds")
     options = asked.parse_args()
     run = partial(one, version=options.version, plain=options.plain, keep=options.keep)
     outcomes = []

@@ -104,13 +104,14 @@ def _flows(world: World, c: Connection, sent: Sent, translated: int) -> Iterator
 
 def _line(world: World, flow: Flow, record: Record) -> str:
     start, end = (int(world.begin + time) for time in (record.first, record.last))
+    instance = "-" if flow.interface in (GATEWAY, EARLIER) else "i-" + flow.interface[4:]
     is_inside = flow.dst.startswith("10.")
     values = {
         "version": world.version[1], "account-id": "123456789012", "interface-id": flow.interface,
         "srcaddr": flow.src, "dstaddr": flow.dst, "srcport": flow.sport, "dstport": flow.dport,
         "protocol": flow.protocol, "packets": record.packets, "bytes": record.bytes, "start": start, "end": end,
         "action": "ACCEPT" if flow.accepted else "REJECT", "log-status": "OK", "vpc-id": "vpc-1",
-        "subnet-id": "subnet-1", "instance-id": "-" if flow.interface in (GATEWAY, EARLIER) else "i-" + flow.interface[4:],
+        "subnet-id": "subnet-1", "instance-id": instance,
         "tcp-flags": record.flags, "type": "IPv4", "pkt-srcaddr": flow.pkt_src, "pkt-dstaddr": flow.pkt_dst,
         "region": "eu-west-1", "az-id": "euw1-az1", "flow-direction": "egress" if flow.is_egress else "ingress",
         "traffic-path": ("1" if is_inside else "8") if flow.is_egress else "-",

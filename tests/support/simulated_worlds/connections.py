@@ -60,7 +60,8 @@ def tcp(
     """Return an answered connection with data, that lasts some seconds, with packets every ``gap`` seconds."""
     trip = rng.choice((0.0005, 0.002, 0.02, 0.15)) * rng.uniform(0.8, 1.5)
     lasts = max(lasts, rng.choice((0.05, 0.5, 3.0, 20.0)) * rng.uniform(0.5, 2) + 3 * trip)
-    sent = [Sent(at, True, 1, 60, SYN), Sent(at + trip, False, 1, 60, SYN | ACK), Sent(at + 1.1 * trip, True, 1, 52, ACK)]
+    sent = [Sent(at, True, 1, 60, SYN), Sent(at + trip, False, 1, 60, SYN | ACK),
+            Sent(at + 1.1 * trip, True, 1, 52, ACK)]  # fmt: skip
     time, end = at + 1.2 * trip, at + lasts
     while True:
         asked, told = rng.randint(1, 8), rng.randint(1, 12)
@@ -110,8 +111,10 @@ def attempt(
 
 
 def tracked(connections: Iterable[Connection]) -> Iterator[Connection]:
-    """Yield the connections as a filter tracks them: in protocols without states, packets of the same ends belong to one
-    connection until it was silent for its timeout, whoever sent them.
+    """Yield the connections as a filter tracks them.
+
+    In protocols without states, packets of the same ends belong to one connection until it was silent for its timeout,
+    whoever sent them.
     """
     stateless: dict[object, list[Connection]] = defaultdict(list)
     for connection in connections:

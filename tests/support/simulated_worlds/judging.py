@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from sgfast.__main__ import run
 from simulated_worlds.account import NUMBERS, TCP, UDP, Filters, Rule
 from simulated_worlds.aws_log import write_aws
-from simulated_worlds.connections import Connection
+from simulated_worlds.connections import SYN, Connection
 from simulated_worlds.kinds import DAY
 from simulated_worlds.worlds import World
 from simulated_worlds.zeek_log import write_zeek
@@ -97,6 +97,8 @@ def judge(world: World, folder: Path) -> Outcome:
     (write_zeek if world.version == "zeek" else write_aws)(world, logs)
     (folder / "truth.json").write_text(json.dumps(_truth(world), indent=1))
     outcome = Outcome(world.seed, world.version, world.is_plain, world.kinds, connections=len(world.truth))
+    if not any(world.is_seen(connection) for connection in world.truth):
+        return outcome
     try:
         _judge_replay(world, outcome, folder)
         _judge_keep(world, outcome, folder)
@@ -143,7 +145,8 @@ def _judge_replay(world: World, outcome: Outcome, folder: Path) -> None:
 
 def _judge_keep(world: World, outcome: Outcome, folder: Path) -> None:
     """Judge what is added: a rule that no breaking connection needs opens something for nothing."""
-    _, said = _ask(folder, "keep", "suggest", str(folder / "logs"), "--policy", str(folder / "policy.yaml"), "--keep", "-q")
+    _, said = _ask(folder, "keep", "suggest", str(folder / "logs"), "--policy", str(folder / "policy.yaml"),
+                   "--keep", "-q")  # fmt: skip
     if said["evidence"]["conclusive"] != "yes":
         return
     breaking = [c for c in world.truth if _fate(world, c) != "works"]
@@ -154,8 +157,8 @@ def _judge_keep(world: World, outcome: Outcome, folder: Path) -> None:
 
 
 def _judge_removal(world: World, outcome: Outcome, folder: Path) -> None:
-    _, said = _ask(folder, "remove", "suggest", str(folder / "logs"), "--policy", str(folder / "policy.yaml"), "--remove",
-                   "30d", "-q")  # fmt: skip
+    _, said = _ask(folder, "remove", "suggest", str(folder / "logs"), "--policy", str(folder / "policy.yaml"),
+                   "--remove", "30d", "-q")  # fmt: skip
     outcome.removals = said["evidence"]["conclusive"]
     if outcome.removals != "no":
         removed = {row["rule"] for row in said["removed"]}
@@ -199,10 +202,13 @@ def _is_within(world: World, c: Connection) -> bool:
     return any(0 <= sent.time < world.length for sent in c.sent)
 
 
-def _is_answered(world: World, c: Connection) -> bool:
-    """Return whether packets of both ends came within the log, or data shows that they did before."""
-    within = {sent.by_opener for sent in c.sent if 0 <= sent.time < world.length}
-    return c.answered and not c.earlier_owner and (len(within) == 2 or (c.protocol == TCP and len(c.sent) > 6))
+def _shows_answer(world: World, c: Connection) -> bool:
+    """Return whether the log has packets of both ends, or so many of one that they must have been answered."""
+    within = [sent for sent in c.sent if 0 <= sent.time < world.length]
+    if c.unseen:
+        shown = [sent for sent in within if sent.by_opener != (c.unseen == "opener")]
+        return sum(sent.packets for sent in shown) >= 5 and {sent.flags & SYN for sent in shown} == {0, SYN}
+    return c.answered and len({sent.by_opener for sent in within}) == 2
 
 
 def _breaking(world: World) -> Iterator[tuple[str, Connection]]:
@@ -210,7 +216,8 @@ def _breaking(world: World) -> Iterator[tuple[str, Connection]]:
     seen = set()
     for c in world.truth:
         key = (c.opener, c.responder, c.protocol, c.port)
-        if key not in seen and _is_answered(world, c) and world.is_seen(c) and _fate(world, c) == "breaks":
+        if (key not in seen and not c.earlier_owner and world.is_seen(c) and _shows_answer(world, c)
+                and _fate(world, c) == "breaks"):  # fmt: skip
             seen.add(key)
             yield f"{c.kind}{f', {c.unseen} unseen' if c.unseen else ''}: {world.denial(c)}", c
 
@@ -228,16 +235,18 @@ def _covers(world: World, claim: Claim, c: Connection) -> bool:
 def _falsehood(world: World, claim: Claim) -> str:
     """Return what is wrong with a row of what would break, or "" if it is right."""
     about = [c for c in world.truth if not c.earlier_owner and _covers(world, claim, c)]
-    if any(_is_answered(world, c) and _fate(world, c) != "works" for c in about):
+    if any(c.answered and _fate(world, c) != "works" for c in about):
         return ""
     for c in about:
         why = "allowed" if _fate(world, c) == "works" else "not answered"
         return f"{c.kind}: {why}"
     for c in world.truth:
-        if claim.is_about(world.account.name(c.responder), world.account.name(c.opener), c.protocol, c.opener_port):
-            return f"{c.kind}: {'earlier owner' if c.earlier_owner else 'reversed'}"
-        if c.earlier_owner and claim.is_about(world.account.name(c.opener), world.account.name(c.responder), c.protocol, c.port):
+        opener, responder = world.account.name(c.opener), world.account.name(c.responder)
+        is_reversed = claim.is_about(responder, opener, c.protocol, c.opener_port)
+        if c.earlier_owner and (is_reversed or claim.is_about(opener, responder, c.protocol, c.port)):
             return f"{c.kind}: earlier owner"
+        if is_reversed:
+            return f"{c.kind}: reversed"
     return "nat: gateway" if world.gateway in claim else "nothing such"
 
 

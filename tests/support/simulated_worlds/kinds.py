@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 
 from simulated_worlds.account import ESP, GRE, ICMP, Account, Instance
 from simulated_worlds.connections import (
-    ACK, BEHIND_NAT, FIN, LINUX, SYN, WINDOWS, Connection, Sent, attempt, query, tcp,
+    ACK,
+    BEHIND_NAT,
+    FIN,
+    LINUX,
+    SYN,
+    WINDOWS,
+    Connection,
+    Sent,
+    attempt,
+    query,
+    tcp,
 )  # fmt: skip
 
 USUAL = (22, 25, 80, 389, 443, 993, 1433, 2049, 3306, 3389, 5432, 5672, 6379, 8080, 8443, 9092, 9200, 27017)
@@ -27,8 +37,7 @@ class Scene:
     gateway: str
     reused: str = ""
     taken_over: float = 0.0
-    #: No pools, no clients behind NAT: what plain worlds are made of.
-    is_plain: bool = False
+    #: The ports that an address serves.
     busy: dict[str, list[int]] = field(default_factory=dict)
 
     def when(self) -> float:
@@ -111,9 +120,8 @@ def pools(scene: Scene) -> Iterator[Connection]:
         for _ in range(rng.randint(1, 6)):
             at = rng.uniform(-3 * DAY, scene.length / 2)
             lasts = rng.choice((rng.uniform(HOUR, DAY), 40 * DAY))
-            connection = tcp(rng, "pool", max(at, -7200.0), client.address, client_port(rng), server.address, port,
-                             lasts=min(lasts, scene.length + 9000 - at), gap=max(45.0, scene.length / 400))  # fmt: skip
-            yield connection
+            yield tcp(rng, "pool", max(at, -7200.0), client.address, client_port(rng), server.address, port,
+                      lasts=min(lasts, scene.length + 9000 - at), gap=max(45.0, scene.length / 400))  # fmt: skip
 
 
 def nat_gateway(scene: Scene) -> Iterator[Connection]:
@@ -160,7 +168,8 @@ def scanners_with_service_ports(scene: Scene) -> Iterator[Connection]:
             yield tcp(rng, "busy", scene.when(), client, client_port(rng), server.address, port)
     for scanner in rng.sample(scene.public, min(2, len(scene.public))):
         for _ in range(rng.randint(1, 3)):
-            yield tcp(rng, "service port scanner", scene.when(), scanner, rng.choice((443, 53, 80)), server.address, port)
+            sport = rng.choice((443, 53, 80))
+            yield tcp(rng, "service port scanner", scene.when(), scanner, sport, server.address, port)
 
 
 def gossip(scene: Scene) -> Iterator[Connection]:
@@ -194,8 +203,7 @@ def fixed_ports(scene: Scene) -> Iterator[Connection]:
     for client in scene.others(scene.instance(), rng.randint(1, 6)):
         if client.address == server:
             continue
-        every, at = rng.choice((64, 128, 1024, 3000)), rng.uniform(0, 600)
-        every = max(every, scene.length / 150)
+        at, every = rng.uniform(0, 600), max(rng.choice((64, 128, 1024, 3000)), scene.length / 150)
         while at < scene.length:
             yield query(rng, "fixed ports", at, client.address, client_of, server, port)
             at += every * rng.uniform(0.9, 1.1)
@@ -208,7 +216,7 @@ def calls_back(scene: Scene) -> Iterator[Connection]:
     clients = rng.choice((scene.public, scene.offices, [i.address for i in scene.others(server, 5)]))
     for client in clients[:12]:
         sport = rng.choice((port, client_port(rng)))
-        at = rng.uniform(0, scene.length / 2)
+        at = rng.choice((rng.uniform(-1500, 0), rng.uniform(0, scene.length / 2)))
         while at < scene.length:
             yield query(rng, "registers", at, client, sport, server.address, port, times=rng.randint(1, 3))
             at += rng.uniform(1210, 1500)
@@ -220,7 +228,7 @@ def ike(scene: Scene) -> Iterator[Connection]:
     """IPsec with a public peer: IKE at equal ports, either end renewing keys, and ESP."""
     rng, peer, port = scene.rng, scene.rng.choice(scene.public), scene.rng.choice((500, 4500))
     own = scene.instance().address
-    at = rng.uniform(0, 900)
+    at = rng.uniform(-200, 900)
     while at < scene.length:
         one, other = (own, peer) if rng.random() < 0.6 else (peer, own)
         yield query(rng, "ike", at, one, port, other, port, times=2, gap=0.2)
@@ -233,7 +241,7 @@ def wireguard(scene: Scene) -> Iterator[Connection]:
     rng, port = scene.rng, 51820
     own = scene.instance()
     peer = rng.choice([*scene.public, *(i.address for i in scene.others(own, 1))])
-    at = rng.uniform(0, 900)
+    at = rng.uniform(-200, 900)
     while at < scene.length:
         one, other = (own.address, peer) if rng.random() < 0.5 else (peer, own.address)
         yield query(rng, "wireguard", at, one, port, other, port, times=rng.randint(1, 12), gap=25)
@@ -260,13 +268,14 @@ def stateless_groups(scene: Scene) -> Iterator[Connection]:
     rng = scene.rng
     for name in sorted(scene.account.stateless):
         for member in scene.account.members(name):
+            own, office = member.address, scene.offices[0]
             for client in rng.sample(scene.public, min(4, len(scene.public))):
                 for _ in range(rng.randint(1, 8)):
-                    yield tcp(rng, "stateless", scene.when(), client, client_port(rng), member.address, 443)
+                    yield tcp(rng, "stateless", scene.when(), client, client_port(rng), own, 443)
             for _ in range(rng.randint(0, 10)):
-                yield tcp(rng, "stateless client", scene.when(), member.address, client_port(rng), scene.offices[0], 5432)
+                yield tcp(rng, "stateless client", scene.when(), own, client_port(rng), office, 5432)
             for _ in range(rng.randint(0, 20)):
-                yield query(rng, "stateless", scene.when(), scene.offices[0], client_port(rng), member.address, 53)
+                yield query(rng, "stateless", scene.when(), office, client_port(rng), own, 53)
 
 
 def active_ftp(scene: Scene) -> Iterator[Connection]:
@@ -304,9 +313,8 @@ def rejected_attempts(scene: Scene) -> Iterator[Connection]:
     for _ in range(rng.randint(0, 10)):
         server, client = scene.instance(), scene.instance()
         if server is not client:
-            stray = attempt(rng, "stray", scene.when(), server.address, 443, client.address, client_port(rng),
-                            outcome="rejected", flags=FIN)  # fmt: skip
-            yield stray
+            yield attempt(rng, "stray", scene.when(), server.address, 443, client.address, client_port(rng),
+                          outcome="rejected", flags=FIN)  # fmt: skip
 
 
 def refusals(scene: Scene) -> Iterator[Connection]:
@@ -315,7 +323,8 @@ def refusals(scene: Scene) -> Iterator[Connection]:
     clients = rng.choice((scene.public[:5], [i.address for i in scene.others(server, 5)]))
     for client in clients:
         for _ in range(rng.randint(1, 10)):
-            yield attempt(rng, "refused", scene.when(), client, client_port(rng), server.address, port, outcome="refused")
+            yield attempt(rng, "refused", scene.when(), client, client_port(rng), server.address, port,
+                          outcome="refused")  # fmt: skip
 
 
 def one_way(scene: Scene) -> Iterator[Connection]:

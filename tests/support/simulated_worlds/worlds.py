@@ -74,7 +74,7 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
     account = _account(rng, stateless=stateless_groups in kinds)
     public = [str(IPv4Address(rng.randrange(11 << 24, 100 << 24))) for _ in range(rng.randint(3, 25))]
     offices = [f"192.168.{rng.randint(0, 9)}.{n}" for n in range(10, 10 + rng.randint(1, 4))]
-    scene = Scene(rng, account, length, public, offices, gateway="10.0.0.250", is_plain=is_plain)
+    scene = Scene(rng, account, length, public, offices, gateway="10.0.0.250")
     if not is_plain and account.has_ids and version != "zeek":
         taken = rng.choice(account.instances)
         if taken.groups[0] not in account.stateless:
@@ -161,9 +161,10 @@ def _rules(rng: random.Random, account: Account, connections: list[Connection]) 
     for _ in range(rng.randint(0, 8)):
         port = rng.choice((22, 23, 80, 443, 445, 3389, 6443, 10250, rng.randint(1, 65535)))
         group, direction = rng.choice(account.groups()), rng.choice(("inbound", "inbound", "outbound"))
-        kept.append(Rule(group, direction, rng.choice((TCP, TCP, UDP)), (port, port), rng.choice(("", "198.18.0.0/15"))))
+        protocol, other = rng.choice((TCP, TCP, UDP)), rng.choice(("", "198.18.0.0/15"))
+        kept.append(Rule(group, direction, protocol, (port, port), other))
     by_group: dict[str, int] = {}
-    rules = {}
+    rules: dict[str, Rule] = {}
     for rule in dict.fromkeys(kept):
         by_group[rule.group] = by_group.get(rule.group, 0) + 1
         if by_group[rule.group] <= 200:

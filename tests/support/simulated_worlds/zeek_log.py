@@ -13,7 +13,7 @@ from zeek_log_writer import COUNTERPARTS, FIELDS
 from zeek_log_writer import Connection as Tracked
 
 from simulated_worlds.account import ICMP, TCP
-from simulated_worlds.connections import ACK, Connection, Sent
+from simulated_worlds.connections import ACK, SYN, Connection, Sent
 from simulated_worlds.worlds import World
 
 SECOND = 10**9
@@ -43,30 +43,31 @@ def _table(rows: list[dict[str, object]]) -> str:
     head = ["#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", "#path\tconn",
             "\t".join(["#fields", *(name for name, _ in FIELDS)]),
             "\t".join(["#types", *(kind for _, kind in FIELDS)])]  # fmt: skip
-    return "".join(line + "\n" for line in [*head, *("\t".join(str(row.get(n, "-")) for n, _ in FIELDS) for row in rows)])
+    lines = ["\t".join(str(row.get(name, "-")) for name, _ in FIELDS) for row in rows]
+    return "".join(line + "\n" for line in [*head, *lines])
 
 
 def _tracked(world: World, began: float) -> list[tuple[float, Tracked]]:
     """Return what Zeek tracks, each with the time when it writes it."""
-    packets: list[tuple[float, int, Connection, Sent]] = []
+    packets: list[tuple[float, int, int, Connection, Sent]] = []
     numbers = count()
-    for connection in world.connections:
+    for seq, connection in enumerate(world.connections):
         if not world.is_logged(connection):
             continue
         for sent in connection.sent:
             if began <= sent.time < world.length and connection.unseen != ("opener" if sent.by_opener else "responder"):
-                packets.append((sent.time, next(numbers), connection, sent))
+                packets.append((sent.time, next(numbers), seq, connection, sent))
     packets.sort(key=lambda packet: packet[:2])
     live: dict[object, Tracked] = {}
     timers: list[tuple[int, int, object, Tracked]] = []
     ended: list[tuple[float, Tracked]] = []
-    for time, _, connection, sent in packets:
+    for time, _, seq, connection, sent in packets:
         now = _ns(world, time)
         while timers and timers[0][0] <= now:
             deadline, _, due, tracked = heapq.heappop(timers)
             if tracked.deadline_ns == deadline and live.get(due) is tracked:
                 ended.append((deadline / SECOND - world.begin, live.pop(due)))
-        packet, source, target = _packet(connection, sent, now)
+        packet, source, target = _packet(connection, sent, now, 2 * seq)
         key = (packet.protocol, frozenset((source, target)))
         if key in live and live[key].is_reused(packet):
             ended.append((time, live.pop(key)))
@@ -82,7 +83,7 @@ def _tracked(world: World, began: float) -> list[tuple[float, Tracked]]:
     return ended + [(world.length, tracked) for tracked in live.values()]
 
 
-def _packet(c: Connection, sent: Sent, now: int) -> tuple[Packet, tuple[str, int], tuple[str, int]]:
+def _packet(c: Connection, sent: Sent, now: int, seq: int) -> tuple[Packet, tuple[str, int], tuple[str, int]]:
     """Return the first of some packets, and its ends as Zeek has them: those of ICMP have types for ports."""
     source, target = (c.opener, c.opener_port), (c.responder, c.port)
     if not sent.by_opener:
@@ -90,7 +91,7 @@ def _packet(c: Connection, sent: Sent, now: int) -> tuple[Packet, tuple[str, int
     size = max(28, sent.bytes // sent.packets)
     payload = max(0, size - 40) if c.protocol == TCP and sent.flags == ACK and size > 52 else 0
     icmp = (8 if sent.by_opener else 0, 0, 1) if c.protocol == ICMP else None
-    seq = id(c) % 10**6 + (500 if sent.flags != 2 else 0)
+    seq += sent.flags != SYN
     packet = Packet(now, source[0], target[0], c.protocol, size, payload if c.protocol == TCP else size - 28, source[1],
                     target[1], sent.flags, seq, seq, icmp)  # fmt: skip
     if icmp:
