@@ -109,6 +109,14 @@ def names(scene: Scene) -> Iterator[Connection]:
                 yield query(rng, "names", scene.when(), client.address, client_port(rng), server, port)
 
 
+def busy_site(scene: Scene) -> Iterator[Connection]:
+    """So many connections that all else is a share below the thresholds of evidence."""
+    rng, server = scene.rng, scene.instance()
+    for _ in range(rng.randint(1000, 3000)):
+        client = rng.choice(scene.public)
+        yield tcp(rng, "busy site", scene.when(), client, client_port(rng), server.address, 443)
+
+
 # What makes logs hard to read
 
 

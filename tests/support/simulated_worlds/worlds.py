@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from simulated_worlds.account import ICMP, TCP, UDP, Account, Filters, Instance, Rule
 from simulated_worlds.connections import Connection, tracked
-from simulated_worlds.kinds import DAY, HARD, HOUR, PLAIN, Kind, Scene, stateless_groups
+from simulated_worlds.kinds import DAY, HARD, HOUR, PLAIN, Kind, Scene, busy_site, stateless_groups
 
 VERSIONS = ("v2", "v3", "v5", "zeek")
 #: The interface of the NAT gateway, and that of the earlier owner of an address.
@@ -71,6 +71,8 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
     if rng.random() < 0.2:
         length = rng.uniform(31, 33) * DAY
     kinds: list[Kind] = [*PLAIN] if is_plain else [*PLAIN[: rng.randint(1, 2)], *rng.sample(HARD, rng.randint(1, 6))]
+    if not is_plain and rng.random() < 0.3:
+        kinds = [busy_site, *kinds[-rng.randint(1, 3) :]]
     account = _account(rng, stateless=stateless_groups in kinds)
     public = [str(IPv4Address(rng.randrange(11 << 24, 100 << 24))) for _ in range(rng.randint(3, 25))]
     offices = [f"192.168.{rng.randint(0, 9)}.{n}" for n in range(10, 10 + rng.randint(1, 4))]
@@ -90,7 +92,7 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
     rules = _rules(rng, account, connections)
     return World(
         seed, version, account, [kind.__name__ for kind in kinds], begin=1_790_000_000 + rng.randrange(10**7),
-        length=length, interval=rng.choice((60, 600)), off=rng.choice((0.0, 0.0, 0.1, 0.5)),
+        length=length, interval=rng.choice((60, 600)), off=rng.choice((0.0, 0.0, 0.05, 0.3)),
         late=0.0 if is_plain else rng.choice((0.0, 0.0, 0.0, 0.0, 0.02)), logged=logged, gateway=scene.gateway,
         connections=connections, rules=rules, is_plain=is_plain,
     )  # fmt: skip
