@@ -27,7 +27,7 @@ from simulated_worlds.zeek_log import write_zeek
 class Fault(NamedTuple):
     #: ``missed``, ``false``, ``green``, ``removed``, ``unused``, ``needless`` or ``crash``.
     check: str
-    #: What kind of traffic, and what about it.
+    #: The kind of traffic, and more about it.
     about: str
     text: str
 

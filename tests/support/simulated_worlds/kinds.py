@@ -70,7 +70,7 @@ def client_port(rng: random.Random, ports: tuple[int, int] = LINUX) -> int:
     return rng.randint(*ports)
 
 
-# What plain worlds have
+# Traffic of plain worlds
 
 
 def services(scene: Scene) -> Iterator[Connection]:
@@ -110,14 +110,14 @@ def names(scene: Scene) -> Iterator[Connection]:
 
 
 def busy_site(scene: Scene) -> Iterator[Connection]:
-    """So many connections that all else is a share below the thresholds of evidence."""
+    """A service so busy that all other traffic is below the thresholds of evidence."""
     rng, server = scene.rng, scene.instance()
     for _ in range(rng.randint(1000, 3000)):
         client = rng.choice(scene.public)
         yield tcp(rng, "busy site", scene.when(), client, client_port(rng), server.address, 443)
 
 
-# What makes logs hard to read
+# Traffic that makes logs hard to read
 
 
 def pools(scene: Scene) -> Iterator[Connection]:
