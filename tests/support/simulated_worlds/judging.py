@@ -64,8 +64,8 @@ def claims(rows: Iterable[dict[str, Any]]) -> Iterator[Claim]:
     """Yield the rows, and each reading of those that cannot be told."""
     for row in rows:
         for reading in row.get("readings") or [row]:
-            source, target = (_name(reading.get(key, row[key])) for key in ("from", "to"))
-            for service in _services(reading.get("service", row["service"])):
+            source, target = (_name(reading[key]) for key in ("from", "to"))
+            for service in _services(reading["service"]):
                 yield Claim(source, target, *service, row.get("opener") == "unknown")
 
 
