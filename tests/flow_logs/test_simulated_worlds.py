@@ -9,7 +9,7 @@ from effort import some
 from simulated_worlds.judging import judge
 from simulated_worlds.worlds import VERSIONS, draw
 
-WORLDS = some(4, 100)
+WORLDS = some(2, 100)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from simulated_worlds.judging import Outcome, judge
-from simulated_worlds.worlds import VERSIONS, draw
+from simulated_worlds.worlds import LABELS, VERSIONS, draw
 
 
 def one(seed: int, *, version: str = "", plain: bool | None = None, keep: str = "") -> Outcome:
@@ -30,12 +30,13 @@ def one(seed: int, *, version: str = "", plain: bool | None = None, keep: str = 
 
 def summary(outcomes: list[Outcome]) -> str:
     lines = [f"{len(outcomes)} worlds, {sum(o.connections for o in outcomes):,} connections"]
-    for title, is_plain in (("plain", True), ("other", False)):
+    for label in LABELS:
         for version in VERSIONS:
-            some = [o for o in outcomes if o.version == version and o.is_plain == is_plain and o.conclusive]
+            some = [o for o in outcomes if o.version == version and o.label == label and o.conclusive]
             doubted = [o for o in some if o.conclusive != "yes"]
             codes = Counter(code for o in doubted for code in o.reasons)
-            lines.append(f"  {title} {version}: {len(doubted)} of {len(some)} not certain {dict(codes)}")
+            if some:
+                lines.append(f"  {label}, {version}: {len(doubted)} of {len(some)} not certain {dict(codes)}")
     faults: dict[tuple[str, str], list[int]] = defaultdict(list)
     for o in outcomes:
         for fault in o.faults:

@@ -36,7 +36,7 @@ class Fault(NamedTuple):
 class Outcome:
     seed: int
     version: str
-    is_plain: bool
+    label: str
     kinds: list[str]
     conclusive: str = ""
     reasons: list[str] = field(default_factory=list)
@@ -96,7 +96,7 @@ def judge(world: World, folder: Path) -> Outcome:
     policy.write_text(json.dumps(world.account.document(world.rules), indent=1))
     (write_zeek if world.version == "zeek" else write_aws)(world, logs)
     (folder / "truth.json").write_text(json.dumps(_truth(world), indent=1))
-    outcome = Outcome(world.seed, world.version, world.is_plain, world.kinds, connections=len(world.truth))
+    outcome = Outcome(world.seed, world.version, world.label, world.kinds, connections=len(world.truth))
     if not any(world.is_seen(connection) for connection in world.truth):
         return outcome
     try:

@@ -37,6 +37,8 @@ class Scene:
     gateway: str
     reused: str = ""
     taken_over: float = 0.0
+    #: Whether services also have ports that are not usual.
+    has_unusual_ports: bool = True
     #: The ports that an address serves.
     busy: dict[str, list[int]] = field(default_factory=dict)
 
@@ -56,7 +58,7 @@ class Scene:
 
     def service_port(self) -> int:
         """Return a usual port, an unusual one, or one among the ports of clients."""
-        kind = self.rng.random()
+        kind = self.rng.random() if self.has_unusual_ports else 0.0
         return self.rng.choice(USUAL) if kind < 0.7 else self.rng.randint(*((1024, 32767) if kind < 0.97 else LINUX))
 
     def _is_stateless(self, instance: Instance) -> bool:

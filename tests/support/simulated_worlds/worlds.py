@@ -11,6 +11,9 @@ from simulated_worlds.connections import Connection, tracked
 from simulated_worlds.kinds import DAY, HARD, HOUR, PLAIN, Kind, Scene, busy_site, stateless_groups
 
 VERSIONS = ("v2", "v3", "v5", "zeek")
+#: Plain worlds have no ICMP, scans, NAT, refusals, older connections or fixed ports, and nothing is missing in their
+#: logs.
+LABELS = ("plain, usual ports", "plain, any ports", "other")
 #: The interface of the NAT gateway, and that of the earlier owner of an address.
 GATEWAY, EARLIER = "eni-0nat", "eni-0old"
 
@@ -32,7 +35,8 @@ class World:
     gateway: str
     connections: list[Connection]
     rules: dict[str, Rule]
-    is_plain: bool
+    #: One of LABELS.
+    label: str
 
     def __post_init__(self) -> None:
         self.truth = list(tracked(self.connections))
@@ -77,7 +81,11 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
     public = [str(IPv4Address(rng.randrange(11 << 24, 100 << 24))) for _ in range(rng.randint(3, 25))]
     offices = [f"192.168.{rng.randint(0, 9)}.{n}" for n in range(10, 10 + rng.randint(1, 4))]
     scene = Scene(rng, account, length, public, offices, gateway="10.0.0.250")
-    if not is_plain and account.has_ids and version != "zeek":
+    label = "other"
+    if is_plain:
+        scene.has_unusual_ports = rng.random() < 0.5
+        label = LABELS[scene.has_unusual_ports]
+    elif account.has_ids and version != "zeek":
         taken = rng.choice(account.instances)
         if taken.groups[0] not in account.stateless:
             scene.reused, scene.taken_over = taken.address, length * rng.uniform(0.3, 0.7)
@@ -94,7 +102,8 @@ def draw(seed: int, *, version: str = "", plain: bool | None = None) -> World:
         seed, version, account, [kind.__name__ for kind in kinds], begin=1_790_000_000 + rng.randrange(10**7),
         length=length, interval=rng.choice((60, 600)), off=rng.choice((0.0, 0.0, 0.05, 0.3)),
         late=0.0 if is_plain else rng.choice((0.0, 0.0, 0.0, 0.0, 0.02)), logged=logged, gateway=scene.gateway,
-        connections=connections, rules=rules, is_plain=is_plain,
+        connections=connections, rules=rules,
+        label=label,
     )  # fmt: skip
 
 
