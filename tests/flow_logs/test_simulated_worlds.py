@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from effort import some
+from effort import EXHAUSTIVE, some
 from simulated_worlds.judging import judge
-from simulated_worlds.worlds import VERSIONS, draw
+from simulated_worlds.worlds import draw
 
 WORLDS = some(2, 100)
+#: Worlds of which something false was said once: an address that changed hands, gossip, a service that calls its client,
+#: NTP, instances that were not logged, stateless groups, IKE, NFS, pings, and answers alone.
+SEEDS = range(1, 401) if EXHAUSTIVE else [47, 48, 50, 65, 73, 77, 80, 104, 130, 135, 257]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_no_claim_about_a_world_is_false(version: str, tmp_path: Path) -> None:
-    for seed in range(1, 1 + WORLDS):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        outcome = judge(draw(seed, version=version), folder)
-        print(f"seed {seed} {version}: {outcome.connections} connections, {', '.join(outcome.kinds)}")
-        assert not outcome.faults
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_claim_about_a_world_is_false(seed: int, tmp_path: Path) -> None:
+    outcome = judge(draw(seed), tmp_path)
+    print(f"seed {seed} {outcome.version}: {outcome.connections} connections, {', '.join(outcome.kinds)}")
+    assert not outcome.faults
 
 
 @pytest.mark.parametrize(("version", "most"), [("v2", 0.1), ("v3", 0.05), ("v5", 0.05), ("zeek", 0.05)])
