@@ -10,8 +10,8 @@ from simulated_worlds.judging import judge
 from simulated_worlds.worlds import draw
 
 WORLDS = some(2, 100)
-#: Worlds about which something false was said once: an address that changed hands, a service that calls its client, NTP,
-#: instances that were not logged, stateless groups, IKE, NFS, and answers alone.
+#: Worlds about which something false was said once: an address that changed hands, a service that calls its client,
+#: NTP, instances that were not logged, stateless groups, IKE, NFS, and answers alone.
 SEEDS = range(1, 401) if EXHAUSTIVE else [47, 50, 65, 73, 77, 104, 130, 257]
 
 
