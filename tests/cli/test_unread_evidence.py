@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from command import POLICY as WEB_POLICY
 from command import handshake, sgfast, valid, write_capture
-from flow_logs import CLIENT, NOON, POLICY, WEB, record
+from flow_logs import CLIENT, NOON, ONE_WEB, POLICY, WEB, record
 
 from sgfast import replay
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
@@ -84,10 +84,10 @@ def folder_with_a_damaged_log(folder: Path) -> Path:
 
 Damaged = Callable[[Path], Path]
 DAMAGED: dict[str, tuple[Damaged, str, int]] = {
-    "broken lines": (broken_lines, POLICY, 3),
-    "gzip cut": (cut_gzip, POLICY, 3),
+    "broken lines": (broken_lines, ONE_WEB, 3),
+    "gzip cut": (cut_gzip, ONE_WEB, 3),
     "capture cut": (cut_capture, WEB_POLICY, 3),
-    "damaged log beside others": (folder_with_a_damaged_log, POLICY, 1),
+    "damaged log beside others": (folder_with_a_damaged_log, ONE_WEB, 1),
 }
 
 

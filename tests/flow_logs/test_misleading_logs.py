@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import sgfast, valid
-from flow_logs import CLIENT, DB, POLICY, WEB, record
+from flow_logs import CLIENT, DB, ONE_WEB, POLICY, WEB, record
 
 from sgfast import ReadOptions, ReplayResult, replay
 from sgfast.checking.unused import never_hit
@@ -143,7 +143,7 @@ def test_records_without_ports_are_missing_in_the_answer(tmp_path: Path) -> None
 
 def test_a_rule_that_an_undecided_record_may_need_is_not_called_unused(tmp_path: Path) -> None:
     """SPEC 10.12, 10.15."""
-    policy = POLICY.replace(
+    policy = ONE_WEB.replace(
         "- {direction: outbound",
         "- {id: vpn, direction: inbound, protocol: udp, ports: 51000-52000}\n"
         "      - {id: other, direction: inbound, protocol: udp, ports: 53000}\n"

@@ -153,7 +153,8 @@ def test_no_rule_is_made_for_a_connection_that_either_end_may_have_opened(tmp_pa
 
 def test_only_rules_of_the_ends_of_a_record_may_be_needed(tmp_path: Path) -> None:
     wide = POLICY.replace("rules: []", "rules: [{id: other, direction: inbound, protocol: tcp, ports: 7777}]")
-    result = of_logs(tmp_path, *both(THERE, BACK), policy=wide)
+    logged = [flow("192.0.2.7:50000 > 10.0.2.1:443", protocol=6, eni="eni-2", packets=1, octets=40)]
+    result = of_logs(tmp_path, *both(THERE, BACK), *logged, policy=wide)
     found = check_policy(result.policy, traffic=result)
     assert {each.rule for each in found.findings if each.code == "SG012"} >= {"other"}
     assert not any(each.rule == "admin" for each in found.findings if each.code == "SG012")

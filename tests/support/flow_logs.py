@@ -59,6 +59,10 @@ instances:
 """
 
 
+#: The same without the second member of `web`: rules of groups with members that are not logged are never called unused.
+ONE_WEB = POLICY.replace("  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}\n", "")
+
+
 def check(tmp_path: Path, *lines: str, policy: str = POLICY, header: str = "") -> FlowLogCheck:
     path = tmp_path / "some.log"
     path.write_text("".join(f"{line}\n" for line in ((header, *lines) if header else lines)))
