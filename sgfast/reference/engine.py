@@ -535,7 +535,7 @@ class ReferenceEngine:
         """
         own_flow = flow_of(packet)
         flow = own_flow or quoted_flow(packet)
-        if flow is not None and self._follows_denied_reply(flow, own_flow, packet, now):
+        if flow is not None and self._follows_denied_reply(flow, own_flow, packet, now, filters):
             return True
         entry = self._live_entry(flow.key, now) if flow is not None else None
         if entry is None or entry.moot is None or not entry.is_moot(now):
@@ -557,7 +557,9 @@ class ReferenceEngine:
         entry.moot.deadline = now + self._unanswered_timeout(packet)
         return from_responder or (packet.protocol == TCP and not packet.can_open)
 
-    def _follows_denied_reply(self, flow: Flow, own_flow: Flow | None, packet: Packet, now: int) -> bool:
+    def _follows_denied_reply(
+        self, flow: Flow, own_flow: Flow | None, packet: Packet, now: int, filters: Sequence[Side]
+    ) -> bool:
         """Return whether the packet, or the ICMP error, is moot because a stateless filter denied its key's reply."""
         passed = self._passed(flow.key, now)
         if passed is None or passed.reply != "denied":
@@ -568,6 +570,9 @@ class ReferenceEngine:
         if not (packet.protocol == TCP or packet.is_icmp):
             return False
         if flow.sender == passed.initiator and (packet.can_open or packet.protocol != TCP):
+            return False
+        # A change may have taken the filter away that denied the reply.
+        if filters and all(self._connection(side, flow, now) is not None for side in filters):
             return False
         passed.deadline = now + self._unanswered_timeout(packet)
         return True

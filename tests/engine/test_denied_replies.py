@@ -18,7 +18,7 @@ from stories import write_changes, write_story
 from sgfast import diff, load_snapshot, replay, save_snapshot, suggest
 from sgfast.engine import Engine
 from sgfast.loading import parse_policy
-from sgfast.policy.changes import AddRule, Change
+from sgfast.policy.changes import AddRule, Change, RemoveInstance
 from sgfast.policy.model import Rule
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting.observing import REPLY_DENIED
@@ -141,6 +141,18 @@ def test_a_connection_that_worked_does_not_break_and_a_denied_opener_has_no_repl
         @6 tcp loose:443 > client:40001 SA  -> moot opener-denied
         @6 udp loose:53 > client:40001      -> deny deny-rule
     """, mode="causal", changes={"replies": REPLIES, "taken": taken, "closed": closed})  # type: ignore[dict-item]
+
+
+def test_the_connection_of_a_filter_that_is_left_is_judged_when_the_other_filter_is_gone() -> None:
+    gone: Any = [RemoveInstance("loose")]
+    run_both_families(POLICY, """
+        @0 tcp web:40000 > loose:443 S            -> allow rule
+        @0 tcp loose:443 > web:40000 SA           -> deny reply-denied
+        @0 tcp web:40000 > loose:443 A            -> moot opener-denied
+        apply gone
+        @1 tcp loose:443 > web:40000 SA           -> allow established
+        @1 tcp web:40000 > loose:443 A            -> allow established
+    """, mode="causal", changes={"gone": gone})
 
 
 CLIENT, LOOSE, WEB, BARE = "203.0.113.9", "10.0.0.5", "10.0.0.6", "10.0.0.7"

@@ -39,9 +39,10 @@ from sgfast.core.conntrack.table cimport (
     count_packet,
     find_slot,
     latest_deadline,
+    side_connected,
 )
 from sgfast.core.pipeline.attempts cimport count_attempt
-from sgfast.core.pipeline.judge cimport Outcome, PacketContext
+from sgfast.core.pipeline.judge cimport Outcome, PacketContext, isolated
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.pipeline.reactions cimport from_other_end, note_reaction
 from sgfast.core.pipeline.records cimport begin_record, set_record_bits
@@ -75,12 +76,23 @@ cdef inline bint reply_makes_moot(const Plane* plane, const Entry* e) noexcept n
     return plane.causal and e.state[side] != MOOT_OTHER and e.flags[side] & REPLY == REPLY_STOPPED
 
 
+cdef inline bint all_connected(const Plane* plane, const PacketContext* c) noexcept nogil:
+    # Whether every filter on the packet's way has its connection: a change took the filter away that denied the reply.
+    cdef int side
+    if c.slot == NO_SLOT or isolated(plane, c):
+        return False
+    for side in range(2):
+        if c.instance[side] >= 0 and not side_connected(c.entry, side, c.now):
+            return False
+    return True
+
+
 cdef inline bint follows_denied_reply(Plane* plane, PacketContext* c) noexcept nogil:
     # Whether the packet is moot because the first reply of its key was denied. It counts in the denied attempt then.
     cdef const Packet* p = c.packet
     cdef Entry* e = c.passed
     cdef int side = side_of(e)
-    if not reply_makes_moot(plane, e):
+    if not reply_makes_moot(plane, e) or all_connected(plane, c):
         return False
     if not from_other_end(p, e, side) and (can_open(p) or not is_of_tcp(p)):
         return False

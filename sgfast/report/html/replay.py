@@ -291,8 +291,8 @@ _NAMES = {
 _INTROS = {
     "broken": "These connections were answered. With these groups they could not be opened.",
     "denied": "Nobody answered these packets in the capture, so nothing that worked depends on them.",
-    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page. Or "
-    "the other end's packet was either a late answer or a call of its own.",
+    "unknown": "Answers to these packets may be missing in the captures, for the reasons at the top of this page. "
+    "Or the other end's packet was either a late answer or a call of its own.",
     "services": "The groups allow these connections, but the instance refused them or never answered.",
     "allowed": "These connections work with these groups.",
 }
