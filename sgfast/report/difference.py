@@ -23,7 +23,7 @@ from sgfast.report.document import (
     more,
     warning_items,
 )
-from sgfast.report.reach import most_names, reach_cells
+from sgfast.report.reach import LISTED_PARTS, most_names, reach_cells
 from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
 
@@ -55,15 +55,16 @@ def difference_document(found: Difference, most: int = TOP) -> Document:
             shown = [Item(f"{word:6}", _difference_words(row, policies, most), style) for row in rows[:most]]
             blocks.append(Items(shown))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
-        blocks += more("more names" if (longest := most_names(rows[:most])) > most else "", longest)
+        longest = most_names(rows[:most])
+        blocks += more("more names" if longest > max(most, LISTED_PARTS) else "", longest)
     if warnings := warning_items(found.warnings, most):
         blocks.append(Items(warnings))
     return [Section(headline(found), blocks)]
 
 
 def _difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
-    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end."""
-    sources, destinations, services = reach_cells(row, most)
+    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end, beyond LISTED_PARTS."""
+    sources, destinations, services = reach_cells(row, max(most, LISTED_PARTS))
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]
