@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=40,
     show_default=True,
-    help="The most rows in the text, and the most names in a cell. JSON has all.",
+    help="The most rows in the text, and the most names in a cell, if more than 8. JSON has all.",
 )
 @report_option("a matrix of who may reach whom, and all rows with the rules that allow them")
 @format_option()

@@ -26,7 +26,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import CANNOT_TELL, evidence_blocks
-from sgfast.report.reach import most_names, reach_cells
+from sgfast.report.reach import LISTED_PARTS, most_names, reach_cells
 from sgfast.report.twins import with_first_twins
 from sgfast.system.names import printable
 
@@ -89,7 +89,8 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
             shown = [Item(f"{word:6}", _difference_words(row, policies, most), style) for row in rows[:most]]
             blocks.append(Items(shown))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
-        blocks += more("more names" if (longest := most_names(rows[:most])) > most else "", longest)
+        longest = most_names(rows[:most])
+        blocks += more("more names" if longest > max(most, LISTED_PARTS) else "", longest)
     if unread := unread_items(found, most):
         changed = sum(each.change != "same" for each in found.unread_filters)
         blocks += [Items(unread), *more(plural(changed - most, "more filter") if changed > most else "", changed)]
@@ -99,8 +100,8 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
 
 
 def _difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
-    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end."""
-    sources, destinations, services = reach_cells(row, most)
+    """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end, beyond LISTED_PARTS."""
+    sources, destinations, services = reach_cells(row, max(most, LISTED_PARTS))
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
     for number, each in enumerate(row.rules[:LISTED_RULES]):
         words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]

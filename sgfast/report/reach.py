@@ -12,12 +12,12 @@ from sgfast.report.document import Block, Document, Item, Items, Paragraph, Sect
 from sgfast.report.evidence import evidence_blocks
 from sgfast.system.names import printable
 
-#: Maximum number of names in a cell of a page before "and N more". JSON has all of them.
+#: Maximum number of names in a cell before "and N more"; in texts, a larger ``--top`` raises it. JSON has all of them.
 LISTED_PARTS = 8
 
 
 def reach_document(found: ReachResult, top: int) -> Document:
-    """Return the report. ``top``: the most rows, and the most names in a cell."""
+    """Return the report. ``top``: the most rows, and the most names in a cell, which has LISTED_PARTS in any case."""
     question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
     doubts, told = evidence_blocks(found.evidence), [each.sentence for each in found.evidence.reasons]
     warnings = [Item("Warning:", printable(warning)) for warning in found.warnings if warning not in told]
@@ -25,7 +25,8 @@ def reach_document(found: ReachResult, top: int) -> Document:
     if not found.rows:
         return [Section(f"Nobody may open a connection {question}", ending)]
     heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
-    cells = [reach_cells(row, top) for row in found.rows[:top]]
+    names = max(top, LISTED_PARTS)
+    cells = [reach_cells(row, names) for row in found.rows[:top]]
     table = TableBlock(("from", "to", "services"), cells, 0, is_wrapped=True)
     notes: list[Block] = []
     if len(found.rows) > top:
@@ -33,7 +34,7 @@ def reach_document(found: ReachResult, top: int) -> Document:
             f"and {plural(len(found.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and --port "
             "ask for less, --json has all"
         ))  # fmt: skip
-    if (longest := most_names(found.rows[:top])) > top:
+    if (longest := most_names(found.rows[:top])) > names:
         notes.append(Paragraph(f"Some cells do not show all names: --top {longest} shows them, --json has all"))
     if not notes:
         return [Section(heading, doubts), Section("", [table, *ending], goes_on=True)]

@@ -42,7 +42,7 @@ SURE = [flow(ends, protocol=6) for ends in ("192.0.2.7:50000 > 10.0.0.5:443", "1
 
 def written(folder: Path, *lines: str, name: str = "flows.log") -> Path:
     path = folder / name
-    path.write_text("".join(f"{line}\n" for line in (FIELDS, BEFORE, *lines)))
+    path.write_text("".join(f"{line}\n" for line in (FIELDS, BEFORE.replace("eni-1", "eni-0"), *lines)))
     return path
 
 
