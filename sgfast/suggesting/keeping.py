@@ -51,7 +51,8 @@ class Kept:
             reason: {kind: self.after.wanted[kind] for kind in kinds if kind in self.after.wanted}
             for reason, kinds in self.missing.left_out.items()
         }
-        return self.after.left_out | {reason: kinds for reason, kinds in unmended.items() if kinds}
+        denied = self.after.left_out
+        return denied | {reason: denied.get(reason, {}) | kinds for reason, kinds in unmended.items() if kinds}
 
     @property
     def still_broken(self) -> int:

@@ -29,12 +29,12 @@ cdef enum:         # SideFlag
     SIDE_DISCONNECTED = 4   # the connection is disconnected (SPEC 6.3)
     UNHEARD = 8             # no packet in reply direction was seen yet; must be bit 3, as settle_side shifts it
     UNSEEN = 16             # no packet of the initiator was seen yet; must be bit 4, as settle_side shifts it
-    # Of a key of `Plane.attempts` whose opener stateless filters let pass: what became of its reply (replies.pxd).
+    # The reply to an opener of `Plane.attempts` that stateless filters let pass (replies.pxd).
     REPLY_AWAITED = 32
     REPLY_PASSED = 64
     REPLY_STOPPED = 96
     REPLY = 96              # the mask of these three
-    # Of a moot key: the other end sent a packet since the last one of the initiator (SPEC 9.2).
+    # The other end of a moot key sent a packet since the last one of the initiator (SPEC 9.2).
     OTHER_SENT = 128
 
 cdef enum:         # TupleMark
