@@ -162,7 +162,7 @@ def test_only_rules_of_the_ends_of_a_record_may_be_needed(tmp_path: Path) -> Non
     # The replay says so, too.
     text = " ".join(str(result).split())
     assert "admin (perhaps used by" in text
-    assert "admin" not in text[text.index("Never hit: "):].split(" Connections ")[0]
+    assert "admin" not in text[text.index("Never hit"):].split(" Connections ")[0]
 
 
 def test_records_of_one_direction_are_a_doubt_even_beside_some_of_both(tmp_path: Path) -> None:

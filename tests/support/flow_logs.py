@@ -59,7 +59,7 @@ instances:
 """
 
 
-#: The same without the second member of `web`: rules of groups with members that are not logged are never called unused.
+#: The same without the second member of `web`: no rule of a group is called unused if a member was not logged.
 ONE_WEB = POLICY.replace("  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}\n", "")
 
 
