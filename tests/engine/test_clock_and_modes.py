@@ -186,12 +186,12 @@ def test_peer_between_two_filters_opens_only_if_both_allow_it() -> None:
     assert (counts["d/outbound/1"]["connections"], counts["d/outbound/1"]["packets"]) == (1, 2)
     run_both_families(policy, """
         @0 udp web:80 > db:80    -> deny no-rule; egress deny no-rule; ingress -
-        @0 udp db:80 > web:80    -> allow rule; egress allow rule; ingress allow rule
-        @0 udp web:80 > db:80    -> allow established; egress allow established; ingress allow established
+        @2 udp db:80 > web:80    -> allow rule; egress allow rule; ingress allow rule
+        @2 udp web:80 > db:80    -> allow established; egress allow established; ingress allow established
         # the first packet got as far as the second filter, where the answer is a call
-        @1 gre db > twin         -> deny no-rule; egress allow rule; ingress deny no-rule
-        @1 gre twin > db         -> allow established; egress allow rule; ingress allow established
-        @1 gre db > twin         -> allow established
+        @3 gre db > twin         -> deny no-rule; egress allow rule; ingress deny no-rule
+        @3 gre twin > db         -> allow established; egress allow rule; ingress allow established
+        @3 gre db > twin         -> allow established
     """, mode="causal")
 
 
