@@ -36,7 +36,15 @@ from sgfast.flow_logs.record_packets cimport (
     kind_of,
 )
 from sgfast.flow_logs.refusals cimport note_refusal
-from sgfast.flow_logs.single_senders cimport HISTORY_FIN, HISTORY_RST, HISTORY_SYN, HISTORY_SYNACK, shows_answer
+from sgfast.flow_logs.single_senders cimport (
+    HISTORY_FIN,
+    HISTORY_RST,
+    HISTORY_SYN,
+    HISTORY_SYNACK,
+    may_be_openers,
+    may_be_refusals,
+    shows_answer,
+)
 
 from zlib import crc32
 
@@ -295,6 +303,12 @@ cdef class Connections:
             waiting.packets, waiting.nbytes, (end_ns - row.start_ns) // NS, flags, history & ~HISTORY_SYNACK
         )
         waiting.interface = row.interface
+        waiting.no_refusal = c.protocol != PROTO_TCP or not may_be_refusals(
+            waiting.packets, waiting.nbytes, c.family == 6
+        )
+        waiting.no_opener = c.protocol != PROTO_TCP or waiting.flags != UNKNOWN or not may_be_openers(
+            waiting.packets, waiting.nbytes, (end_ns - row.start_ns) // NS, c.family == 6
+        )
         tie = fold(waiting.packets ^ TIE_KEY, waiting.nbytes << 2 | waiting.rejected << 1 | <uint64_t>way)
         tie = fold(tie ^ interface, <uint64_t>end_ns ^ TIE_KEY)
         waiting.tie = <uint32_t>(tie ^ tie >> 32)
@@ -408,6 +422,8 @@ cdef class Connections:
             w.named = 0
         c.named |= w.named
         c.shows_answer |= w.shows_answer << way
+        c.no_refusal |= w.no_refusal << way
+        c.no_opener |= w.no_opener << way
         if w.rejected:
             if not c.rejected >> way & 1 or w.start_ns < c.refused_ns[way]:
                 c.refused_ns[way] = w.start_ns
@@ -550,8 +566,8 @@ cdef class Connections:
             self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
 
     cdef int decide_until(self, int64_t until_ns) except -1:
-        # Decides who opened the connections of the noted records that start until then, and asks about those that either
-        # end may have opened.
+        # Decides who opened the connections of the noted records that start until then, and asks about those that
+        # either end may have opened.
         cdef Py_ssize_t i
         cdef Py_ssize_t n = 0
         cdef Conversation* c

@@ -158,8 +158,8 @@ cdef class ConversationTable:
         self.remember(c)
 
     cdef void remember(self, const Conversation* c) noexcept nogil:
-        # Remembers the ends of a connection that both sent packets of. Of two pairs with the same place, the later one is
-        # remembered.
+        # Remembers the ends of a connection of which both sent packets. Of two pairs with the same place, the later one
+        # is remembered.
         cdef uint64_t pair
         if c.accepted == 3 and may_call_again(c):
             pair = hash_of_pair(c)

@@ -241,7 +241,7 @@ cdef class Interfaces:
         return -1
 
     cdef int look(self, const Conversation* c, const Waiting* w, int version) noexcept nogil:
-        # Returns what is known about a conversation. A NAT gateway shows a client's address, and its own one in the place
+        # Returns what is known about a conversation. A NAT gateway shows a client's address, and its own in the place
         # of the client's peer. The ports stay.
         cdef Interface* i
         cdef const Home* home

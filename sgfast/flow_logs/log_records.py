@@ -111,6 +111,7 @@ class LogRecords:
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
     ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
+    ``lacks_protocols``: whether some of the logs, such as Zeek's, have only TCP, UDP and ICMP.
     ``unsure_connections``: the number of judged connections that either end may have opened, with one verdict.
     ``damage``: where and why the reading of a log ended early.
     ``decided_connections``: the number of connections, and of attempts that the cloud rejected, that the policy judged.
@@ -139,6 +140,7 @@ class LogRecords:
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
     has_aws: bool = False
+    lacks_protocols: bool = False
     unsure_connections: int = 0
     damage: tuple[str, ...] = ()
     decided_connections: int = 0

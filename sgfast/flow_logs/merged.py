@@ -111,6 +111,8 @@ class MergedLogs:
         #: Whether all logs opened so far show answers, and whether AWS wrote any of them.
         self.shows_answers = True
         self.has_aws = False
+        #: Whether a log has only TCP, UDP and ICMP.
+        self.lacks_protocols = False
         #: The first messages about broken lines, about logs whose reading ended early, and about what was assumed.
         self.complaints: list[str] = []
         self.damage: list[str] = []
@@ -204,6 +206,7 @@ class MergedLogs:
                 self.formats[log.format.name] += 1
                 self.shows_answers &= log.format.shows_answers
                 self.has_aws |= log.format.is_of_aws
+                self.lacks_protocols |= log.format.lacks_protocols
             if has_rows:
                 self._push(place)
 

@@ -79,6 +79,8 @@ cdef struct Conversation:
     uint8_t is_unsure       # either end may be the opener
     uint8_t came_back       # an earlier connection of the same ends, which both sent, has timed out
     uint8_t shows_answer    # bits by way: packets of this end show that the other end answered
+    uint8_t no_refusal      # bits by way: records of this end are more than RSTs in answer to openers
+    uint8_t no_opener       # bits by way: they are more than openers and their retries
     uint8_t is_counted      # the connection is counted as undecided
     uint8_t is_decided      # the connection is counted as decided
     uint8_t is_retired      # a later connection has the same ends, so that the index no longer has this one
@@ -107,6 +109,13 @@ cdef struct Conversation:
 
 cdef inline bint is_icmp(const Conversation* c) noexcept nogil:
     return c.protocol == (PROTO_ICMPV6 if c.family == 6 else PROTO_ICMP)
+
+
+cdef inline bint is_refused(const Conversation* c) noexcept nogil:
+    # Returns whether the records of both ends are an opener with its retries, and refusals (RST), as sizes tell.
+    return (
+        c.accepted == 3 and not c.no_opener >> c.opener & 1 and not c.no_refusal >> (1 - c.opener) & 1
+    )
 
 
 # The signs of each end's address and port.
@@ -215,9 +224,12 @@ cdef inline bint is_sure_of_both(
     if contradicted:
         # A client's port may be as low as a service's, but many clients confirm a usual one.
         return grade == FIRM and signs.usual[service]
-    if c.came_back and (signs.calls[service] or not (signs.usual[service] or c.ports[service] < FIRST_RESERVED)):
-        # Either end may have called the other again.
-        return c.first_ns[c.opener] < c.first_ns[service]
+    if (
+        c.came_back and c.first_ns[c.opener] >= c.first_ns[service]
+        and (signs.calls[service] or not (signs.usual[service] or c.ports[service] < FIRST_RESERVED))
+    ):
+        # The service may have called its client again.
+        return False
     if grade == FIRM or (by_uses >= 0 and grade != NO_PORT) or (by_time >= 0 and not is_close):
         return True
     return told < 0 and by_time < 0 and refused >= 0

@@ -27,7 +27,7 @@ cdef packed struct QuestionRow:
     uint8_t protocol
     uint8_t icmp_type       # of a query
     uint8_t icmp_code
-    uint8_t is_answered     # packets of both ends are in the log, or those of one end show an answer
+    uint8_t is_answered     # packets of both ends are in the log, or those of one end show an answer: whoever opened it
     uint8_t has_two_openers     # each end may have opened it, at one filter
     uint8_t has_no_type     # ICMP of which nobody knows what it asks
 

@@ -46,6 +46,8 @@ cdef struct Waiting:
     uint8_t named           # 1 + the opener's way if the record names it, else 0
     uint8_t is_guess        # the opener that it names is known only if the connection is younger than the log
     uint8_t shows_answer    # its packets show that the other end answered
+    uint8_t no_refusal      # they are more than RSTs in answer to openers, and more than openers
+    uint8_t no_opener
     int32_t interface
     uint32_t tie            # a hash of the rest: the order of records of one connection and start
     uint32_t before         # the record of this connection that was sorted before

@@ -27,6 +27,7 @@ from sgfast.flow_logs.openers cimport (
     SYN,
     Conversation,
     is_icmp,
+    is_refused,
 )
 from sgfast.flow_logs.questions cimport is_answered
 from sgfast.flow_logs.refusals cimport was_refused
@@ -197,7 +198,7 @@ cdef class RecordPackets:
             self.make_others(c, w)
 
     cdef void count_directions(self, const Conversation* c) noexcept nogil:
-        # Counts whether a connection has records of both directions, or of one that shows an answer: then the sender was
+        # Counts whether a connection has records of both directions, or of one that shows an answer: the sender was
         # answered, or it answers.
         if c.accepted == 3:
             self.two_way += 1
@@ -235,17 +236,21 @@ cdef class RecordPackets:
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
         # No record has the answer, but the opener's packets show it.
         cdef bint unseen = not answered and by_opener and c.shows_answer >> c.opener & 1
-        cdef bint has_flags = w.flags != UNKNOWN
+        # Where no flags say so, sizes may: a refusal is an RST.
+        cdef int flags = w.flags if w.flags != UNKNOWN or not is_refused(c) else SYN if by_opener else RST
+        cdef bint has_flags = flags != UNKNOWN
         cdef uint64_t left = w.packets
         cdef uint8_t rest = ACK
         cdef bint again     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
-        if by_opener and has_flags and w.flags & SYN and c.flags[1 - w.way] & (SYN | RST) == RST:
-            answered = False        # refused, perhaps several times
-        if has_flags and w.flags & RST:
+        if by_opener and has_flags and (is_refused(c) or (c.flags[1 - w.way] & (SYN | RST) == RST and (
+            flags & SYN or not (w.shows_answer or c.no_refusal >> (1 - w.way) & 1)
+        ))):
+            answered = False        # refused, perhaps several times, as scans by FINs are
+        if has_flags and flags & RST:
             rest = RST if by_opener else RST | ACK
-        elif has_flags and w.flags & FIN and (answered or unseen):
+        elif has_flags and flags & FIN and (answered or unseen):
             rest = FIN | ACK
         elif not answered and not unseen:
             # The opener's packets are retries, which do not keep a connection alive (SPEC 5.4).
@@ -256,7 +261,7 @@ cdef class RecordPackets:
             c.made_ns = max(c.made_ns, w.end_ns)
             return
         if has_flags:
-            again = c.closed and by_opener and (w.flags & (SYN | ACK)) == SYN
+            again = c.closed and by_opener and (flags & (SYN | ACK)) == SYN
         else:
             again = w.start_ns > c.made_ns + self.lifetime[0]
         if not c.begun or again:
@@ -274,13 +279,13 @@ cdef class RecordPackets:
         if not by_opener and not c.answered:
             self.ask(c, SYN, w.start_ns, w.position)
             c.answered = True
-            if not (has_flags and w.flags & (RST | SYN) == RST):
+            if not (has_flags and flags & (RST | SYN) == RST):
                 left -= self.put_first(c, w, left, True, SYN | ACK)
                 self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
         elif left == w.packets and left > 1 and w.end_ns > w.start_ns and c.answered:
             left -= self.put_first(c, w, left, True, ACK)
-        if has_flags and w.flags & (FIN | RST):
-            c.finished |= 3 if w.flags & RST else 1 << w.way
+        if has_flags and flags & (FIN | RST):
+            c.finished |= 3 if flags & RST else 1 << w.way
             c.closed = c.finished == 3
         if left:
             self.wait(c, w, left, rest)

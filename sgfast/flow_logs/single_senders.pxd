@@ -1,4 +1,5 @@
-# Whether TCP packets of one end show that the other end answered, although no record has an answer (SPEC 10.30).
+# The shapes of TCP records without flags: whether packets of one end show that the other end answered, although no
+# record has an answer, and whether they may be a refused opener or its refusal (SPEC 10.30).
 
 from libc.stdint cimport int16_t, int64_t, uint16_t, uint64_t
 
@@ -6,6 +7,7 @@ from sgfast.flow_logs.openers cimport ACK, FIN, SYN
 
 cdef enum:
     MOST_OF_SYN = 100       # bytes of an opener, with IPv6 and all options of TCP
+    OPTIONS_OF_SYN = 4      # the least bytes of an opener's options; a probe that keeps a connection alive has none
     FEW = 3                 # packets that an opener and its first retries may be, however close they are
     QUICK_RETRIES = 5       # some systems send so many retries a second apart, and the others at doubled times
     # Letters of one end in Zeek's history, as bits (zeek.HISTORY_LETTERS).
@@ -42,3 +44,16 @@ cdef inline bint shows_answer(
     if nbytes > packets * MOST_OF_SYN:
         return True
     return packets > FEW and packets > most_openers(seconds)
+
+
+cdef inline bint may_be_refusals(uint64_t packets, uint64_t nbytes, bint ipv6) noexcept nogil:
+    # Packets of an RST in answer to an opener have neither data nor options; a SYN-ACK has options.
+    return nbytes == packets * (60 if ipv6 else 40)
+
+
+cdef inline bint may_be_openers(uint64_t packets, uint64_t nbytes, int64_t seconds, bint ipv6) noexcept nogil:
+    cdef uint64_t headers = 60 if ipv6 else 40
+    return (
+        packets * (headers + OPTIONS_OF_SYN) <= nbytes <= packets * MOST_OF_SYN
+        and packets <= max(<uint64_t>FEW, most_openers(seconds))
+    )

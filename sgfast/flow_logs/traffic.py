@@ -177,6 +177,7 @@ class LogTraffic:
             undecided_connections=sum(connections for _, connections in packets.undecided.values()),
             left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
             formats=dict(logs.formats), shows_answers=logs.shows_answers, has_aws=logs.has_aws,
+            lacks_protocols=logs.lacks_protocols,
             unsure_connections=packets.unsure_connections, damage=tuple(logs.damage),
             decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,

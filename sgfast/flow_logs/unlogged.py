@@ -59,6 +59,7 @@ def unseen_rule(
     never_logged = (
         records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
     )
+    never_logged |= records.lacks_protocols and rule.protocol not in (None, TCP, UDP, ICMP, ICMPV6)
     return UnseenRule(group, rule, use) if use is not None or never_logged else None
 
 

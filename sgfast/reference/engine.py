@@ -566,7 +566,7 @@ class ReferenceEngine:
             return False
         if own_flow is None:
             # The quoted packet may be of another protocol than the error.
-            return flow.key[0] == "query" or flow.key[1] == TCP  # type: ignore[index]
+            return bool(flow.key[0] == "query" or flow.key[1] == TCP)  # type: ignore[index]
         if not (packet.protocol == TCP or packet.is_icmp):
             return False
         if flow.sender == passed.initiator and (packet.can_open or packet.protocol != TCP):

@@ -25,9 +25,9 @@ AWS_MESSAGES = LogFormat(
 AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read, is_of_aws=True)
 OTC = LogFormat("a VPC flow log of OTC or Huawei Cloud", aws.read)
 NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read, shows_answers=False)
-ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION)
+ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION, lacks_protocols=True)
 ZEEK_OTHER = LogFormat("a log of Zeek other than conn.log", None)
-ZEEK_JSON = LogFormat("a conn.log of Zeek as JSON", zeek.read_json, _NO_ACTION)
+ZEEK_JSON = LogFormat("a conn.log of Zeek as JSON", zeek.read_json, _NO_ACTION, lacks_protocols=True)
 
 #: Formats by patterns that are all in the first bytes of a file of JSON, in the order of trial.
 _JSON = tuple(

@@ -51,6 +51,8 @@ class LogFormat:
     shows_answers: bool = True
     #: Whether AWS wrote it, which does not log all services (``unlogged.py``).
     is_of_aws: bool = False
+    #: Whether it has only TCP, UDP and ICMP.
+    lacks_protocols: bool = False
 
 
 class Log:

@@ -157,6 +157,8 @@ def _saw_opener(values: Mapping[str, str], protocol: int, icmp_type: int) -> boo
     if protocol in (ICMP, ICMPV6):
         return icmp_type in _QUERIES
     if protocol == TCP:
+        if "H" in history and "S" not in history:
+            return False        # the originator of the record answered: the flags tell it
         return state != "OTH" and ("^" not in history or "S" in history or "h" in history)
     return state not in ("OTH", "SHR") and "^" not in history
 
