@@ -20,9 +20,9 @@ Part = Literal["verdicts", "answers", "counts", "absence"]
 #: The code of a reason to doubt an answer.
 EvidenceCode = Literal[
     "no-packets", "unread", "tunnels", "no-instance", "no-group", "unread-filters", "unknown-members",
-    "old-not-in-force", "out-of-scope", "undecided", "unsure-openers", "truncated", "one-direction", "mirror-cut",
-    "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody", "short-window", "interrupted",
-    "records-lost", "records-late", "change-in-record", "unseen-answers",
+    "old-not-in-force", "out-of-scope", "undecided", "unsure-openers", "other-owner", "nat-gateway", "truncated",
+    "one-direction", "mirror-cut", "malformed", "duplicates", "overlap", "clocks", "other-vpc", "about-nobody",
+    "short-window", "interrupted", "records-lost", "records-late", "change-in-record", "unseen-answers",
 ]  # fmt: skip
 
 #: Share from which most of what an answer rests on is missing.
@@ -44,6 +44,8 @@ CODES: dict[EvidenceCode, frozenset[Part]] = {
     "out-of-scope": frozenset(("verdicts", "absence")),
     "undecided": frozenset(("verdicts", "absence")),
     "unsure-openers": frozenset(("verdicts", "absence")),
+    "other-owner": frozenset(("verdicts", "absence")),
+    "nat-gateway": frozenset(("verdicts", "absence")),
     "truncated": frozenset(("verdicts", "answers", "absence")),
     "one-direction": frozenset(("verdicts", "answers", "absence")),
     "mirror-cut": frozenset(("verdicts", "answers", "absence")),

@@ -46,7 +46,7 @@ from sgfast.checking.result import CheckResult
 from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
 from sgfast.evidence import SOUND, Evidence, ended
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_unseen
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.policy.model import Instance, Policy
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def check_policy(
             of_traffic, unseen, rules_unread = _from_traffic(traffic, uses)
             is_certain = traffic_evidence.carries("verdicts", "absence")
             found += [replace(each, certain=is_certain) for each in of_traffic]
+            withheld += said_of_unlogged(policy, traffic.records)
     if unseen:
         withheld.append(f"{said_of_unseen(unseen)}.")
     too_long = [

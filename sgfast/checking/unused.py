@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding, listed
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.flow_logs.unlogged import UnseenRule
+from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
 from sgfast.replaying.unseen_rules import unseen_rules
@@ -96,14 +96,15 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
 
 def never_hit(result: ReplayResult) -> tuple[list[Finding], list[UnseenRule]]:
     """Return findings for rules that a causal replay never used, and the unused rules about which flow logs cannot
-    tell. Packets after a denied opener use none (SPEC 9.2).
+    tell. Packets after a denied opener use none (SPEC 9.2). Rules of groups that were not wholly logged count as used.
     """
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     policy = result.policy
+    unlogged = unlogged_groups(policy, result.records)
     used = {policy._first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
     unused_rules = [
         (group, rule) for group in policy.security_groups for rule in group.rules
-        if rule.id not in used and policy._first_twin(rule) is rule
+        if rule.id not in used and policy._first_twin(rule) is rule and group.name not in unlogged
     ]  # fmt: skip
     unseen = {each.rule.id: each for each in unseen_rules(result)}
     found = [

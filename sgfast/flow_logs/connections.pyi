@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.flow_logs.formats.tokenizer import WordNumbers
+from sgfast.flow_logs.interface_owners import InterfaceOwners
+from sgfast.flow_logs.interfaces import Interfaces
 from sgfast.flow_logs.record_packets import RecordPackets
 
 TURN_NS: int
@@ -20,7 +22,10 @@ class Connections:
         self, shortest: object, longest: object, from_ns: int | None = None, until_ns: int | None = None, *,
         is_one_stream: bool = False, words: Sequence[str] | WordNumbers = (),
         ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None,
+        owners: InterfaceOwners | None = None,
     ) -> None: ...
+    @property
+    def interfaces(self) -> Interfaces: ...
     @property
     def packets(self) -> RecordPackets: ...
     def add(self, rows: NDArray[Any], number: int, vpc: int = 0) -> None: ...

@@ -16,6 +16,7 @@ from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, NO_CONVERSATION, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.flow_logs.interfaces cimport Interfaces, note_shown
 from sgfast.flow_logs.openers cimport ACK, FIN, ICMP_WITHOUT_TYPE, JUDGED, READINGS_DIFFER, RST, SYN, Conversation
 from sgfast.flow_logs.questions cimport IS_LIKELIER, IS_OTHER, OTHER_VERDICT, SAME_VERDICT, QuestionRow, fill_question
 from sgfast.flow_logs.record_packets cimport (
@@ -94,10 +95,12 @@ cdef class Connections:
     ``until_ns``: the first time and the one after the last, or None. ``is_one_stream``: frames of rejected records are
     among the others. ``words``: the names of interfaces by number, which may grow. ``ask``: gets rows of QUESTION_DTYPE
     about connections that either end may have opened, and returns an answer to each (``questions.pxd``); None: the
-    likelier end opened them.
+    likelier end opened them. ``owners``: the instances that have an address (``InterfaceOwners``).
     """
 
     cdef ConversationTable table
+    #: The interfaces of the records.
+    cdef readonly Interfaces interfaces
     #: The packets of the records.
     cdef readonly RecordPackets packets
     cdef Waiting* waiting           # those noted come first
@@ -125,10 +128,11 @@ cdef class Connections:
 
     def __cinit__(
         self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False, words=(),
-        ask=None
+        ask=None, owners=None
     ):
         self.waiting_capacity = 1 << 12
         self.table = ConversationTable()
+        self.interfaces = Interfaces(self.table, words, owners)
         self.packets = RecordPackets(self.table, shortest, longest, is_one_stream)
         self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
         self.hours = <uint8_t*>calloc(HOURS, 1)
@@ -217,6 +221,8 @@ cdef class Connections:
             cause = NO_PORTS
         elif has_icmp and icmp_is_error(row.family == 6, icmp_type):
             cause = ICMP_ERROR
+        if cause != OUTSIDE_WINDOW:
+            self.interfaces.note_record(row, end_ns)
         if cause >= 0:
             self.packets.leave_out(cause)
             return 0
@@ -234,6 +240,8 @@ cdef class Connections:
         if c == NULL:
             self.packets.leave_out(NO_ROOM)
             return 0
+        if row.interface < 0 and c.pending == 0:
+            self.interfaces.note_ends(c)
         if has_icmp:
             named = 1 + (1 - way if reply else way)
         if row.opener:
@@ -394,6 +402,7 @@ cdef class Connections:
             if w.is_record:
                 self.packets.leave_out(NO_ROOM)
             return False
+        note_shown(c, w.interface)
         c.logged_ns = min(c.logged_ns, logged_ns)
         if w.is_guess and w.start_ns < logged_ns + self.packets.lifetime[kind_of(c)]:
             w.named = 0
@@ -498,6 +507,7 @@ cdef class Connections:
                 keys[i] = self.waiting[i].start_ns
             until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
         self.note_until(noted_until)
+        self.interfaces.judge()
         self.decide_until(until)
         key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)
         keys, places = key_array, place_array
@@ -594,11 +604,15 @@ cdef class Connections:
         """
         cdef RecordPackets made = self.packets
         cdef Waiting* w
+        cdef Conversation* c
+        cdef int cause
         if made.accepted is None:
             made.accepted = made.begun_batch(0)
         if made.rejections is None:
             made.rejections = made.begun_batch(1)
         with nogil:
+            if self.at == 0:
+                self.interfaces.look_at(self.ready, self.ready_count)
             while made.has_room():
                 w = &self.ready[self.at] if self.at < self.ready_count else NULL
                 if made.later.count and (
@@ -607,7 +621,13 @@ cdef class Connections:
                 ):
                     made.make_later()
                 elif w != NULL:
-                    made.make(w)
+                    c = &self.table.conversations[w.conversation]
+                    cause = self.interfaces.cause_of(c, w)
+                    if cause < 0:
+                        made.make(w)
+                    else:
+                        c.pending -= 1
+                        made.left_out_records[cause] += w.is_record
                     self.at += 1
                 else:
                     break

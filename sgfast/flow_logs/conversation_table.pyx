@@ -138,6 +138,7 @@ cdef class ConversationTable:
         c.icmp_type = ends.icmp_type
         c.icmp_code = ends.icmp_code
         c.interface[0] = c.interface[1] = NO_INTERFACE
+        c.shown_by[0] = c.shown_by[1] = c.shown_by[2] = NO_INTERFACE
         c.last_ns = -(<int64_t>1 << 62)
         c.logged_ns = INT64_MAX
         c.hash = ends.hash

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 
@@ -23,6 +25,8 @@ CAUSES = {
     "icmp-error": "ICMP errors, which belong to other connections",
     "no-room": "of more connections at a time than there is room for",
     "no-packets": "without any packet",
+    "other-owner": "of an address that an instance has now, and another interface had at the time",
+    "nat-gateway": "a NAT gateway's records of connections that their clients' interfaces show",
     "no-data": "NODATA: an interval without traffic",
     "lost": "SKIPDATA: the cloud recorded nothing, whatever there was",
     "broken": "lines that are no records",
@@ -63,6 +67,35 @@ class ComparedActions:
         return self.accepted_denied + self.rejected_allowed
 
 
+#: What is noticed of an interface: it had an instance's address at another time, surely or perhaps; or it is that of a
+#: NAT gateway.
+NoticedRole = Literal["other-owner", "perhaps-other-owner", "nat-gateway"]
+
+#: Most names in a sentence.
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NoticedInterface:
+    """A network interface whose records are not those of an instance that has their address.
+
+    ``role``: ``other-owner`` if the interface had an instance's address at another time, ``perhaps-other-owner`` if its
+    records do not tell whether it had, and ``nat-gateway``.
+    ``interface``: the interface, as the log names it.
+    ``address``: the address.
+    ``instance``: the name of the instance that has the address; None: no instance has it.
+    ``left_out``: the number of records that are left out because of it.
+    ``doubtful``: the number of records that were judged although their ends may be others.
+    """
+
+    role: NoticedRole
+    interface: str
+    address: str
+    instance: str | None
+    left_out: int
+    doubtful: int
+
+
 @dataclass(frozen=True, slots=True)
 class LogRecords:
     """The fate of the records of flow logs: each is judged, rejected, undecided or left out.
@@ -91,6 +124,8 @@ class LogRecords:
     ``undecided_answered``: the number of answered connections on which the verdict depends on who opened them.
     ``two_way``: the number of connections with accepted records of both directions.
     ``one_way``: the number of answered connections with those of only one direction.
+    ``unlogged``: the names of the instances of whose own interfaces there is no record, in the order of the policy.
+    ``interfaces``: interfaces that had an instance's address at another time, and NAT gateways.
     """
 
     read: int = 0
@@ -115,6 +150,8 @@ class LogRecords:
     one_way: int = 0
     unread: UnreadFiles = field(default_factory=UnreadFiles)
     has_actions: bool = False
+    unlogged: tuple[str, ...] = ()
+    interfaces: tuple[NoticedInterface, ...] = ()
 
     @property
     def is_damaged(self) -> bool:
@@ -152,6 +189,7 @@ class LogRecords:
             found.append(EvidenceReason(
                 "unsure-openers", "partly", differing, share, sentence, OPENERS_TOLD_BY
             ))  # fmt: skip
+        found += self._interface_reasons()
         if lost := self.left_out.get("lost", 0):
             sentence = f"the cloud lost records {lost:,} times (SKIPDATA): nobody knows what was in them"
             found.append(EvidenceReason(
@@ -195,9 +233,41 @@ class LogRecords:
             ))  # fmt: skip
         return found
 
+    def _interface_reasons(self) -> list[EvidenceReason]:
+        found = []
+        doubtful = [each for each in self.interfaces if each.doubtful]
+        others = [each for each in doubtful if each.role != "nat-gateway"]
+        gateways = [each for each in doubtful if each.role == "nat-gateway"]
+        if others:
+            records, named = sum(each.doubtful for each in others), some_names([
+                f"{each.address} of {each.instance} at {each.interface}" for each in others
+            ])  # fmt: skip
+            sentence = f"{some_records(records)} may be of others that had an instance's address before: {named}"
+            found.append(EvidenceReason(
+                "other-owner", "partly", records, _share(records, self.read), sentence,
+                "flow logs with the field flow-direction, or of all interfaces",
+            ))  # fmt: skip
+        if gateways:
+            records = sum(each.doubtful for each in gateways)
+            named = some_names([f"{each.interface} ({each.address})" for each in gateways])
+            sentence = (
+                f"{some_records(records)} of NAT gateways {_do(records)} not name both ends of the connection: {named}"
+            )
+            found.append(EvidenceReason(
+                "nat-gateway", "partly", records, _share(records, self.read), sentence,
+                "flow logs with the fields pkt-srcaddr and pkt-dstaddr",
+            ))  # fmt: skip
+        return found
+
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
+
+
+def some_names(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Return the first names, and how many there are besides."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def some_records(records: int) -> str:

@@ -50,6 +50,7 @@ cdef enum:
 cdef enum:
     UNUSED = 0xFFFFFFFF     # `pending`: no conversation is here
     NO_INTERFACE = -2
+    INTERFACES_SHOWN = 3    # the length of `shown_by`
 
 
 # Records read so far about one 5-tuple, in both directions.
@@ -100,6 +101,8 @@ cdef struct Conversation:
     uint32_t hash
     uint32_t next           # the next conversation in the same place of the index, or the next unused one
     uint32_t pending        # records, and later packets of them, that wait; UNUSED: no conversation is here
+    int32_t shown_by[INTERFACES_SHOWN]      # different interfaces of its records; NO_INTERFACE behind the last one
+    uint8_t alone           # a value of interfaces.pxd
 
 
 cdef inline bint is_icmp(const Conversation* c) noexcept nogil:

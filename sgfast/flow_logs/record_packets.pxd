@@ -26,7 +26,9 @@ cdef enum:         # LeftOut
     NO_ROOM = 7
     NO_PACKETS = 8
     PERHAPS_NO_OPENER = 9
-    LEFT_OUT_COUNT = 10
+    OTHER_OWNER = 10        # an interface had the address of an instance at another time
+    NAT_GATEWAY = 11        # a NAT gateway's record of packets that are counted already
+    LEFT_OUT_COUNT = 12
 
 
 # A record that waits, or one direction of a record that counts both.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,12 @@ from sgfast.evidence import UnreadFiles
 from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import ACTION_UNKNOWN, UNKNOWN
-from sgfast.flow_logs.log_records import LogRecords, some_records
+from sgfast.flow_logs.interface_owners import InterfaceOwners
+from sgfast.flow_logs.log_records import LogRecords, NoticedInterface, some_records
 from sgfast.flow_logs.merged import MergedLogs
 from sgfast.flow_logs.record_packets import TIMEOUTS
 from sgfast.flow_logs.sources import LogSources
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Instance, Policy
 
 UNLOGGED = (
     "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows activation: rules "
@@ -47,6 +49,8 @@ class LogTraffic:
         #: The total size of the logs as they are stored. None if it is unknown.
         self.total_bytes = sources.total_bytes
         self._timeouts = [policy.settings.timeouts for policy in policies]
+        self._instances = [instance for policy in policies for instance in policy.instances]
+        self._owners = InterfaceOwners(self._instances)
         self._window = window
         self._vpc_of = vpc_of
         self._is_one_stream = is_one_stream
@@ -62,6 +66,8 @@ class LogTraffic:
         self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
         #: Answers questions about connections that either end may have opened, as for ``Connections``.
         self.ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None
+        #: Returns instances with the addresses that these changes give them.
+        self.changed_instances: Callable[[], Sequence[Instance]] = lambda: ()
         #: The start of the first record; None before it is known.
         self.first_ns: int | None = None
 
@@ -108,11 +114,13 @@ class LogTraffic:
             })
             for choose in (min, max)
         )  # fmt: skip
+        changes_at = self.changes_at(self.first_ns)
+        self._owners = InterfaceOwners([*self._instances, *self.changed_instances()])
         self._connections = Connections(
             shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words,
-            ask=self.ask,
+            ask=self.ask, owners=self._owners,
         )
-        self._connections.packets.note_changes(self.changes_at(self.first_ns))
+        self._connections.packets.note_changes(changes_at)
 
     @property
     def asked(self) -> NDArray[np.uint64]:
@@ -152,9 +160,15 @@ class LogTraffic:
             left_out["no-time"] = self._without_time + (0 if made is None else made.packets.left_out.get("no-time", 0))
         read = self._taken + sum(counted.values())
         unread = self._unread_files
+        logged = self._owners.logged(
+            {} if made is None else made.interfaces.shared, logs.words.idle,
+            [] if made is None else made.interfaces.ends_without_interface,
+        )  # fmt: skip
+        unlogged = tuple(dict.fromkeys(each.name for each in self._instances if each.name not in logged))
         if made is None:
             return LogRecords(
-                read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage), unread=unread
+                read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage), unread=unread,
+                unlogged=unlogged,
             )
         packets = made.packets
         return LogRecords(
@@ -167,7 +181,8 @@ class LogTraffic:
             decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,
             undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
-            unread=unread, has_actions=not self._without_action,
+            unread=unread, has_actions=not self._without_action, unlogged=unlogged,
+            interfaces=tuple(self._noticed(made)),
         )  # fmt: skip
 
     @property
@@ -178,6 +193,15 @@ class LogTraffic:
         if not unread:
             return UnreadFiles()
         return UnreadFiles.of(unread, (size for path, size in sources.sizes.items() if path not in damaged))
+
+    def _noticed(self, made: Connections) -> Iterator[NoticedInterface]:
+        for interface, role, addresses, left_out, doubtful in made.interfaces.noticed:
+            owners = [(address, each) for address in addresses for each in self._owners.of(address)]
+            address, instance = owners[0] if owners else (addresses[0], None)
+            yield NoticedInterface(
+                role, interface, str(ip_address(address)), None if instance is None else instance.name, left_out,
+                doubtful,
+            )  # fmt: skip
 
 
 def _turns(logs: MergedLogs) -> Iterator[tuple[int, str, NDArray[Any]]]:

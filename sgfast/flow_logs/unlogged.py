@@ -1,4 +1,6 @@
-"""Traffic that flow logs do not show: services that AWS never logs, and records that nobody could decide."""
+"""Traffic that flow logs do not show: services that AWS never logs, instances that were not logged, and records that
+nobody could decide.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.log_records import MOST_NAMED, LogRecords, some_names
 from sgfast.flow_logs.unsure_openers import PossibleUse, UnsureOpeners
-from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Rule
+from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Policy, Rule, called
 
 
 class _Service(NamedTuple):
@@ -27,10 +29,6 @@ _SERVICES = (
     _Service(UDP, 53, None), _Service(TCP, 53, None), _Service(TCP, 80, _METADATA), _Service(UDP, 123, _TIME),
     _Service(TCP, 1688, None),
 )  # fmt: skip
-
-#: Most rules that a sentence names.
-MOST_NAMED = 10
-
 
 @dataclass(frozen=True, slots=True)
 class UnseenRule:
@@ -63,9 +61,27 @@ def unseen_rule(
 
 def said_of_unseen(rules: Sequence[UnseenRule]) -> str:
     """Return a sentence about the unused rules about which the logs cannot tell, without a full stop."""
-    names = ", ".join(unseen_words(each) for each in rules[:MOST_NAMED])
-    more = f" and {len(rules) - MOST_NAMED:,} more" if len(rules) > MOST_NAMED else ""
-    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}{more}"
+    names = some_names([unseen_words(each) for each in rules])
+    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}"
+
+
+def unlogged_groups(policy: Policy, records: LogRecords | None) -> frozenset[str]:
+    """Return the groups with a member that was not logged: nobody knows what used their rules."""
+    unlogged = set(() if records is None else records.unlogged)
+    return frozenset(
+        group for instance in policy.instances if instance.name in unlogged for group in instance.security_groups
+    )
+
+
+def said_of_unlogged(policy: Policy, records: LogRecords | None, most: int = MOST_NAMED) -> list[str]:
+    """Return a sentence about the instances that were not logged; none if all were."""
+    if records is None or not records.unlogged:
+        return []
+    names = [called(policy.instance_by_name[name]) for name in records.unlogged]
+    return [
+        "No rule of the groups of these instances is called unused, as the logs have no record of their own "
+        f"interfaces: {some_names(names, most)}."
+    ]
 
 
 def unseen_words(each: UnseenRule) -> str:

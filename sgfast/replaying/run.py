@@ -110,7 +110,7 @@ def run_replay(
             history.take(schedule.pending)
             return times
 
-        logs.changes_at = times_of_changes
+        logs.changes_at, logs.changed_instances = times_of_changes, schedule.changed_instances
     began = time.perf_counter()
     try:
         for batch in read:

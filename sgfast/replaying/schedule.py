@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import SnapshotError
-from sgfast.policy.model import Policy
+from sgfast.policy.changes import AddAddress, AddInstance
+from sgfast.policy.model import Instance, Policy
 from sgfast.replaying.results import ChangeDone
 from sgfast.replaying.runner import Runner
 from sgfast.system.names import printable
@@ -87,6 +89,18 @@ class Schedule:
         if not self._resolved:
             self._resolve(first_ns)
         return [change.at_ns for change in self.pending]
+
+    def changed_instances(self) -> list[Instance]:
+        """Return instances with the addresses that the changes to come give them."""
+        known = {instance.name: instance for instance in self._policy.instances}
+        found = []
+        for each in self.pending:
+            if isinstance(each.change, AddInstance):
+                known[each.change.instance.name] = each.change.instance
+                found.append(each.change.instance)
+            elif isinstance(each.change, AddAddress):
+                found.append(replace(known[each.change.instance], addresses=(each.change.address,)))
+        return found
 
     def finish(self, first_ns: int | None) -> None:
         """End the schedule. The change file is also checked if there was no packet."""

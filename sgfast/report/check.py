@@ -31,7 +31,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import doubt_about_numbers, evidence_blocks, headline_of
-from sgfast.report.log_records import record_blocks, reminder
+from sgfast.report.log_records import naming, record_blocks, reminder
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
@@ -93,13 +93,14 @@ def check_document(
         from sgfast.report.check_traffic import use_sections
 
         last_uses = use_sections(policy, checked.rule_uses, findings)
+    left_out = naming(checked.left_out, policy, None if traffic is None else traffic.records, most)
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [
         Section(_heading(checked), blocks),
         *(section for each in used for section in each), *last_uses, *advice,
         *notes([
-            *(Item("Left out", sentence) for sentence in checked.left_out),
+            *(Item("Left out", sentence) for sentence in left_out),
             *warning_items(checked.warnings, findings),
             *([] if traffic is None else [Item("Remember", reminder(traffic.records))]),
         ]),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sgfast.flow_logs.log_records import CAUSES, LogRecords
+from collections.abc import Sequence
+
+from sgfast.flow_logs.log_records import CAUSES, MOST_NAMED, LogRecords, NoticedInterface
+from sgfast.flow_logs.unlogged import said_of_unlogged
+from sgfast.policy.model import Policy
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import REMINDER, Block, Item, Items
+from sgfast.system.names import printable
 
 LOG_REMINDER = "A flow log that its owner filtered to accepted traffic cannot show what today's groups block."
 
@@ -24,7 +29,26 @@ def record_items(records: LogRecords | None) -> list[Item]:
         items.append(Item("", f"{grouped(records.rejected)} rejected by the cloud, judged apart"))
     for numbers, what in ((records.undecided, "undecided"), (records.left_out, "left out")):
         items += [Item("", f"{grouped(number)} {what}: {CAUSES[cause]}") for cause, number in numbers.items()]
+    noticed = [_interface_words(each) for each in records.interfaces if each.left_out]
+    items += [Item("", printable(words)) for words in noticed[:MOST_NAMED]]
+    if len(noticed) > MOST_NAMED:
+        items.append(Item("", f"and {plural(len(noticed) - MOST_NAMED, 'more interface')} like these: --json has all"))
     return items
+
+
+def _interface_words(each: NoticedInterface) -> str:
+    fate = f"{plural(each.left_out, 'record')} left out"
+    if each.role == "nat-gateway":
+        return f"{each.interface} is a NAT gateway ({each.address}): {fate}"
+    return f"{each.interface} had {each.address}, the address of {each.instance}: {fate}"
+
+
+def naming(sentences: Sequence[str], policy: Policy, records: LogRecords | None, most: int) -> list[str]:
+    """Return the sentences, of which the one about instances that were not logged names up to ``most`` of them."""
+    short = said_of_unlogged(policy, records)
+    return [
+        said_of_unlogged(policy, records, max(MOST_NAMED, most))[0] if each in short else each for each in sentences
+    ]
 
 
 def record_blocks(records: LogRecords | None) -> list[Block]:

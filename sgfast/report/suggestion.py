@@ -25,7 +25,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
-from sgfast.report.log_records import reminder
+from sgfast.report.log_records import naming, reminder
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
@@ -68,6 +68,7 @@ def suggestion_document(
     packets = [(number, word) for word, number in found.other_packets.items()]
     packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
+    warnings = naming(found.warnings, policy, found.records, left_out)
     return [
         Section(headline(found), [
             *evidence_blocks(found.evidence), Paragraph(check, "" if found.check.matches else "red"), *table,
@@ -77,7 +78,7 @@ def suggestion_document(
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
             *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
-            *warning_items(found.warnings, most), *damage_items(found.damaged),
+            *warning_items(warnings, most), *damage_items(found.damaged),
             Item("Remember", reminder(found.records)),
         ]),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.errors import ArgumentError
 from sgfast.evidence import SOUND, Evidence, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_unseen
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
@@ -321,6 +321,8 @@ def _kept(
         evidence = evidence_for_removal(result, needed)
         found, removed, unseen = without_unused(policy, found, captures, options, progress)
     warnings = [*result.warnings, *([said_of_unseen(unseen)] if unseen else [])]
+    if needed is not None:
+        warnings += said_of_unlogged(policy, result.records)
     most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
     made = replace(found.policy, quotas=_raised(policy, most_rules, warnings))
     left_out = [_left_out_for(reason, kinds) for reason, kinds in found.left_out.items()]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.flow_logs.unlogged import UnseenRule
+from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
@@ -115,16 +115,17 @@ def without_unused(
     progress: Progress | None,
 ) -> tuple[Kept, tuple[RuleInGroup, ...], list[UnseenRule]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
-    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. ``is_done``
-    says whether the captures break no more than before.
+    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. Rules of
+    groups that were not wholly logged stay, too. ``is_done`` says whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
+    unlogged = unlogged_groups(policy, kept.last.records)
     unseen = unseen_rules(kept.last)
     used |= {each.rule.id for each in unseen}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules
-        if rule.action == "allow" and rule.id in before
+        if rule.action == "allow" and rule.id in before and group.name not in unlogged
         and rule.id not in used and not (rule.id in twins and twins[rule.id].id in used)
     }  # fmt: skip
     made = having(

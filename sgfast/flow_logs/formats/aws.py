@@ -187,6 +187,8 @@ def record(log: Log, number: int, values: dict[str, str]) -> RecordRow | None:
     status = values.get("log-status", "OK")
     if status == "NODATA":
         log.nodata += 1
+        if (interface := values.get("interface-id", "-")) != "-":
+            log.words.note_idle(interface.encode("utf-8", "surrogateescape"))
         return None
     if status == "SKIPDATA":
         log.skipdata += 1

@@ -33,6 +33,7 @@ cdef struct Word:
     size_t at                   # in the text of all words
     uint32_t length
     uint32_t mark
+    uint8_t is_idle             # an interface with an interval without traffic
 
 
 cdef class WordNumbers:
@@ -97,7 +98,7 @@ cdef class WordNumbers:
             self.text = text
             self.text_capacity *= 2
         memcpy(self.text + self.text_length, word, length)
-        self.words[self.count] = Word(self.text_length, <uint32_t>length, mark)
+        self.words[self.count] = Word(self.text_length, <uint32_t>length, mark, False)
         self.text_length += length
         self.count += 1
         slot = mark & self.mask
@@ -130,6 +131,19 @@ cdef class WordNumbers:
     def number_of(self, bytes word):
         """Return the word's number."""
         return self.number(word, len(word))
+
+    cdef void _note_idle(self, int32_t number) noexcept nogil:
+        if number >= 0:
+            self.words[number].is_idle = True
+
+    def note_idle(self, bytes word):
+        """Note that an interface had an interval without traffic."""
+        self._note_idle(self.number(word, len(word)))
+
+    @property
+    def idle(self):
+        """The interfaces that had an interval without traffic."""
+        return [self[number] for number in range(self.count) if self.words[number].is_idle]
 
     def __len__(self):
         return self.count
@@ -382,6 +396,8 @@ cdef class Tokenizer:
             at += 1
         if kinds[at[0]] != LINE_END:
             return LEAVES_LINE
+        if status == NODATA:
+            self.words._note_idle(self._number(names[0], lengths[0]))
         if status != TAKEN:
             return status
         if lacks or families[0] != families[1] or (start >= 0 and 0 <= end < start):

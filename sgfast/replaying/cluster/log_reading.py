@@ -41,6 +41,7 @@ class FetchedLog:
     #: The records in the batches in which the log yields them: what is decided together depends on these.
     batches: list[NDArray[Any]]
     texts: list[str]
+    idle: list[str]
     records: int
     nodata: int
     skipdata: int
@@ -63,6 +64,8 @@ class FetchedLog:
             return
         numbers = [self.words.number_of(text.encode("utf-8", "surrogateescape")) for text in self.texts]
         renumbered = np.array([*numbers, UNKNOWN], dtype=np.int32)      # UNKNOWN is the last one's index, too
+        for text in self.idle:
+            self.words.note_idle(text.encode("utf-8", "surrogateescape"))
         for rows in self.batches:
             for name in _WORDS:
                 rows[name] = renumbered[rows[name]]
@@ -80,7 +83,7 @@ def fetch(path: str, needs: tuple[str, ...], version: str) -> FetchedLog:
     except FlowLogError as raised:
         error = str(raised)
     return FetchedLog(
-        path, log.format, batches, [log.words[n] for n in range(len(log.words))],
+        path, log.format, batches, [log.words[n] for n in range(len(log.words))], log.words.idle,
         log.records, log.nodata, log.skipdata, log.broken_lines, log.left_out, log.bytes_read, log.is_empty,
         log.complaints, log.remarks, log.damage, error,
     )  # fmt: skip

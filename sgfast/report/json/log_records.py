@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sgfast.flow_logs.log_records import NOT_TRAFFIC
+from sgfast.flow_logs.log_records import NOT_TRAFFIC, NoticedRole
 from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 from sgfast.json_types import Absent, Answer, Keywords, at, one_of
-from sgfast.report.json.values import Count
+from sgfast.report.json.values import Count, Printable
 
 _UNDECIDED = [cause for cause in UNDECIDED if cause is not None]
+
+
+class JsonInterface(Answer):
+    role: NoticedRole
+    interface: Annotated[Printable, "As the log names it."]
+    address: str
+    instance: Annotated[Printable | None, "The instance that has the address; null: none has it."]
+    left_out: Annotated[Count, "Records left out because of it."]
+    doubtful: Annotated[Count, "Records judged, although their ends may be others."]
 
 
 class JsonRecords(Answer):
@@ -26,6 +35,10 @@ class JsonRecords(Answer):
     in_changes: Annotated[Count, "Records during which the policy changed."]
     silent_hours: Annotated[
         Count, "Hours between the first and last record in which none begins. Only stretches of a day or more count."
+    ]
+    unlogged: Annotated[list[Printable], "Instances of whose own interfaces there is no record."]
+    interfaces: Annotated[
+        list[JsonInterface], "Interfaces that had an instance's address at another time, and NAT gateways."
     ]
     formats: Annotated[dict[str, Count], "Files by the format that they were taken for."]
     damaged: Annotated[list[str], "Where and why the reading of a log ended early."] = at("damage")
