@@ -344,7 +344,7 @@ cdef class Interfaces:
         free(self.end_links)
         self.end_heads = self.end_links = NULL
 
-    # What was found ---------------------------------------------------------------------------------------------------
+    # The result -------------------------------------------------------------------------------------------------------
 
     @property
     def shared(self):

@@ -371,6 +371,18 @@ def test_a_service_without_an_instance_is_no_gateway(tmp_path: Path) -> None:
     assert "nat-gateway" not in result.records.left_out
 
 
+def test_a_twin_has_the_same_ports_and_time(tmp_path: Path) -> None:
+    # Another port, and the same one an hour later, are other connections: the client was not logged at the time.
+    lines = both(WEB, PEER, 41000, 443, start=100, interface="eni-0web")
+    lines += [*both(WEB, PEER, 42000, 443, start=4000, interface="eni-0web"), *month()[:20]]
+    for peer in ("10.7.7.7", WEB):
+        lines += both(peer, GATEWAY, 40000, 443, start=100, interface="eni-0rds")
+    lines += both(WEB, GATEWAY, 42000, 443, start=100, interface="eni-0rds")
+    result = replayed(tmp_path, lines)
+    assert result.records is not None and result.records.left_out == {}
+    assert result.records.interfaces == () and result.connections["denied"] == 2
+
+
 def test_the_packets_own_addresses_tell_the_connection(tmp_path: Path) -> None:
     header = " ".join((*DEFAULT_FIELDS, "pkt-srcaddr", "pkt-dstaddr"))
     lines = []
