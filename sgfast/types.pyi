@@ -35,6 +35,7 @@ from sgfast.exporting.terraform import Provider as Provider
 from sgfast.exporting.texts import TargetName as TargetName
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
 from sgfast.flow_logs.log_records import LogRecords as LogRecords
+from sgfast.flow_logs.log_records import NoticedInterface as NoticedInterface
 from sgfast.loading import CapturePaths as CapturePaths
 from sgfast.loading import EndWord as EndWord
 from sgfast.loading import PolicySource as PolicySource

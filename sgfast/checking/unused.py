@@ -96,7 +96,7 @@ def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str
 
 def never_hit(result: ReplayResult) -> tuple[list[Finding], list[UnseenRule]]:
     """Return findings for rules that a causal replay never used, and the unused rules about which flow logs cannot
-    tell. Packets after a denied opener use none (SPEC 9.2). Rules of groups that were not wholly logged are neither.
+    tell. Packets after a denied opener use none (SPEC 9.2). Rules of groups that were not wholly logged count as used.
     """
     packets = f"{result.packets:,} packet{'' if result.packets == 1 else 's'}"
     policy = result.policy

@@ -523,6 +523,7 @@ cdef class Connections:
                 keys[i] = self.waiting[i].start_ns
             until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
         self.note_until(noted_until)
+        self.interfaces.judge()
         self.decide_until(until)
         self.interfaces.judge()
         key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)

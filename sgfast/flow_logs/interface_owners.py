@@ -9,7 +9,7 @@ from typing import Literal
 
 from sgfast.policy.model import Instance, Network
 
-#: What judging says of an interface, by the addresses that all of its records of one IP version share.
+#: The role of an interface, by the addresses that all of its records of one IP version share.
 Role = Literal["", "outside", "other-owner", "perhaps-other-owner"]
 
 #: The addresses that an interface's records share, of IPv4 and of IPv6. None: there are none of this version.
@@ -68,7 +68,7 @@ class InterfaceOwners:
                 if number < 1 << 8 * length:
                     yield version, number.to_bytes(length).ljust(16, b"\0"), owned > 0
 
-    # What an interface is ---------------------------------------------------------------------------------------------
+    # The role of an interface -----------------------------------------------------------------------------------------
 
     def role(self, word: str, shared: Sequence[bytes], dropped: bytes) -> Role:
         """Return what an interface is whose records of one IP version share one or two addresses. ``dropped``: where

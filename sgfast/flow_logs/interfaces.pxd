@@ -16,14 +16,14 @@ cdef enum:
     INGRESS = 1
     EGRESS = 2
 
-# What an interface is, in the order of ROLES in interfaces.pyx.
+# The roles of interfaces, in the order of ROLES in interfaces.pyx.
 cdef enum:         # Role
     ORDINARY = 0
     OUTSIDE = 1             # its own address is no instance's
     OF_OTHER_OWNER = 2      # it had an instance's address at another time
     PERHAPS_OF_OTHER = 3    # that is possible
 
-# What is known about a conversation that one interface alone shows.
+# The knowledge about a conversation that one interface alone shows.
 cdef enum:         # Conversation.alone
     NOT_LOOKED = 0
     IS_ORDINARY = 1

@@ -241,8 +241,8 @@ cdef class Interfaces:
         return -1
 
     cdef int look(self, const Conversation* c, const Waiting* w, int version) noexcept nogil:
-        # Returns what is known about a conversation. A NAT gateway shows a client's address, and its own in the place
-        # of the client's peer. The ports stay.
+        # Returns what is known about a conversation. A NAT gateway shows a client, and itself in the place of the
+        # client's peer. The ports stay.
         cdef Interface* i
         cdef const Home* home
         cdef int end
@@ -344,7 +344,7 @@ cdef class Interfaces:
         free(self.end_links)
         self.end_heads = self.end_links = NULL
 
-    # What was found ---------------------------------------------------------------------------------------------------
+    # The result -------------------------------------------------------------------------------------------------------
 
     @property
     def shared(self):

@@ -67,7 +67,7 @@ class ComparedActions:
         return self.accepted_denied + self.rejected_allowed
 
 
-#: What is noticed of an interface: it had an instance's address at another time, surely or perhaps; or it is that of a
+#: The notice of an interface: it had an instance's address at another time, surely or perhaps; or it is that of a
 #: NAT gateway.
 NoticedRole = Literal["other-owner", "perhaps-other-owner", "nat-gateway"]
 

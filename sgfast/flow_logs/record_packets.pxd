@@ -25,9 +25,9 @@ cdef enum:         # LeftOut
     ICMP_ERROR = 6
     NO_ROOM = 7
     NO_PACKETS = 8
-    OTHER_OWNER = 9         # an interface had the address of an instance at another time
-    NAT_GATEWAY = 10        # a NAT gateway's record of packets that are counted already
-    PERHAPS_NO_OPENER = 11
+    PERHAPS_NO_OPENER = 9
+    OTHER_OWNER = 10        # an interface had the address of an instance at another time
+    NAT_GATEWAY = 11        # a NAT gateway's record of packets that are counted already
     LEFT_OUT_COUNT = 12
 
 

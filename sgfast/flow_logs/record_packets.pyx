@@ -52,7 +52,7 @@ UNDECIDED = (None, "readings-differ", "icmp-type")
 #: The words for LeftOut.
 LEFT_OUT = (
     "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
-    "other-owner", "nat-gateway", "no-opener",
+    "no-opener", "other-owner", "nat-gateway",
 )
 
 

@@ -116,9 +116,8 @@ def without_unused(
     progress: Progress | None,
 ) -> tuple[Kept, tuple[RuleInGroup, ...], list[UnseenRule]]:  # fmt: skip
     """Take away the allow rules of ``policy`` that no packet of the captures used, neither a rule nor its twin (SPEC
-    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them; rules of
-    groups that were not wholly logged stay without being among them. ``is_done`` says whether the captures break no
-    more than before.
+    2.16), and return them, too. Then the unused rules that stay, as flow logs may not show what uses them. Rules of
+    groups that were not wholly logged stay, too. ``is_done`` says whether the captures break no more than before.
     """
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
     unlogged = unlogged_groups(policy, kept.last.records)

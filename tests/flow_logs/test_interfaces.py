@@ -230,15 +230,14 @@ def valid_policy(folder: Path) -> Path:
 def test_what_another_owner_did_is_left_out_at_the_other_end_too(tmp_path: Path) -> None:
     # db-1 and the machine that had web-1's address before talk, at ports that they keep. Then db-1 and web-1 do.
     lines = handed_over()
-    for hour in range(31 * 24):
-        at = "eni-0old" if hour < 16 * 24 else "eni-0web"
-        for interface in (at, "eni-0db"):
-            lines += both(WEB, DB, 40000, 22, start=hour * 3600, interface=interface)
+    for n in range(-100, 100):
+        for interface in ("eni-0old" if n < 0 else "eni-0web", "eni-0db"):
+            lines += both(WEB, DB, 40000, 22, start=16 * DAY + 600 * n, interface=interface)
     result = replayed(tmp_path, lines)
     assert result.records is not None
-    assert result.records.left_out["other-owner"] == 2 * 16 * 24 + 4 * 16 * 24
-    assert 0 < result.connections["denied"] <= 15 * 24
-    assert result.records.left_out["other-end"] == 2 * 15 * 24
+    assert result.records.left_out["other-owner"] == 2 * 16 * 24 + 4 * 100
+    assert 0 < result.connections["denied"] <= 100
+    assert result.records.left_out["other-end"] == 2 * 100
 
 
 def test_an_interface_with_one_peer_only_may_be_the_peers(tmp_path: Path) -> None:
@@ -361,7 +360,7 @@ def test_a_service_without_an_instance_is_no_gateway(tmp_path: Path) -> None:
     assert result.connections["denied"] == 30
     # Nor if the client was not logged: then another peer of the same port and time shows nothing.
     lines = [
-        line for n in range(30) for peer in (GATEWAY, DB)
+        line for n in range(30) for peer in (GATEWAY, "10.6.6.6")
         for line in both(WEB, peer, 123, 123, start=60 * n, interface=f"eni-{peer}", protocol=17)
     ]  # fmt: skip
     others = [both(f"10.7.7.{n}", GATEWAY, 999, 123, start=9, interface=f"eni-{GATEWAY}") for n in range(9)]
@@ -369,6 +368,18 @@ def test_a_service_without_an_instance_is_no_gateway(tmp_path: Path) -> None:
     result = replayed(tmp_path, lines, WITHOUT_IDS)
     assert result.records is not None and result.records.interfaces == ()
     assert "nat-gateway" not in result.records.left_out
+
+
+def test_a_twin_has_the_same_ports_and_time(tmp_path: Path) -> None:
+    # Another port, and the same one an hour later, are other connections: the client was not logged at the time.
+    lines = both(WEB, PEER, 41000, 443, start=100, interface="eni-0web")
+    lines += [*both(WEB, PEER, 42000, 443, start=4000, interface="eni-0web"), *month()[:20]]
+    for peer in ("10.7.7.7", WEB):
+        lines += both(peer, GATEWAY, 40000, 443, start=100, interface="eni-0rds")
+    lines += both(WEB, GATEWAY, 42000, 443, start=100, interface="eni-0rds")
+    result = replayed(tmp_path, lines)
+    assert result.records is not None and result.records.left_out == {}
+    assert result.records.interfaces == () and result.connections["denied"] == 2
 
 
 def test_the_packets_own_addresses_tell_the_connection(tmp_path: Path) -> None:

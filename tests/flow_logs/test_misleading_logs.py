@@ -149,6 +149,8 @@ def test_a_rule_that_an_undecided_record_may_need_is_not_called_unused(tmp_path:
         "      - {id: other, direction: inbound, protocol: udp, ports: 53000}\n"
         "      - {direction: outbound", 1,
     )  # fmt: skip
+    # The only member of its group.
+    policy = policy.replace("  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}\n", "")
     result = replayed(tmp_path, *OTHERS, *undecided(40000), policy=policy)
     unused = {finding.rule for finding in never_hit(result)[0]}
     assert "other" in unused and "vpn" not in unused
