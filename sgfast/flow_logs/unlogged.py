@@ -30,6 +30,7 @@ _SERVICES = (
     _Service(TCP, 1688, None),
 )  # fmt: skip
 
+
 @dataclass(frozen=True, slots=True)
 class UnseenRule:
     """A rule that no record shows in use, and of which nobody knows that it is unused.

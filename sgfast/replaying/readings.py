@@ -206,7 +206,7 @@ class ReadingQuestions:
         differs = last[:, 0] != last[:, 1]
         for history, each in zip(self._histories, found, strict=True):
             differs |= history.differ_by_changes(headers, each, first_ns, last_ns, vpcs)
-        # Packets of one end only may be answers, or packets that nobody answered. What is denied breaks in one case only.
+        # Packets of one end may be answers, or packets that nobody answered: what is denied breaks in one case only.
         differs |= ~last.any(axis=1) & (questions["is_answered"] == 0)
         answers[differs] = OTHER_VERDICT
         if self._was_in_force:
