@@ -33,7 +33,10 @@ cdef packed struct QuestionRow:
 
 
 cdef inline bint is_answered(const Conversation* c) noexcept nogil:
-    return c.accepted == 3 or (c.protocol == PROTO_TCP and (c.shows_answer & c.accepted) != 0)
+    # An end of TCP that sends nothing but packets without data and options may have refused the connection.
+    if c.accepted == 3:
+        return c.protocol != PROTO_TCP or c.no_refusal == 3
+    return c.protocol == PROTO_TCP and (c.shows_answer & c.accepted) != 0
 
 
 cdef inline void fill_question(QuestionRow* row, const Conversation* c) noexcept nogil:

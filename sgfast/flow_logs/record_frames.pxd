@@ -31,6 +31,7 @@ cdef inline uint32_t write_record_frame(
     memset(out, 0, FRAME_ROOM)
     counts.packets = packets
     counts.nbytes = nbytes
+    counts.is_answer = way != c.opener
     if ipv6:
         ip[0] = 0x60
         put16(ip + 4, transport)

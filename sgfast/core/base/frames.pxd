@@ -14,7 +14,8 @@ cdef enum:
 cdef struct RecordCounts:
     uint64_t packets
     uint32_t nbytes
-    uint32_t spare
+    uint8_t is_answer       # the log says that the other end opened the connection
+    uint8_t spare[3]
 
 
 cdef struct Frame:

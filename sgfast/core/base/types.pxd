@@ -123,6 +123,7 @@ cdef struct Packet:
     uint16_t fragment_end           # offset after the last byte
     uint8_t fragment_last           # this fragment is the last one
     uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other fragment
+    uint8_t is_answer       # flow logs only: as in RecordCounts
     uint8_t cut             # READ_BROKEN, _TRUNCATED and _FRAGMENT only: Cut
     void* entry             # the entry in slot `hint`, or an entry that no key matches
 

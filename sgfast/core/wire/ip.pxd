@@ -474,6 +474,7 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
         if is_of_record(frame):
             p.count = (<const RecordCounts*>frame.data).packets
             p.wire = (<const RecordCounts*>frame.data).nbytes
+            p.is_answer = (<const RecordCounts*>frame.data).is_answer
 
     if likely(ethertype == ETHERTYPE_IPV4):
         read_ipv4(context, p, frame.data + at, frame.captured - at, frame.wire - at)
