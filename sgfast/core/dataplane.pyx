@@ -16,7 +16,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     WAIT_LOCK,
 )
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 
@@ -488,11 +488,12 @@ cdef class DataPlane:
         with nogil:
             self.judge_headers(header_rows, n, rows)
 
-    def ask(self, headers not None, results not None):
+    def ask(self, headers not None, results not None, int32_t[:, ::1] replies not None):
         """Judge each header row as the opener of a connection, apart from all other connections: nothing changes.
 
         ``headers``, ``results``: contiguous rows of HEADER_DTYPE and RESULT_DTYPE. An opener whose first reply a filter
-        without connections denies is denied, too.
+        without connections denies is denied, too. ``replies``: becomes the rules that allow this reply at such filters,
+        at the opener's end and at the other one; -1 for none.
         """
         cdef Py_ssize_t n = len(headers)
         cdef const uint8_t[::1] view
@@ -502,14 +503,14 @@ cdef class DataPlane:
         cdef Py_ssize_t i
         if n == 0:
             return
-        if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous:
-            raise ValueError("headers must be contiguous and of HEADER_DTYPE")
+        if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous or len(replies) != n or replies.shape[1] != 2:
+            raise ValueError("headers must be contiguous and of HEADER_DTYPE, and each has two rules of replies")
         view = headers.view(np.uint8)
         rows = <const HeaderRow*>&view[0]
         with nogil:
             for i in range(n):
                 read_header(&self.planes[0].wire, &rows[i], &packet)
-                judge_apart(self.planes[0], &packet, &out[i])
+                judge_apart(self.planes[0], &packet, &out[i], &replies[i, 0])
 
     def change(self, Classifier classifier not None, cut_inbound, bint cut_unmatched, bint forget, int64_t now_ns):
         """Switch to a later policy's classifier (SPEC 6). Return how many tuples were cut, and how many of these had

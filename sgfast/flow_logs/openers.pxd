@@ -248,6 +248,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
     c.is_unsure = False
     if is_icmp(c) and not c.has_icmp and c.accepted != 3:
         c.fate = ICMP_WITHOUT_TYPE
+        c.opener = c.accepted >> 1
     elif c.named == 1 or c.named == 2:
         c.opener = c.named >> 1
     elif c.sent_syn == 1 or c.sent_syn == 2:

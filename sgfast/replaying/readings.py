@@ -30,6 +30,7 @@ _SYN = 2
 _KEY_DTYPE = np.dtype([
     ("src", "u1", (16,)), ("dst", "u1", (16,)), ("family", "u1"), ("protocol", "u1"), ("answer", "u1"),
     ("has_no_type", "u1"), ("key", "<i8"), ("engine", "<i4"), ("verdicts", RESULT_DTYPE, (2,)),
+    ("replies", "<i4", (2, 2)),
 ])  # fmt: skip
 #: The most ports of a reading that are told apart.
 MOST_PORTS = 1 << 10
@@ -79,14 +80,18 @@ class PolicyHistory:
         return self._answered(headers, versions, vpcs)
 
     def _answered(self, headers: Rows, versions: NDArray[Any], vpcs: NDArray[Any]) -> Answered:
-        found = Answered(np.zeros(len(headers), RESULT_DTYPE), np.zeros(len(headers), np.int32), [])
+        found = Answered(
+            np.zeros(len(headers), RESULT_DTYPE), np.full((len(headers), 2), -1, np.int32),
+            np.zeros(len(headers), np.int32), [],
+        )  # fmt: skip
         vpcs = vpcs if self._is_mapped else np.zeros_like(vpcs)
         for version, vpc in np.unique(np.stack([versions, vpcs], axis=1), axis=0).tolist():
             chosen = np.flatnonzero((versions == version) & (vpcs == vpc))
             engine = self._engine(version, vpc)
             rows = np.zeros(len(chosen), RESULT_DTYPE)
-            engine.dataplane.ask(np.ascontiguousarray(headers[chosen]), rows)
-            found.rows[chosen] = rows
+            replies = np.zeros((len(chosen), 2), np.int32)
+            engine.dataplane.ask(np.ascontiguousarray(headers[chosen]), rows, replies)
+            found.rows[chosen], found.replies[chosen] = rows, replies
             found.engine_of[chosen] = len(found.engines)
             found.engines.append(engine)
         return found
@@ -118,9 +123,12 @@ class PolicyHistory:
 
 @dataclass(slots=True)
 class Answered:
-    """The verdicts on openers. ``rows``: of RESULT_DTYPE. ``engine_of``: by row, which of ``engines`` answered."""
+    """The verdicts on openers. ``rows``: of RESULT_DTYPE. ``replies``: by row, the numbers of the rules that allow the first
+    reply at filters without connections; -1 for none. ``engine_of``: by row, which of ``engines`` answered.
+    """
 
     rows: Rows
+    replies: NDArray[np.int32]
     engine_of: NDArray[np.int32]
     engines: list[Engine]
 
@@ -148,11 +156,12 @@ class Answered:
                 yield from policy.instance_by_name[name].security_groups
 
     def rules(self, number: int) -> Iterable[str]:
-        """Yield the rules that allowed the opener."""
+        """Yield the rules that allowed the opener, or its first reply."""
         row, engine = self.rows[number], self.engines[self.engine_of[number]]
-        for side in ("egress", "ingress"):
-            if row[side]["rule"] >= 0 and row[side]["verdict"] != _DENY:
-                yield engine.compiled.numbering.rules[int(row[side]["rule"])].id
+        sides = [row[side]["rule"] for side in ("egress", "ingress") if row[side]["verdict"] != _DENY]
+        for rule in (*sides, *self.replies[number]):
+            if rule >= 0:
+                yield engine.compiled.numbering.rules[int(rule)].id
 
     def reading(self, number: int, header: Any) -> Reading:
         row, engine = self.rows[number], self.engines[self.engine_of[number]]
@@ -225,6 +234,7 @@ class ReadingQuestions:
             keys[name] = likelier[name]
         keys["key"] = keys_of(likelier)
         keys["verdicts"] = found.rows.reshape(-1, 2)
+        keys["replies"] = found.replies.reshape(-1, 2, 2)
         keys["engine"] = found.engine_of[0::2]
         keys["answer"] = answers
         keys["has_no_type"] = questions["has_no_type"]

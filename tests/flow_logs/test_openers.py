@@ -186,6 +186,45 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     ),
     "answers without questions": ([flow(SC)], [f"{CS} allow answered 0+2"], {"unsure": 1, "one-way": 1}),
     "one way of an older connection": ([flow(AB, -800 + 60)], [f"{AB} allow silent 2+0"], {"unsure": 1}),
+    "FTP's data, of a server that calls its client": (
+        both_ways((20, 45000)), ["10.0.0.5:20 > 192.0.2.9:45000 allow answered 2+2"], {"unsure": 1}
+    ),
+    "port 20 of UDP": (both_ways((45000, 20), protocol=17), answered((45000, 20)), {}),
+    "one way that uses and ports tell differently": (
+        [*both_ways(*((TCP_PORT + n, 7777) for n in range(9))), tcp(ENDS.format(443, 7777), flags="-")],
+        [*answered(*((TCP_PORT + n, 7777) for n in range(9))), f"{ENDS.format(443, 7777)} allow silent 2+0"],
+        {"unsure": 1},
+    ),
+    "a SYN and a SYN-ACK of one end": (
+        [tcp(CS, 0, flags=SYN), tcp(CS, 1, flags=SYNACK)], [f"{CS} allow silent 4+0"], {"unsure": 1}
+    ),
+    "one way of an older connection, from a client's port": (
+        [flow(ENDS.format(50000, 49670), -800 + 60)], [f"{ENDS.format(50000, 49670)} allow silent 2+0"], {}
+    ),
+    "two SYNs against ports": ([tcp(CS, flags=SYN), tcp(SC, flags=SYN)], [f"{CS} allow answered 2+2"], {"unsure": 1}),
+    "GRE that ran when the log began, and one end's records are later": (
+        [flow(PING, -700, protocol=47), flow(PONG, -699, protocol=47)], [f"{PING} allow answered 2+2"], {"unsure": 1}
+    ),
+    "GRE that ran when the log began, and the other end's are": (
+        [flow(PING, -699, protocol=47), flow(PONG, -700, protocol=47)], [f"{PONG} allow answered 2+2"], {"unsure": 1}
+    ),
+    "ports that ran when the log began, and times beyond what AWS's starts differ": (
+        [flow(SC, -790, -600), flow(CS, -700, -600)], [f"{CS} allow answered 2+2"], {}
+    ),
+    "a refusal of a ping without type": (
+        [refused(flow(PING, protocol=1)), flow(PING, protocol=1), flow(PONG, protocol=1)],
+        [f"{PONG} allow answered 2+2"], {"no-opener": 1},
+    ),
+    "a refusal of what an unusual service sends": (
+        [refused(tcp(BACK.format(TCP_PORT, 7777), flags="-")), *both_ways((TCP_PORT, 7777))],
+        answered((TCP_PORT, 7777)), {"no-opener": 1, "unsure": 1},
+    ),
+    "both were rejected, and uses and ports tell differently": (
+        [
+            *both_ways(*((TCP_PORT + n, 7777) for n in range(9))),
+            *(refused(tcp(ends.format(443, 7777), flags="-")) for ends in (ENDS, BACK)),
+        ], answered(*((TCP_PORT + n, 7777) for n in range(9))), {"no-opener": 2},
+    ),
     # Connections that come back after their timeout
     "a service that calls its client again": (
         [flow(CLIENT_OF_SIP, 0, 10), flow(SIP, 0, 10), flow(SIP, 1200, 1210), flow(CLIENT_OF_SIP, 1200, 1210)],
@@ -206,6 +245,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         [flow(ends.format(TCP_PORT, 1812), at, at + 10) for at in (0, 1200) for ends in (ENDS, BACK)],
         answered((TCP_PORT, 1812), (TCP_PORT, 1812)), {},
     ),
+    "a client of an unusual service with a low port": (
+        [flow(ends.format(TCP_PORT, 300), at, at + 10) for at in (0, 1200) for ends in (ENDS, BACK)],
+        answered((TCP_PORT, 300), (TCP_PORT, 300)), {},
+    ),
     # TCP of which the log has one direction
     "large packets of one end": (
         [tcp(CS, 0, 60, "-", packets=5000, octets=5_000_000)], [f"{CS} allow answered 5000+0"], {"one-way": 1}
@@ -216,6 +259,50 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "an opener and all its retries": ([tcp(CS, 0, 127, "-", packets=12, octets=720)], [f"{CS} allow silent 12+0"], {}),
     "a SYN and a FIN of one end": (
         [tcp(CS, 0, 5, SYN | FIN, packets=5, octets=260)], [f"{CS} allow answered 5+0"], {"one-way": 1}
+    ),
+    "a SYN and a FIN in two packets": (
+        [tcp(CS, 0, 5, SYN | FIN, packets=2, octets=120)], [f"{CS} allow silent 2+0"], {}
+    ),
+    "as many packets as retries may be": (
+        [tcp(CS, 0, 127, "-", packets=13, octets=780)], [f"{CS} allow silent 13+0"], {}
+    ),
+    "one packet more than retries may be": (
+        [tcp(CS, 0, 127, "-", packets=14, octets=840)], [f"{CS} allow answered 14+0"], {"one-way": 1}
+    ),
+    "as many packets at once as retries may be": ([tcp(CS, flags="-", packets=3)], [f"{CS} allow silent 3+0"], {}),
+    "one more at once": ([tcp(CS, flags="-", packets=4)], [f"{CS} allow answered 4+0"], {"one-way": 1}),
+    "packets as large as openers may be": ([tcp(CS, flags="-", octets=200)], [f"{CS} allow silent 2+0"], {}),
+    "packets that are larger": ([tcp(CS, flags="-", octets=201)], [f"{CS} allow answered 2+0"], {"one-way": 1}),
+    "UDP of one end shows no answer": (
+        [flow(CS, 0, 60, packets=5000, octets=5_000_000)], [f"{CS} allow silent 5000+0"], {}
+    ),
+    "an answer alone that is large": (
+        [tcp(SC, 0, 60, "-", packets=50, octets=50_000)], [f"{CS} allow answered 0+50"], {"unsure": 1, "one-way": 1}
+    ),
+    # Refusals without flags: sizes tell
+    "a refusal as its size tells": (
+        [tcp(CS, flags="-", packets=1, octets=60), tcp(SC, flags="-", packets=1, octets=40)],
+        [f"{CS} allow refused 1+1"], {},
+    ),
+    "an answer with options is no refusal": (
+        [tcp(CS, flags="-", packets=1, octets=60), tcp(SC, flags="-", packets=1, octets=44)],
+        [f"{CS} allow answered 1+1"], {},
+    ),
+    "an ACK without options was not refused": (
+        [tcp(CS, flags="-", packets=1, octets=40), tcp(SC, flags="-", packets=1, octets=40)],
+        [f"{CS} allow answered 1+1"], {},
+    ),
+    "the smallest options of an opener": (
+        [tcp(CS, flags="-", packets=1, octets=44), tcp(SC, flags="-", packets=1, octets=40)],
+        [f"{CS} allow refused 1+1"], {},
+    ),
+    "a packet too large for an opener was not refused": (
+        [tcp(CS, flags="-", packets=1, octets=101), tcp(SC, flags="-", packets=1, octets=40)],
+        [f"{CS} allow answered 1+1"], {},
+    ),
+    "more packets at once than an opener's were not refused": (
+        [tcp(CS, flags="-", packets=4, octets=240), tcp(SC, flags="-", packets=1, octets=40)],
+        [f"{CS} allow answered 4+1"], {},
     ),
     "a scan by FINs": ([tcp(CS, 0, 0, FIN, packets=1, octets=40)], [f"{CS} allow silent 1+0"], {}),
     "a scan by ACKs": ([tcp(CS, 0, 0, packets=1, octets=40)], [f"{CS} allow silent 1+0"], {}),
@@ -233,6 +320,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     ),
     "a rejected ping without type": ([refused(flow(PING, protocol=1))], [], {"no-opener": 1}),
     "both were rejected": ([refused(flow(AB)), refused(flow(BA))], [], {"no-opener": 2}),
+    "both were rejected and ports tell, of the end with the higher address": (
+        [refused(flow(BACK.format(53, 50000), 0)), refused(flow(BACK.format(53, 50000), 9)),
+         refused(flow(ENDS.format(53, 50000)))], [], {"no-opener": 1, "rejected": 2},
+    ),
     "both were rejected and ports tell": ([refused(flow(SC)), refused(flow(CS))], [], {"no-opener": 1, "rejected": 1}),
     "accepted at one end and rejected at the other": (
         [tcp(BOTH, flags=SYN), refused(tcp(BOTH, 1, flags=SYN, eni="eni-2"))], [], {"rejected": 1, "other-end": 1}
@@ -373,6 +464,15 @@ def test_zeek_names_the_opener(row: str, connections: list[str], fates: dict[str
     told = replayed(tmp_path, "\t".join(cells), header=ZEEK)
     assert told.connections == connections
     assert {**told.records.undecided, **told.records.left_out} == fates
+
+
+def test_zeek_names_the_originator_of_later_udp(tmp_path: Path) -> None:
+    """Of UDP that began surely after the log, the first packet is the originator's."""
+    cells = ["C1", "10.0.0.5", "53", "192.0.2.9", "50000", "udp", "1.5", "SF", "Dd", "2", "120", "2", "120"]
+    first = ["C0", "10.0.0.6", "40000", "192.0.2.9", "443", "tcp", "1.5", "SF", "ShADadFf", "4", "240", "4", "240"]
+    lines = ["\t".join([f"{NOON - 900}.5", *first]), "\t".join([f"{NOON}.5", *cells])]
+    told = replayed(tmp_path, *lines, header=ZEEK)
+    assert told.connections[1] == "10.0.0.5:53 > 192.0.2.9:50000 allow answered 2+2"
 
 
 @pytest.mark.parametrize(("start", "end", "judged"), [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import sgfast, valid
 from flow_logs import BEFORE, FIELDS, NOON, flow
@@ -13,6 +14,7 @@ from sgfast import diff, replay, suggest
 from sgfast.checking import check_policy
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
+from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.html.replay import html_report
 
 #: 7777 tells nothing about who serves. web-1 is asked by the office, and asks nobody.
@@ -191,3 +193,177 @@ def test_the_command_fails_where_the_verdict_depends_on_the_opener(
     command = ("replay", policy, written(tmp_path, *SURE, *both(THERE, BACK)), "--fail-on", "would-break", "-q")
     assert sgfast(capsys, *command).status == 1
     assert sgfast(capsys, *command, "--accept-evidence", "unsure-openers").status == 0
+
+
+#: One end has no connections, and packets of both directions need a rule there.
+STATELESS = """
+version: 1
+settings: {profile: aws}
+security_groups:
+  - {name: clients, rules: [{id: ask, direction: outbound, protocol: tcp}]}
+  - name: loose
+    stateful: false
+    rules:
+      - {id: asked, direction: inbound, protocol: tcp, ports: 7777}
+      - {id: answers, direction: outbound, protocol: tcp, ports: 32768-65535}
+instances:
+  - {name: c-1, addresses: [10.0.0.5], security_groups: [clients]}
+  - {name: s-1, addresses: [10.0.1.1], security_groups: [loose]}
+"""
+
+
+def test_rules_of_the_first_reply_may_be_needed_too(tmp_path: Path) -> None:
+    """SPEC 10.12: a stateless group needs a rule for each direction."""
+    lines = both("10.0.0.5:45000 > 10.0.1.1:7777", "10.0.1.1:7777 > 10.0.0.5:45000")
+    result = replay(parse_policy(STATELESS), written(tmp_path, *lines))
+    assert result.openers is not None and result.records.undecided == {"readings-differ": 2}
+    assert {*result.openers.possible_uses} == {"ask", "asked", "answers"}
+    (row,) = result.to_dict()["cannot_tell"]
+    assert [(each["verdict"], each["rule"]) for each in row["readings"]] == [("allow", "asked"), ("deny", None)]
+
+
+def test_a_reply_that_is_denied_breaks_a_reading(tmp_path: Path) -> None:
+    policy = STATELESS.replace("32768-65535", "80")
+    lines = both("10.0.0.5:45000 > 10.0.1.1:7777", "10.0.1.1:7777 > 10.0.0.5:45000")
+    result = replay(parse_policy(policy), written(tmp_path, *lines))
+    (row,) = result.to_dict()["would_break"]
+    assert (row["reason"], row["opener"]) == ("reply-denied", "unknown")
+
+
+def test_a_connection_between_separate_vpcs_has_an_unknown_opener(tmp_path: Path) -> None:
+    policy = POLICY.replace("security_groups: [", "vpc: near, security_groups: [").replace("10.0.1.2], vpc: near", "10.0.1.2], vpc: far")
+    gossip = both("10.0.1.1:7777 > 10.0.1.2:7777", "10.0.1.2:7777 > 10.0.1.1:7777", protocol=17)
+    result = of_logs(tmp_path, *gossip, policy=policy + "vpcs: [{name: near}, {name: far}]\n")
+    (row,) = result.to_dict()["would_break"]
+    assert (row["reason"], row["opener"]) == ("vpc-isolated", "unknown")
+
+
+def test_in_a_comparison_the_other_reading_may_be_the_one_that_happened(tmp_path: Path) -> None:
+    # The lower port seems to serve, but only web-1 may ask.
+    old = POLICY.replace("- {id: admin, direction: inbound, protocol: tcp, ports: 7777, source: 192.0.2.0/24}",
+                         "- {id: admin, direction: outbound, protocol: tcp, ports: 45000}")  # fmt: skip
+    result = of_logs(tmp_path, *both(THERE, BACK), policy=old, compare_actions=True)
+    assert result.evidence.conclusive == "yes" and result.actions is not None
+    assert (result.actions.agreeing, result.actions.disagreeing) == (2, 0)
+    found = diff(parse_policy(old), parse_policy(POLICY), written(tmp_path, *SURE, *both(THERE, BACK)))
+    (row,) = found.to_dict()["newly_denied"]["rows"]
+    assert (row["from"]["name"], row["service"]) == ("web-1", "tcp/45000")
+
+
+def test_icmp_without_a_type_may_need_the_rules_of_its_ends(tmp_path: Path) -> None:
+    policy = POLICY.replace("rules: []", "rules: [{id: ping, direction: inbound, protocol: icmp}]")
+    pinged = flow("192.0.2.9:0 > 10.0.2.1:0", protocol=1)
+    elsewhere = flow("192.0.2.9:0 > 10.0.0.5:0", protocol=1)
+    logged = flow("192.0.2.7:50000 > 10.0.2.1:443", protocol=6, eni="eni-2", packets=1, octets=40)
+    two_way = [line for n in range(5) for line in both(f"192.0.2.7:{50001 + n} > 10.0.0.5:443",
+                                                       f"10.0.0.5:443 > 192.0.2.7:{50001 + n}")]  # fmt: skip
+    for line, groups in ((pinged, {"closed"}), (elsewhere, {"web"})):
+        result = of_logs(tmp_path, line, logged, *two_way, policy=policy)
+        assert result.openers is not None and {*result.openers.icmp_groups} == groups
+        assert result.records.undecided == {"icmp-type": 1}
+        text = " ".join(check_policy(result.policy, traffic=result).left_out)
+        assert ("ping (perhaps used by 192.0.2.9 -> 10.0.2.1" in text) == (line is pinged)
+
+
+def changed(folder: Path, seconds: int, change: str) -> Path:
+    path = folder / "changes.yaml"
+    at = np.datetime64(NOON + seconds, "s")
+    path.write_text(f'changes:\n  - {{at: "{at}Z", {change}}}\n')
+    return path
+
+
+def test_a_question_is_about_the_policy_of_its_time(tmp_path: Path) -> None:
+    # The rule goes after one end's first record began, and before the other's did.
+    lines = [flow(THERE, 0, 10, protocol=6), flow(BACK, 20, 30, protocol=6)]
+    for at, undecided in ((-1, False), (0, False), (1, True), (15, True), (25, True), (31, True)):
+        changes = changed(tmp_path, at, "remove_rule: {group: web, rule: admin}")
+        result = of_logs(tmp_path, *lines, changes=changes)
+        assert bool(result.records.undecided) == undecided, at
+
+
+@pytest.mark.parametrize(("on_change", "differs"), [("keep", False), ("cut-inbound", True), ("cut-unmatched", True)])
+def test_whether_a_change_cuts_depends_on_the_settings(on_change: str, differs: bool, tmp_path: Path) -> None:
+    """SPEC 6.7: cut-inbound cuts what came in at an instance of the changed group."""
+    policy = POLICY.replace("cut-unmatched", on_change).replace("source: gossip", "source: 10.0.1.0/24")
+    policy += "  - {name: h-1, addresses: [10.0.1.9], security_groups: [peers]}\n"
+    policy = policy.replace("  - {name: closed, rules: []}", """  - name: peers
+    rules: [{id: all-in, direction: inbound, protocol: all}, {id: all-out, direction: outbound, protocol: all}]
+  - {name: closed, rules: []}""")
+    ends = "10.0.1.1:7777 > 10.0.1.9:7777", "10.0.1.9:7777 > 10.0.1.1:7777"
+    lines = [line for at in range(0, 600, 60) for line in both(*ends, protocol=17, at=at, until=at + 59)]
+    result = of_logs(tmp_path, *lines, policy=policy, changes=changed(tmp_path, 300, "remove_rule: {group: gossip, rule: in}"))
+    assert bool(result.records.undecided) == differs, result.records
+    # It ended before the change, or began after it and has one verdict.
+    for at in (-1, 700):
+        change = changed(tmp_path, at, "modify_rule: {group: gossip, rule: in, set: {source: 10.0.0.0/16}}")
+        result = of_logs(tmp_path, *lines, policy=policy, changes=change)
+        assert not result.records.undecided
+
+
+def test_a_connection_that_each_end_opened_at_one_filter_is_a_doubt(tmp_path: Path) -> None:
+    ends = "10.0.1.1:0 > 10.0.1.2:0", "10.0.1.2:0 > 10.0.1.1:0"
+    policy = POLICY.replace("protocol: udp, ports: 7777, source: gossip", "protocol: all")
+    rejected = flow(ends[0], protocol=47, action="REJECT")
+    for extra, undecided in (([], False), ([rejected], True)):
+        result = of_logs(tmp_path, *extra, *both(*ends, protocol=47), policy=policy)
+        assert ("readings-differ" in result.records.undecided) == undecided
+
+
+def test_packets_of_one_end_that_either_end_may_have_opened_break_in_one_case_only(tmp_path: Path) -> None:
+    # Denied either way. If the other end answered, they are answers, and would break.
+    stray = flow("192.0.2.9:7777 > 10.0.2.1:7777", -700, -690)
+    result = of_logs(tmp_path, stray)
+    assert result.records.undecided == {"readings-differ": 1} and not result.broken
+
+
+def test_an_unknown_opener_makes_a_rule_for_nothing_that_is_sure(tmp_path: Path) -> None:
+    """SPEC 10.15: a kind with connections of both sorts gets its rule."""
+    unsure = both("192.0.2.9:45000 > 10.0.2.1:7777", "10.0.2.1:7777 > 192.0.2.9:45000")
+    sure = [
+        flow("192.0.2.9:50001 > 10.0.2.1:7777", 0, 30, protocol=6, flags=2),
+        flow("10.0.2.1:7777 > 192.0.2.9:50001", 0, 30, protocol=6, flags=18),
+    ]
+    policy = parse_policy(POLICY)
+    found = suggest(written(tmp_path, *SURE, *unsure, *sure), policy=policy, keep=True)
+    (rule,) = found.rules
+    assert (rule.group, rule.evidence.connections) == ("closed", 2)
+
+
+def test_icmp_with_a_code_and_an_unknown_opener_makes_no_rule(tmp_path: Path) -> None:
+    policy = parse_policy(POLICY)
+    ping = both("192.0.2.9:0 > 10.0.2.1:0", "10.0.2.1:0 > 192.0.2.9:0", protocol=1)
+    for keep in (True, False):
+        found = suggest(written(tmp_path, *SURE, *ping), policy=policy, keep=keep)
+        assert not any("icmp" in str(each.rule.protocol) or each.rule.protocol == 1 for each in found.rules)
+
+
+def test_a_suggestion_is_not_certain_where_it_denies_a_reading(tmp_path: Path) -> None:
+    """Without --policy, the suggested policy is asked."""
+    policy = parse_policy(POLICY)
+    denied = both("192.0.2.9:45000 > 10.0.2.1:7777", "10.0.2.1:7777 > 192.0.2.9:45000")
+    made = suggest(written(tmp_path, *SURE, *denied), instances=policy)
+    (reason,) = (each for each in made.evidence.reasons if each.code == "unsure-openers")
+    assert (reason.level, reason.packets) == ("partly", 1)
+    made = suggest(written(tmp_path, *SURE), instances=policy)
+    assert not any(each.code == "unsure-openers" for each in made.evidence.reasons)
+
+
+def test_a_rule_that_something_used_is_not_among_those_that_may_be_needed(tmp_path: Path) -> None:
+    used = [
+        flow("192.0.2.8:50001 > 10.0.0.5:7777", 0, 30, protocol=6, flags=2),
+        flow("10.0.0.5:7777 > 192.0.2.8:50001", 0, 30, protocol=6, flags=18),
+    ]
+    assert [each.rule.id for each in unseen_rules(of_logs(tmp_path, *both(THERE, BACK)))] == ["admin"]
+    assert unseen_rules(of_logs(tmp_path, *both(THERE, BACK), *used)) == []
+
+
+def test_a_rule_of_a_group_that_was_not_wholly_logged_is_another_matter(tmp_path: Path) -> None:
+    policy = POLICY + "  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}\n"
+    assert unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy)) == []
+
+
+def test_the_second_half_of_a_twin_is_not_named(tmp_path: Path) -> None:
+    policy = POLICY.replace("- {id: admin, direction: inbound, protocol: tcp, ports: 7777, source: 192.0.2.0/24}",
+                            "- {id: admin, direction: inbound, protocol: tcp, ports: 7777}\n"
+                            "      - {id: six, direction: inbound, protocol: tcp, ports: 7777, ethertype: IPv6}")  # fmt: skip
+    assert [each.rule.id for each in unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy))] == ["admin"]

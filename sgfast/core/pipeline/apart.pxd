@@ -57,30 +57,34 @@ cdef inline uint16_t key_of_reply(const Packet* p) noexcept nogil:
     return <uint16_t>(icmp_type << 8 | p.port_key & 255)
 
 
-cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row) noexcept nogil:
-    # Judges an opener at the filters of both ends, and then its first reply at those that have no connections.
+cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row, int32_t* replies) noexcept nogil:
+    # Judges an opener at the filters of both ends, and then its first reply at those that have no connections. `replies`
+    # become the rules that decide about the reply, at the opener's end and at the other one; -1 for none.
     cdef PacketContext c
     cdef SideRow* sides[2]
+    cdef SideRow reply
     cdef bint is_free
     cdef int step, side
     begin_packet(&c, p, row, False, 0)
     clear_row(row)
+    replies[0] = replies[1] = -1
     row.verdict = EXEMPT
     row.reason = NO_REASON
     if p.outcome == READ_EXEMPT:
         return
     find_owners(plane, &c)
+    is_free = plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
+    if is_free and c.instance[1 - p.source_high] < 0:
+        return
     if c.instance[0] < 0 and c.instance[1] < 0:
         row.verdict = OUT_OF_SCOPE
         return
     if c.instance[0] == c.instance[1]:
         row.verdict = LOCAL
         return
-    is_free = plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)
-    if is_free and c.instance[1 - p.source_high] < 0:
-        return
     row.verdict = DENY
     if isolated(plane, &c):
+        row.egress = SideRow(c.instance[p.source_high], -1, DENY, VPC_ISOLATED, 0)
         row.reason = VPC_ISOLATED
         return
     sides[p.source_high], sides[1 - p.source_high] = &row.egress, &row.ingress
@@ -100,8 +104,10 @@ cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row
         side = 1 - p.source_high if step == 0 else p.source_high
         if c.instance[side] < 0 or not is_stateless(plane.rules, c.instance[side]):
             continue
-        if not ask_side(plane, &c, side, step, key_of_reply(p), sides[side]):
+        if not ask_side(plane, &c, side, step, key_of_reply(p), &reply):
+            sides[side][0] = reply
             row.reason = sides[side].reason = REPLY_DENIED
             return
+        replies[1 - step] = reply.rule
     row.verdict = ALLOW
     row.reason = RULE
