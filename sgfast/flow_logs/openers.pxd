@@ -41,8 +41,8 @@ cdef enum:         # Fate
     FATES = 3
     NO_OPENER = 3           # rejected, but perhaps no opener: other causes than rules are as likely. They are left out
 
-# How far apart the starts of two records may be although the packets came at one time: AWS writes the start of a record
-# up to 60 s late.
+# The most seconds between the starts of two records whose packets came at one time: AWS writes the start of a record up
+# to 60 s late.
 cdef enum:
     CLOSE_SECONDS = 60
 

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 from sgfast.core.base.types cimport PROTO_TCP
 from sgfast.flow_logs.openers cimport ICMP_WITHOUT_TYPE, READINGS_DIFFER, Conversation, is_icmp
 
-# What the answer to a question means for the connection.
+# The answers to a question, by their meaning for the connection.
 cdef enum:         # Answer
     SAME_VERDICT = 1        # the policy's verdict does not depend on who opened it
     OTHER_VERDICT = 2       # it does

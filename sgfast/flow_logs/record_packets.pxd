@@ -53,7 +53,7 @@ cdef struct Waiting:
     uint32_t before         # the record of this connection that was sorted before
 
 
-# What became of a connection that a question was about.
+# The fate of a connection that a question was about.
 cdef struct Asked:
     uint64_t packets        # in records that are not judged, as the readings differ
     uint64_t nbytes

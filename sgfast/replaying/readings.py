@@ -123,8 +123,8 @@ class PolicyHistory:
 
 @dataclass(slots=True)
 class Answered:
-    """The verdicts on openers. ``rows``: of RESULT_DTYPE. ``replies``: by row, the numbers of the rules that allow the first
-    reply at filters without connections; -1 for none. ``engine_of``: by row, which of ``engines`` answered.
+    """The verdicts on openers. ``rows``: of RESULT_DTYPE. ``replies``: by row, the numbers of the rules that allow the
+    first reply at filters without connections; -1 for none. ``engine_of``: by row, which of ``engines`` answered.
     """
 
     rows: Rows

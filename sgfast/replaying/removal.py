@@ -1,10 +1,13 @@
-"""Find out whether captures last long enough to show what may be removed from a policy (SPEC 10.27)."""
+"""Find out whether captures last long enough to show what may be removed from a policy (SPEC 10.27), and which rules
+flow logs do not show in use although they may be (SPEC 10.12).
+"""
 
 from __future__ import annotations
 
 from math import ceil
 
 from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule
 from sgfast.replaying.results import ReplayResult
 
 #: The seconds that captures must last if nobody says how long: 7 days, so that weekly jobs, backups and patches are in
@@ -39,6 +42,23 @@ def evidence_for_removal(result: ReplayResult, needed: float = DEFAULT_NEED) -> 
         command = f"flow logs of {length}"
     reason = EvidenceReason("short-window", "partly", result.packets, seconds / needed, sentence, command)
     return Evidence.of([*result.evidence.reasons, reason]).accepting(result.accepted_evidence)
+
+
+def unseen_rules(result: ReplayResult) -> list[UnseenRule]:
+    """Return the rules that no record shows in use, although traffic that the logs do not show may use them. Second
+    halves of twins (SPEC 2.16) are left out, and so are rules of groups that were not wholly logged.
+    """
+    policy = result.policy
+    unlogged = unlogged_groups(policy, result.records)
+    used = {policy._first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
+    found: dict[str, UnseenRule] = {}
+    for group in policy.security_groups:
+        for rule in group.rules if group.name not in unlogged else ():
+            first = policy._first_twin(rule)
+            unseen = unseen_rule(group.name, rule, result.records, result.openers)
+            if unseen is not None and first.id not in used:
+                found.setdefault(first.id, UnseenRule(group.name, first, unseen.use))
+    return [*found.values()]
 
 
 def _lasting(seconds: float) -> str:

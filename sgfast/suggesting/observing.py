@@ -34,7 +34,7 @@ REPLY_DENIED = "a stateless group denies the reply, and no rules for replies are
 #: Reasons for leaving out a connection without an answer. The second one: an answer might not be in the captures.
 UNANSWERED, PERHAPS_ANSWERED = "unanswered", "perhaps answered, as an answer might not be in the captures"
 REFUSED = "refused (RST or ICMP unreachable)"
-#: Of connections that either end may have opened (SPEC 10.30), both readings are listed.
+#: Reasons for leaving out connections that either end may have opened (SPEC 10.30): both readings are listed.
 EITHER_END = "nobody can tell who opened them: as ports, uses and times suggest"
 OR_OTHER_END = "nobody can tell who opened them: the same, if the other end did"
 

@@ -13,7 +13,6 @@ import numpy as np
 from effort import some
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from scenario import policy_of
 from traffic import OUTSIDE, PORTS, policies
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE

@@ -250,7 +250,7 @@ def two_ways(*ports: tuple[int, int], later: int = 0) -> list[str]:
     (two_ways(*((2100, 50000 + n) for n in range(2))), 2),
     (two_ways(*((20000 + n, 50051) for n in range(12))), 12),
     (two_ways((20001, 8080), (20001, 5432)), 2),
-    # So many clients make a known service. A usual port is a service's if clients have the other one.
+    # Several clients make a known service. A usual port is a service's if clients have the other one.
     (two_ways(*((45000 + n, 7777) for n in range(4))), 0),
     (two_ways(*((20000 + n, 8080) for n in range(4))), 0),
     (two_ways((45000, 8080), (45001, 5432), (45000, 443), (20000, 22)), 0),

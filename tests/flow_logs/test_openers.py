@@ -443,7 +443,7 @@ ZEEK = "\n".join(("#separator \\x09", "#path\tconn", "#fields\t" + ZEEK_FIELDS.r
 @pytest.mark.parametrize(("row", "connections", "fates"), [
     # The opener speaks from a service's port to an ephemeral one.
     ("5000 5000 tcp SF ShADadFf 4 240 4 240", ["10.0.0.5:5000 > 192.0.2.9:5000 allow answered 4+4"], {}),
-    # Of UDP that ran when the log began, the first packet that Zeek saw may be an answer.
+    # If UDP ran when the log began, the first packet that Zeek saw may be an answer.
     ("53 50000 udp SF Dd 2 120 2 120", ["192.0.2.9:50000 > 10.0.0.5:53 allow answered 2+2"], {}),
     # The opener's packets show that it was answered; the ACK of a scan does not.
     ("50000 53 tcp OTH SAD 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow answered 3+0"], {}),
@@ -467,7 +467,7 @@ def test_zeek_names_the_opener(row: str, connections: list[str], fates: dict[str
 
 
 def test_zeek_names_the_originator_of_later_udp(tmp_path: Path) -> None:
-    """Of UDP that began surely after the log, the first packet is the originator's."""
+    """If UDP surely began after the log, the first packet is the originator's."""
     cells = ["C1", "10.0.0.5", "53", "192.0.2.9", "50000", "udp", "1.5", "SF", "Dd", "2", "120", "2", "120"]
     first = ["C0", "10.0.0.6", "40000", "192.0.2.9", "443", "tcp", "1.5", "SF", "ShADadFf", "4", "240", "4", "240"]
     lines = ["\t".join([f"{NOON - 900}.5", *first]), "\t".join([f"{NOON}.5", *cells])]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from command import sgfast, valid
 from flow_logs import BEFORE, FIELDS, NOON, flow
+from sgfast.replaying.unseen_rules import unseen_rules
 
 from sgfast import diff, replay, suggest
 from sgfast.checking import check_policy
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
-from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.html.replay import html_report
 
 #: 7777 tells nothing about who serves. web-1 is asked by the office, and asks nobody.
@@ -38,7 +38,7 @@ instances:
   - {name: x-1, addresses: [10.0.2.1], security_groups: [closed]}
 """
 THERE, BACK = "192.0.2.9:45000 > 10.0.0.5:7777", "10.0.0.5:7777 > 192.0.2.9:45000"
-#: Which records are sure, so that the log has both directions.
+#: Records of a sure connection, so that the log has both directions.
 SURE = [flow(ends, protocol=6) for ends in ("192.0.2.7:50000 > 10.0.0.5:443", "10.0.0.5:443 > 192.0.2.7:50000")]
 
 
@@ -93,7 +93,7 @@ def test_a_row_says_that_its_opener_is_unknown_only_if_no_connection_tells(tmp_p
 
 
 def test_an_unanswered_connection_that_either_end_may_have_opened_is_no_doubt(tmp_path: Path) -> None:
-    # Of TCP, a single small packet shows no answer.
+    # A single small packet of TCP shows no answer.
     stray = flow("10.0.0.5:7777 > 192.0.2.9:7777", -700, protocol=6, packets=1, octets=40)
     result = of_logs(tmp_path, stray)
     assert result.records.undecided in ({}, {"readings-differ": 1})
@@ -231,7 +231,8 @@ def test_a_reply_that_is_denied_breaks_a_reading(tmp_path: Path) -> None:
 
 
 def test_a_connection_between_separate_vpcs_has_an_unknown_opener(tmp_path: Path) -> None:
-    policy = POLICY.replace("security_groups: [", "vpc: near, security_groups: [").replace("10.0.1.2], vpc: near", "10.0.1.2], vpc: far")
+    policy = POLICY.replace("security_groups: [", "vpc: near, security_groups: [")
+    policy = policy.replace("10.0.1.2], vpc: near", "10.0.1.2], vpc: far")
     gossip = both("10.0.1.1:7777 > 10.0.1.2:7777", "10.0.1.2:7777 > 10.0.1.1:7777", protocol=17)
     result = of_logs(tmp_path, *gossip, policy=policy + "vpcs: [{name: near}, {name: far}]\n")
     (row,) = result.to_dict()["would_break"]
@@ -291,7 +292,8 @@ def test_whether_a_change_cuts_depends_on_the_settings(on_change: str, differs: 
   - {name: closed, rules: []}""")
     ends = "10.0.1.1:7777 > 10.0.1.9:7777", "10.0.1.9:7777 > 10.0.1.1:7777"
     lines = [line for at in range(0, 600, 60) for line in both(*ends, protocol=17, at=at, until=at + 59)]
-    result = of_logs(tmp_path, *lines, policy=policy, changes=changed(tmp_path, 300, "remove_rule: {group: gossip, rule: in}"))
+    change = changed(tmp_path, 300, "remove_rule: {group: gossip, rule: in}")
+    result = of_logs(tmp_path, *lines, policy=policy, changes=change)
     assert bool(result.records.undecided) == differs, result.records
     # It ended before the change, or began after it and has one verdict.
     for at in (-1, 700):
@@ -363,7 +365,10 @@ def test_a_rule_of_a_group_that_was_not_wholly_logged_is_another_matter(tmp_path
 
 
 def test_the_second_half_of_a_twin_is_not_named(tmp_path: Path) -> None:
-    policy = POLICY.replace("- {id: admin, direction: inbound, protocol: tcp, ports: 7777, source: 192.0.2.0/24}",
-                            "- {id: admin, direction: inbound, protocol: tcp, ports: 7777}\n"
-                            "      - {id: six, direction: inbound, protocol: tcp, ports: 7777, ethertype: IPv6}")  # fmt: skip
-    assert [each.rule.id for each in unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy))] == ["admin"]
+    policy = POLICY.replace(
+        "- {id: admin, direction: inbound, protocol: tcp, ports: 7777, source: 192.0.2.0/24}",
+        "- {id: admin, direction: inbound, protocol: tcp, ports: 7777}\n"
+        "      - {id: six, direction: inbound, protocol: tcp, ports: 7777, ethertype: IPv6}",
+    )  # fmt: skip
+    unseen = unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy))
+    assert [each.rule.id for each in unseen] == ["admin"]

@@ -278,12 +278,10 @@ cdef inline bint is_moot(Plane* plane, const PacketContext* c, int side) noexcep
     if from_other_end(p, e, side):
         is_answer = silence <= ANSWER_WITHIN and not e.flags[side] & OTHER_SENT
         e.flags[side] |= OTHER_SENT
-        if plane.weighs:
+        if plane.weighs and p.is_answer and not answers_nothing(p):
             # Flow logs have no time of a single packet, but tell who opened the connection (SPEC 10.30).
-            is_answer = p.is_answer and not answers_nothing(p)
-        else:
-            is_answer = is_answer and tells_answers(plane, p)
-        if either_may_call(p) and not is_answer and may_pass(plane, c):
+            pass
+        elif either_may_call(p) and not (is_answer and tells_answers(plane, p)) and may_pass(plane, c):
             return False
     elif can_open(p) or not is_of_tcp(p):
         e.flags[side] &= <uint8_t>~OTHER_SENT
