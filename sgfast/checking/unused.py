@@ -13,7 +13,7 @@ from sgfast.checking.policy_index import PolicyIndex
 from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
-from sgfast.replaying.unseen_rules import unseen_rules
+from sgfast.replaying.removal import unseen_rules
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult

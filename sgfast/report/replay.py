@@ -11,8 +11,8 @@ from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_of_id
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
+from sgfast.replaying.removal import unseen_rules
 from sgfast.replaying.results import Contradicted
-from sgfast.replaying.unseen_rules import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
 from sgfast.report.cloud_actions import action_sections, rejected_sections, rejected_words

@@ -15,7 +15,7 @@ from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
-from sgfast.replaying.unseen_rules import unseen_rules
+from sgfast.replaying.removal import unseen_rules
 from sgfast.suggesting.missing import Missing, missing_rules
 from sgfast.suggesting.observing import REPLY_DENIED, BreakObserver, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from command import sgfast, valid
 from flow_logs import BEFORE, FIELDS, NOON, flow
-from sgfast.replaying.unseen_rules import unseen_rules
 
 from sgfast import diff, replay, suggest
 from sgfast.checking import check_policy
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
+from sgfast.replaying.removal import unseen_rules
 from sgfast.report.html.replay import html_report
 
 #: 7777 tells nothing about who serves. web-1 is asked by the office, and asks nobody.

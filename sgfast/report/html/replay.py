@@ -11,7 +11,7 @@ from sgfast.engine import REASONS
 from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
-from sgfast.replaying.unseen_rules import unseen_rules
+from sgfast.replaying.removal import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.cloud_actions import rejected_words
 from sgfast.report.document import Item, Name
