@@ -102,8 +102,7 @@ def check_policy(
             is_certain = traffic_evidence.carries("verdicts", "absence")
             found += [replace(each, certain=is_certain) for each in of_traffic]
             withheld += said_of_unlogged(policy, traffic.records)
-    if unseen:
-        withheld.append(f"{said_of_unseen(unseen)}.")
+    withheld += said_of_unseen(unseen)
     too_long = [
         f"{count:,} {text}"
         for count, text in (

@@ -503,8 +503,10 @@ cdef class DataPlane:
         cdef Py_ssize_t i
         if n == 0:
             return
-        if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous or len(replies) != n or replies.shape[1] != 2:
-            raise ValueError("headers must be contiguous and of HEADER_DTYPE, and each has two rules of replies")
+        if headers.dtype != HEADER_DTYPE or not headers.flags.c_contiguous:
+            raise ValueError("headers must be contiguous and of HEADER_DTYPE")
+        if replies.shape[0] != n or replies.shape[1] != 2:
+            raise ValueError("replies must have two numbers for each header")
         view = headers.view(np.uint8)
         rows = <const HeaderRow*>&view[0]
         with nogil:

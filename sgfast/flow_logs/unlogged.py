@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -31,17 +31,24 @@ _SERVICES = (
 )  # fmt: skip
 
 
+#: Why logs cannot tell whether a rule is unused: nobody knows who opened connections, or what ICMP asked; or the logs
+#: never have the services, or the protocols, that it is for.
+UnseenWhy = Literal["either-opener", "icmp-type", "not-logged-service", "not-logged-protocol"]
+
+
 @dataclass(frozen=True, slots=True)
 class UnseenRule:
     """A rule that no record shows in use, and of which nobody knows that it is unused.
 
     ``group``: the name of the rule's group.
     ``rule``: the rule.
-    ``use``: connections that may have used it; None: the cloud never logs what it is for.
+    ``why``: the reason.
+    ``use``: connections that may have used it; None: the logs never have what it is for.
     """
 
     group: str
     rule: Rule
+    why: UnseenWhy
     use: PossibleUse | None
 
 
@@ -53,20 +60,23 @@ def unseen_rule(
     """
     if records is None or openers is None:
         return None
-    use = openers.possible_uses.get(rule.id)
-    if use is None and rule.protocol in (None, ICMP, ICMPV6):
-        use = openers.icmp_groups.get(group)
-    never_logged = (
-        records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES)
-    )
-    never_logged |= records.lacks_protocols and rule.protocol not in (None, TCP, UDP, ICMP, ICMPV6)
-    return UnseenRule(group, rule, use) if use is not None or never_logged else None
+    if (use := openers.possible_uses.get(rule.id)) is not None:
+        return UnseenRule(group, rule, "either-opener", use)
+    if rule.protocol in (None, ICMP, ICMPV6) and (use := openers.icmp_groups.get(group)) is not None:
+        return UnseenRule(group, rule, "icmp-type", use)
+    if records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES):
+        return UnseenRule(group, rule, "not-logged-service", None)
+    if records.lacks_protocols and rule.protocol not in (None, TCP, UDP, ICMP, ICMPV6):
+        return UnseenRule(group, rule, "not-logged-protocol", None)
+    return None
 
 
-def said_of_unseen(rules: Sequence[UnseenRule]) -> str:
-    """Return a sentence about the unused rules about which the logs cannot tell, without a full stop."""
-    names = some_names([unseen_words(each) for each in rules])
-    return f"These logs cannot tell whether a rule is unused that no record shows in use: {names}"
+def said_of_unseen(rules: Sequence[UnseenRule], most: int = MOST_NAMED) -> list[str]:
+    """Return a sentence about the unused rules about which the logs cannot tell; none if there are none."""
+    if not rules:
+        return []
+    names = some_names([unseen_words(each) for each in rules], most)
+    return [f"These logs cannot tell whether a rule is unused that no record shows in use: {names}."]
 
 
 def unlogged_groups(policy: Policy, records: LogRecords | None) -> frozenset[str]:

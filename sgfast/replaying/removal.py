@@ -4,6 +4,7 @@ flow logs do not show in use although they may be (SPEC 10.12).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 from sgfast.evidence import Evidence, EvidenceReason
@@ -57,7 +58,7 @@ def unseen_rules(result: ReplayResult) -> list[UnseenRule]:
             first = policy._first_twin(rule)
             unseen = unseen_rule(group.name, rule, result.records, result.openers)
             if unseen is not None and first.id not in used:
-                found.setdefault(first.id, UnseenRule(group.name, first, unseen.use))
+                found.setdefault(first.id, replace(unseen, rule=first))
     return [*found.values()]
 
 

@@ -93,7 +93,11 @@ def check_document(
         from sgfast.report.check_traffic import use_sections
 
         last_uses = use_sections(policy, checked.rule_uses, findings)
-    left_out = naming(checked.left_out, policy, None if traffic is None else traffic.records, most)
+    left_out = list(checked.left_out)
+    if traffic is not None:
+        from sgfast.replaying.removal import unseen_rules
+
+        left_out = naming(left_out, policy, traffic.records, unseen_rules(traffic), most)
     codes = sorted({each.code for each in shown})
     advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgfast.flow_logs.log_records import CAUSES, MOST_NAMED, LogRecords, NoticedInterface
-from sgfast.flow_logs.unlogged import said_of_unlogged
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.policy.model import Policy
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import REMINDER, Block, Item, Items
@@ -43,12 +43,17 @@ def _interface_words(each: NoticedInterface) -> str:
     return f"{each.interface} had {each.address}, the address of {each.instance}: {fate}"
 
 
-def naming(sentences: Sequence[str], policy: Policy, records: LogRecords | None, most: int) -> list[str]:
-    """Return the sentences, of which the one about instances that were not logged names up to ``most`` of them."""
-    short = said_of_unlogged(policy, records)
-    return [
-        said_of_unlogged(policy, records, max(MOST_NAMED, most))[0] if each in short else each for each in sentences
-    ]
+def naming(
+    sentences: Sequence[str], policy: Policy, records: LogRecords | None, unseen: Sequence[UnseenRule], most: int
+) -> list[str]:
+    """Return the sentences, of which those about instances that were not logged, and about ``unseen`` rules, name up to
+    ``most`` of them.
+    """
+    short = [*said_of_unlogged(policy, records), *said_of_unseen(unseen)]
+    most = max(MOST_NAMED, most)
+    long = [*said_of_unlogged(policy, records, most), *said_of_unseen(unseen, most)]
+    replaced = dict(zip(short, long, strict=True))
+    return [replaced.get(each, each) for each in sentences]
 
 
 def record_blocks(records: LogRecords | None) -> list[Block]:

@@ -36,7 +36,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
-from sgfast.report.log_records import record_blocks, reminder
+from sgfast.report.log_records import naming, record_blocks, reminder
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
@@ -250,9 +250,8 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
         hits for hits in rules
         if not hits.packets and hits.rule.id not in untold and hits.group not in unlogged
     ]  # fmt: skip
-    blocks += [Paragraph(printable(words)) for words in said_of_unlogged(result.policy, result.records, most)]
-    if unseen:
-        blocks.append(Paragraph(printable(said_of_unseen(unseen))))
+    sentences = [*said_of_unlogged(result.policy, result.records), *said_of_unseen(unseen)]
+    blocks += [Paragraph(printable(words)) for words in naming(sentences, result.policy, result.records, unseen, most)]
     if idle:
         unlisted = len(idle) - most
         hint = (f" and {plural(unlisted, 'more rule')}: ", Name(f"--top {len(idle)}"), " lists all")

@@ -68,7 +68,7 @@ def suggestion_document(
     packets = [(number, word) for word, number in found.other_packets.items()]
     packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
-    warnings = naming(found.warnings, policy, found.records, left_out)
+    warnings = naming(found.warnings, policy, found.records, found.unseen_rules or (), left_out)
     return [
         Section(headline(found), [
             *evidence_blocks(found.evidence), Paragraph(check, "" if found.check.matches else "red"), *table,

@@ -111,6 +111,8 @@ class Suggestion(Shown):
     ``remove``.
     ``removed``: the rules of the given policy that ``remove`` took away. Of two twins (SPEC 2.16), only the first one
     is here.
+    ``unseen_rules``: the rules of the given policy that ``remove`` kept although no record shows them in use, as flow
+    logs cannot tell whether they are unused; None without ``remove``, or if the captures were packets.
     """
 
     policy: Policy
@@ -127,6 +129,7 @@ class Suggestion(Shown):
     kept: int | None = None
     removed: tuple[RuleInGroup, ...] = ()
     records: LogRecords | None = None
+    unseen_rules: tuple[UnseenRule, ...] | None = None
 
     @property
     def is_reliable(self) -> bool:
@@ -320,7 +323,7 @@ def _kept(
     if needed is not None:
         evidence = evidence_for_removal(result, needed)
         found, removed, unseen = without_unused(policy, found, captures, options, progress)
-    warnings = [*result.warnings, *([said_of_unseen(unseen)] if unseen else [])]
+    warnings = [*result.warnings, *said_of_unseen(unseen)]
     if needed is not None:
         warnings += said_of_unlogged(policy, result.records)
     most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
@@ -345,6 +348,7 @@ def _kept(
         parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
         result.captures, result.left_out, result.damaged, warnings, evidence, kept,
         tuple(each for each in removed if policy._first_twin(each.rule) is each.rule), result.records,
+        None if needed is None or result.records is None else tuple(unseen),
     )  # fmt: skip
 
 

@@ -448,6 +448,7 @@ ZEEK = "\n".join(("#separator \\x09", "#path\tconn", "#fields\t" + ZEEK_FIELDS.r
     # The opener's packets show that it was answered; the ACK of a scan does not.
     ("50000 53 tcp OTH SAD 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow answered 3+0"], {}),
     ("50000 53 tcp OTH D 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow answered 3+0"], {}),
+    ("50000 53 tcp OTH SA 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow answered 3+0"], {}),
     ("50000 53 tcp OTH A 1 40 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow silent 1+0"], {}),
     ("53 50000 tcp SF ShADadFf 4 240 4 240", ["10.0.0.5:53 > 192.0.2.9:50000 allow answered 4+4"], {}),
     ("50000 53 tcp REJ Sr 1 60 1 60", ["10.0.0.5:50000 > 192.0.2.9:53 allow refused 1+1"], {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from flow_logs import BEFORE, FIELDS, NOON, flow
 
 from sgfast import diff, replay, suggest
 from sgfast.checking import check_policy
+from sgfast.flow_logs.log_records import LogRecords
+from sgfast.flow_logs.unlogged import unseen_rule
+from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.loading import parse_policy
+from sgfast.policy.model import Rule
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.removal import unseen_rules
 from sgfast.report.html.replay import html_report
@@ -372,3 +377,102 @@ def test_the_second_half_of_a_twin_is_not_named(tmp_path: Path) -> None:
     )  # fmt: skip
     unseen = unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy))
     assert [each.rule.id for each in unseen] == ["admin"]
+
+
+def test_rules_that_may_be_needed_are_whole_in_json_and_with_top(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """SPEC 10.12, 10.15."""
+    policy = tmp_path / "policy.yaml"
+    ports = range(7001, 7013)
+    rules = "".join(f"\n      - {{id: r{port}, direction: inbound, protocol: tcp, ports: {port}}}" for port in ports)
+    typed = "\n      - {id: ping, direction: outbound, protocol: icmp}"
+    asks = "\n      - {id: dns, direction: outbound, protocol: udp, ports: 53}"
+    policy.write_text(POLICY.replace("\n      - {id: https", f"{rules}{typed}{asks}\n      - {{id: https"))
+    lines = [line for port in ports for line in both(f"192.0.2.9:45000 > 10.0.0.5:{port}",
+                                                     f"10.0.0.5:{port} > 192.0.2.9:45000")]  # fmt: skip
+    pinged = flow("192.0.2.9:0 > 10.0.0.5:0", protocol=1)
+    log = written(tmp_path, *SURE, *lines, pinged)
+    checked = ("check", policy, "--traffic", log)
+    removing = ("suggest", log, "--policy", policy, "--remove", "30d")
+    for command, schema in ((checked, "check"), (removing, "suggestion")):
+        answer = valid(schema, json.loads(sgfast(capsys, *command, "--format", "json").out))
+        found = (answer["traffic"] if schema == "check" else answer)["unseen_rules"]
+        assert [each["rule"] for each in found] == [*(f"r{port}" for port in ports), "ping", "dns"]
+        assert found[0] == {
+            "group": "web", "rule": "r7001", "why": "either-opener", "connections": 1, "example": {
+                "time": f"{NOON}.000000000", "from": "192.0.2.9", "to": "10.0.0.5", "protocol": "tcp", "port": 7001,
+            },
+        }  # fmt: skip
+        assert (found[-2]["why"], found[-2]["connections"]) == ("icmp-type", 1)
+        assert (found[-2]["example"]["protocol"], found[-2]["example"]["port"]) == ("icmp", None)
+        assert found[-1] == {
+            "group": "web", "rule": "dns", "why": "not-logged-service", "connections": None, "example": None
+        }
+        text = " ".join(sgfast(capsys, *command).out.split())
+        assert "r7010 (perhaps used by" in text and "r7011" not in text and "and 4 more" in text
+        text = " ".join(sgfast(capsys, *command, "--top", "14").out.split())
+        assert "r7012 (perhaps used by" in text and "dns" in text and "more" not in text.partition("no record shows")[2]
+    # Without --remove, nothing is taken away that might be needed.
+    answer = json.loads(sgfast(capsys, "suggest", log, "--policy", policy, "--keep", "--format", "json").out)
+    assert "unseen_rules" not in answer
+    result = replay(parse_policy(policy.read_text()), log)
+    assert "r7010" in str(result) and "r7012 (perhaps" not in " ".join(str(result).split())
+
+
+def test_protocols_that_zeek_never_logs_are_a_reason_of_their_own() -> None:
+    records, rule = LogRecords(lacks_protocols=True), Rule("gre", "inbound", 4, 47)
+    unseen = unseen_rule("g", rule, records, UnsureOpeners())
+    assert unseen is not None and (unseen.why, unseen.use) == ("not-logged-protocol", None)
+    assert unseen_rule("g", rule, LogRecords(), UnsureOpeners()) is None
+
+
+#: Two groups that may call each other; a change of one cuts what came in there.
+CALLING = POLICY.replace("cut-unmatched", "cut-inbound").replace(", source: gossip}", "}").replace(
+    "  - {name: closed, rules: []}", """  - name: peers
+    rules: [{direction: inbound, protocol: all}, {direction: outbound, protocol: all}]
+  - {name: closed, rules: []}"""
+) + "  - {name: h-1, addresses: [10.0.1.9], security_groups: [peers]}\n"
+MORE = "add_rule: {{group: {}, rule: {{id: more, direction: inbound, protocol: tcp, ports: 9999}}}}"
+
+
+@pytest.mark.parametrize(("at", "differs"), [(-1, False), (0, False), (1, True), (659, True), (660, False)])
+def test_a_change_cuts_what_came_in_and_is_alive(at: int, differs: bool, tmp_path: Path) -> None:
+    ends = "10.0.1.1:7777 > 10.0.1.9:7777", "10.0.1.9:7777 > 10.0.1.1:7777"
+    lines = [line for at in range(0, 660, 60) for line in both(*ends, protocol=17, at=at, until=at + 59)]
+    changes = changed(tmp_path, at, MORE.format("gossip"))
+    lines += both("192.0.2.7:50001 > 10.0.0.5:443", at=900, until=930)
+    result = of_logs(tmp_path, *lines, policy=CALLING, changes=changes)
+    assert len(result.changes) == 1 and bool(result.records.undecided) == differs
+
+
+def test_a_change_cuts_nothing_that_was_denied(tmp_path: Path) -> None:
+    denied = both("192.0.2.9:45000 > 10.0.2.1:7777", "10.0.2.1:7777 > 192.0.2.9:45000")
+    result = of_logs(tmp_path, *denied, policy=CALLING, changes=changed(tmp_path, 15, MORE.format("closed")))
+    assert not result.records.undecided and sum(each.connections for each in result.broken) == 1
+
+
+def test_connections_of_one_service_are_one_row(tmp_path: Path) -> None:
+    lines = both(*(each.replace("45000", str(port)) for port in (45000, 45001) for each in (THERE, BACK)))
+    result = of_logs(tmp_path, *lines)
+    assert result.openers is not None
+    (found,) = result.openers.differing
+    assert (found.connections, found.other_ports) == (2, {45000, 45001})
+
+
+def test_readings_that_nobody_answered_are_no_candidates(tmp_path: Path) -> None:
+    stray = flow("192.0.2.9:7777 > 10.0.2.1:7777", -700, -690)
+    found = suggest(written(tmp_path, *SURE, stray), policy=parse_policy(POLICY), keep=True)
+    assert not any("nobody can tell" in each.reason for each in found.left_out) and found.rules == ()
+
+
+def test_a_suggestion_that_allows_both_readings_is_certain(tmp_path: Path) -> None:
+    sure = [
+        line for one, other in (("10.0.1.1", "10.0.1.2"), ("10.0.1.2", "10.0.1.1")) for line in (
+            flow(f"{one}:50000 > {other}:7777", 0, 30, protocol=6, flags=2),
+            flow(f"{other}:7777 > {one}:50000", 0, 30, protocol=6, flags=18),
+        )
+    ]  # fmt: skip
+    unsure = both("10.0.1.1:7777 > 10.0.1.2:7777", "10.0.1.2:7777 > 10.0.1.1:7777")
+    made = suggest(written(tmp_path, *sure, *unsure), instances=parse_policy(POLICY))
+    assert made.rules and "unsure-openers" not in [each.code for each in made.evidence.reasons]

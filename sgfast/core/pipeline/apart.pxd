@@ -58,8 +58,8 @@ cdef inline uint16_t key_of_reply(const Packet* p) noexcept nogil:
 
 
 cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row, int32_t* replies) noexcept nogil:
-    # Judges an opener at the filters of both ends, and then its first reply at those that have no connections. `replies`
-    # become the rules that decide about the reply, at the opener's end and at the other one; -1 for none.
+    # Judges an opener at the filters of both ends, and then its first reply at those that have no connections.
+    # `replies` become the rules that allow the reply, at the opener's end and at the other one; -1 for none.
     cdef PacketContext c
     cdef SideRow* sides[2]
     cdef SideRow reply

@@ -10,9 +10,10 @@ from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
+from sgfast.replaying.removal import unseen_rules
 from sgfast.report.check_traffic import folded_uses, used
 from sgfast.report.json.evidence import JsonEvidence
-from sgfast.report.json.log_records import RecordsField
+from sgfast.report.json.log_records import RecordsField, UnseenRulesField
 from sgfast.report.json.traffic import FOLDED_BY, MOST_ROWS, JsonDamage, JsonUse, LeftOutField
 from sgfast.report.json.values import Byte, Count, File, Number, PortRange, ProviderId, TextOrNull, Time
 from sgfast.report.rollup import By
@@ -67,6 +68,7 @@ class JsonRuleUse(Answer):
 class JsonCheckedTraffic(JsonWindow):
     rules: Annotated[list[JsonRuleUse], "The use of each rule that connections used, in document order."]
     by: Annotated[By, FOLDED_BY.format("who used a rule")]
+    unseen_rules: UnseenRulesField
 
 
 class JsonFinding(Answer):
@@ -134,7 +136,8 @@ def check_answer(checked: CheckResult, lines: Lines, *, by: By = "group", top: i
         warnings=checked.warnings, findings=[_finding(each, policy, lines, by, top) for each in checked.findings],
         left_out=checked.left_out, evidence=checked.evidence,
         traffic=None if checked.traffic is None else JsonCheckedTraffic.of(
-            checked.traffic, by=by, rules=[_rule_use(policy, use, by, top) for use in checked.rule_uses]
+            checked.traffic, by=by, rules=[_rule_use(policy, use, by, top) for use in checked.rule_uses],
+            unseen_rules=None if checked.traffic.records is None else unseen_rules(checked.traffic),
         ),
     )  # fmt: skip
 

@@ -6,8 +6,11 @@ from typing import Annotated
 
 from sgfast.flow_logs.log_records import NOT_TRAFFIC, NoticedRole
 from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
+from sgfast.flow_logs.unlogged import UnseenWhy
+from sgfast.flow_logs.unsure_openers import PossibleUse
 from sgfast.json_types import Absent, Answer, Keywords, at, one_of
-from sgfast.report.json.values import Count, Printable
+from sgfast.policy.model import PORT_PROTOCOLS
+from sgfast.report.json.values import Count, JsonProtocol, Port, Printable, Time
 
 _UNDECIDED = [cause for cause in UNDECIDED if cause is not None]
 
@@ -45,3 +48,37 @@ class JsonRecords(Answer):
 
 
 RecordsField = Annotated[JsonRecords | Absent, "With flow logs: what became of their records."]
+
+
+class JsonPossibleUse(Answer):
+    time: Time = at("time_ns")
+    from_: Annotated[str, "The end that would have opened the connection."] = at("source")
+    to: str = at("destination")
+    protocol: JsonProtocol = at(lambda use: use.service[0])
+    port: Port | None = at(lambda use: _port(use))
+
+
+def _port(use: PossibleUse) -> int | None:
+    protocol, key = use.service
+    return key if protocol in PORT_PROTOCOLS else None
+
+
+class JsonUnseenRule(Answer):
+    group: str
+    rule: str = at("rule.id")
+    why: Annotated[
+        UnseenWhy,
+        "either-opener: nobody knows who opened these connections; icmp-type: nobody knows what this ICMP asked; "
+        "not-logged-service and not-logged-protocol: the logs never have what the rule is for.",
+    ]
+    connections: Annotated[
+        Count | None, "Connections that may have used the rule; null: the logs never have what it is for."
+    ] = at(lambda unseen: unseen.use and unseen.use.connections)
+    example: Annotated[JsonPossibleUse | None, "The first of these connections."] = at("use")
+
+
+UnseenRulesField = Annotated[
+    list[JsonUnseenRule] | Absent,
+    "With flow logs, and for suggest with --remove: all rules that no record shows in use, and of which logs cannot "
+    "tell whether they are unused.",
+]

@@ -8,7 +8,7 @@ from sgfast.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.json.evidence import EvidenceField
-from sgfast.report.json.log_records import RecordsField
+from sgfast.report.json.log_records import RecordsField, UnseenRulesField
 from sgfast.report.json.traffic import (
     FOLDED_BY,
     MOST_ROWS,
@@ -104,6 +104,7 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     policy: Annotated[str, "The policy as YAML."] = at("text")
     damaged: Annotated[Printable | None, str]
     records: RecordsField
+    unseen_rules: UnseenRulesField
     warnings: list[str]
 
 
