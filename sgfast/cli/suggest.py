@@ -276,6 +276,8 @@ def _refusal(found: Suggestion) -> str:
     if not found.check.matches:
         return NOT_EXACT
     for reason in found.evidence.open_reasons:
+        if reason.code == "unsure-openers":
+            continue        # rules that either reading may need are kept
         return f"{reason.sentence} (--accept-evidence {reason.code} takes rules away all the same)"
     return ""
 

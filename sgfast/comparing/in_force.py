@@ -47,7 +47,8 @@ def in_force_warnings(actions: ComparedActions) -> list[str]:
 
 def _denies(actions: ComparedActions) -> str:
     accepted = count(actions.accepted_allowed + actions.accepted_denied, "connection")
-    percent = f"{100 * _share(actions):.2g} %"
+    share = 100 * _share(actions)
+    percent = f"{share:.2g} %" if share < 10 else f"{share:.0f} %"
     return f"OLD denies {actions.accepted_denied:,} of {accepted} that the cloud accepted ({percent})"
 
 

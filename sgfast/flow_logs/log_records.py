@@ -34,7 +34,7 @@ CAUSES = {
 }
 
 #: The remedy where nobody can tell who opened a connection. Of UDP, no log tells it.
-OPENERS_TOLD_BY = "a capture, or for TCP flow logs with the field tcp-flags that begin earlier"
+OPENERS_TOLD_BY = "a capture; for TCP, flow logs that have the field tcp-flags and begin earlier are enough"
 #: Causes for which records are left out although they are traffic that nothing else shows.
 UNJUDGED = ("no-time", "no-ports", "no-protocol", "no-room")
 #: Causes for which records are left out that are no traffic at all.

@@ -148,7 +148,8 @@ cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* w
     first, second = c.ports[0] < FIRST_RESERVED, c.ports[1] < FIRST_RESERVED
     if first != second:
         way[0] = 1 if first else 0
-        return FIRM
+        # A scanner may have a low port, too, and a service does not open connections from a usual one.
+        return USUAL if signs.usual[way[0]] else FIRM
     if signs.usual[0] != signs.usual[1]:
         way[0] = 1 if signs.usual[0] else 0
         return FIRM if is_clients(c, way[0]) else USUAL
@@ -223,7 +224,7 @@ cdef inline bint is_sure_of_both(
         return False
     if contradicted:
         # A client's port may be as low as a service's, but many clients confirm a usual one.
-        return grade == FIRM and signs.usual[service]
+        return signs.usual[service]
     if (
         c.came_back and c.first_ns[c.opener] >= c.first_ns[service]
         and (signs.calls[service] or not (signs.usual[service] or c.ports[service] < FIRST_RESERVED))

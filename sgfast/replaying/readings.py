@@ -91,6 +91,11 @@ class PolicyHistory:
             rows = np.zeros(len(chosen), RESULT_DTYPE)
             replies = np.zeros((len(chosen), 2), np.int32)
             engine.dataplane.ask(np.ascontiguousarray(headers[chosen]), rows, replies)
+            # Behind the filter that denies, the other end has no result.
+            owners_of, families = engine.compiled.classifier.owners_of, headers["family"][chosen]
+            for side, end in (("egress", "src"), ("ingress", "dst")):
+                owners = owners_of(headers[end][chosen], families)
+                rows[side]["instance"] = np.where(rows[side]["instance"] < 0, owners, rows[side]["instance"])
             found.rows[chosen], found.replies[chosen] = rows, replies
             found.engine_of[chosen] = len(found.engines)
             found.engines.append(engine)
@@ -104,7 +109,8 @@ class PolicyHistory:
 
         ``headers``, ``first``: two rows for each pair. ``first``: the verdicts at the beginning.
         """
-        differs = np.zeros(len(from_ns), dtype=bool)
+        #: By pair and reading: whether a change has cut it.
+        are_cut = np.zeros((len(from_ns), 2), dtype=bool)
         for number, at_ns in enumerate(self._times.tolist()):
             on_change = self._policies[number + 1].settings.on_change
             during = np.flatnonzero((from_ns < at_ns) & (at_ns <= until_ns))
@@ -116,8 +122,8 @@ class PolicyHistory:
             else:
                 after = self._answered(headers[rows], np.full(len(rows), number + 1), np.repeat(vpcs[during], 2))
                 cut = ~after.is_allowed
-            cut &= first.is_allowed[rows]
-            differs[during] |= cut[0::2] != cut[1::2]
+            are_cut[during] |= (cut & first.is_allowed[rows]).reshape(-1, 2)
+        differs: NDArray[np.bool_] = are_cut[:, 0] != are_cut[:, 1]
         return differs
 
 

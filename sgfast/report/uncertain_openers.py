@@ -10,6 +10,7 @@ from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Section, Traffic, TrafficRow, more
 from sgfast.report.rollup import By
 from sgfast.report.rollup.uncertain import RowReading, UncertainRollup
+from sgfast.system.names import printable
 
 HEADING = "Cannot tell who opened these connections, and the verdict depends on it"
 
@@ -34,7 +35,7 @@ def reading_words(reading: RowReading, reasons: Reasons) -> str:
     """Return the verdict on a reading in words."""
     rule = f" {reasons.rule_words(reading.rule)}" if reading.rule is not None else ""
     word = "allowed" if reading.verdict == "allow" else "denied"
-    return f"{word} ({reading.reason}{rule}): {reading.service}"
+    return f"if {printable(reading.source.called)} opened {reading.service}: {word} ({reading.reason}{rule})"
 
 
 def uncertain_total(openers: UnsureOpeners | None) -> int:

@@ -161,7 +161,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     ),
     "a low port and a port that few ask": (
         both_ways((443, 8080), *((TCP_PORT + n, 8080) for n in range(7))),
-        [*turned((443, 8080)), *answered(*((TCP_PORT + n, 8080) for n in range(7)))], {},
+        [*turned((443, 8080)), *answered(*((TCP_PORT + n, 8080) for n in range(7)))], {"unsure": 1},
     ),
     "a client with a reserved port, and times": (
         [tcp(BACK.format(1021, 49152), 1, flags="-"), tcp(ENDS.format(1021, 49152), 0, flags="-")],
