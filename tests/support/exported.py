@@ -131,7 +131,7 @@ def assert_same(sent: Policy, back: Policy, target: Target) -> None:
     assert {frozenset(each.addresses): set(each.security_groups) for each in sent.instances} == {
         frozenset(each.addresses): set(each.security_groups) for each in back.instances
     }
-    change = difference(sent, replace(back, settings=sent.settings))
+    change = difference(sent, replace(back, settings=sent.settings, gaps=sent.gaps))
     assert not change.opened and not change.closed
 
 
