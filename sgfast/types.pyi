@@ -36,6 +36,11 @@ from sgfast.exporting.texts import TargetName as TargetName
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
 from sgfast.flow_logs.log_records import LogRecords as LogRecords
 from sgfast.flow_logs.log_records import NoticedInterface as NoticedInterface
+from sgfast.flow_logs.unsure_openers import Ends as Ends
+from sgfast.flow_logs.unsure_openers import PossibleUse as PossibleUse
+from sgfast.flow_logs.unsure_openers import Reading as Reading
+from sgfast.flow_logs.unsure_openers import UncertainConnections as UncertainConnections
+from sgfast.flow_logs.unsure_openers import UnsureOpeners as UnsureOpeners
 from sgfast.loading import CapturePaths as CapturePaths
 from sgfast.loading import EndWord as EndWord
 from sgfast.loading import PolicySource as PolicySource

@@ -63,7 +63,7 @@ class UncertainConnections:
 
     ``likelier``: the reading that ports, uses and times suggest.
     ``other``: the other one.
-    ``other_ports``: the different ports of the other reading, ``readings.MOST_PORTS`` at most.
+    ``other_ports``: the different ports of the other reading; not all of them if there are very many.
     ``connections``: the number of connections.
     ``packets``: the number of their packets.
     ``bytes``: the number of their bytes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,14 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS, Engine
 from sgfast.flow_logs.connections import IS_LIKELIER, IS_OTHER, OTHER_VERDICT, QUESTION_DTYPE, SAME_VERDICT
 from sgfast.flow_logs.unsure_openers import PossibleUse, Reading, UncertainConnections, UnsureOpeners
-from sgfast.policy.change_file import TimedChange
-from sgfast.policy.changes import apply_change
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.kinds import Kinds, Rows
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.vpc_mapping import seen_from
+
+if TYPE_CHECKING:
+    from sgfast.policy.change_file import TimedChange
 
 _DENY = VERDICTS.index("deny")
 _SYN = 2
@@ -55,6 +56,8 @@ class PolicyHistory:
 
     def take(self, changes: Sequence[TimedChange]) -> None:
         """Take the changes of the replay, in the order of their times, before anything is asked."""
+        from sgfast.policy.changes import apply_change
+
         for timed in changes:
             before = self._policies[-1]
             done = apply_change(before, timed.change)

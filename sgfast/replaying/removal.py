@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import SnapshotError
-from sgfast.policy.changes import AddAddress, AddInstance
 from sgfast.policy.model import Instance, Policy
 from sgfast.replaying.results import ChangeDone
 from sgfast.replaying.runner import Runner
@@ -92,6 +91,8 @@ class Schedule:
 
     def changed_instances(self) -> list[Instance]:
         """Return instances with the addresses that the changes to come give them."""
+        from sgfast.policy.changes import AddAddress, AddInstance
+
         known = {instance.name: instance for instance in self._policy.instances}
         found = []
         for each in self.pending:

@@ -162,7 +162,7 @@ def _classes(hint: Any) -> Iterator[type]:
 #: Classes of the engine's and of results' constructors, which programs do not call with them.
 INTERNAL = {
     "ChangeFile", "ChangedKinds", "Compiler", "ExpectationsFile", "KeptRows", "Kinds", "LoadedPolicy", "Numbering",
-    "Observed",
+    "Observed", "UnreadFiles",
 }  # fmt: skip
 
 

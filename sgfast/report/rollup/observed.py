@@ -5,7 +5,7 @@ rule much wider than its use (SPEC 10.12).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
 from sgfast.report.rollup import By, Rollup, TrafficPart
-from sgfast.suggesting import TrafficTotals
+
+if TYPE_CHECKING:
+    from sgfast.flow_logs.unsure_openers import UncertainConnections
+    from sgfast.suggesting import TrafficTotals
 
 
 class ObservedRollup(Rollup):
@@ -33,7 +36,7 @@ class ObservedRollup(Rollup):
         return []
 
 
-def kinds_of_connections(found: Sequence[tuple[Kind, TrafficTotals]]) -> Kinds:
+def kinds_of_connections(found: Sequence[tuple[Kind, TrafficTotals | UncertainConnections]]) -> Kinds:
     """Return a row for each kind of connection, in the same order."""
     rows = np.zeros(len(found), dtype=KIND_DTYPE)
     names: dict[str, int] = {}

@@ -17,7 +17,6 @@ from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
 from sgfast.report.rollup.observed import kinds_of_connections
-from sgfast.suggesting.observing import TrafficTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,7 @@ class UncertainRollup(Rollup):
 
     def __init__(self, policy: Policy, found: Sequence[UncertainConnections]) -> None:
         self._found = found
-        pairs = [(each.likelier.kind, _totals(each)) for each in found]
-        super().__init__(policy, kinds_of_connections(pairs))
+        super().__init__(policy, kinds_of_connections([(each.likelier.kind, each) for each in found]))
 
     def _whole(self, kinds: Kinds) -> Rows:
         return kinds.rows
@@ -67,10 +65,6 @@ class UncertainRollup(Rollup):
             RowReading(*ends, row.service, *_verdict([each.likelier for each in found])),
             RowReading(*back, service, *_verdict([each.other for each in found])),
         ]
-
-
-def _totals(found: UncertainConnections) -> TrafficTotals:
-    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_ns, found.last_ns)
 
 
 def _verdict(readings: Sequence[Reading]) -> tuple[Literal["allow", "deny"], str, str | None]:
