@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule
-from sgfast.replaying.results import ReplayResult
+
+if TYPE_CHECKING:
+    from sgfast.replaying.results import ReplayResult
 
 #: The seconds that captures must last if nobody says how long: 7 days, so that weekly jobs, backups and patches are in
 #: them.
