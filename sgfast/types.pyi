@@ -36,6 +36,8 @@ from sgfast.exporting.texts import TargetName as TargetName
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
 from sgfast.flow_logs.log_records import LogRecords as LogRecords
 from sgfast.flow_logs.log_records import NoticedInterface as NoticedInterface
+from sgfast.flow_logs.unlogged import UnseenRule as UnseenRule
+from sgfast.flow_logs.unlogged import UnseenWhy as UnseenWhy
 from sgfast.flow_logs.unsure_openers import Ends as Ends
 from sgfast.flow_logs.unsure_openers import PossibleUse as PossibleUse
 from sgfast.flow_logs.unsure_openers import Reading as Reading
