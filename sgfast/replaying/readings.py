@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 _DENY = VERDICTS.index("deny")
 _SYN = 2
+_SIDES = ("egress", "ingress")
 _KEY_DTYPE = np.dtype([
     ("src", "u1", (16,)), ("dst", "u1", (16,)), ("family", "u1"), ("protocol", "u1"), ("answer", "u1"),
-    ("has_no_type", "u1"), ("key", "<i8"), ("engine", "<i4"), ("verdicts", RESULT_DTYPE, (2,)),
+    ("spare", "u1"), ("key", "<i8"), ("engine", "<i4"), ("verdicts", RESULT_DTYPE, (2,)),
     ("replies", "<i4", (2, 2)),
 ])  # fmt: skip
 #: The most ports of a reading that are told apart.
@@ -164,13 +165,18 @@ class Answered:
             if name is not None:
                 yield from policy.instance_by_name[name].security_groups
 
-    def rules(self, number: int) -> Iterable[str]:
-        """Yield the rules that allowed the opener, or its first reply."""
-        row, engine = self.rows[number], self.engines[self.engine_of[number]]
-        sides = [row[side]["rule"] for side in ("egress", "ingress") if row[side]["verdict"] != _DENY]
-        for rule in (*sides, *self.replies[number]):
-            if rule >= 0:
-                yield engine.compiled.numbering.rules[int(rule)].id
+    def uses(self, is_chosen: NDArray[np.bool_]) -> Iterator[tuple[str, int, int]]:
+        """Yield the rules that allowed the chosen openers, or their first replies, each with the number of openers and
+        the first one's row.
+        """
+        sides = [np.where(self.rows[side]["verdict"] != _DENY, self.rows[side]["rule"], -1) for side in _SIDES]
+        rules = np.column_stack([*sides, self.replies])
+        rules[~is_chosen] = -1
+        rows, columns = np.nonzero(rules >= 0)
+        used = np.column_stack([self.engine_of[rows], rules[rows, columns]])
+        different, firsts, counts = np.unique(used, axis=0, return_index=True, return_counts=True)
+        for (engine, rule), first, count in zip(different.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+            yield self.engines[engine].compiled.numbering.rules[rule].id, count, int(rows[first])
 
     def reading(self, number: int, header: Any) -> Reading:
         row, engine = self.rows[number], self.engines[self.engine_of[number]]
@@ -179,13 +185,25 @@ class Answered:
         is_inbound = row["ingress"]["instance"] >= 0 and not (denied and row["egress"]["verdict"] == _DENY)
         side = row["ingress" if is_inbound else "egress"]
         rule = int(side["rule"])
-        length = 16 if header["family"] == 6 else 4
         return Reading(
-            header["src"][:length].tobytes(), header["dst"][:length].tobytes(), self.egress(number),
-            self.ingress(number), int(header["protocol"]), int(keys_of(header)), "deny" if denied else "allow",
+            *addresses_of(header), self.egress(number), self.ingress(number), int(header["protocol"]), key_of(header),
+            "deny" if denied else "allow",
             REASONS[int(row["reason"])] or "rule",
             engine.compiled.numbering.rules[rule].id if rule >= 0 else None, is_inbound,
         )  # fmt: skip
+
+
+def addresses_of(header: Any) -> tuple[bytes, bytes]:
+    """Return the source and the destination of a header row."""
+    length = 16 if header["family"] == 6 else 4
+    return header["src"].tobytes()[:length], header["dst"].tobytes()[:length]
+
+
+def key_of(header: Any) -> int:
+    """Return for one header row what ``keys_of`` returns for many."""
+    if header["has_icmp"]:
+        return int(header["icmp_type"]) << 8 | int(header["icmp_code"])
+    return int(header["dport"]) if header["has_ports"] else 0
 
 
 def keys_of(headers: Any) -> NDArray[np.int64]:
@@ -236,49 +254,60 @@ class ReadingQuestions:
         return answers
 
     def _note(self, questions: Rows, headers: Rows, found: Answered, answers: NDArray[np.uint8]) -> None:
+        has_no_type = questions["has_no_type"] != 0
+        is_noted = ~has_no_type & ((answers == SAME_VERDICT) | (answers == OTHER_VERDICT))
+        for number in np.flatnonzero(has_no_type).tolist():
+            for group in found.groups(2 * number):
+                _note_use(self._icmp, group, 1, headers[2 * number])
+        for rule, connections, row in found.uses(np.repeat(is_noted, 2)):
+            _note_use(self._uses, rule, connections, headers[row])
+        self._kind_of.append(self._kinds_of(questions, headers, found, answers, is_noted))
+        self._is_answered.append(questions["is_answered"] != 0)
+
+    def _kinds_of(
+        self, questions: Rows, headers: Rows, found: Answered, answers: NDArray[np.uint8], is_noted: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Return the number of each question's kind; -1 if nothing is to be noted of it."""
+        noted = np.flatnonzero(is_noted)
         kind_of = np.full(len(questions), -1)
-        likelier = headers[0::2]
-        keys = np.zeros(len(questions), _KEY_DTYPE)
+        if not len(noted):
+            return kind_of
+        likelier, ports = headers[2 * noted], keys_of(headers[2 * noted + 1])
+        keys = np.zeros(len(noted), _KEY_DTYPE)
         for name in ("src", "dst", "family", "protocol"):
             keys[name] = likelier[name]
         keys["key"] = keys_of(likelier)
-        keys["verdicts"] = found.rows.reshape(-1, 2)
-        keys["replies"] = found.replies.reshape(-1, 2, 2)
-        keys["engine"] = found.engine_of[0::2]
-        keys["answer"] = answers
-        keys["has_no_type"] = questions["has_no_type"]
-        _, places = np.unique(keys.view(f"V{_KEY_DTYPE.itemsize}"), return_inverse=True)
-        order = np.argsort(places.reshape(-1), kind="stable")
-        for chosen in np.split(order, np.cumsum(np.bincount(places.reshape(-1)))[:-1]):
-            first = int(chosen[0])
-            if questions["has_no_type"][first]:
-                for group in found.groups(2 * first):
-                    _note_use(self._icmp, group, len(chosen), headers[2 * first])
-            elif answers[first] in (SAME_VERDICT, OTHER_VERDICT):
-                kind_of[chosen] = self._note_kind(questions, headers, found, chosen, answers[first] == SAME_VERDICT)
-        self._kind_of.append(kind_of)
-        self._is_answered.append(questions["is_answered"] != 0)
+        keys["verdicts"] = found.rows.reshape(-1, 2)[noted]
+        keys["replies"] = found.replies.reshape(-1, 2, 2)[noted]
+        keys["engine"] = found.engine_of[2 * noted]
+        keys["answer"] = answers[noted]
+        # The port of the other reading, which differs from connection to connection, is no part of a kind.
+        octets = keys.view(f"V{_KEY_DTYPE.itemsize}").reshape(-1)
+        _, firsts, places = np.unique(octets, return_index=True, return_inverse=True)
+        places = places.reshape(-1)
+        first_ns, last_ns = (np.full(len(firsts), questions[name][noted[0]]) for name in ("first_ns", "last_ns"))
+        np.minimum.at(first_ns, places, questions["first_ns"][noted])
+        np.maximum.at(last_ns, places, questions["last_ns"][noted])
+        numbers = np.array([
+            self._number_of(headers, found, int(noted[first]), answers[noted[first]] == SAME_VERDICT)
+            for first in firsts.tolist()
+        ])  # fmt: skip
+        for number, first, last in zip(numbers.tolist(), first_ns.tolist(), last_ns.tolist(), strict=True):
+            kind = self._kinds[number][0]
+            kind.first_ns, kind.last_ns = min(kind.first_ns, first), max(kind.last_ns, last)
+        for number, port in np.unique(np.stack([numbers[places], ports], axis=1), axis=0).tolist():
+            if len(self._kinds[number][0].other_ports) < MOST_PORTS:
+                self._kinds[number][0].other_ports.add(port)
+        kind_of[noted] = numbers[places]
+        return kind_of
 
-    def _note_kind(
-        self, questions: Rows, headers: Rows, found: Answered, chosen: NDArray[np.int64], is_same: bool
-    ) -> int:
-        """Note questions of one kind. Return its number."""
-        first = int(chosen[0])
-        rows = 2 * first, 2 * first + 1
-        for row in rows:
-            for rule in found.rules(row):
-                _note_use(self._uses, rule, len(chosen), headers[row])
-        likelier, other = (found.reading(row, headers[row]) for row in rows)
-        # The port of the other reading differs from connection to connection.
+    def _number_of(self, headers: Rows, found: Answered, question: int, is_same: bool) -> int:
+        """Return the number of the kind of a question, which may be new."""
+        likelier, other = (found.reading(row, headers[row]) for row in (2 * question, 2 * question + 1))
         key = likelier, replace(other, key=0), is_same
         number = self._numbers.setdefault(key, len(self._kinds))
         if number == len(self._kinds):
             self._kinds.append((UncertainConnections(likelier, other), is_same))
-        kind = self._kinds[number][0]
-        if len(kind.other_ports) < MOST_PORTS:
-            kind.other_ports.update(np.unique(keys_of(headers[2 * chosen + 1])).tolist())
-        kind.first_ns = min(kind.first_ns, int(questions["first_ns"][chosen].min()))
-        kind.last_ns = max(kind.last_ns, int(questions["last_ns"][chosen].max()))
         return number
 
     def result(self, asked: NDArray[np.uint64]) -> UnsureOpeners:
@@ -311,9 +340,8 @@ def _note_use(uses: dict[str, PossibleUse], name: str, connections: int, header:
     if known is not None:
         known.connections += connections
         return
-    length = 16 if header["family"] == 6 else 4
-    source, destination = (str(ip_address(header[end][:length].tobytes())) for end in ("src", "dst"))
-    service = int(header["protocol"]), int(keys_of(header))
+    source, destination = (str(ip_address(address)) for address in addresses_of(header))
+    service = int(header["protocol"]), key_of(header)
     uses[name] = PossibleUse(connections, source, destination, int(header["time_ns"]), service)
 
 

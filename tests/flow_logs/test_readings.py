@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,12 @@ def test_in_a_comparison_a_reading_that_old_denies_did_not_happen(tmp_path: Path
     without = parse_policy(POLICY.replace("ports: 7777, source: 192.0.2.0/24", "ports: 7778"))
     found = diff(old, without, log)
     assert len(found.newly_denied) == 1 and found.evidence.conclusive == "yes"
+    # NEW allows only the reading that did not happen.
+    turned = POLICY.replace("ports: 7777, source: 192.0.2.0/24", "ports: 7778").replace(
+        "- {id: https", "- {direction: outbound, protocol: all}\n      - {id: https"
+    )
+    found = diff(old, parse_policy(turned), log)
+    assert len(found.newly_denied) == 1 and found.evidence.conclusive == "yes"
     # OLD allows both readings, and NEW one of them.
     both_ways = POLICY.replace("- {id: https", "- {direction: outbound, protocol: all}\n      - {id: https")
     found = diff(parse_policy(both_ways), without, log)
@@ -227,6 +234,17 @@ def test_rules_of_the_first_reply_may_be_needed_too(tmp_path: Path) -> None:
     assert [(each["verdict"], each["rule"]) for each in row["readings"]] == [("allow", "asked"), ("deny", None)]
 
 
+def test_a_rule_of_a_reply_that_no_opener_needs_may_be_needed(tmp_path: Path) -> None:
+    # The stateless end asks. The other one may ask nobody, so that the rule for its answers has no opener.
+    policy = STATELESS.replace("[{id: ask, direction: outbound, protocol: tcp}]", "[]").replace(
+        "id: asked, direction: inbound, protocol: tcp, ports: 7777", "id: answers-in, direction: inbound, protocol: tcp"
+    ).replace("clients, rules: []", "clients, rules: [{id: serve, direction: inbound, protocol: tcp}]")
+    lines = both("10.0.0.5:7777 > 10.0.1.1:45000", "10.0.1.1:45000 > 10.0.0.5:7777")
+    result = replay(parse_policy(policy.replace("32768-65535", "7777")), written(tmp_path, *lines))
+    assert result.openers is not None and result.records.undecided == {"readings-differ": 2}
+    assert {*result.openers.possible_uses} == {"answers", "serve", "answers-in"}
+
+
 def test_a_reply_that_is_denied_breaks_a_reading(tmp_path: Path) -> None:
     policy = STATELESS.replace("32768-65535", "80")
     lines = both("10.0.0.5:45000 > 10.0.1.1:7777", "10.0.1.1:7777 > 10.0.0.5:45000")
@@ -267,6 +285,7 @@ def test_icmp_without_a_type_may_need_the_rules_of_its_ends(tmp_path: Path) -> N
         result = of_logs(tmp_path, line, logged, *two_way, policy=policy)
         assert result.openers is not None and {*result.openers.icmp_groups} == groups
         assert result.records.undecided == {"icmp-type": 1}
+        assert not (result.openers.differing or result.openers.same)
         text = " ".join(check_policy(result.policy, traffic=result).left_out)
         assert ("ping (perhaps used by 192.0.2.9 -> 10.0.2.1" in text) == (line is pinged)
 
@@ -314,6 +333,7 @@ def test_a_connection_that_each_end_opened_at_one_filter_is_a_doubt(tmp_path: Pa
     for extra, undecided in (([], False), ([rejected], True)):
         result = of_logs(tmp_path, *extra, *both(*ends, protocol=47), policy=policy)
         assert ("readings-differ" in result.records.undecided) == undecided
+        assert result.openers is not None and len(result.openers.differing) == undecided
 
 
 def test_packets_of_one_end_that_either_end_may_have_opened_break_in_one_case_only(tmp_path: Path) -> None:
@@ -339,9 +359,10 @@ def test_an_unknown_opener_makes_a_rule_for_nothing_that_is_sure(tmp_path: Path)
 def test_icmp_with_a_code_and_an_unknown_opener_makes_no_rule(tmp_path: Path) -> None:
     policy = parse_policy(POLICY)
     ping = both("192.0.2.9:0 > 10.0.2.1:0", "10.0.2.1:0 > 192.0.2.9:0", protocol=1)
-    for keep in (True, False):
-        found = suggest(written(tmp_path, *SURE, *ping), policy=policy, keep=keep)
-        assert not any("icmp" in str(each.rule.protocol) or each.rule.protocol == 1 for each in found.rules)
+    log = written(tmp_path, *SURE, *ping)
+    for found in (suggest(log, policy=policy, keep=True), suggest(log, instances=policy)):
+        assert not any(each.rule.protocol == 1 for each in found.rules)
+        assert [each.reason.split(":")[0] for each in found.left_out] == 2 * ["nobody can tell who opened them"]
 
 
 def test_a_suggestion_is_not_certain_where_it_denies_a_reading(tmp_path: Path) -> None:
@@ -370,13 +391,21 @@ def test_a_rule_of_a_group_that_was_not_wholly_logged_is_another_matter(tmp_path
 
 
 def test_the_second_half_of_a_twin_is_not_named(tmp_path: Path) -> None:
-    policy = POLICY.replace(
-        "- {id: admin, direction: inbound, protocol: tcp, ports: 7777, source: 192.0.2.0/24}",
-        "- {id: admin, direction: inbound, protocol: tcp, ports: 7777}\n"
-        "      - {id: six, direction: inbound, protocol: tcp, ports: 7777, ethertype: IPv6}",
-    )  # fmt: skip
-    unseen = unseen_rules(of_logs(tmp_path, *both(THERE, BACK), policy=policy))
-    assert [each.rule.id for each in unseen] == ["admin"]
+    """SPEC 2.16."""
+    first = "{id: four, direction: inbound, protocol: tcp, ports: 7777, source: gossip}"
+    second = first.replace("four", "six").replace("}", ", ethertype: IPv6}")
+    policy = POLICY.replace("rules: []", f"rules: [{first}, {second}]").replace(
+        "addresses: [10.0.1.1]", 'addresses: [10.0.1.1, "2001:db8::1"]'
+    ).replace("addresses: [10.0.2.1]", 'addresses: [10.0.2.1, "2001:db8::2"]')
+    out = "- {id: out, direction: outbound, protocol: all}"
+    policy = policy.replace(out, f"{out}\n      {out.replace('out,', 'out-six, ethertype: IPv6,')}")
+    ends = "[2001:db8::1]:45000 > [2001:db8::2]:7777", "[2001:db8::2]:7777 > [2001:db8::1]:45000"
+    lines = [line.replace("[", "").replace("]", "").replace("eni-1", "eni-2") for line in both(*ends)]
+    result = of_logs(tmp_path, *lines, policy=policy)
+    assert result.openers is not None and "six" in result.openers.possible_uses and result.policy.twins
+    logged = replace(result, records=replace(result.records, unlogged=()))
+    assert "six" not in {each.rule.id for each in unseen_rules(logged)}
+    assert "four" in {each.rule.id for each in unseen_rules(logged)}
 
 
 def test_rules_that_may_be_needed_are_whole_in_json_and_with_top(
@@ -453,7 +482,11 @@ def test_a_change_cuts_nothing_that_was_denied(tmp_path: Path) -> None:
 
 
 def test_connections_of_one_service_are_one_row(tmp_path: Path) -> None:
-    lines = both(*(each.replace("45000", str(port)) for port in (45000, 45001) for each in (THERE, BACK)))
+    # They are far apart, so that they are asked about at different times.
+    lines = [
+        line for at, port in ((0, 45000), (20_000, 45001))
+        for line in both(*(each.replace("45000", str(port)) for each in (THERE, BACK)), at=at, until=at + 9)
+    ]
     result = of_logs(tmp_path, *lines)
     assert result.openers is not None
     (found,) = result.openers.differing
