@@ -231,6 +231,13 @@ cdef inline bint is_sure_of_both(
     ):
         # The service may have called its client again.
         return False
+    if (
+        c.protocol == PROTO_TCP and c.ports[service] < FIRST_RESERVED
+        and FIRST_FREE <= c.ports[c.opener] < FIRST_EPHEMERAL
+        and signs.high[c.opener] >= max(SEVERAL, LOW * signs.low[c.opener])
+    ):
+        # The other port has clients of its own, though few: a scanner may have the low one.
+        return False
     if grade == FIRM or (by_uses >= 0 and grade != NO_PORT) or (by_time >= 0 and not is_close):
         return True
     return told < 0 and by_time < 0 and refused >= 0

@@ -294,16 +294,18 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
         one_way, two_way = traffic.records.one_way, traffic.records.two_way
     share = _share(one_way, one_way + two_way)
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
+    seen, where = "packets", "captures"
+    if traffic.records is not None:
+        command, seen, where = "flow logs of whole interfaces, without a filter", "records", "logs"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "no connection has packets of both ends: perhaps the captures have only one direction of the traffic"
         if traffic.records is not None:
             sentence = "no connection has records of both directions: perhaps the logs have only one of them"
-            command = "flow logs of whole interfaces, without a filter"
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
     elif share >= SOME_ONE_WAY:
         sentence = (
-            f"{100 * share:.0f} % of the connections that were answered have packets of only one direction in the "
-            "captures"
+            f"{100 * share:.0f} % of the connections that were answered have {seen} of only one direction in the "
+            f"{where}"
         )
         yield EvidenceReason("one-direction", level_of(share), one_way, share, sentence, command)
 

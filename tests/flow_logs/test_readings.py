@@ -76,6 +76,7 @@ def test_a_verdict_that_depends_on_the_opener_is_in_no_list_but_cannot_tell(tmp_
     assert (other["from"]["name"], other["to"]["name"], other["service"]) == ("web-1", "192.0.2.9", "tcp/45000")
     assert (other["verdict"], other["reason"], other["rule"]) == ("deny", "no-rule", None)
     assert "cannot tell who opened 1 connection" in str(result) and "If the other end did" in html_report(result)
+    assert "nothing that was judged would break, cannot tell who opened 1 connection" in html_report(result)
 
 
 def test_a_verdict_that_does_not_depend_on_the_opener_is_no_doubt(tmp_path: Path) -> None:

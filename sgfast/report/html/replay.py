@@ -61,6 +61,7 @@ from sgfast.report.replay import (
 )
 from sgfast.report.rollup import BY_PACKETS, Rollup, TrafficPart, rollup_of
 from sgfast.report.twins import hits_by_rule
+from sgfast.report.uncertain_openers import uncertain_words
 from sgfast.verdicts import VerdictWord
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
@@ -149,8 +150,11 @@ def _headline(report: _Report) -> tuple[str, str]:
     else:
         is_all_allowed = not result.verdicts["deny"] and result.rejected is None
         found = "Nothing is denied" if is_all_allowed else "Nothing that worked would break"
+        uncertain = uncertain_words(result.openers)
+        if uncertain:
+            found = f"Nothing that was judged would break, {uncertain[0]}"
         is_sure = result.evidence.conclusive == "yes" and not report.rollup.total("cannot-tell")
-        style = "good" if is_sure else "partly"
+        style = "good" if is_sure and not uncertain else "partly"
     return qualified(result.evidence, found), style
 
 
