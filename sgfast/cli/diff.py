@@ -64,7 +64,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 )
 @click.option(
     "--on",
-    "rest",
+    "account_file",
     type=FILE,
     metavar="FILE",
     help="With --plan: a policy or an export of the account as it is today, with the groups, lists and instances that "
@@ -95,7 +95,7 @@ def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[st
 def diff(
     files: tuple[str, ...],
     plan: str | None,
-    rest: str | None,
+    account_file: str | None,
     options: ReplayOptions,
     vnis: tuple[str, ...],
     policies: PolicyOptions,
@@ -130,7 +130,7 @@ def diff(
     """
     if plan is None and len(files) < 2:
         raise click.UsageError(f"Missing argument '{('OLD', 'NEW')[len(files)]}'.")
-    if rest is not None and plan is None:
+    if account_file is not None and plan is None:
         raise click.UsageError("--on is for --plan, which holds only a part of the account")
     captures = files if plan is not None else files[2:]
     if not captures and (options.vpc is not None or vnis or not options.reading.is_plain):
@@ -145,13 +145,13 @@ def diff(
         )
     if export is not None and len(export.instances) > 1:
         raise click.UsageError("diff takes one --instance; sgfast export writes a file for each of several")
-    if [plan, rest, *files].count("-") > 1:
+    if [plan, account_file, *files].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
 
     from sgfast.api import by_rules
 
     parts = [] if export is None else export.parts("-", is_change=True)
-    inputs = Inputs(files[:2] if plan is None else (rest,), captures, [plan])
+    inputs = Inputs(files[:2] if plan is None else (account_file,), captures, [plan])
     with page_file(report, inputs, quiet=quiet) as page:
         to_error = takes_standard_output(report)
         if to_error and export is not None:
@@ -160,8 +160,8 @@ def diff(
         if plan is not None:
             from sgfast.importing.terraform import load_plan
 
-            today = None if rest is None else policies.load(rest)
-            old, new = load_plan(plan, policies.unresolved, today)
+            account = None if account_file is None else policies.load(account_file)
+            old, new = load_plan(plan, policies.unresolved, account)
         else:
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
         old, new = mapped(old, vnis), mapped(new, vnis)

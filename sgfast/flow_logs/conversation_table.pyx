@@ -36,8 +36,8 @@ USUAL_PORTS = (
     14250, 14268, 16686, 19999, 24224,
 )
 
-# Usual ports whose services call their clients, even when the connection has timed out: L2TP, STUN, IKE behind NAT, SIP,
-# gossip.
+# Usual ports whose services call their clients, even when the connection has timed out: L2TP, STUN, IKE behind NAT,
+# SIP, gossip.
 CALLING_PORTS = (1701, 3478, 4500, 5060, 5080, 7946, 8301, 8302)
 
 # Any odd numbers with many bits.

@@ -241,8 +241,8 @@ cdef class Interfaces:
         return -1
 
     cdef int look(self, const Conversation* c, const Waiting* w, int version) noexcept nogil:
-        # Returns what is known about a conversation. A NAT gateway shows a client, and itself in the place of the
-        # client's peer. The ports stay.
+        # Returns the value of `Conversation.alone`. A NAT gateway shows a client's connection again, with the gateway's
+        # own address in the place of the peer's, and with the same ports.
         cdef Interface* i
         cdef const Home* home
         cdef int end

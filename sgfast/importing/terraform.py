@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sgfast.importing import terraform_aws, terraform_neutron
-from sgfast.importing.beside import add_rest
+from sgfast.importing.account_beside_plan import add_account
 from sgfast.importing.conversion import policy_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
@@ -52,17 +52,17 @@ _ANY_OF_AZURE = "azapi_resource"
 
 
 def load_plan(
-    path: str | os.PathLike[str], unresolved: Unresolved = "error", rest: Policy | None = None
+    path: str | os.PathLike[str], unresolved: Unresolved = "error", account: Policy | None = None
 ) -> tuple[Policy, Policy]:
-    """Read the policies before and after a plan is applied. ``rest``: a policy of the account as it is today, which has
-    what is not in the plan. Raises PolicyError also if the file is not a plan.
+    """Read the policies before and after a plan is applied. ``account``: a policy of the account as it is today,
+    which has what is not in the plan. Raises PolicyError also if the file is not a plan.
     """
     source, *others = read_sources(path)
     if others or not isinstance(source.value, dict) or "planned_values" not in source.value:
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
-    if rest is not None:
-        add_rest((old, new), rest)
+    if account is not None:
+        add_account((old, new), account)
     for draft in (old, new):
         resolve(draft, {}, unresolved, source.file)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)

@@ -510,3 +510,22 @@ def test_a_suggestion_that_allows_both_readings_is_certain(tmp_path: Path) -> No
     unsure = both("10.0.1.1:7777 > 10.0.1.2:7777", "10.0.1.2:7777 > 10.0.1.1:7777")
     made = suggest(written(tmp_path, *sure, *unsure), instances=parse_policy(POLICY))
     assert made.rules and "unsure-openers" not in [each.code for each in made.evidence.reasons]
+
+
+def test_a_denied_question_between_equal_ports_was_answered(tmp_path: Path) -> None:
+    """SPEC 9.2, 10.30: the log says who opened it, though the other end's rules would let its answer out."""
+    policy = POLICY.replace("- {id: in, direction: inbound, protocol: udp, ports: 7777, source: gossip}\n      ", "")
+    gossip = both("10.0.1.1:7777 > 10.0.1.2:7777", "10.0.1.2:7777 > 10.0.1.1:7777", protocol=17)
+    result = of_logs(tmp_path, *gossip, policy=policy)
+    assert [each.connections for each in result.broken] == [1] and result.evidence.conclusive == "yes"
+
+
+def test_an_end_that_may_have_refused_is_no_sure_answer(tmp_path: Path) -> None:
+    """SPEC 10.30: a scan of a closed port without flags. Its packets have neither data nor options."""
+    scan = [
+        flow(ends, -700, -700, protocol=6, packets=1, octets=40)
+        for ends in ("192.0.2.9:7777 > 10.0.2.1:7778", "10.0.2.1:7778 > 192.0.2.9:7777")
+    ]
+    result = of_logs(tmp_path, *scan)
+    assert result.records.undecided == {"readings-differ": 2} and not result.broken
+    assert result.evidence.conclusive == "yes"

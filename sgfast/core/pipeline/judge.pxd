@@ -279,7 +279,7 @@ cdef inline void judge_opener(const Plane* plane, PacketContext* c, int side, Ou
 
 
 cdef inline bint is_awaited(const PacketContext* c) noexcept nogil:
-    # Whether the packet is a reply to the key's opener that stateless filters let pass, and none has passed yet.
+    # Whether stateless filters let the key's opener pass, and this packet may be the first reply to it.
     cdef const Entry* e = c.passed
     cdef uint8_t flags = e.flags[0 if e.state[0] else 1]
     if ((flags & FROM_HIGH) != 0) == c.packet.source_high or c.packet.step == TCP_SYN or c.created:

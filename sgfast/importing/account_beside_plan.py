@@ -18,16 +18,16 @@ from sgfast.policy.networks import network_key
 from sgfast.policy.ranges import union
 
 
-def add_rest(drafts: Sequence[Draft], rest: Policy) -> None:
-    """Add to the drafts of a plan what ``rest`` has beside it. ``drafts``: the prior state, and the result."""
-    beside = _Beside(drafts, rest)
+def add_account(drafts: Sequence[Draft], account: Policy) -> None:
+    """Add to the drafts of a plan what ``account`` has beside it. ``drafts``: the prior state, and the result."""
+    beside = _Beside(drafts, account)
     for draft in drafts:
         beside.add_to(draft)
 
 
 class _Beside:
-    def __init__(self, drafts: Sequence[Draft], rest: Policy) -> None:
-        self._rest = rest
+    def __init__(self, drafts: Sequence[Draft], account: Policy) -> None:
+        self._account = account
         prior = drafts[0]
         self._groups = _Known(each for draft in drafts for each in draft.group_locations)
         self._lists = _Known(each for draft in drafts for each in draft.address_group_locations)
@@ -36,7 +36,7 @@ class _Beside:
         self._vpcs = _Known(each for draft in drafts for each in draft.vpc_locations)
         vpcs = {*self._vpcs.ids, *(instance.vpc for instance in managed)}
         #: The only VPC of the plan, which the only VPC of a policy without ids is.
-        self._only_vpc = vpcs.pop() if len(vpcs) == 1 and len(rest.vpcs) == 1 and not rest.vpcs[0].id else None
+        self._only_vpc = vpcs.pop() if len(vpcs) == 1 and len(account.vpcs) == 1 and not account.vpcs[0].id else None
         self._owned = {
             (instance.vpc, network_key(one_network(instance.location, text)))
             for instance in managed for text in instance.addresses
@@ -47,19 +47,19 @@ class _Beside:
         self._old_ids = {rule.id for _, rule in prior.rules if rule.id}
 
     def add_to(self, draft: Draft) -> None:
-        rest, gaps = self._rest, self._rest.gaps
-        for vpc in rest.vpcs:
+        account, gaps = self._account, self._account.gaps
+        for vpc in account.vpcs:
             if (identity := self._vpc(vpc.name)) and identity not in {each.id for each in draft.vpc_locations}:
                 draft.vpc(self._location("VPC", vpc, identity), vpc.region)
-        for a, b in map(sorted, rest.peerings):
+        for a, b in map(sorted, account.peerings):
             pair = self._vpc(a), self._vpc(b)
             if frozenset(pair) not in self._peerings:
-                draft.peering(Location(rest.origin, "VPC peering", " and ".join(pair)), *pair)
-        for each in rest.address_groups:
+                draft.peering(Location(account.origin, "VPC peering", " and ".join(pair)), *pair)
+        for each in account.address_groups:
             identity = self._lists.id_of(each)
             if each.name not in gaps.lists and identity not in self._lists.ids:
                 draft.address_group(self._location(draft.list_word, each, identity), map(address_text, each.addresses))
-        for group in rest.security_groups:
+        for group in account.security_groups:
             identity = self._groups.id_of(group)
             if group.name not in gaps.memberless:
                 draft.whole_groups.add(identity)
@@ -72,34 +72,35 @@ class _Beside:
                 if not is_of_plan:
                     rule.location = location.part(f"rule {rule.id}")
                     draft.rule(identity, rule)
-        for instance in rest.instances:
+        for instance in account.instances:
             identity, home = instance.id or instance.name, self._vpc(instance.vpc)
             is_managed = any((home, network_key(network)) in self._owned for network in instance.addresses)
             if is_managed or identity in self._instances:
                 continue
-            joined = [self._groups.id_of(rest.group_by_name[name]) for name in instance.security_groups]
+            joined = [self._groups.id_of(account.group_by_name[name]) for name in instance.security_groups]
             groups = [each for each in joined if draft.has_group(each) or each not in self._groups.ids]
             location = self._location("instance", instance, identity)
             addresses = [*map(address_text, instance.addresses)]
             draft.instance(DraftInstance(location, home, addresses, groups, device=instance.device))
 
     def _location(self, kind: str, item: Named, identity: str) -> Location:
-        return Location(self._rest.origin, kind, identity, item.label or (item.name if item.name != identity else ""))
+        words = item.label or (item.name if item.name != identity else "")
+        return Location(self._account.origin, kind, identity, words)
 
     def _vpc(self, name: str) -> str:
-        return self._vpcs.id_of(self._rest.vpc_by_name[name]) if self._only_vpc is None else self._only_vpc
+        return self._vpcs.id_of(self._account.vpc_by_name[name]) if self._only_vpc is None else self._only_vpc
 
     def _rule(self, rule: Rule) -> DraftRule:
         made = DraftRule(
-            Location(self._rest.origin, "rule", rule.id), rule.direction, rule.ethertype, rule.protocol, rule.ports,
+            Location(self._account.origin, "rule", rule.id), rule.direction, rule.ethertype, rule.protocol, rule.ports,
             rule.icmp_type, rule.icmp_code, action=rule.action, priority=rule.priority, description=rule.description,
             id=rule.id,
         )  # fmt: skip
         match rule.peer:
             case GroupPeer(name):
-                made.group = self._groups.id_of(self._rest.group_by_name[name])
+                made.group = self._groups.id_of(self._account.group_by_name[name])
             case AddressGroupPeer(name):
-                made.address_group = self._lists.id_of(self._rest.address_group_by_name[name])
+                made.address_group = self._lists.id_of(self._account.address_group_by_name[name])
             case None:
                 pass
             case network:
