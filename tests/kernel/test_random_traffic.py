@@ -43,4 +43,5 @@ def test_engine_judges_as_a_kernel_that_tracks_nothing_where_groups_are_stateles
     assert not hits, "with no connections there is nothing to differ about"
     assert seen["deny", "no-rule"] > 0.05 * seen["packets"] and seen["deny", "deny-rule"] > 0.005 * seen["packets"]
     others = {what for what in seen if isinstance(what, tuple) and what[0] in ("allow", "deny")}
-    assert others == {("allow", "rule"), ("deny", "no-rule"), ("deny", "deny-rule"), ("deny", "vpc-isolated")}
+    assert others == {("allow", "rule"), ("deny", "no-rule"), ("deny", "deny-rule"), ("deny", "reply-denied"),
+                      ("deny", "vpc-isolated")}
