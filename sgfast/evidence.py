@@ -163,13 +163,13 @@ class UnreadFiles:
     @classmethod
     def of(cls, unread: Iterable[tuple[int | None, int]], others: Iterable[int | None]) -> UnreadFiles:
         """Return the files with these sizes in bytes; None: it is unknown. ``unread``: also the bytes read of each."""
-        found = list(unread)
-        sizes = [*(size for size, _ in found), *others]
-        known = [size for size in sizes if size is not None]
-        whole = sum(not read for _, read in found)
-        lost = sum(max((size or 0) - read, 0) for size, read in found)
-        all_bytes = sum(known) if len(known) == len(sizes) else 0
-        return cls(len(found) - whole, whole, len(sizes), lost, all_bytes)
+        files = list(unread)
+        sizes = [*(size for size, _ in files), *others]
+        known_sizes = [size for size in sizes if size is not None]
+        unread_count = sum(not read for _, read in files)
+        lost = sum(max((size or 0) - read, 0) for size, read in files)
+        all_bytes = sum(known_sizes) if len(known_sizes) == len(sizes) else 0
+        return cls(len(files) - unread_count, unread_count, len(sizes), lost, all_bytes)
 
     def __add__(self, other: UnreadFiles) -> UnreadFiles:
         return UnreadFiles(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -182,9 +182,9 @@ class UnreadFiles:
         some, lost = (f"{number:,} {noun}{'s' if number > 1 else ''}" for number in (self.partly, self.whole))
         words = [f"{some} could be read only in part"] if self.partly else []
         words += [f"{lost} could not be read at all"] if self.whole else []
-        known = f": {100 * share:.0f} % of the bytes are missing" if share >= 0.005 and self.all_bytes else ""
+        missing_share = f": {100 * share:.0f} % of the bytes are missing" if share >= 0.005 and self.all_bytes else ""
         command = f"whole {noun}s in their place; the warnings name them"
-        return [EvidenceReason("unread", level_of(share), 0, share, f"{' and '.join(words)}{known}", command)]
+        return [EvidenceReason("unread", level_of(share), 0, share, f"{' and '.join(words)}{missing_share}", command)]
 
 
 #: Evidence of an answer that nothing makes uncertain.

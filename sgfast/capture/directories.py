@@ -110,26 +110,26 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], list[str], str
     Each capture has the time of its first packet. Captures are sorted by that time, then by name. Raises CaptureError
     if a capture cannot be used or there is no capture.
     """
-    files, others = files_in(path)
-    found, unread = [], []
+    files, other_names = files_in(path)
+    captures, unread_files = [], []
     for file in files:
         try:
-            found.append((file, first_time_ns(file)))
+            captures.append((file, first_time_ns(file)))
         except NoCapture:
             name = os.path.basename(file)
-            others.append(name)
+            other_names.append(name)
             if _CAPTURE_NAME.search(name):
-                unread.append(file)
-    if not found:
+                unread_files.append(file)
+    if not captures:
         means = "is a pattern that matches" if is_pattern(path) else "is a directory that holds"
         cause = f"{means} no captures and no flow logs"
         raise CaptureError(f"{printable(path)}: {cause}; name one that does, or a file")
     # The sort is stable: captures with equal times stay in the order of their names.
-    found.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
-    if not others:
-        return found, unread, None
-    warning = f"{printable(path)}: left out, as they are not captures: {listed(sorted(others, key=natural))}"
-    return found, unread, warning
+    captures.sort(key=lambda capture: (capture[1] is not None, capture[1] or 0))
+    if not other_names:
+        return captures, unread_files, None
+    warning = f"{printable(path)}: left out, as they are not captures: {listed(sorted(other_names, key=natural))}"
+    return captures, unread_files, warning
 
 
 def listed(names: Sequence[str]) -> str:

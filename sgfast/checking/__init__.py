@@ -136,13 +136,13 @@ def _from_traffic(traffic: ReplayResult, uses: Uses | None) -> tuple[list[Findin
     """Return the findings that rest on captures, the unused rules that flow logs may not show, and the number of rules
     that were used in too many ways.
     """
-    found, unseen = never_hit(traffic)
+    findings, unseen = never_hit(traffic)
     if uses is None:
-        return found, unseen, 0
+        return findings, unseen, 0
     from sgfast.checking.usage import wider_than_used
 
     wider, unread = wider_than_used(traffic, uses)
-    return found + wider, unseen, unread
+    return findings + wider, unseen, unread
 
 
 def _withheld(evidence: Evidence) -> str:

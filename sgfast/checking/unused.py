@@ -63,15 +63,17 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
             if isinstance(rule.peer, GroupPeer) and not (is_one_vpc or group.vpc or index.members[group.name]):
                 # Nobody knows the group's VPC, so that it may be that of any member of the peer.
                 members = index.members_by_family
-                answers: set[bool | None] = {not members.get((rule.peer.name, each.ethertype)) for each in (rule, twin)}
+                means_nobody: set[bool | None] = {
+                    not members.get((rule.peer.name, each.ethertype)) for each in (rule, twin)
+                }
             else:
-                answers = {
+                means_nobody = {
                     index.is_nobody(each, vpc, index.only_member.get((g, vpc)))
                     for each in (rule, twin) for vpc in vpcs[g]
                 }
-            if None in answers and False not in answers:
+            if None in means_nobody and False not in means_nobody:
                 skipped += 1
-            elif answers == {True}:
+            elif means_nobody == {True}:
                 message = f"{rule_text(rule, index.policy)}: {_why(index, rule, twin, vpcs[g])}"
                 found.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
     return found, skipped
@@ -106,10 +108,10 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], list[UnseenRule]]:
         (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule and group.name not in unlogged
     ]  # fmt: skip
-    unseen = {each.rule.id: each for each in unseen_rules(result)}
+    unseen_by_rule = {each.rule.id: each for each in unseen_rules(result)}
     found = [
         Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
         for group, rule in unused_rules
-        if rule.id not in unseen
+        if rule.id not in unseen_by_rule
     ]
-    return found, [*unseen.values()]
+    return found, [*unseen_by_rule.values()]

@@ -166,20 +166,20 @@ def diff(
             old, new = policies.load(files[0], lines["old"]), policies.load(files[1], lines["new"])
         old, new = mapped(old, vnis), mapped(new, vnis)
         must = not captures or bool(set(fail_on) & set(BY_RULES))
-        found = by_rules(old, new, must=must, accept_evidence=options.accept_evidence)
+        difference = by_rules(old, new, must=must, accept_evidence=options.accept_evidence)
         result = None
         if captures:
             from sgfast.comparing import run_diff
 
             with progress_of(captures, shown=not quiet, stops=not options.reading.follow) as progress:
-                result = run_diff(old, new, captures, options, progress, found.evidence.reasons)
+                result = run_diff(old, new, captures, options, progress, difference.evidence.reasons)
             raise_arrived()
         of_input = result.warnings if result is not None else (*old.warnings, *new.warnings)
-        warnings = list(dict.fromkeys((*found.warnings, *of_input)))
+        warnings = list(dict.fromkeys((*difference.warnings, *of_input)))
         if page is not None and not is_stopped():
             from sgfast.report.html.diff import diff_html
 
-            write_page(page, diff_html(found, result, warnings, lines))
+            write_page(page, diff_html(difference, result, warnings, lines))
     if export is not None:
         if not is_stopped():
             print_text(export.text(parts[0], old, new))
@@ -187,19 +187,19 @@ def diff(
     damaged = None if result is None else result.damaged
     tell_of_input(form, warnings, damaged, quiet=quiet, to_error=to_error)
     print_report(
-        form, lambda: _answer(found, result, warnings, by, top), lambda: _document(found, result, form, by, top),
-        to_error=to_error,
+        form, lambda: _answer(difference, result, warnings, by, top),
+        lambda: _document(difference, result, form, by, top), to_error=to_error,
     )  # fmt: skip
     # Rows about unknown members are there, so the answer on the rules says that something is opened or closed.
-    is_unsure = not found.evidence.without("unknown-members").carries("verdicts")
-    is_changed = {"opened": is_unsure or bool(found.opened), "closed": is_unsure or bool(found.closed)}
+    is_unsure = not difference.evidence.without("unknown-members").carries("verdicts")
+    is_changed = {"opened": is_unsure or bool(difference.opened), "closed": is_unsure or bool(difference.closed)}
     if result is not None:
         is_unsure = not result.evidence.without("unknown-members").carries("verdicts")
         is_told = result.evidence.carries("verdicts")
-        for verdict, rows in zip(NEW_VERDICTS, (found.closed, found.opened), strict=True):
+        for verdict, rows in zip(NEW_VERDICTS, (difference.closed, difference.opened), strict=True):
             is_unknown = not is_told and any(row.has_unknown for row in rows)
             is_changed[verdict] = is_unsure or is_unknown or result.total(verdict).connections > 0
-    is_unread = any(each.code == "unread-filters" for each in found.evidence.open_reasons)
+    is_unread = any(each.code == "unread-filters" for each in difference.evidence.open_reasons)
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records),
         failed=is_unread or any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
@@ -207,19 +207,21 @@ def diff(
 
 
 def _answer(
-    found: Difference, result: TrafficDiff | None, warnings: list[str], by: By, top: int | None
+    difference: Difference, result: TrafficDiff | None, warnings: list[str], by: By, top: int | None
 ) -> dict[str, Any]:
     from sgfast.report.json.diff import diff_answer
 
-    return diff_answer(found, result, warnings, by, top)
+    return diff_answer(difference, result, warnings, by, top)
 
 
-def _document(found: Difference, result: TrafficDiff | None, form: OutputForm, by: By, top: int | None) -> Document:
+def _document(
+    difference: Difference, result: TrafficDiff | None, form: OutputForm, by: By, top: int | None
+) -> Document:
     from sgfast.report.difference import difference_document
     from sgfast.report.document import TOP
 
     (most,) = list_lengths(form, top, TOP)
-    document = difference_document(found, most, doubts=result is None)
+    document = difference_document(difference, most, doubts=result is None)
     if result is None:
         return document
     from sgfast.report.diff import diff_document

@@ -113,8 +113,8 @@ class InterfaceOwners:
         with records, by their words. ``idle``: words of interfaces with an interval without traffic.
         ``without_interface``: addresses in records that name no interface.
         """
-        found = {each.name for word in {*interfaces, *idle} if word in self._named for each in self._named[word]}
-        found |= {each.name for address in without_interface for each in self.of(address)}
+        names = {each.name for word in {*interfaces, *idle} if word in self._named for each in self._named[word]}
+        names |= {each.name for address in without_interface for each in self.of(address)}
         for version in (0, 1):
             unnamed: dict[str, list[bytes]] = {}
             taken: set[bytes] = set()
@@ -125,30 +125,30 @@ class InterfaceOwners:
                 elif addresses:
                     unnamed[word] = addresses
             for word, address in _own_addresses(unnamed, taken).items():
-                found |= {each.name for each in self.of(address) if not _names_another(each, word)}
-        return found
+                names |= {each.name for each in self.of(address) if not _names_another(each, word)}
+        return names
 
 
 def _own_addresses(interfaces: Mapping[str, list[bytes]], taken: set[bytes]) -> dict[str, bytes]:
     """Return the own address of each interface of which it is sure. ``taken``: addresses of other interfaces."""
-    found: dict[str, bytes] = {}
+    own_addresses: dict[str, bytes] = {}
     pairs: dict[tuple[bytes, ...], list[str]] = defaultdict(list)
     for word, addresses in interfaces.items():
         private = [address for address in addresses if len(address) == 16 or _is_of_interface(address)]
         if len(private or addresses) == 1:
-            found[word] = (private or addresses)[0]
+            own_addresses[word] = (private or addresses)[0]
         else:
             pairs[tuple(sorted(addresses))].append(word)
     while pairs:
-        known = taken | {*found.values()}
-        settled = [pair for pair, words in pairs.items() if len(words) > 1 or len(known.intersection(pair)) == 1]
+        owned = taken | {*own_addresses.values()}
+        settled = [pair for pair, words in pairs.items() if len(words) > 1 or len(owned.intersection(pair)) == 1]
         if not settled:
             break
         for pair in settled:
             # Two interfaces that show the same two addresses have one each.
-            words, free = pairs.pop(pair), [address for address in pair if address not in known] or list(pair)
-            found |= dict(zip(words, free * len(words) if len(free) == 1 else free, strict=False))
-    return found
+            words, free = pairs.pop(pair), [address for address in pair if address not in owned] or list(pair)
+            own_addresses |= dict(zip(words, free * len(words) if len(free) == 1 else free, strict=False))
+    return own_addresses
 
 
 def _is_of_interface(address: bytes) -> bool:

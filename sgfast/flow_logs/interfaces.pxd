@@ -1,4 +1,4 @@
-# The network interfaces of records: the addresses that all records of an interface share, and what follows from them.
+# Network interfaces in flow logs: the addresses that all records of an interface share tell whose interface it is.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 

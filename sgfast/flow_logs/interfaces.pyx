@@ -1,4 +1,4 @@
-"""The network interfaces of records: the addresses that all records of an interface share, and what follows from them.
+"""Network interfaces in flow logs: the addresses that all records of an interface share tell whose interface it is.
 
 The own address of an interface is an end of each of its records. If it is the only one, the interface is known by it.
 """
@@ -373,7 +373,7 @@ cdef class Interfaces:
     def noticed(self):
         """The interfaces that had an instance's address at another time, and NAT gateways: word, role, addresses, the
         records that were left out because of it, and the others about which it raises a doubt."""
-        found = []
+        rows = []
         for number in range(self.capacity):
             left_out, doubtful = self.interfaces[number].left_out, self.interfaces[number].doubtful
             if not (left_out or doubtful):
@@ -384,9 +384,9 @@ cdef class Interfaces:
                     role = "nat-gateway"
                 if role not in ("", "outside"):
                     addresses = self.shared_addresses(number, version)
-                    found.append((self.words[number], role, addresses, left_out, doubtful))
+                    rows.append((self.words[number], role, addresses, left_out, doubtful))
                     break
-        return found
+        return rows
 
 
 cdef inline uint64_t place_of_home(const uint8_t* address) noexcept nogil:

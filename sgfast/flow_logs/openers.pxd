@@ -148,7 +148,7 @@ cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* w
     first, second = c.ports[0] < FIRST_RESERVED, c.ports[1] < FIRST_RESERVED
     if first != second:
         way[0] = 1 if first else 0
-        # A scanner may have a low port, too, and a service does not open connections from a usual one.
+        # A scanner may send from a low port, too. But no service opens connections from its own usual port.
         return USUAL if signs.usual[way[0]] else FIRM
     if signs.usual[0] != signs.usual[1]:
         way[0] = 1 if signs.usual[0] else 0

@@ -235,12 +235,12 @@ cdef class RecordPackets:
         cdef int64_t answer_ns = c.first_ns[1 - c.opener]
         cdef bint answered = c.accepted >> (1 - c.opener) & 1
         # No record has the answer, but the opener's packets show it.
-        cdef bint unseen = not answered and by_opener and c.shows_answer >> c.opener & 1
-        # Where no flags say so, sizes may: a refusal is an RST.
+        cdef bint answer_is_unseen = not answered and by_opener and c.shows_answer >> c.opener & 1
+        # A record without flags whose sizes show a refusal holds an RST.
         cdef int flags = w.flags if w.flags != UNKNOWN or not is_refused(c) else SYN if by_opener else RST
         cdef bint has_flags = flags != UNKNOWN
         cdef uint64_t left = w.packets
-        cdef uint8_t rest = ACK
+        cdef uint8_t later_flags = ACK
         cdef bint again     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
@@ -249,10 +249,10 @@ cdef class RecordPackets:
         ))):
             answered = False        # refused, perhaps several times, as scans by FINs are
         if has_flags and flags & RST:
-            rest = RST if by_opener else RST | ACK
-        elif has_flags and flags & FIN and (answered or unseen):
-            rest = FIN | ACK
-        elif not answered and not unseen:
+            later_flags = RST if by_opener else RST | ACK
+        elif has_flags and flags & FIN and (answered or answer_is_unseen):
+            later_flags = FIN | ACK
+        elif not answered and not answer_is_unseen:
             # The opener's packets are retries, which do not keep a connection alive (SPEC 5.4).
             if not c.begun:
                 self.count_begun(c)
@@ -272,7 +272,7 @@ cdef class RecordPackets:
             c.begun = True
             c.answered = c.closed = c.finished = False
             left -= self.put_first(c, w, left, by_opener, SYN)
-        if unseen and not c.answered:
+        if answer_is_unseen and not c.answered:
             c.answered = True
             self.put(0, c, 1 - c.opener, SYN | ACK, 0, 0, w.start_ns, w.position)
             self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)
@@ -288,7 +288,7 @@ cdef class RecordPackets:
             c.finished |= 3 if flags & RST else 1 << w.way
             c.closed = c.finished == 3
         if left:
-            self.wait(c, w, left, rest)
+            self.wait(c, w, left, later_flags)
         self.keep_alive(c, w, ACK)
         c.made_ns = max(c.made_ns, w.end_ns)
 

@@ -27,10 +27,10 @@ def warn_of_others(files: AwsDocuments, draft: Draft) -> None:
     _note(draft, _GATEWAYS, (item.location for item in nat_gateways(files)))
 
 
-def _note(draft: Draft, message: str, found: Iterable[Location]) -> None:
-    known = {location.id: location for location in found}
-    for location in known.values():
-        draft.note(message.format(f"{len(known):,}"), location)
+def _note(draft: Draft, message: str, locations: Iterable[Location]) -> None:
+    location_by_id = {location.id: location for location in locations}
+    for location in location_by_id.values():
+        draft.note(message.format(f"{len(location_by_id):,}"), location)
 
 
 def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
@@ -42,13 +42,13 @@ def nat_gateways(files: AwsDocuments) -> Iterator[JsonObject]:
 
 def _load_balancers(files: AwsDocuments) -> Iterator[Location]:
     """Yield the load balancers of their own listings. Without such listings, yield their network interfaces."""
-    found = [
+    balancers = [
         Location(item.location.file, item.location.kind, item.location.id)
         for section in ("LoadBalancers", "LoadBalancerDescriptions")
         for item in files.items(section, "LoadBalancerName")
     ]
-    yield from found
-    for item in () if found else files.items("NetworkInterfaces", "NetworkInterfaceId"):
+    yield from balancers
+    for item in () if balancers else files.items("NetworkInterfaces", "NetworkInterfaceId"):
         if item.text("InterfaceType").endswith("load_balancer") or item.text("Description").startswith("ELB "):
             yield replace(item.location, name=item.text("Description"))
 

@@ -47,7 +47,7 @@ _READ = frozenset((
     _GROUP, _VPC, _SUBNET, _PEERING, _LIST, _INSTANCE, _INTERFACE, _NESTED, _EMPTIED_DEFAULT, *_RULES,
 ))  # fmt: skip
 _GATEWAY = "AWS::EC2::TransitGatewayAttachment"
-#: Types of resources that filter traffic besides security groups.
+#: Types of the resources, other than security groups, that filter traffic.
 _FILTERS = (
     "AWS::EC2::NetworkAcl", "AWS::EC2::SubnetNetworkAclAssociation", "AWS::NetworkFirewall::Firewall",
     "AWS::NetworkFirewall::RuleGroup",

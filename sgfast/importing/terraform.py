@@ -34,7 +34,7 @@ _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
 }
 _STATE_VERSION = 4
 _KNOWN = terraform_aws.TYPES | terraform_aws.UNRELATED | terraform_neutron.TYPES
-#: Types of resources that filter traffic besides security groups.
+#: Types of the resources, other than security groups, that filter traffic.
 _FILTERS = re.compile(
     "_network_acl|_networkfirewall_(firewall|rule_group)|_fw_|_cfw_(firewall|acl_rule|protection_rule|black_white_list)"
 )

@@ -85,7 +85,7 @@ class Attempt:
     deadline: int
     #: Whether it counts as a denied attempt.
     is_denied: bool = False
-    #: The fate of the first reply to an opener that stateless filters let pass; None: no opener passed.
+    #: The state of the first reply, where stateless filters let the opener pass; None: no opener passed.
     reply: Literal["awaited", "passed", "denied"] | None = None
 
 

@@ -113,7 +113,7 @@ def test_thirty_polls_that_were_answered_would_break(tmp_path: Path) -> None:
 def test_a_peer_that_calls_by_itself_breaks_nothing_if_it_was_answered(tmp_path: Path) -> None:
     assert told(replayed(tmp_path, (0, 0), (5, 1), (5.1, 0), (5.2, 1))) == (0, 0, 1)
     assert told(replayed(tmp_path, (0, 0), (5, 1), (9, 1))) == (0, 1, 0), "perhaps a late answer"
-    # what was answered in time stays broken, whoever calls later
+    # the second call comes from the peer, and the first connection still breaks
     assert told(replayed(tmp_path, (0, 0), (0.1, 1), (0.2, 1), (0.3, 0))) == (1, 0, 0)
     assert told(replayed(tmp_path, (0, 0), (9, 0))) == (0, 0, 2)
 

@@ -266,7 +266,7 @@ def test_what_weak_signs_tell_is_not_certain(lines: list[str], unsure: int, tmp_
     assert result.records is not None
     records = result.records
     assert records.unsure_connections + records.undecided_connections == unsure
-    # It only matters where the policy's verdict depends on it.
+    # An unsure opener is a doubt only if the verdict depends on the opener.
     differing = sum(each.connections for each in result.openers.differing)
     assert ("unsure-openers" in [each.code for each in result.evidence.reasons]) == (differing > 0)
 

@@ -44,7 +44,7 @@ def vpcs_of(made: Policy) -> dict[str, str]:
 
 def test_a_document_says_the_vpc_of_a_group() -> None:
     assert vpcs_of(policy()) == {"plain": "v", "there": ""}
-    # A group may be used in other VPCs, as AWS allows for those that it associates.
+    # An instance of another VPC may be in the group: AWS lets an account associate a group with several VPCs.
     assert policy(groups="[there, plain]}\n").instances[0].security_groups == ("there", "plain")
     with pytest.raises(PolicyError, match=r"^p.yaml:6: security_groups\[0\].vpc: unknown VPC 'vv': define it"):
         policy(vpc="vpc: vv, ")

@@ -513,7 +513,7 @@ cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int sid
     cdef Entry* e
     if unlikely(o.reason == REPLY_DENIED):
         if lives(c) and not c.entry.marks & TUPLE_DENIED:
-            # A stateful filter has begun the connection. The other end answered it.
+            # A stateful filter tracks this connection. The denied packet is the answer of the other end.
             c.entry.marks |= REFUSED if resets(c.packet) else HEARD
         note_denied_reply(plane, c, side, o)
         end_if_empty(plane, c)

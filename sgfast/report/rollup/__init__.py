@@ -26,8 +26,8 @@ from sgfast.system.names import printable
 #: Outcomes of traffic. Most parts are counted by connections: denied ones that the other end answered, allowed ones
 #: that it did not answer, and allowed ones that it did; connections that two policies treat differently; those that
 #: used a rule, and those that no rule is suggested for; and denied attempts. ``BY_PACKETS`` are counted by packets:
-#: denied ones; those that nobody ever answered, which are scans or one-way traffic such as syslog; and in place of
-#: these, those of which the captures cannot tell whether they were answered.
+#: denied ones; those that nobody ever answered, which are scans or one-way traffic such as syslog. If the captures
+#: cannot tell whether packets were answered, ``cannot-tell`` counts them in place of ``one-way``.
 TrafficPart = Literal[
     "would-break", "unanswered", "allowed", "denied", "one-way", "cannot-tell", "newly-denied", "newly-allowed",
     "observed", "attempts"
