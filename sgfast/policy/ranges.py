@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from operator import itemgetter, sub
+from operator import itemgetter
 
 Range = tuple[int, int]
 """The first and the last number of a range."""
@@ -69,13 +69,21 @@ def covers(ranges: Ranges, first: int, last: int) -> bool:
     return n < len(ranges) and ranges[n][0] <= first and last <= ranges[n][1]
 
 
+def _are_apart(ranges: Ranges) -> bool:
+    """Return whether ranges are in order and a number lies between each two. Called for each copy of a rule."""
+    before = ranges[0][0] - 2
+    for first, last in ranges:
+        if first - before < 2:
+            return False
+        before = last
+    return True
+
+
 def normal_form(ports: Ranges) -> Ranges | None:
     """Return the ports of a rule as a set, or None for all ports. Invalid ports are returned unchanged."""
     if isinstance(ports, tuple) and len(ports) > 1:
         try:
-            firsts, lasts = zip(*ports, strict=True)
-            # There is no loop, because this is called for each copy of a rule.
-            if min(map(sub, firsts[1:], lasts)) < 2 and all(first <= last for first, last in ports):
+            if not _are_apart(ports) and all(first <= last for first, last in ports):
                 ports = union(ports)
         except (TypeError, ValueError):
             return ports

@@ -112,7 +112,7 @@ def _octets(rows: Rows) -> NDArray[np.uint8]:
     return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
 
 
-def _rows_at(rows: Rows, places: NDArray[np.int64]) -> Rows:
+def rows_at(rows: Rows, places: NDArray[np.int64]) -> Rows:
     """Return the rows at ``places``."""
     found: Rows = rows.view(np.dtype((np.void, rows.dtype.itemsize))).take(places).view(rows.dtype)
     return found
@@ -124,11 +124,11 @@ def summed(rows: Rows, *others: Rows) -> Rows:
     if not len(rows):
         return rows
     order, begins = grouped([*_key_words(rows)[:, :2].T, *(_column(rows[name]) for name in _AFTER_PEER), *others])
-    rows = _rows_at(rows, order)
+    rows = rows_at(rows, order)
     if begins.all():
         return rows
     starts = np.flatnonzero(begins)
-    total = _rows_at(rows, starts)
+    total = rows_at(rows, starts)
     for name in MEASURES:
         total[name] = np.add.reduceat(rows[name], starts)
     total["last_ns"] = np.maximum.reduceat(rows["last_ns"], starts)

@@ -163,13 +163,15 @@ cdef inline bint make_flow_row(Table* t, uint32_t slot, int64_t now, uint8_t sid
 cdef inline void report_tuple(
     Table* t, uint32_t slot, const Entry* e, int64_t now, uint8_t side_end
 ) noexcept nogil:
+    cdef const Origin* origin
     cdef uint64_t* outcomes
     cdef FlowRow* row
     if not is_reported(t, e):
         return
-    if unlikely(origin_at(&t.slab, slot).ends & ORIGIN_CALLED) and not e.marks & (HEARD | TUPLE_DENIED):
-        origin_at(&t.slab, slot).attempt[1] += 1
-    outcomes = origin_at(&t.slab, slot).outcomes if not is_plain(e) else NULL
+    origin = origin_at(&t.slab, slot)
+    if unlikely(origin.ends & ORIGIN_CALLED) and not e.marks & (HEARD | TUPLE_DENIED):
+        origin.attempt[1] += 1
+    outcomes = origin.outcomes if not is_plain(e) else NULL
     if outcomes != NULL:
         outcomes[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1
         if t.reports != REPORT_ALL:

@@ -8,7 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from sgfast.core.base.intrinsics cimport unlikely
-from sgfast.core.base.key cimport Address, address_of, is_multicast
+from sgfast.core.base.key cimport Address, address_of, is_multicast, reach_multicast
 from sgfast.core.base.types cimport (
     DENY_RULE,
     DISCONNECTED,
@@ -147,25 +147,30 @@ cdef inline bint set_slot(PacketContext* c, const Table* t, uint32_t slot) noexc
 
 
 cdef inline void find_owners(const Plane* plane, PacketContext* c) noexcept nogil:
+    if not c.owners_known:
+        look_owners_up(plane, c)
+
+
+cdef inline void look_owners_up(const Plane* plane, PacketContext* c) noexcept nogil:
     cdef const Packet* p = c.packet
     cdef Address address
-    cdef uint8_t present = 0
     cdef int side
-    if c.owners_known:
-        return
     for side in range(2):
-        address = address_of(p.key.addr, p.ipv6, side)
         if c.ahead != NULL:
             c.address[side] = c.ahead.address[side]
         else:
+            address = address_of(p.key.addr, p.ipv6, side)
             c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
         c.instance[side] = plane.rules.owner[c.address[side]]
-        if unlikely(is_multicast(p.ipv6, address.high)):
-            if c.instance[side] >= 0:
-                present |= DIRECTED
-            if side != p.source_high:
-                c.instance[side] = -1
-    c.present = present | (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
+    c.present = 0
+    if unlikely(reach_multicast(&p.key)):
+        for side in range(2):
+            if is_multicast(p.ipv6, address_of(p.key.addr, p.ipv6, side).high):
+                if c.instance[side] >= 0:
+                    c.present |= DIRECTED
+                if side != p.source_high:
+                    c.instance[side] = -1
+    c.present |= (c.instance[0] >= 0) | (c.instance[1] >= 0) << 1
     c.owners_known = True
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
-from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined
+from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined, rows_at
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import EndName, Ends, Level
@@ -283,7 +283,7 @@ class Rollup:
     def _row(self, part: TrafficPart, found: _Groups, number: int, level: Level) -> RollupRow:
         group = found.of_group(number)
         places, counts = found.members.places[group], found.members.counts[group]
-        rows = self.kinds.rows[places]
+        rows = rows_at(self.kinds.rows, places)
         source_name, sources = self._end(level, self.ends.sources[places])
         destination_name, destinations = self._end(level, self.ends.destinations[places])
         word = list(self.counts[part])[int(found.members.words[group[0]])]
