@@ -16,7 +16,7 @@ cdef uint32_t passed_opener(const Plane* plane, const Packet* p, int64_t now) no
 cdef void find_passed(const Plane* plane, PacketContext* c) noexcept nogil
 # Returns whether the key is moot because its first reply was denied.
 cdef bint reply_makes_moot(const Plane* plane, const Entry* e) noexcept nogil
-# Returns whether the key is moot because its first reply was denied. The packet counts in the denied attempt then.
+# Returns whether the packet is moot because the key's first reply was denied. It counts in the denied attempt then.
 cdef bint follows_denied_reply(Plane* plane, PacketContext* c) noexcept nogil
 # Forgets that the key's opener passed, because a later one was denied. A denied attempt stays.
 cdef void drop_passed(Plane* plane, PacketContext* c) noexcept nogil
