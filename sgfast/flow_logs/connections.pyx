@@ -559,6 +559,7 @@ cdef class Connections:
                 &self.waiting[kept], &self.waiting[self.noted_count],
                 (self.waiting_count - self.noted_count) * sizeof(Waiting)
             )
+        self.interfaces.note_passed_on(self.ready, n)
         self.waiting_count -= self.noted_count - kept
         self.noted_count = kept
         # After a pause of the log there may be nothing to release.

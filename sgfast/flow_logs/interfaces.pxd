@@ -23,7 +23,7 @@ cdef enum:         # Role
     OF_OTHER_OWNER = 2      # it had an instance's address at another time
     PERHAPS_OF_OTHER = 3    # that is possible
 
-# The knowledge about a conversation that one interface alone shows.
+# What follows from the interface if it alone shows a conversation.
 cdef enum:         # Conversation.alone
     NOT_LOOKED = 0
     IS_ORDINARY = 1
@@ -44,6 +44,8 @@ cdef struct Interface:
     uint64_t left_out       # records left out because of this interface
     uint64_t doubtful       # judged records of doubtful conversations
     uint64_t translated     # conversations that it shows again
+    uint64_t of_clients     # records of an instance's packets to its own address, or of their answers
+    uint64_t passed_on      # those that have an equal record of its own address and a peer that is no instance
 
 
 # An address of an instance that is an interface's own.
@@ -67,7 +69,7 @@ cdef class Interfaces:
     cdef object words, owners
     cdef Interface* interfaces
     cdef Py_ssize_t capacity
-    cdef bint is_changed, has_other_owners
+    cdef bint is_changed, has_other_owners, has_outside
     cdef Home* homes
     cdef uint64_t home_mask
     cdef Start* starts[2]
@@ -83,6 +85,7 @@ cdef class Interfaces:
     cdef int keep_homes(self, dict homes) except -1
     cdef list shared_addresses(self, Py_ssize_t number, int version)
     cdef void look_at(self, const Waiting* waiting, Py_ssize_t count) noexcept nogil
+    cdef int note_passed_on(self, const Waiting* waiting, Py_ssize_t count) except -1
     cdef int cause_of(self, Conversation* c, const Waiting* w) noexcept nogil
     cdef int32_t other_owner(self, const Conversation* c, const Waiting* w, int version) noexcept nogil
     cdef int look(self, const Conversation* c, const Waiting* w, int version) noexcept nogil

@@ -7,6 +7,8 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+import numpy as np
+
 from sgfast.core.base.intrinsics cimport be64, fold, load64
 from sgfast.flow_logs.conversation_table cimport ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
@@ -141,7 +143,7 @@ cdef class Interfaces:
         if self.owners is None or not self.is_changed:
             return
         self.is_changed = False
-        self.has_other_owners = False
+        self.has_other_owners = self.has_outside = False
         homes = {}
         for number in range(self.capacity):
             i = &self.interfaces[number]
@@ -154,6 +156,7 @@ cdef class Interfaces:
                     dropped = i.shared[version][1][:16] if version else i.shared[version][1][:4]
                     i.role[version] = ROLES.index(self.owners.role(word, shared, dropped)) if shared else ORDINARY
                 self.has_other_owners |= i.role[version] == OF_OTHER_OWNER
+                self.has_outside |= i.role[version] == OUTSIDE
                 if shared and i.role[version] == ORDINARY and (own := self.owners.own_address(word, shared)):
                     address, is_sure = own
                     if is_sure or address not in homes:
@@ -205,6 +208,44 @@ cdef class Interfaces:
             c = &self.table.conversations[waiting[i].conversation]
             if c.alone == NOT_LOOKED:
                 c.alone = <uint8_t>self.look(c, &waiting[i], c.family == 6)
+
+    cdef int note_passed_on(self, const Waiting* waiting, Py_ssize_t count) except -1:
+        # Counts the records of interfaces that may be a NAT gateway's whose clients were not logged. Such a gateway
+        # passes on what it gets: to another peer, but with the same packets and bytes at the same time, and to the same
+        # port. So do the answers.
+        cdef Py_ssize_t n = 0
+        cdef Py_ssize_t k
+        cdef const Waiting* w
+        cdef const Conversation* c
+        cdef uint64_t[::1] keys
+        cdef int32_t[::1] numbers
+        cdef uint8_t[::1] with_client
+        cdef int version, own
+        cdef bint is_client
+        if not self.has_outside:
+            return 0
+        key_array, number_array, client_array = (np.empty(count, kind) for kind in (np.uint64, np.int32, np.uint8))
+        keys, numbers, with_client = key_array, number_array, client_array
+        with nogil:
+            for k in range(count):
+                w = &waiting[k]
+                if w.rejected or not 0 <= w.interface < self.capacity:
+                    continue
+                c = &self.table.conversations[w.conversation]
+                version = c.family == 6
+                if self.interfaces[w.interface].role[version] != OUTSIDE:
+                    continue
+                own = not same_address(self.interfaces[w.interface].shared[version][0], c.ends)
+                is_client = self.start_of(&c.ends[16 * (1 - own)], version).is_owned
+                keys[n] = place_of_passed(c, w, own if is_client else 1 - own)
+                numbers[n], with_client[n] = w.interface, is_client
+                n += 1
+        of_clients = client_array[:n].astype(bool)
+        passed_on = np.isin(key_array[:n], key_array[:n][~of_clients]) & of_clients
+        for number, is_passed in zip(number_array[:n][of_clients].tolist(), passed_on[of_clients].tolist(), strict=True):
+            self.interfaces[number].of_clients += 1
+            self.interfaces[number].passed_on += is_passed
+        return 0
 
     cdef int cause_of(self, Conversation* c, const Waiting* w) noexcept nogil:
         # Returns why a record is left out because of an interface, or NOT_LEFT_OUT.
@@ -380,13 +421,26 @@ cdef class Interfaces:
                 continue
             for version in range(2):
                 role = ROLES[self.interfaces[number].role[version]]
-                if self.interfaces[number].translated and self.interfaces[number].count[version] == 1:
+                if self.interfaces[number].count[version] == 1 and is_gateway(&self.interfaces[number]):
                     role = "nat-gateway"
                 if role not in ("", "outside"):
                     addresses = self.shared_addresses(number, version)
                     rows.append((self.words[number], role, addresses, left_out, doubtful))
                     break
         return rows
+
+
+cdef inline bint is_gateway(const Interface* i) noexcept nogil:
+    return i.translated > 0 or 2 * i.passed_on >= i.of_clients > 0
+
+
+cdef inline uint64_t place_of_passed(const Conversation* c, const Waiting* w, int server) noexcept nogil:
+    # Returns a hash that a record has in common with the one of the other connection of a NAT gateway.
+    cdef uint64_t to_server = w.way != server
+    cdef uint64_t service = <uint64_t>c.ports[server] << 16 | <uint64_t>c.protocol << 8 | to_server
+    cdef uint64_t h = fold(w.packets ^ HOME_KEY, w.nbytes ^ END_KEY)
+    h = fold(h ^ service * END_KEY, <uint64_t>w.interface ^ HOME_KEY)
+    return fold(h ^ END_KEY, <uint64_t>(w.start_ns // NEARLY) ^ HOME_KEY)
 
 
 cdef inline uint64_t place_of_home(const uint8_t* address) noexcept nogil:

@@ -347,6 +347,46 @@ def test_an_instance_that_translates_is_doubted(tmp_path: Path) -> None:
     assert [(each.code, each.packets) for each in result.evidence.reasons] == [("nat-gateway", 40)]
 
 
+def test_a_gateway_of_which_no_client_was_logged_is_doubted(tmp_path: Path) -> None:
+    # The log of a public subnet: the client's egress rule allows the real peer, which version 2 does not show.
+    lines = [*through_gateway(WEB, None), *month()[:40]]
+    result = replayed(tmp_path, lines)
+    assert result.records is not None and result.connections["denied"] == 20
+    (reason,) = result.evidence.reasons
+    assert (reason.code, reason.level, reason.packets) == ("nat-gateway", "partly", 40)
+    assert f"eni-0nat ({GATEWAY})" in reason.sentence
+    turned = replayed(tmp_path, lines[::-1])
+    assert turned.evidence.reasons == result.evidence.reasons
+    # So do clocks, whose ports are equal.
+    clocks = [
+        line for n in range(20) for ends in ((WEB, GATEWAY, 123), (GATEWAY, PEER, 20000 + n))
+        for line in both(*ends, 123, start=100 * n, interface="eni-0nat", protocol=17)
+    ]  # fmt: skip
+    assert [each.code for each in replayed(tmp_path, [*clocks, *month()[:40]]).evidence.reasons] == ["nat-gateway"]
+
+
+@pytest.mark.parametrize("difference", ["bytes", "port", "time", "instance"])
+def test_a_relay_is_no_gateway(difference: str, tmp_path: Path) -> None:
+    # A server that asks others itself sends other packets, to another port, later; a load balancer asks instances.
+    policy = POLICY + "  - {name: web-2, id: eni-0web2, addresses: [10.0.0.6], security_groups: [web]}\n"
+    lines = []
+    for n in range(20):
+        lines += both(WEB, GATEWAY, 40000 + n, 443, start=300 * n, interface="eni-0nat")
+        asked = both(
+            GATEWAY, "10.0.0.6" if difference == "instance" else PEER, 20000 + n,
+            8443 if difference == "port" else 443, start=300 * n + (200 if difference == "time" else 0),
+            interface="eni-0nat",
+        )  # fmt: skip
+        for line in asked:
+            fields = line.split()
+            if difference == "bytes":
+                fields[9] = str(int(fields[9]) + 52)
+            lines.append(" ".join(fields))
+    result = replayed(tmp_path, [*lines, *month()[:40]], policy)
+    assert result.records is not None and result.connections["denied"] >= 20
+    assert [each.code for each in result.evidence.reasons] == []
+
+
 def test_a_service_without_an_instance_is_no_gateway(tmp_path: Path) -> None:
     # Its interface shows the connections that its clients' interfaces show, too.
     lines = [
