@@ -242,9 +242,9 @@ cdef class Interfaces:
                 n += 1
         of_clients = client_array[:n].astype(bool)
         passed_on = np.isin(key_array[:n], key_array[:n][~of_clients]) & of_clients
-        for number, is_passed in zip(number_array[:n][of_clients].tolist(), passed_on[of_clients].tolist(), strict=True):
-            self.interfaces[number].of_clients += 1
-            self.interfaces[number].passed_on += is_passed
+        for k in np.flatnonzero(of_clients):
+            self.interfaces[numbers[k]].of_clients += 1
+            self.interfaces[numbers[k]].passed_on += passed_on[k]
         return 0
 
     cdef int cause_of(self, Conversation* c, const Waiting* w) noexcept nogil:

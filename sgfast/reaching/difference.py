@@ -117,10 +117,10 @@ def difference(old: Policy, new: Policy) -> Difference:
     return Difference(old, new, tuple(opened), tuple(closed), warnings=tuple(warnings))
 
 
-def _doubts(found: Difference) -> Iterator[EvidenceReason]:
-    filters = found.unread_filters
+def _doubts(difference: Difference) -> Iterator[EvidenceReason]:
+    filters = difference.unread_filters
     changed = [each for each in filters if each.change != "same"]
-    if not (found.old.security_groups or found.new.security_groups):
+    if not (difference.old.security_groups or difference.new.security_groups):
         sentence = "neither OLD nor NEW has a security group that is read, so nothing was compared"
         command = "exports or plans that hold security groups of AWS, OpenStack or OTC"
         yield EvidenceReason("no-group", "no", 0, 0.0, sentence, command)
@@ -132,11 +132,11 @@ def _doubts(found: Difference) -> Iterator[EvidenceReason]:
         command = "a look at these filters, and then --accept-evidence unread-filters"
         share = len(changed) / len(filters)
         yield EvidenceReason("unread-filters", "partly", len(changed), share, sentence, command)
-    yield from _of_unknown(found)
+    yield from _of_unknown(difference)
 
 
-def _of_unknown(found: Difference) -> Iterator[EvidenceReason]:
-    rows = [row for row in (*found.opened, *found.closed) if row.has_unknown]
+def _of_unknown(difference: Difference) -> Iterator[EvidenceReason]:
+    rows = [row for row in (*difference.opened, *difference.closed) if row.has_unknown]
     if rows:
         parts = dict.fromkeys(
             part.name for row in rows for part in (*row.sources, *row.destinations) if part.is_unknown
@@ -145,7 +145,7 @@ def _of_unknown(found: Difference) -> Iterator[EvidenceReason]:
         verb = "row is" if len(rows) == 1 else "rows are"
         sentence = f"{len(rows):,} {verb} about groups of which no file says who is in them: {names}"
         command = "exports that hold the members, --plan with --on EXPORT, or --unresolved GROUP=ADDRESSES"
-        share = len(rows) / (len(found.opened) + len(found.closed))
+        share = len(rows) / (len(difference.opened) + len(difference.closed))
         yield EvidenceReason("unknown-members", "partly", len(rows), share, sentence, command)
 
 

@@ -84,7 +84,7 @@ class PolicyHistory:
         return self._answered(headers, versions, vpcs)
 
     def _answered(self, headers: Rows, versions: NDArray[Any], vpcs: NDArray[Any]) -> Answered:
-        found = Answered(
+        answered = Answered(
             np.zeros(len(headers), RESULT_DTYPE), np.full((len(headers), 2), -1, np.int32),
             np.zeros(len(headers), np.int32), [],
         )  # fmt: skip
@@ -100,10 +100,10 @@ class PolicyHistory:
             for side, end in (("egress", "src"), ("ingress", "dst")):
                 owners = owners_of(headers[end][chosen], families)
                 rows[side]["instance"] = np.where(rows[side]["instance"] < 0, owners, rows[side]["instance"])
-            found.rows[chosen], found.replies[chosen] = rows, replies
-            found.engine_of[chosen] = len(found.engines)
-            found.engines.append(engine)
-        return found
+            answered.rows[chosen], answered.replies[chosen] = rows, replies
+            answered.engine_of[chosen] = len(answered.engines)
+            answered.engines.append(engine)
+        return answered
 
     def differ_by_changes(
         self, headers: Rows, first: Answered, from_ns: NDArray[np.int64], until_ns: NDArray[np.int64],
@@ -221,7 +221,7 @@ class ReadingQuestions:
     def __init__(self, histories: Sequence[PolicyHistory], *, was_in_force: bool = False) -> None:
         self._histories = histories
         self._was_in_force = was_in_force
-        #: The kinds of connections found so far, and whether both readings of each have the same verdict.
+        #: The kinds of connections so far, and whether both readings of each have the same verdict.
         self._kinds: list[tuple[UncertainConnections, bool]] = []
         self._numbers: dict[tuple[Reading, Reading, bool], int] = {}
         self._uses: dict[str, PossibleUse] = {}
@@ -235,12 +235,12 @@ class ReadingQuestions:
         """Return an answer to each row of QUESTION_DTYPE."""
         headers = openers_of(questions)
         first_ns, last_ns, vpcs = (questions[name] for name in ("first_ns", "last_ns", "vpc"))
-        found = [history.ask(headers, np.repeat(first_ns, 2), np.repeat(vpcs, 2)) for history in self._histories]
-        allowed = [each.is_allowed.reshape(-1, 2) for each in found]
+        by_history = [history.ask(headers, np.repeat(first_ns, 2), np.repeat(vpcs, 2)) for history in self._histories]
+        allowed = [each.is_allowed.reshape(-1, 2) for each in by_history]
         answers = np.full(len(questions), SAME_VERDICT, np.uint8)
         last = allowed[-1]
         differs = last[:, 0] != last[:, 1]
-        for history, each in zip(self._histories, found, strict=True):
+        for history, each in zip(self._histories, by_history, strict=True):
             differs |= history.differ_by_changes(headers, each, first_ns, last_ns, vpcs)
         # Packets of one end may be answers, or packets that nobody answered: what is denied breaks in one case only.
         differs |= ~last.any(axis=1) & (questions["is_answered"] == 0)
@@ -250,23 +250,24 @@ class ReadingQuestions:
             is_sure = happened[:, 0] != happened[:, 1]
             answers[is_sure] = np.where(happened[is_sure, 0], IS_LIKELIER, IS_OTHER)
         answers[questions["has_two_openers"] != 0] = OTHER_VERDICT
-        self._note(questions, headers, found[-1], answers)
+        self._note(questions, headers, by_history[-1], answers)
         return answers
 
-    def _note(self, questions: Rows, headers: Rows, found: Answered, answers: NDArray[np.uint8]) -> None:
+    def _note(self, questions: Rows, headers: Rows, answered: Answered, answers: NDArray[np.uint8]) -> None:
         has_no_type = questions["has_no_type"] != 0
         is_noted = ~has_no_type & ((answers == SAME_VERDICT) | (answers == OTHER_VERDICT))
         for number in np.flatnonzero(has_no_type).tolist():
-            for group in found.groups(2 * number):
+            for group in answered.groups(2 * number):
                 _note_use(self._icmp, group, 1, headers[2 * number])
-        for rule, connections, row in found.uses(np.repeat(is_noted, 2)):
+        for rule, connections, row in answered.uses(np.repeat(is_noted, 2)):
             _note_use(self._uses, rule, connections, headers[row])
-        self._kind_of.append(self._kinds_of(questions, headers, found, answers, is_noted))
+        self._kind_of.append(self._kinds_of(questions, headers, answered, answers, is_noted))
         self._is_answered.append(questions["is_answered"] != 0)
 
     def _kinds_of(
-        self, questions: Rows, headers: Rows, found: Answered, answers: NDArray[np.uint8], is_noted: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+        self, questions: Rows, headers: Rows, answered: Answered, answers: NDArray[np.uint8],
+        is_noted: NDArray[np.bool_],
+    ) -> NDArray[np.int64]:  # fmt: skip
         """Return the number of each question's kind; -1 if nothing is to be noted of it."""
         noted = np.flatnonzero(is_noted)
         kind_of = np.full(len(questions), -1)
@@ -277,9 +278,9 @@ class ReadingQuestions:
         for name in ("src", "dst", "family", "protocol"):
             keys[name] = likelier[name]
         keys["key"] = keys_of(likelier)
-        keys["verdicts"] = found.rows.reshape(-1, 2)[noted]
-        keys["replies"] = found.replies.reshape(-1, 2, 2)[noted]
-        keys["engine"] = found.engine_of[2 * noted]
+        keys["verdicts"] = answered.rows.reshape(-1, 2)[noted]
+        keys["replies"] = answered.replies.reshape(-1, 2, 2)[noted]
+        keys["engine"] = answered.engine_of[2 * noted]
         keys["answer"] = answers[noted]
         # The port of the other reading, which differs from connection to connection, is no part of a kind.
         octets = keys.view(f"V{_KEY_DTYPE.itemsize}").reshape(-1)
@@ -289,7 +290,7 @@ class ReadingQuestions:
         np.minimum.at(first_ns, places, questions["first_ns"][noted])
         np.maximum.at(last_ns, places, questions["last_ns"][noted])
         numbers = np.array([
-            self._number_of(headers, found, int(noted[first]), answers[noted[first]] == SAME_VERDICT)
+            self._number_of(headers, answered, int(noted[first]), answers[noted[first]] == SAME_VERDICT)
             for first in firsts.tolist()
         ])  # fmt: skip
         for number, first, last in zip(numbers.tolist(), first_ns.tolist(), last_ns.tolist(), strict=True):
@@ -301,9 +302,9 @@ class ReadingQuestions:
         kind_of[noted] = numbers[places]
         return kind_of
 
-    def _number_of(self, headers: Rows, found: Answered, question: int, is_same: bool) -> int:
+    def _number_of(self, headers: Rows, answered: Answered, question: int, is_same: bool) -> int:
         """Return the number of the kind of a question, which may be new."""
-        likelier, other = (found.reading(row, headers[row]) for row in (2 * question, 2 * question + 1))
+        likelier, other = (answered.reading(row, headers[row]) for row in (2 * question, 2 * question + 1))
         key = likelier, replace(other, key=0), is_same
         number = self._numbers.setdefault(key, len(self._kinds))
         if number == len(self._kinds):
