@@ -70,12 +70,12 @@ cdef inline bint is_multicast(bint ipv6, uint64_t high) noexcept nogil:
     return <uint32_t>high >> 28 == 14 or ~<uint32_t>high == 0
 
 
-cdef inline bint reach_multicast(const FlowKey* key) noexcept nogil:
-    # Whether an address of the key may be multicast or broadcast. These are the highest addresses, so the key's higher
-    # address tells.
-    if key.kind & KIND_IPV6:
-        return key.addr[2] >> 56 == 0xFF
-    return <uint32_t>key.addr[0] >> 28 >= 14
+cdef inline bint may_have_multicast(const uint64_t* addr, bint ipv6) noexcept nogil:
+    # Whether an address of a key may be multicast or broadcast. These are the highest addresses, so the key's higher
+    # address tells. `addr`: as in FlowKey.
+    if ipv6:
+        return addr[2] >> 56 == 0xFF
+    return <uint32_t>addr[0] >> 28 >= 14
 
 
 cdef inline void set_ipv4(FlowKey* key, uint64_t addresses, uint8_t* source_high) noexcept nogil:

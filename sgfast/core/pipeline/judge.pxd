@@ -8,7 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from sgfast.core.base.intrinsics cimport unlikely
-from sgfast.core.base.key cimport Address, address_of, is_multicast, reach_multicast
+from sgfast.core.base.key cimport Address, address_of, is_multicast, may_have_multicast
 from sgfast.core.base.types cimport (
     DENY_RULE,
     DISCONNECTED,
@@ -163,7 +163,7 @@ cdef inline void look_owners_up(const Plane* plane, PacketContext* c) noexcept n
             c.address[side] = find_address(plane.rules, p.ipv6, address.high, address.low)
         c.instance[side] = plane.rules.owner[c.address[side]]
     c.present = 0
-    if unlikely(reach_multicast(&p.key)):
+    if unlikely(may_have_multicast(p.key.addr, p.ipv6)):
         for side in range(2):
             if is_multicast(p.ipv6, address_of(p.key.addr, p.ipv6, side).high):
                 if c.instance[side] >= 0:
