@@ -17,7 +17,17 @@ from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, NO_CONVERSATION, ConversationTable
 from sgfast.flow_logs.formats.record_row cimport Row
 from sgfast.flow_logs.interfaces cimport Interfaces, note_shown
-from sgfast.flow_logs.openers cimport ACK, FIN, ICMP_WITHOUT_TYPE, JUDGED, READINGS_DIFFER, RST, SYN, Conversation
+from sgfast.flow_logs.openers cimport (
+    ACK,
+    CLOSE_SECONDS,
+    FIN,
+    ICMP_WITHOUT_TYPE,
+    JUDGED,
+    READINGS_DIFFER,
+    RST,
+    SYN,
+    Conversation,
+)
 from sgfast.flow_logs.questions cimport IS_LIKELIER, IS_OTHER, OTHER_VERDICT, SAME_VERDICT, QuestionRow, fill_question
 from sgfast.flow_logs.record_packets cimport (
     FRAMES,
@@ -399,6 +409,12 @@ cdef class Connections:
                 at = before
                 before = waiting[at].before
 
+    cdef inline int64_t longest_silence(self, const Conversation* c, int way) noexcept nogil:
+        # Returns the longest time, in ns, between a conversation's latest record and the start of the next one. The
+        # first record of a way may be written to start too late.
+        cdef int64_t late_ns = 0 if (c.accepted | c.rejected) >> way & 1 else CLOSE_SECONDS * <int64_t>NS
+        return self.packets.lifetime[kind_of(c)] + late_ns
+
     cdef bint note(self, Waiting* w) noexcept nogil:
         # Notes what a record says about its connection. Returns False if there is no room for that.
         cdef Conversation* c = self.current(w)
@@ -408,7 +424,7 @@ cdef class Connections:
             self.going_ns = w.start_ns
         logged_ns = self.logged_since(w)
         self.newest_ns = max(self.newest_ns, w.start_ns)
-        if c != NULL and (c.accepted or c.rejected) and w.start_ns > c.last_ns + self.packets.lifetime[kind_of(c)]:
+        if c != NULL and (c.accepted or c.rejected) and w.start_ns > c.last_ns + self.longest_silence(c, way):
             # This is another connection, which either end may have opened.
             self.table.retire(c)
             c = self.current(w)

@@ -23,7 +23,7 @@ cdef enum:         # Role
     OF_OTHER_OWNER = 2      # it had an instance's address at another time
     PERHAPS_OF_OTHER = 3    # that is possible
 
-# What follows from the interface if it alone shows a conversation.
+# The conclusions about a conversation that one interface alone shows.
 cdef enum:         # Conversation.alone
     NOT_LOOKED = 0
     IS_ORDINARY = 1

@@ -66,7 +66,7 @@ def unseen_rule(
         return UnseenRule(group, rule, "icmp-type", use)
     if records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES):
         return UnseenRule(group, rule, "not-logged-service", None)
-    if records.lacks_protocols and rule.protocol not in (None, TCP, UDP, ICMP, ICMPV6):
+    if records.lacks_protocols and rule.protocol not in (TCP, UDP, ICMP, ICMPV6):
         return UnseenRule(group, rule, "not-logged-protocol", None)
     return None
 

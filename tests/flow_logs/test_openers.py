@@ -312,6 +312,15 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "a scan by ACKs": ([tcp(CS, 0, 0, packets=1, octets=40)], [f"{CS} allow silent 1+0"], {}),
     "an opener with data": ([tcp(CS, 0, 0, SYN, packets=1, octets=600)], [f"{CS} allow silent 1+0"], {}),
     "one way of a ping without type": ([flow(PING, protocol=1)], [], {"icmp-type": 1}),
+    # The start of a record may be written up to 60 s late.
+    "an answer to a ping, written late": (
+        [flow(PING, 0, 3, protocol=1), flow(PONG, 94, 95, protocol=1)],
+        # Its policy forgot the first one meanwhile.
+        [f"{PING} allow silent 2+0", f"{PING} allow answered 0+2"], {},
+    ),
+    "a ping of the other end, later": (
+        [flow(PING, 0, 3, protocol=1), flow(PONG, 95, 96, protocol=1)], [], {"icmp-type": 2}
+    ),
     # Rejections
     "a rejected SYN": ([refused(tcp(AB, flags=SYN))], [], {"rejected": 1}),
     "a rejected ACK": ([refused(tcp(AB))], [], {"no-opener": 1}),
@@ -457,6 +466,8 @@ ZEEK = "\n".join(("#separator \\x09", "#path\tconn", "#fields\t" + ZEEK_FIELDS.r
     ("53 50000 tcp SF ShADadFf 4 240 4 240", ["10.0.0.5:53 > 192.0.2.9:50000 allow answered 4+4"], {}),
     ("50000 53 tcp REJ Sr 1 60 1 60", ["10.0.0.5:50000 > 192.0.2.9:53 allow refused 1+1"], {}),
     ("50000 53 tcp S0 S 3 180 0 0", ["10.0.0.5:50000 > 192.0.2.9:53 allow silent 3+0"], {}),
+    # The server's last packets, which Zeek met midway.
+    ("53 50000 tcp SH DF 2 110 0 0", ["192.0.2.9:50000 > 10.0.0.5:53 allow answered 0+2"], {}),
     # Zeek turned it, as it saw answers only: a guess.
     ("50000 53 udp SHR ^d 0 0 2 120", ["10.0.0.5:50000 > 192.0.2.9:53 allow answered 0+2"], {}),
     ("8 0 icmp OTH - 3 180 3 180", ["10.0.0.5 > 192.0.2.9 allow answered 3+3"], {}),

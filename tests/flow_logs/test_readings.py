@@ -455,6 +455,10 @@ def test_protocols_that_zeek_never_logs_are_a_reason_of_their_own() -> None:
     unseen = unseen_rule("g", rule, records, UnsureOpeners())
     assert unseen is not None and (unseen.why, unseen.use) == ("not-logged-protocol", None)
     assert unseen_rule("g", rule, LogRecords(), UnsureOpeners()) is None
+    # A rule of all protocols may be there for one of these.
+    for protocol, why in ((None, "not-logged-protocol"), (6, None), (17, None), (1, None), (58, None)):
+        unseen = unseen_rule("g", Rule("r", "inbound", 4, protocol), records, UnsureOpeners())
+        assert (unseen and unseen.why) == why
 
 
 #: Two groups that may call each other; a change of one cuts what came in there.

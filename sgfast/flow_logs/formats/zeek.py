@@ -157,9 +157,8 @@ def _saw_opener(values: Mapping[str, str], protocol: int, icmp_type: int) -> boo
     if protocol in (ICMP, ICMPV6):
         return icmp_type in _QUERIES
     if protocol == TCP:
-        if "H" in history and "S" not in history:
-            return False        # the originator of the record answered: the flags tell it
-        return state != "OTH" and ("^" not in history or "S" in history or "h" in history)
+        # Otherwise the sender of the first packet that Zeek met is the originator. It may have answered.
+        return "S" in history or "h" in history if history else state != "OTH"
     return state not in ("OTH", "SHR") and "^" not in history
 
 
