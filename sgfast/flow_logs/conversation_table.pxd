@@ -22,6 +22,7 @@ cdef class ConversationTable:
     # The uses of an address and port, by their hash, of which a part is in bits 48 to 63. Bits 0 to 31 and 32 to 47 are
     # marks of the ports at the other ends: of those from FIRST_RESERVED on, and of those below. 0: free.
     cdef uint64_t* uses
+    cdef uint64_t* tcp_ports        # the same marks by TCP port, whatever address has it
     cdef uint32_t counted           # the conversations counted since `uses` was cleared
     cdef uint32_t* pairs            # parts of hashes of ends between which an earlier connection has timed out
     cdef uint8_t usual_ports[1 << 13]   # a bit for each of USUAL_PORTS

@@ -56,8 +56,9 @@ cdef class ConversationTable:
         self.index = <uint32_t*>malloc(1024 * sizeof(uint32_t))
         self.conversations = <Conversation*>calloc(self.capacity, sizeof(Conversation))
         self.uses = <uint64_t*>calloc(USES, sizeof(uint64_t))
+        self.tcp_ports = <uint64_t*>calloc(1 << 16, sizeof(uint64_t))
         self.pairs = <uint32_t*>calloc(PAIRS, sizeof(uint32_t))
-        if self.index == NULL or self.conversations == NULL or self.uses == NULL or self.pairs == NULL:
+        if NULL in (self.index, self.conversations, self.uses, self.tcp_ports, self.pairs):
             raise MemoryError
         memset(self.index, 0xFF, 1024 * sizeof(uint32_t))
         self.secret = int.from_bytes(os.urandom(8), "little") | 1
@@ -70,6 +71,7 @@ cdef class ConversationTable:
         free(self.index)
         free(self.conversations)
         free(self.uses)
+        free(self.tcp_ports)
         free(self.pairs)
 
     cdef Conversation* find(
@@ -185,12 +187,16 @@ cdef class ConversationTable:
     cdef void decide(self, Conversation* c, bint may_be_older) noexcept nogil:
         cdef Signs signs
         cdef uint64_t* uses = NULL
+        cdef uint64_t anywhere
         cdef int end
         # Where flags tell, uses do not matter.
         for end in range(2):
             uses = self.uses_of(c, end, False) if c.ports[end] >= FIRST_RESERVED and c.sent_syn == 0 else NULL
             signs.high[end] = popcount64(uses[0] & HIGH_MARKS) if uses != NULL else 0
             signs.low[end] = popcount64(uses[0] & MARKS & ~HIGH_MARKS) if uses != NULL else 0
+            anywhere = self.tcp_ports[c.ports[end]] if c.protocol == PROTO_TCP else 0
+            signs.high_anywhere[end] = popcount64(anywhere & HIGH_MARKS)
+            signs.low_anywhere[end] = popcount64(anywhere & ~HIGH_MARKS)
             signs.usual[end] = self.usual_ports[c.ports[end] >> 3] >> (c.ports[end] & 7) & 1
             signs.calls[end] = self.calling_ports[c.ports[end] >> 3] >> (c.ports[end] & 7) & 1
         decide_opener(c, may_be_older, &signs)
@@ -204,14 +210,15 @@ cdef class ConversationTable:
         if self.counted == MOST_COUNTED:
             self.counted = 0
             memset(self.uses, 0, USES * sizeof(uint64_t))
+            memset(self.tcp_ports, 0, (1 << 16) * sizeof(uint64_t))
         for end in range(2):
+            mark = c.ports[1 - end] * MIX
+            mark = <uint64_t>1 << (32 + (mark >> 60) if c.ports[1 - end] < FIRST_RESERVED else mark >> 59)
             uses = self.uses_of(c, end, True) if c.ports[end] >= FIRST_RESERVED else NULL
             if uses != NULL:
-                mark = c.ports[1 - end] * MIX
-                if c.ports[1 - end] < FIRST_RESERVED:
-                    uses[0] |= <uint64_t>1 << (32 + (mark >> 60))
-                else:
-                    uses[0] |= <uint64_t>1 << (mark >> 59)
+                uses[0] |= mark
+            if c.protocol == PROTO_TCP:
+                self.tcp_ports[c.ports[end]] |= mark
 
     cdef uint64_t* uses_of(self, const Conversation* c, int end, bint adds) noexcept nogil:
         # Returns the uses of an end's address and port; NULL if none were counted or, with `adds`, if there is no room.

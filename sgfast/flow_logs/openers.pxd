@@ -124,6 +124,8 @@ cdef struct Signs:
     bint calls[2]           # services with this port call their clients, too
     int low[2]              # the number of different ports below FIRST_RESERVED at the other ends
     int high[2]             # the same, of higher ones
+    int low_anywhere[2]     # both of TCP, whatever address has the port
+    int high_anywhere[2]
 
 
 cdef enum:         # Grade
@@ -160,18 +162,30 @@ cdef inline int grade_of_ports(const Conversation* c, const Signs* signs, int* w
     return NO_PORT
 
 
+cdef inline bint is_service(int high, int low, int others) noexcept nogil:
+    # Returns whether a port has many clients: `high` and `low` different ports at the other ends, of which the one in
+    # question has `others`. TCP scanners go from one port to many others, too, but they also ask for low ones.
+    return high >= SEVERAL * max(1, others) and high >= LOW * low
+
+
 cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_ports) noexcept nogil:
     # Returns the opener's way if the other end's port has so many clients that it is a service's, and else -1. UDP may
-    # go from one port to many others. So may TCP scanners, but they also ask for services with low ports.
+    # go from one port to many others.
     cdef int end
     for end in range(2):
         if (
             c.ports[end] >= FIRST_RESERVED
             and (by_ports == 1 - end or (c.protocol == PROTO_TCP and signs.high[end] >= MANY))
-            and signs.high[end] >= SEVERAL * max(1, signs.high[1 - end] + signs.low[1 - end])
-            and signs.high[end] >= LOW * signs.low[end]
+            and is_service(signs.high[end], signs.low[end], signs.high[1 - end] + signs.low[1 - end])
         ):
             return 1 - end
+    # Servers of one service have few clients each. Together they have many.
+    end = 1 - by_ports
+    if by_ports >= 0 and c.ports[end] >= FIRST_RESERVED and is_service(
+        signs.high_anywhere[end], signs.low_anywhere[end],
+        signs.high_anywhere[1 - end] + signs.low_anywhere[1 - end]
+    ):
+        return by_ports
     return -1
 
 

@@ -36,6 +36,19 @@ ENDS, BACK = "10.0.0.5:{} > 192.0.2.9:{}", "192.0.2.9:{1} > 10.0.0.5:{0}"
 TCP_PORT = 45000
 
 
+def several_servers(port: int, *, protocol: int = 6) -> list[str]:
+    """Return records of a client's connection to each of three servers of one service, from another port each."""
+    lines = []
+    for n in range(3):
+        ends = f"10.0.0.5:{TCP_PORT + n}", f"192.0.2.{7 + n}:{port}"
+        lines += [flow(" > ".join(way), protocol=protocol) for way in (ends, ends[::-1])]
+    return lines
+
+
+def three_answered(port: int) -> list[str]:
+    return [f"10.0.0.5:{TCP_PORT + n} > 192.0.2.{7 + n}:{port} allow answered 2+2" for n in range(3)]
+
+
 def both_ways(*ports: tuple[int, int], protocol: int = 6) -> list[str]:
     """Return records of both directions at one time, without flags: only ports tell who opened."""
     return [flow(ends.format(*each), protocol=protocol, flags="-") for each in ports for ends in (ENDS, BACK)]
@@ -97,6 +110,16 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "an unusual port that two ask": (
         both_ways(*((TCP_PORT + n, 7777) for n in range(2))), answered((TCP_PORT, 7777), (TCP_PORT + 1, 7777)),
         {"unsure": 2},
+    ),
+    # Its servers have few clients each.
+    "an unusual port of three servers": (several_servers(7777), three_answered(7777), {}),
+    "an unusual port of two servers": (several_servers(7777)[:4], three_answered(7777)[:2], {"unsure": 2}),
+    "an unusual UDP port of three servers": (
+        several_servers(7777, protocol=17), three_answered(7777), {"unsure": 3}
+    ),
+    "an unusual port of three servers, which is also a client's": (
+        [*several_servers(7777), *both_ways((7777, 443))],
+        [*three_answered(7777), *answered((7777, 443))], {"unsure": 3},
     ),
     "a usual port and a client's": (both_ways((TCP_PORT, 8080)), answered((TCP_PORT, 8080)), {}),
     "a usual port and one that may be a service's": (both_ways((20000, 5432)), answered((20000, 5432)), {"unsure": 1}),
