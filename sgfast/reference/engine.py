@@ -329,6 +329,8 @@ class ReferenceEngine:
         """Remember an opener that stateless filters let pass, or what became of its reply."""
         packet, key, now, sender = case.packet, case.flow.key, case.now, case.flow.sender
         passed = self._passed(key, now)
+        if all(side is None or side.reason == "established" for side in (verdict.egress, verdict.ingress)):
+            return      # no stateless filter judges the packet, since the policy changed
         if verdict.verdict == "deny":
             if passed is not None and case.reply_denied:
                 passed.reply = "denied"
