@@ -117,6 +117,14 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     "an unusual UDP port of three servers": (
         several_servers(7777, protocol=17), three_answered(7777), {"unsure": 3}
     ),
+    "an unusual port of three servers of UDP, and of one of TCP": (
+        [*several_servers(7777, protocol=17), *both_ways((TCP_PORT + 9, 7777))],
+        [*three_answered(7777), *answered((TCP_PORT + 9, 7777))], {"unsure": 4},
+    ),
+    "an unusual port of three servers of TCP, and of one of UDP": (
+        [*several_servers(7777), *both_ways((TCP_PORT + 9, 7777), protocol=17)],
+        [*three_answered(7777), *answered((TCP_PORT + 9, 7777))], {"unsure": 1},
+    ),
     "an unusual port of three servers, which is also a client's": (
         [*several_servers(7777), *both_ways((7777, 443))],
         [*three_answered(7777), *answered((7777, 443))], {"unsure": 3},
