@@ -194,6 +194,10 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
         both_ways((443, 7777), *((TCP_PORT + n, 7777) for n in range(5))),
         [*turned((443, 7777)), *answered(*((TCP_PORT + n, 7777) for n in range(5)))], {"unsure": 1},
     ),
+    "a low port and an unusual one that three ask": (
+        both_ways((443, 7777), *((TCP_PORT + n, 7777) for n in range(3))),
+        [*turned((443, 7777)), *answered(*((TCP_PORT + n, 7777) for n in range(3)))], {"unsure": 3},
+    ),
     "a low port and a port that few ask": (
         both_ways((443, 8080), *((TCP_PORT + n, 8080) for n in range(7))),
         [*turned((443, 8080)), *answered(*((TCP_PORT + n, 8080) for n in range(7)))], {"unsure": 1},
