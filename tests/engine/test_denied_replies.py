@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stories import write_changes, write_story
 from sgfast import diff, load_snapshot, replay, save_snapshot, suggest
 from sgfast.engine import Engine
 from sgfast.loading import parse_policy
-from sgfast.policy.changes import AddRule, Change, RemoveInstance
+from sgfast.policy.changes import AddAddress, AddRule, Change, RemoveAddress, RemoveInstance
 from sgfast.policy.model import Rule
 from sgfast.report.lines import ConnectionLines
 from sgfast.suggesting.observing import REPLY_DENIED
@@ -153,6 +154,26 @@ def test_the_connection_of_a_filter_that_is_left_is_judged_when_the_other_filter
         @1 tcp loose:443 > web:40000 SA           -> allow established
         @1 tcp web:40000 > loose:443 A            -> allow established
     """, mode="causal", changes={"gone": gone})
+
+
+def test_what_connections_let_pass_tells_nothing_of_a_reply_that_was_denied() -> None:
+    hosts = [ip_network(host) for host in ("10.0.0.5/32", "2001:db8::5/128")]
+    there, back = (
+        [change for host in hosts for change in (AddAddress(to, host), RemoveAddress(owner, host))][::-1]
+        for owner, to in (("loose", "other"), ("other", "loose"))
+    )
+    # An instance keeps at least one address.
+    policy = POLICY.replace('"2001:db8::5"]', '"2001:db8::5", 10.0.0.15]')
+    policy += "  - {name: other, addresses: [10.0.0.16], security_groups: [w]}\n"
+    run_both_families(policy, """
+        @0   udp web:40000 > loose:53 -> allow rule
+        @0.1 udp loose:53 > web:40000 -> deny reply-denied
+        apply there -> 0 disconnected
+        @0.2 udp web:40000 > loose:53 -> allow
+        @0.3 udp loose:53 > web:40000 -> allow established
+        apply back -> 0 disconnected
+        @0.4 udp loose:53 > web:40000 -> deny reply-denied
+    """, mode="verbatim", changes={"there": there, "back": back})
 
 
 CLIENT, LOOSE, WEB, BARE = "203.0.113.9", "10.0.0.5", "10.0.0.6", "10.0.0.7"
