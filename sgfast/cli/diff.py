@@ -199,10 +199,11 @@ def diff(
         for verdict, rows in zip(NEW_VERDICTS, (difference.closed, difference.opened), strict=True):
             is_unknown = not is_told and any(row.has_unknown for row in rows)
             is_changed[verdict] = is_unsure or is_unknown or result.total(verdict).connections > 0
-    is_unread = any(each.code == "unread-filters" for each in difference.evidence.open_reasons)
+    has_unread_filters = any(each.code == "unread-filters" for each in difference.evidence.open_reasons)
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records),
-        failed=is_unread or any(is_changed[word] for word in fail_on), files=report is not None or export is not None,
+        failed=has_unread_filters or any(is_changed[word] for word in fail_on),
+        files=report is not None or export is not None,
     )  # fmt: skip
 
 

@@ -410,8 +410,8 @@ cdef class Connections:
                 before = waiting[at].before
 
     cdef inline int64_t longest_silence(self, const Conversation* c, int way) noexcept nogil:
-        # Returns the longest time, in ns, between a conversation's latest record and the start of the next one. The
-        # first record of a way may be written to start too late.
+        # Returns the longest time, in ns, between a conversation's latest record and the start of the next one. AWS
+        # may write a start that is too late in the first record of a direction.
         cdef int64_t late_ns = 0 if (c.accepted | c.rejected) >> way & 1 else CLOSE_SECONDS * <int64_t>NS
         return self.packets.lifetime[kind_of(c)] + late_ns
 

@@ -210,9 +210,8 @@ cdef class Interfaces:
                 c.alone = <uint8_t>self.look(c, &waiting[i], c.family == 6)
 
     cdef int note_passed_on(self, const Waiting* waiting, Py_ssize_t count) except -1:
-        # Counts the records of interfaces that may be a NAT gateway's whose clients were not logged. Such a gateway
-        # passes on what it gets: to another peer, but with the same packets and bytes at the same time, and to the same
-        # port. So do the answers.
+        # Counts the records that show a NAT gateway although its clients were not logged. A gateway sends each packet
+        # of a client on to another peer. The two records have the same port of the server, packets, bytes and time.
         cdef Py_ssize_t n = 0
         cdef Py_ssize_t k
         cdef const Waiting* w

@@ -350,7 +350,7 @@ HAZARDS: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
     # The start of a record may be written up to 60 s late.
     "an answer to a ping, written late": (
         [flow(PING, 0, 3, protocol=1), flow(PONG, 94, 95, protocol=1)],
-        # Its policy forgot the first one meanwhile.
+        # The ping had timed out when the record of the answer starts, so these are two connections.
         [f"{PING} allow silent 2+0", f"{PING} allow answered 0+2"], {},
     ),
     "a ping of the other end, later": (

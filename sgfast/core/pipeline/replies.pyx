@@ -161,7 +161,7 @@ cdef void note_passed(Plane* plane, PacketContext* c) noexcept nogil:
             tell_way(c, e.flags[side] & FROM_HIGH, True)
             e.flags[side] = (e.flags[side] & ~REPLY) | REPLY_PASSED
             if state != MOOT_OTHER and e.marks & UNBEGUN:
-                # The next opener begins another connection, so nothing more is to be known of this one.
+                # This connection works. The next opener begins another one.
                 end_tuple(t, c.passed_slot, e, c.now, SIDE_RESET)
             return
         tell_way(c, p.source_high, False)
