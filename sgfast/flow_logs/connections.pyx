@@ -1,13 +1,14 @@
 """Turn records of flow logs into the packets that an engine judges.
 
-A record says what happened to a connection in an interval. It waits until all records of its time have come. Then they
-are noted in the order of time: what they say about their connections. Later ``openers.pxd`` decides who opened each
-connection, and ``record_packets.pyx`` makes the packets.
+A record says what happened to a connection in an interval. It waits in ``record_queue.pyx`` until all records of its
+time have come, and later ones, which may tell that a port is a service's. Then the records are noted in the order of
+time: what they say about their connections. ``openers.pxd`` decides who opened each connection, and
+``record_packets.pyx`` makes the packets.
 """
 
-from libc.stdint cimport INT64_MAX, int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memmove
+from libc.string cimport memcmp
 
 from sgfast.core.base.frames cimport POSITION_BITS
 from sgfast.core.base.icmp cimport icmp_is_error, icmp_query, query_type
@@ -45,6 +46,7 @@ from sgfast.flow_logs.record_packets cimport (
     Waiting,
     kind_of,
 )
+from sgfast.flow_logs.record_queue cimport RecordQueue
 from sgfast.flow_logs.refusals cimport note_refusal
 from sgfast.flow_logs.single_senders cimport (
     HISTORY_FIN,
@@ -64,8 +66,8 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
 cdef enum:
     MOST_INTERFACES = 1 << 20           # as many as words are numbered
+    MANY_WAITING = 1 << 18
     MOST_WAITING = 1 << 20
-    MOST_TIES = 64                      # more than one connection has records of one start
     HOURS = 1 << 21                     # more than until LAST_TIME
     REJECTED = 2                        # as in columns.py
 
@@ -76,14 +78,18 @@ cdef uint64_t MOST_OF_RECORD = <uint64_t>1 << 48
 # Logs have a gap if no record begins for longer. It is more than the longest interval of a cloud.
 cdef int64_t GAP = 900 * <int64_t>NS
 cdef int64_t HOUR = 3600 * <int64_t>NS
-# Records are released at times that are whole turns. So the answer does not depend on how many are added at once.
+# Records are released by turns, so that the answer does not depend on how many are added at once.
 TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
-# The following times are those of records. After this one, all records of a time have come, whatever their order in the
-# files, and are noted.
-cdef int64_t DELAY = HOUR
-# After this one, openers are decided. Records noted in the meantime may tell more about a connection.
-cdef int64_t PATIENCE = HOUR + 2 * TURN
+# The following times are those of records. When openers are decided, records that start so much later were noted. They
+# may tell more about a connection. The minutes of refusals (REFUSED_MINUTES) reach further.
+cdef int64_t AHEAD = HOUR
+# After this one, all records of a time have come, whatever their order in the files, and those AHEAD of it.
+cdef int64_t SHORT_WAIT = HOUR + AHEAD
+# Records wait for so long, unless there are many: later ones may tell which ports are services.
+cdef int64_t LONG_WAIT = 12 * HOUR
+# Then the next ones are released after this time.
+cdef int64_t LONG_TURN = 12 * HOUR
 # A conversation without a record for so long is forgotten.
 cdef int64_t FORGOTTEN = HOUR
 # Any odd number with many bits.
@@ -105,9 +111,9 @@ globals().update(
 
 
 cdef class Connections:
-    """Records of flow logs, which become frames. ``add`` records in about the order of time, and whenever ``is_due``,
-    call ``release``, and then ``next_batch`` until it returns None. Before the first record of a turn of TURN_NS, call
-    ``turn_to`` and look whether ``is_due``.
+    """Records of flow logs, which become frames. ``add`` records in about the order of time. Before the first record of
+    a turn of TURN_NS, call ``turn_to``, and after the last record ``end``. While records are due, call ``release``, and
+    then ``next_batch`` until it returns None.
 
     ``shortest``, ``longest``: the timeouts of the policies that judge (``policy.settings.timeouts``). ``from_ns``,
     ``until_ns``: the first time and the one after the last, or None. ``is_one_stream``: frames of rejected records are
@@ -121,18 +127,20 @@ cdef class Connections:
     cdef readonly Interfaces interfaces
     #: The packets of the records.
     cdef readonly RecordPackets packets
-    cdef Waiting* waiting           # those noted come first
-    cdef Py_ssize_t waiting_count, noted_count, waiting_capacity
+    cdef RecordQueue queue
     cdef Waiting* ready             # released records, in the order of time
     cdef Py_ssize_t ready_count, at
     cdef int64_t first_ns, newest_ns        # the first start, and the latest one that was noted
     cdef int64_t turn_ns            # the latest turn that has begun
-    cdef int64_t looked_ns, released_ns     # records up to these times were looked at, and released
+    cdef int64_t due_ns             # records that start before this time are to be released
+    cdef int64_t released_ns        # those that start before this time were
+    cdef bint is_ordered            # the records that are due are in the order of time
     cdef int64_t* begins            # the first start by interface, from UNKNOWN on; LAST_TIME: not seen
     cdef Py_ssize_t begins_capacity
     cdef uint8_t* hours             # a flag for each hour since 1970: a record begins in it
     cdef int64_t going_ns           # the first start after the latest gap of all logs
-    cdef bint any, ended
+    cdef bint any
+    cdef bint is_complete, ended    # no record is to come, and all were released
     cdef object words, ask
     cdef uint32_t[::1] hashes       # of these words
     cdef Py_ssize_t hashed
@@ -148,23 +156,22 @@ cdef class Connections:
         self, shortest not None, longest not None, from_ns=None, until_ns=None, *, bint is_one_stream=False, words=(),
         ask=None, owners=None
     ):
-        self.waiting_capacity = 1 << 12
         self.table = ConversationTable()
+        self.queue = RecordQueue(self.table)
         self.interfaces = Interfaces(self.table, words, owners)
         self.packets = RecordPackets(self.table, shortest, longest, is_one_stream)
-        self.waiting = <Waiting*>malloc(self.waiting_capacity * sizeof(Waiting))
         self.hours = <uint8_t*>calloc(HOURS, 1)
-        if self.waiting == NULL or self.hours == NULL:
+        if self.hours == NULL:
             raise MemoryError
         self.from_ns = EARLIEST if from_ns is None else max(EARLIEST, min(LATEST, from_ns))
         self.until_ns = LATEST if until_ns is None else max(EARLIEST, min(LATEST, until_ns))
-        self.looked_ns = self.released_ns = self.newest_ns = self.going_ns = self.turn_ns = -(1 << 62)
+        self.is_ordered = True
+        self.due_ns = self.released_ns = self.newest_ns = self.going_ns = self.turn_ns = -(1 << 62)
         self.words = words
         self.ask = ask
         self.hashes = np.empty(0, np.uint32)
 
     def __dealloc__(self):
-        free(self.waiting)
         free(self.ready)
         free(self.begins)
         free(self.hours)
@@ -188,8 +195,7 @@ cdef class Connections:
             raise TypeError("rows must be of RECORD_DTYPE")
         if n == 0:
             return
-        if self.waiting_count + 2 * n > self.waiting_capacity:
-            self.make_room(2 * n)
+        self.queue.make_room(2 * n)
         view = np.ascontiguousarray(rows).view(np.uint8)
         row = <const Row*>&view[0]
         if len(self.words) > len(self.hashes):
@@ -200,15 +206,6 @@ cdef class Connections:
         with nogil:
             for i in range(n):
                 self.add_row(&row[i], number << POSITION_BITS | <uint64_t>row[i].line, <uint16_t>vpc)
-
-    cdef int make_room(self, Py_ssize_t more) except -1:
-        cdef Py_ssize_t capacity = max(2 * self.waiting_capacity, self.waiting_count + more)
-        cdef Waiting* grown = <Waiting*>realloc(self.waiting, capacity * sizeof(Waiting))
-        if grown == NULL:
-            raise MemoryError
-        self.waiting = grown
-        self.waiting_capacity = capacity
-        return 0
 
     cdef int add_row(self, const Row* row, uint64_t position, uint16_t vpc) except -1 nogil:
         cdef const uint8_t* src = row.src
@@ -289,13 +286,14 @@ cdef class Connections:
         uint16_t history, uint64_t position, uint8_t named, bint is_record
     ) noexcept nogil:
         # Lets a record wait.
-        cdef Waiting* waiting = &self.waiting[self.waiting_count]
+        cdef Waiting* waiting = &self.queue.records[self.queue.end]
         cdef uint64_t interface = 0
         cdef uint64_t tie
         if 0 <= row.interface < self.hashed:
             interface = self.hashes[row.interface]
         c.pending += 1
-        self.waiting_count += 1
+        self.queue.end += 1
+        waiting.is_noted = False
         waiting.start_ns = row.start_ns
         waiting.end_ns = end_ns
         waiting.packets = min(<uint64_t>packets, MOST_OF_RECORD) if packets > 0 else 1
@@ -319,95 +317,25 @@ cdef class Connections:
         waiting.no_opener = c.protocol != PROTO_TCP or waiting.flags != UNKNOWN or not may_be_openers(
             waiting.packets, waiting.nbytes, (end_ns - row.start_ns) // NS, c.family == 6
         )
+        if not waiting.rejected and c.seen != 3:
+            c.seen |= 1 << way
+            if c.seen == 3:
+                self.table.count_uses(c)
         tie = fold(waiting.packets ^ TIE_KEY, waiting.nbytes << 2 | waiting.rejected << 1 | <uint64_t>way)
         tie = fold(tie ^ interface, <uint64_t>end_ns ^ TIE_KEY)
         waiting.tie = <uint32_t>(tie ^ tie >> 32)
 
     # Records are noted ------------------------------------------------------------------------------------------------
 
-    cdef int note_until(self, int64_t until_ns) except -1:
-        # Sorts the records that start before this time by their starts, and notes them.
-        cdef Py_ssize_t i, kept, n, others, end
-        cdef Waiting* due
-        cdef Waiting* sorted_due
-        cdef int64_t[::1] starts
-        cdef const int64_t[::1] order
-        n = 0
-        for i in range(self.noted_count, self.waiting_count):
-            n += self.waiting[i].start_ns < until_ns
-        if n == 0:
-            return 0
-        due = <Waiting*>malloc(n * sizeof(Waiting))
-        if due == NULL:
-            raise MemoryError
-        try:
-            start_array = np.empty(n, np.int64)
-            starts = start_array
-            n = 0
-            kept = self.noted_count
-            for i in range(self.noted_count, self.waiting_count):
-                if self.waiting[i].start_ns < until_ns:
-                    starts[n] = self.waiting[i].start_ns
-                    due[n] = self.waiting[i]
-                    n += 1
-                else:
-                    self.waiting[kept] = self.waiting[i]
-                    kept += 1
-            order = np.argsort(start_array, kind="stable")
-            others = kept - self.noted_count
-            memmove(
-                &self.waiting[self.noted_count + n], &self.waiting[self.noted_count], others * sizeof(Waiting)
-            )
-            with nogil:
-                sorted_due = &self.waiting[self.noted_count]
-                for i in range(n):
-                    sorted_due[i] = due[order[i]]
-                i = 0
-                while i < n:
-                    end = i + 1
-                    while end < n and sorted_due[end].start_ns == sorted_due[i].start_ns:
-                        end += 1
-                    self.sort_ties(sorted_due, i, end)
-                    while i < end:
-                        if self.note(&sorted_due[i]):
-                            self.waiting[self.noted_count] = sorted_due[i]
-                            self.noted_count += 1
-                        i += 1
-            memmove(
-                &self.waiting[self.noted_count], &self.waiting[self.waiting_count - others], others * sizeof(Waiting)
-            )
-            self.waiting_count = self.noted_count + others
-        finally:
-            free(due)
-        return 0
-
-    cdef void sort_ties(self, Waiting* waiting, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        # Sorts the records of one start and connection by their content, so that it does not matter which file came
-        # first. Records of different connections keep their order, in which their conversations are in memory.
-        cdef Py_ssize_t i, at
-        cdef int steps
-        cdef uint32_t before
-        cdef Conversation* c
-        cdef Waiting w
-        for i in range(begin, end):
-            c = self.current(&waiting[i])
-            if c == NULL:
-                continue
-            before = c.latest
-            c.latest = <uint32_t>i
-            waiting[i].before = before
-            at = i
-            steps = 0
-            while begin <= before < at and waiting[before].conversation == waiting[at].conversation:
-                if waiting[before].tie <= waiting[at].tie or steps == MOST_TIES:
-                    break
-                steps += 1
-                w = waiting[at]
-                waiting[at] = waiting[before]
-                waiting[before] = w
-                waiting[before].before, waiting[at].before = waiting[at].before, waiting[before].before
-                at = before
-                before = waiting[at].before
+    cdef void note_until(self, int64_t until_ns) noexcept nogil:
+        # Notes the records in order that start before this time.
+        cdef Waiting* w
+        while self.queue.noted < self.queue.ordered and self.queue.records[self.queue.noted].start_ns < until_ns:
+            w = &self.queue.records[self.queue.noted]
+            if not w.is_noted:
+                self.note(w)
+                w.is_noted = True
+            self.queue.noted += 1
 
     cdef inline int64_t longest_silence(self, const Conversation* c, int way) noexcept nogil:
         # Returns the longest time, in ns, between a conversation's latest record and the start of the next one. AWS
@@ -415,9 +343,9 @@ cdef class Connections:
         cdef int64_t late_ns = 0 if (c.accepted | c.rejected) >> way & 1 else CLOSE_SECONDS * <int64_t>NS
         return self.packets.lifetime[kind_of(c)] + late_ns
 
-    cdef bint note(self, Waiting* w) noexcept nogil:
-        # Notes what a record says about its connection. Returns False if there is no room for that.
-        cdef Conversation* c = self.current(w)
+    cdef void note(self, Waiting* w) noexcept nogil:
+        # Notes what a record says about its connection.
+        cdef Conversation* c = self.queue.conversation_of(w)
         cdef int way = w.way
         cdef int64_t logged_ns
         if w.start_ns > self.newest_ns + GAP:
@@ -427,11 +355,11 @@ cdef class Connections:
         if c != NULL and (c.accepted or c.rejected) and w.start_ns > c.last_ns + self.longest_silence(c, way):
             # This is another connection, which either end may have opened.
             self.table.retire(c)
-            c = self.current(w)
+            c = self.queue.conversation_of(w)
         if c == NULL:
             if w.is_record:
                 self.packets.leave_out(NO_ROOM)
-            return False
+            return
         note_shown(c, w.interface)
         c.logged_ns = min(c.logged_ns, logged_ns)
         if w.is_guess and w.start_ns < logged_ns + self.packets.lifetime[kind_of(c)]:
@@ -450,32 +378,10 @@ cdef class Connections:
             if not c.accepted >> way & 1 or w.start_ns < c.first_ns[way]:
                 c.first_ns[way] = w.start_ns
             c.flags[way] |= <uint8_t>w.flags if w.flags > 0 else 0
-            if c.accepted != 3 and c.accepted | 1 << way == 3:
-                self.table.count_uses(c)
             c.accepted |= 1 << way
         if w.flags > 0 and w.flags & SYN:
             c.sent_syn |= 1 << (1 - way if w.flags & ACK else way)
         c.last_ns = max(c.last_ns, w.end_ns)
-        return True
-
-    cdef Conversation* current(self, Waiting* w) noexcept nogil:
-        # Returns the conversation of a record. A record of a retired conversation moves to the one that replaces it.
-        # Returns NULL if the table is full.
-        cdef Conversation* c
-        cdef Conversation* retired
-        cdef uint32_t number = w.conversation
-        if number == NO_CONVERSATION:
-            return NULL
-        c = &self.table.conversations[number]
-        if not c.is_retired:
-            return c
-        c = self.table.successor(number)
-        retired = &self.table.conversations[number]
-        retired.pending -= 1
-        if c != NULL:
-            c.pending += 1
-        w.conversation = <uint32_t>(c - self.table.conversations) if c != NULL else NO_CONVERSATION
-        return c
 
     cdef int64_t logged_since(self, const Waiting* w) noexcept nogil:
         # Returns the time from which on the log surely has the record's interface: its first record, or the first one
@@ -501,107 +407,117 @@ cdef class Connections:
 
     def turn_to(self, int64_t time_ns):
         """Note that all records up to this time were added, but for a few."""
-        if time_ns <= LAST_TIME:
-            self.turn_ns = max(self.turn_ns, time_ns // TURN * TURN)
+        cdef int64_t waited_ns
+        if time_ns > LAST_TIME or time_ns // TURN * TURN <= self.turn_ns:
+            return
+        self.turn_ns = time_ns // TURN * TURN
+        waited_ns = self.turn_ns - max(self.due_ns, self.first_ns)
+        if waited_ns >= LONG_WAIT + LONG_TURN:
+            self.let_go(self.turn_ns - LONG_WAIT)
+        elif waited_ns >= SHORT_WAIT + TURN and self.queue.count() >= MANY_WAITING:
+            self.let_go(self.turn_ns - SHORT_WAIT)
+
+    def end(self):
+        """Note that all records were added."""
+        self.is_complete = True
+        self.let_go(LAST_TIME + 1)
+
+    cdef void let_go(self, int64_t due_ns):
+        self.due_ns = due_ns
+        self.is_ordered = False
 
     @property
     def is_due(self):
         """Whether records wait that must be released before others are added."""
-        return self.waiting_count > 0 and (
-            self.is_crowded() or self.turn_ns - max(self.looked_ns, self.first_ns) > PATIENCE
+        if self.is_complete:
+            return not self.ended
+        return self.queue.count() > 0 and (self.has_due() or self.is_crowded())
+
+    cdef bint has_due(self):
+        return not self.is_ordered or (
+            self.queue.begin < self.queue.ordered and self.queue.records[self.queue.begin].start_ns < self.due_ns
         )
 
     cdef bint is_crowded(self):
         # Each waiting record has a conversation, which stays for a while.
-        return self.waiting_count >= MOST_WAITING or self.table.used >= MOST_CONVERSATIONS // 4 * 3
+        return self.queue.count() >= MOST_WAITING or self.table.used >= MOST_CONVERSATIONS // 4 * 3
 
-    def release(self, *, everything=False):
-        """Let the records go that have waited long enough, or ``everything`` at the end, for ``next_batch``."""
-        cdef Py_ssize_t i, kept, n
-        cdef int64_t until = self.turn_ns - PATIENCE
-        cdef int64_t noted_until = self.turn_ns - DELAY
+    def release(self):
+        """Let the records of the next turn go, for ``next_batch``."""
+        cdef RecordQueue queue = self.queue
+        cdef Waiting* records
+        cdef Py_ssize_t i, n
+        cdef int64_t until
         cdef int64_t[::1] keys
-        cdef int64_t[::1] places
-        cdef const int64_t[::1] sorted_places
-        cdef Conversation* decided
+        cdef const int64_t[::1] places
+        cdef Waiting* w
         cdef int opener
         if self.at != self.ready_count:
             raise ValueError("take all batches first")
-        self.ended = everything
-        if everything:
-            until = noted_until = INT64_MAX
-        elif self.is_crowded():
-            noted_until = INT64_MAX
-            # There is no room for more records: these wait for less than an hour.
-            starts = np.empty(self.waiting_count, np.int64)
-            keys = starts
-            for i in range(self.waiting_count):
-                keys[i] = self.waiting[i].start_ns
-            until = max(until, int(np.partition(starts, self.waiting_count // 2)[self.waiting_count // 2]))
-        self.note_until(noted_until)
-        self.interfaces.judge()
-        self.decide_until(until)
-        self.interfaces.judge()
-        key_array, place_array = np.empty(self.noted_count, np.int64), np.empty(self.noted_count, np.int64)
-        keys, places = key_array, place_array
-        n = 0
+        if queue.count() and not self.has_due():
+            # There is no room for more records: these wait for a shorter time.
+            self.let_go(max(self.due_ns, queue.middle_ns()))
+        if not self.is_ordered:
+            queue.order_until(self.due_ns + AHEAD)
+            self.is_ordered = True
+        until = self.due_ns
+        if queue.begin < queue.ordered:
+            until = min(until, (queue.records[queue.begin].start_ns // TURN + 1) * TURN)
         with nogil:
-            for i in range(self.noted_count):
-                if self.waiting[i].start_ns > until:
-                    continue
-                decided = &self.table.conversations[self.waiting[i].conversation]
-                # The opener's record goes before the answers of the same second.
-                opener = self.waiting[i].named - 1 if self.waiting[i].named else decided.opener
-                keys[n] = (self.waiting[i].start_ns & ~<int64_t>1) | (self.waiting[i].way != opener)
-                places[n] = i
-                n += 1
-        sorted_array = place_array[:n][np.argsort(key_array[:n], kind="stable")]
+            self.note_until(until + AHEAD)
+        self.interfaces.judge()
+        records = &queue.records[queue.begin]
+        n = 0
+        while queue.begin < queue.noted and queue.records[queue.begin].start_ns < until:
+            queue.begin += 1
+            n += 1
+        self.decide(records, n)
+        self.interfaces.judge()
+        key_array = np.empty(n, np.int64)
+        keys = key_array
+        with nogil:
+            for i in range(n):
+                w = &records[i]
+                if w.conversation != NO_CONVERSATION:
+                    # The opener's record goes before the answers of the same second.
+                    opener = w.named - 1 if w.named else self.table.conversations[w.conversation].opener
+                    keys[i] = (w.start_ns & ~<int64_t>1) | (w.way != opener)
+        places = np.argsort(key_array, kind="stable")
         free(self.ready)
         self.ready = <Waiting*>malloc(max(n, 1) * sizeof(Waiting))
         if self.ready == NULL:
             raise MemoryError
-        self.at = 0
-        self.ready_count = n
-        sorted_places = sorted_array
+        self.at = self.ready_count = 0
         with nogil:
             for i in range(n):
-                self.ready[i] = self.waiting[sorted_places[i]]
-            kept = 0
-            for i in range(self.noted_count):
-                if self.waiting[i].start_ns > until:
-                    self.waiting[kept] = self.waiting[i]
-                    kept += 1
-            memmove(
-                &self.waiting[kept], &self.waiting[self.noted_count],
-                (self.waiting_count - self.noted_count) * sizeof(Waiting)
-            )
-        self.interfaces.note_passed_on(self.ready, n)
-        self.waiting_count -= self.noted_count - kept
-        self.noted_count = kept
-        # After a pause of the log there may be nothing to release.
-        self.looked_ns = max(self.looked_ns, until)
-        if n:
-            self.released_ns = max(self.released_ns, until if not everything else self.newest_ns)
+                w = &records[places[i]]
+                if w.conversation != NO_CONVERSATION:
+                    self.ready[self.ready_count] = w[0]
+                    self.ready_count += 1
+        self.interfaces.note_passed_on(self.ready, self.ready_count)
+        self.released_ns = max(self.released_ns, until)
+        self.ended = self.is_complete and queue.count() == 0
 
-    cdef int decide_until(self, int64_t until_ns) except -1:
-        # Decides who opened the connections of the noted records that start until then, and asks about those that
-        # either end may have opened.
+    cdef int decide(self, const Waiting* records, Py_ssize_t count) except -1:
+        # Decides who opened the connections of these records, and asks about those that either end may have opened.
         cdef Py_ssize_t i
         cdef Py_ssize_t n = 0
         cdef Conversation* c
         cdef uint32_t[::1] numbers
         cdef uint8_t[::1] view
         cdef const uint8_t[::1] answers
-        number_array = np.empty(self.noted_count, np.uint32)
+        number_array = np.empty(count, np.uint32)
         numbers = number_array
         with nogil:
-            for i in range(self.noted_count):
-                c = &self.table.conversations[self.waiting[i].conversation]
-                if self.waiting[i].start_ns > until_ns or c.known:
+            for i in range(count):
+                if records[i].conversation == NO_CONVERSATION:
+                    continue
+                c = &self.table.conversations[records[i].conversation]
+                if c.known:
                     continue
                 self.table.decide(c, self.may_be_older(c))
                 if c.is_unsure or (c.fate == ICMP_WITHOUT_TYPE and c.accepted):
-                    numbers[n] = self.waiting[i].conversation
+                    numbers[n] = records[i].conversation
                     n += 1
         if n == 0 or self.ask is None:
             return 0
@@ -651,7 +567,7 @@ cdef class Connections:
                 w = &self.ready[self.at] if self.at < self.ready_count else NULL
                 if made.later.count and (
                     made.later.heap[0].time_ns < w.start_ns if w != NULL
-                    else (self.ended or made.later.heap[0].time_ns <= self.released_ns)
+                    else (self.ended or made.later.heap[0].time_ns < self.released_ns)
                 ):
                     made.make_later()
                 elif w != NULL:
@@ -676,13 +592,17 @@ cdef class Connections:
 
     cdef void forget(self) noexcept nogil:
         # Forgets conversations that have had no record for an hour, and all without waiting ones if there are too many.
-        cdef bint many = self.table.used > MOST_CONVERSATIONS // 2
+        self.forget_before(self.released_ns - FORGOTTEN)
+        if self.table.used > MOST_CONVERSATIONS // 2:
+            self.forget_before(LAST_TIME)
+
+    cdef void forget_before(self, int64_t last_ns) noexcept nogil:
         cdef Conversation* c
         cdef uint32_t i
         for i in range(self.table.count):
             c = &self.table.conversations[i]
-            if not c.pending and (many or c.is_retired or c.last_ns + FORGOTTEN < self.released_ns):
-                self.forgotten += many and not c.is_retired
+            if not c.pending and (c.is_retired or c.last_ns < last_ns):
+                self.forgotten += last_ns == LAST_TIME
                 self.table.remove(i)
 
 

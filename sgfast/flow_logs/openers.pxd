@@ -30,7 +30,7 @@ cdef enum:
     SEVERAL = 3             # a service has clients with so many times more ports than a client's port has services
     MANY = 8                # the least number of these ports, if the service's own port does not say what it is
     LOW = 4                 # a service's clients have so many times more ports from FIRST_RESERVED on than below
-    REFUSED_MINUTES = 128   # more than records wait
+    REFUSED_MINUTES = 128   # more than those between records noted and released
     REFUSED_WORDS = 2       # with a bit for each of these
 
 # The fates of a connection's records. UNDECIDED in record_packets.pyx lists the words of those between.
@@ -66,6 +66,7 @@ cdef struct Conversation:
     # Bits by way:
     uint8_t named           # a record says that this end opened
     uint8_t sent_syn
+    uint8_t seen            # the cloud accepted packets of this end, perhaps later than what else is noted here
     uint8_t accepted
     uint8_t rejected
     uint8_t finished        # a FIN of this end is in the packets made so far

@@ -48,6 +48,7 @@ cdef struct Waiting:
     uint8_t shows_answer    # its packets show that the other end answered
     uint8_t no_refusal      # they are more than RSTs in answer to openers, and more than openers
     uint8_t no_opener
+    uint8_t is_noted
     int32_t interface
     uint32_t tie            # a hash of the rest: the order of records of one connection and start
     uint32_t before         # the record of this connection that was sorted before

@@ -86,12 +86,12 @@ class LogTraffic:
         whether the cloud rejected their packets.
         """
         made = self._connections
-        while made is not None and (at_end or made.is_due):
-            made.release(everything=at_end)
+        if made is not None and at_end:
+            made.end()
+        while made is not None and made.is_due:
+            made.release()
             while (batch := made.next_batch()) is not None:
                 yield batch
-            if at_end:
-                return
 
     def _add(self, number: int, path: str, rows: NDArray[Any]) -> None:
         self._taken += len(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -654,12 +655,12 @@ TIMEOUTS = SimpleNamespace(
 
 def made(connections: Connections, *, at_end: bool) -> list[tuple[list[int], bool]]:
     found = []
-    while connections.is_due or at_end:
-        connections.release(everything=at_end)
+    if at_end:
+        connections.end()
+    while connections.is_due:
+        connections.release()
         while (batch := connections.next_batch()) is not None:
             found.append((batch[0].packets(0, len(batch[0])), batch[1]))
-        if at_end:
-            break
     return found
 
 
@@ -704,6 +705,69 @@ def test_no_row_is_too_absurd(tmp_path: Path) -> None:
         fates = packets.judged + packets.rejected + undecided + sum(packets.left_out.values())
         assert fates == total, f"seed {seed}"
         assert connections.forgotten == 0 and connections.late <= total
+
+
+@pytest.mark.parametrize(("hours", "unsure"), [(0, 0), (11, 0), (25, 1)])
+def test_uses_within_the_next_twelve_hours_tell_that_a_port_is_a_services(
+    hours: int, unsure: int, tmp_path: Path
+) -> None:
+    """SPEC 10.30. The log goes on, so that the end is not what tells."""
+    lines = [
+        flow(ends.format(TCP_PORT + n, 7777), (10 + (hours if n else 0)) * 3600, protocol=6, flags="-")
+        for n in range(3) for ends in (ENDS, BACK)
+    ]  # fmt: skip
+    told = replayed(tmp_path, BEFORE, *lines, flow(CS, 50 * 3600), flow(SC, 50 * 3600))
+    assert told.records.judged == 9 and told.records.unsure_connections == unsure
+
+
+def test_a_release_between_two_connections_of_the_same_ends_does_not_join_them(tmp_path: Path) -> None:
+    """Records of both wait when the log's first half day is released. The next release puts them in order again."""
+    one, two = 12 * 3600 + 900, 12 * 3600 + 2100
+    lines = [flow(AB, one), flow(BA, one + 10), flow(BA, two), flow(AB, two + 10)]
+    lines += [flow(f"10.0.0.5:{40_000 + n} > 192.0.2.9:53", at) for at in (one, one + 10) for n in range(3)]
+    others = [flow(CS, 600 * turn) for turn in (70, *range(140, 230))]
+    told = replayed(tmp_path, BEFORE, *lines, *others)
+    assert {f"{ends} allow answered 2+2" for ends in (AB, BA)} < set(told.connections)
+
+
+def turns_of_udp(per_turn: int, turns: int) -> Iterator[tuple[int, Any]]:
+    """Yield turns of ten minutes, each with rows of as many one-way connections."""
+    for turn in range(turns):
+        rows = rows_of_udp(per_turn)
+        rows["src"][:, :4], rows["dst"][:, :2] = (10, 0, 0, 5), (192, turn)
+        rows["dst"][:, 2], rows["dst"][:, 3] = np.arange(per_turn) % 250, np.arange(per_turn) // 250
+        rows["sport"], rows["dport"] = 40_000, 53
+        rows["start_ns"] = rows["end_ns"] = (NOON + 600 * turn) * 10**9
+        yield turn, rows
+
+
+@pytest.mark.parametrize(("per_turn", "waits"), [(20_000, 12), (10, 72)])
+def test_where_many_records_wait_each_waits_for_two_hours(per_turn: int, waits: int) -> None:
+    """SPEC 10.30. Where few wait, each waits for half a day. Then records an hour late are among the others. If many
+    connections are known, those without a record for an hour are forgotten first."""
+    connections = Connections(TIMEOUTS, TIMEOUTS)
+    judged, late = [], []
+    for turn, rows in turns_of_udp(per_turn, 160):
+        connections.turn_to(int(rows["start_ns"][0]))
+        made(connections, at_end=False)
+        judged.append((turn, connections.packets.judged))
+        connections.add(rows, 1)
+        for minutes in (60, 240) if turn >= 150 else ():
+            again = rows[:1].copy()
+            again["sport"], again["start_ns"] = 50_000 + turn, again["start_ns"] - minutes * 60 * 10**9
+            again["end_ns"] = again["start_ns"]
+            before = connections.late
+            connections.add(again, 1)
+            late.append((minutes, connections.late - before))
+    made(connections, at_end=True)
+    assert connections.forgotten == 0
+    assert {count for minutes, count in late if minutes == 60} == {0}
+    few = per_turn == 10
+    assert sum(count for minutes, count in late if minutes == 240) == (0 if few else 10)
+    # All but those that wait were released, in the first turn in which any was.
+    turn, count = next((turn, count) for turn, count in judged if count)
+    assert count == (turn - waits) * per_turn
+    assert turn == (145 if few else 14)
 
 
 def test_a_log_given_twice_counts_once_although_its_records_start_in_one_second(tmp_path: Path) -> None:
