@@ -23,7 +23,7 @@ cdef enum:         # Role
     OF_OTHER_OWNER = 2      # it had an instance's address at another time
     PERHAPS_OF_OTHER = 3    # that is possible
 
-# The conclusions about a conversation that one interface alone shows.
+# The conclusions about a conversation from the interfaces that show it.
 cdef enum:         # Conversation.alone
     NOT_LOOKED = 0
     IS_ORDINARY = 1
@@ -69,7 +69,7 @@ cdef class Interfaces:
     cdef object words, owners
     cdef Interface* interfaces
     cdef Py_ssize_t capacity
-    cdef bint is_changed, has_other_owners, has_outside
+    cdef bint is_changed, has_other_owners, has_outside, has_perhaps
     cdef Home* homes
     cdef uint64_t home_mask
     cdef Start* starts[2]
@@ -89,6 +89,7 @@ cdef class Interfaces:
     cdef int cause_of(self, Conversation* c, const Waiting* w) noexcept nogil
     cdef int32_t other_owner(self, const Conversation* c, const Waiting* w, int version) noexcept nogil
     cdef int look(self, const Conversation* c, const Waiting* w, int version) noexcept nogil
+    cdef bint is_unexplained(self, const Conversation* c, int version) noexcept nogil
     cdef Start* start_of(self, const uint8_t* address, int version) noexcept nogil
     cdef const Home* home_of(self, const uint8_t* address) noexcept nogil
     cdef bint has_twin(self, const Conversation* c, int end, const Home* home, const Waiting* w) noexcept nogil

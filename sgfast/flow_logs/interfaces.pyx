@@ -143,7 +143,7 @@ cdef class Interfaces:
         if self.owners is None or not self.is_changed:
             return
         self.is_changed = False
-        self.has_other_owners = self.has_outside = False
+        self.has_other_owners = self.has_outside = self.has_perhaps = False
         homes = {}
         for number in range(self.capacity):
             i = &self.interfaces[number]
@@ -157,6 +157,7 @@ cdef class Interfaces:
                     i.role[version] = ROLES.index(self.owners.role(word, shared, dropped)) if shared else ORDINARY
                 self.has_other_owners |= i.role[version] == OF_OTHER_OWNER
                 self.has_outside |= i.role[version] == OUTSIDE
+                self.has_perhaps |= i.role[version] == PERHAPS_OF_OTHER
                 if shared and i.role[version] == ORDINARY and (own := self.owners.own_address(word, shared)):
                     address, is_sure = own
                     if is_sure or address not in homes:
@@ -286,11 +287,13 @@ cdef class Interfaces:
         cdef Interface* i
         cdef const Home* home
         cdef int end
-        if self.owners is None or not 0 <= w.interface < self.capacity or c.shown_by[1] != NO_INTERFACE:
+        if self.owners is None or not 0 <= w.interface < self.capacity:
+            return IS_ORDINARY
+        if self.has_perhaps and self.is_unexplained(c, version):
+            return IS_DOUBTFUL
+        if c.shown_by[1] != NO_INTERFACE:
             return IS_ORDINARY
         i = &self.interfaces[w.interface]
-        if i.role[version] == PERHAPS_OF_OTHER:
-            return IS_DOUBTFUL
         if i.count[version] != 1:
             return IS_ORDINARY
         if same_address(i.shared[version][0], c.ends):
@@ -308,6 +311,27 @@ cdef class Interfaces:
         if self.start_of(&c.ends[16 * end], version).is_owned:
             return IS_DOUBTFUL
         return IS_OUTSIDE
+
+    cdef bint is_unexplained(self, const Conversation* c, int version) noexcept nogil:
+        # Returns whether an interface shows a conversation that may have had an instance's address at another time,
+        # while the own interface of an instance at an end does not show it.
+        cdef const Home* home
+        cdef bint is_shown
+        cdef bint is_perhaps = False
+        cdef int k, end
+        for k in range(INTERFACES_SHOWN):
+            if 0 <= c.shown_by[k] < self.capacity:
+                is_perhaps |= self.interfaces[c.shown_by[k]].role[version] == PERHAPS_OF_OTHER
+        if not is_perhaps:
+            return False
+        for end in range(2):
+            home = self.home_of(&c.ends[16 * end])
+            is_shown = False
+            for k in range(INTERFACES_SHOWN):
+                is_shown |= home != NULL and c.shown_by[k] == home.interface
+            if not is_shown and self.start_of(&c.ends[16 * end], version).is_owned:
+                return True
+        return False
 
     cdef const Home* home_of(self, const uint8_t* address) noexcept nogil:
         cdef uint64_t at

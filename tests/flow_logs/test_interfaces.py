@@ -240,6 +240,27 @@ def test_what_another_owner_did_is_left_out_at_the_other_end_too(tmp_path: Path)
     assert result.records.left_out["other-end"] == 2 * 100
 
 
+def test_a_former_owner_with_one_peer_in_its_first_hours(tmp_path: Path) -> None:
+    """The peer is an instance that was logged. Which of both ends had the interface is known later."""
+    lines = [
+        line for n in range(4) for interface in ("eni-0old", "eni-0db")
+        for line in both(DB, WEB, 50000 + n, 22, start=n * 60, interface=interface)
+    ]  # fmt: skip
+    lines += [line for line in month() if int(line.split()[10]) > DAY]
+    another = both("198.51.100.7", WEB, 50000, 22, start=6 * 3600, interface="eni-0old")
+    result = replayed(tmp_path, lines + another)
+    assert result.records is not None
+    assert result.records.left_out["other-owner"] == 2 * 8 + 2
+    assert (result.connections["denied"], result.evidence.conclusive) == (0, "yes")
+    # If it has no other peer, this stays in doubt, but not if the own interfaces of both ends show the traffic.
+    result = replayed(tmp_path, lines)
+    assert [(each.code, each.packets) for each in result.evidence.reasons] == [("other-owner", 8)]
+    assert "eni-0old" in result.evidence.reasons[0].sentence
+    shown = [line.replace("eni-0old", "eni-0web") for line in lines if "eni-0old" in line]
+    result = replayed(tmp_path, lines + shown)
+    assert (result.connections["denied"], result.evidence.conclusive) == (4, "yes")
+
+
 def test_an_interface_with_one_peer_only_may_be_the_peers(tmp_path: Path) -> None:
     # Both ends are in all records of the interface. Nothing is left out.
     single = [
@@ -398,6 +419,11 @@ def test_a_service_without_an_instance_is_no_gateway(tmp_path: Path) -> None:
     result = replayed(tmp_path, lines)
     assert result.records is not None and result.records.interfaces == ()
     assert result.connections["denied"] == 30
+    # Nor if a client has the same port for another server meanwhile.
+    twins = [line for n in range(30) for line in both(WEB, PEER, 40000 + n, 5432, start=60 * n, interface="eni-0web")]
+    result = replayed(tmp_path, lines + twins)
+    assert result.records is not None and result.records.interfaces == ()
+    assert result.connections["denied"] == 60
     # Nor if the client was not logged: then another peer of the same port and time shows nothing.
     lines = [
         line for n in range(30) for peer in (GATEWAY, "10.6.6.6")
