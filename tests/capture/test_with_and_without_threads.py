@@ -70,14 +70,16 @@ def test_files_of_any_pieces_one_after_another_padded_and_followed(form: str, se
 
 @of_each_form
 def test_damage_at_every_byte(form: str, seen: Seen) -> None:
-    """A bit flips, a byte is missing or comes twice, or the file ends, with what ends a stream of xz or without."""
+    """A bit flips, a byte is missing or comes twice, or the file ends, with what ends a stream of xz or without. As
+    a rule at every third byte.
+    """
     print(f"seed {SEED}")
     draw = random.Random(SEED)
     pieces = [noise(draw, length) for length in (90, 0, 150, 40, 200, 10)]
     made, _ = FILES[form]
     whole = made(pieces[:4]) + made(pieces[4:])
     failures = 0
-    for at in range(MAGIC_LENGTH - 1, len(whole)):
+    for at in range(MAGIC_LENGTH - 1 + some(draw.randrange(3), 0), len(whole), some(3, 1)):
         flips = [whole[at] ^ 1 << bit for bit in some([draw.randrange(8)], range(8))]
         damaged = [whole[:at] + bytes([flipped]) + whole[at + 1 :] for flipped in flips]
         others = [whole[:at] + whole[at + 1 :], whole[:at] + whole[at - 1 :], whole[:at] + b"YZ"]
@@ -91,8 +93,8 @@ def test_damage_at_every_byte(form: str, seen: Seen) -> None:
             assert not told.failure or f"cut short, near byte {at} of the file" in told.failure or (
                 "other data follows it" in told.failure
             )
-    assert failures > 200
-    assert (seen.begun > 200 and seen.whole > 20) or "gzip" not in form
+    assert failures > some(70, 200)
+    assert (seen.begun > some(70, 200) and seen.whole > some(7, 20)) or "gzip" not in form
 
 
 # Limits, which only a decompressor knows

@@ -131,6 +131,7 @@ def run_benchmarks(*arguments: str | Path) -> str:
 
 
 @needs_compiler
+@pytest.mark.skipif(not EXHAUSTIVE, reason="building an earlier commit takes a minute")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there are no earlier commits")
 def test_each_row_has_the_ratio_to_an_earlier_commit_that_runs_in_turns(tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")

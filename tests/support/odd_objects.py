@@ -122,7 +122,7 @@ def arguments_of() -> dict[str, Arguments]:
         "NameTexts": (("a", "b"), texts, b"none"), "PcapngWriter": (len,), "PcapWriter": (len, "name"),
         "Connections": (Timeouts(), Timeouts()), "ConversationTable": (), "LaterPackets": (),
         "RecordPackets": (ConversationTable(), Timeouts(), Timeouts(), False),
-        "Interfaces": (ConversationTable(),),
+        "Interfaces": (ConversationTable(),), "RecordQueue": (ConversationTable(),),
         "WordNumbers": (), "Tokenizer": ([1, 2, 3], WordNumbers()),
         "VerdictLines": (len,), "ConnectionLines": (len,), "VerdictCsv": (len,), "ConnectionCsv": (len,),
     }  # fmt: skip
