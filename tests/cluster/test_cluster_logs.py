@@ -52,7 +52,7 @@ def test_workers_read_the_files_and_the_answer_is_that_of_one_process(client: An
 
 def test_records_out_of_order_come_as_late_as_in_one_process(client: Any, tmp_path: Path) -> None:
     # The last lines of the file are its oldest records. Workers read them in a batch of their own.
-    ordered = [flow(f"10.0.0.5:{40000 + n} > 192.0.2.9:53", 2 * n) for n in range(BATCH_ROWS)]
+    ordered = [flow(f"10.0.0.5:{40000 + n} > 192.0.2.9:53", 12 * n) for n in range(BATCH_ROWS)]
     older = [flow(f"10.0.0.5:{50000 + n} > 192.0.2.9:53", n) for n in range(10)]
     log = tmp_path / "aws.log"
     log.write_text("\n".join((FIELDS, *ordered, *older)))
