@@ -54,6 +54,12 @@ MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
 #: The mode and midstream of a replay by default, for captured packets.
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
 
+#: Fields that cannot be assigned to an engine, and what to do in place of that.
+_FIXED = {
+    "policy": "change the policy with Engine.apply, or make an engine of the other policy",
+    **dict.fromkeys(("mode", "midstream", "vpc"), "give it to a new Engine"),
+}
+
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
@@ -125,13 +131,13 @@ class Engine:
     ) -> None:
         check_modes(mode, midstream)
         check_jobs(jobs)
-        self.policy: Policy = load(policy)
-        self.vpc: str | None = vpc_name(self.policy, vpc)
+        self._policy = load(policy)
+        self._vpc = vpc_name(self.policy, vpc)
         self._compiler = Compiler(self.vpc) if _compiler is None else _compiler
         self.compiled: CompiledPolicy = self._compiler.compile(self.policy)
         self._changing = threading.Lock()
-        self.mode: Mode = mode
-        self.midstream: Midstream = midstream
+        self._mode: Mode = mode
+        self._midstream: Midstream = midstream
         self.keep_flows = _keep_flows
         self.reporting = _reporting
         self.keeps_events = events
@@ -171,6 +177,33 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"<Engine {self.mode}, midstream {self.midstream}, of {self.policy!r}>"
+
+    if not TYPE_CHECKING:
+        # Type checkers know from the properties that these cannot be assigned.
+        def __setattr__(self, name: str, value: object) -> None:
+            if (advice := _FIXED.get(name)) is not None:
+                raise AttributeError(f"Engine.{name} cannot be assigned: {advice}")
+            object.__setattr__(self, name, value)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. :meth:`apply` changes it."""
+        return self._policy
+
+    @property
+    def mode(self) -> Mode:
+        """Whether packets that followed a denied opener are recognised (SPEC 9.2)."""
+        return self._mode
+
+    @property
+    def midstream(self) -> Midstream:
+        """The treatment of TCP packets of unknown connections (SPEC 9.3)."""
+        return self._midstream
+
+    @property
+    def vpc(self) -> str | None:
+        """The name of the VPC in which packets are judged; None if the policy has one only (SPEC 7.4)."""
+        return self._vpc
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -367,11 +400,11 @@ class Engine:
             forget = on_change == "forget-unmatched"
             before = self.policy, self.compiled
             # Names are replaced first: results that other threads get from now on may already have new numbers.
-            self.policy, self.compiled = changed.policy, compiled
+            self._policy, self.compiled = changed.policy, compiled
             try:
                 disconnected, finished = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
             except MemoryError:
-                self.policy, self.compiled = before
+                self._policy, self.compiled = before
                 raise
             return ApplyResult(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 

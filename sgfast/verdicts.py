@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.notebook import AsJson
@@ -60,6 +60,10 @@ class Verdict(AsJson):
     def allowed(self) -> bool:
         """Whether the verdict is ``allow``."""
         return self.verdict == "allow"
+
+    def __bool__(self) -> NoReturn:
+        """Raise TypeError: a denial would count as true, too."""
+        raise TypeError(f"a Verdict is neither true nor false: ask for .allowed, or for .verdict ({self.verdict!r})")
 
 
 @dataclass(frozen=True, slots=True)

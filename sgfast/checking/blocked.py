@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sgfast.checking.codes import LISTED, NO_INBOUND, NO_OUTBOUND, Finding, FindingCode, listed
+from sgfast.checking.codes import NO_INBOUND, NO_OUTBOUND, Finding, FindingCode
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import Direction, called
+from sgfast.system.names import LISTED, listed
 
 _CODES: tuple[tuple[Direction, FindingCode, str], ...] = (
     ("inbound", NO_INBOUND, "lets anything in"), ("outbound", NO_OUTBOUND, "lets anything out"),

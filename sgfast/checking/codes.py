@@ -181,18 +181,6 @@ class Finding:
         return self.message if self.certain else f"Perhaps: {self.message}"
 
 
-#: The most names that a message lists.
-LISTED = 5
-
-
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """Return ``a, b and c``, or ``a, b, c, d, e and 7 more``."""
-    shown = list(names[:LISTED])
-    if len(names) > LISTED:
-        return f"{', '.join(shown)} and {len(names) - LISTED:,} more"
-    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
-
-
 @dataclass(frozen=True, slots=True)
 class RuleUse:
     """The use of a rule by the traffic of a check.

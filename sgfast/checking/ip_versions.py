@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, whole
-from sgfast.checking.codes import LISTED, ONE_VERSION, Finding, listed
+from sgfast.checking.codes import ONE_VERSION, Finding
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.policy.model import (
     ICMP,
@@ -26,6 +26,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.ranges import ALL_PORTS, Range, Ranges, lowest, union
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
+from sgfast.system.names import LISTED, listed
 
 #: Steps for all rules together, of roughly a tenth of a microsecond each.
 MAX_STEPS = 30_000_000

@@ -22,8 +22,9 @@ from sgfast.replaying.results import Names, Rows
 
 # The package comes first, so that a thread that imports it does not deadlock with one that imports this module.
 from sgfast.suggesting import Limits
+from sgfast.suggesting.needs import Need, NeededService
 from sgfast.suggesting.observing import ends_of, kind_of
-from sgfast.suggesting.rules import Drafter, Need, NeededService
+from sgfast.suggesting.rules import Drafter
 
 #: The most combinations of rule, peer and port that are kept, of about 150 bytes each. A rule with too many of them
 #: is not narrow anyway.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,12 +49,23 @@ class ExportPart:
     connections: str | None = None
     #: Whether the part is skipped if the old policy has no such instance.
     is_optional: bool = False
+    #: Whether the text takes back what that of another part does.
+    is_undo: bool = False
+
+    @property
+    def has_undo(self) -> bool:
+        """Whether a file for a text that takes this one back may be written beside it."""
+        return self.path != "-" and (not os.path.exists(self.path) or os.path.isfile(self.path))
 
 
-def _commented(text: str, comments: Sequence[str]) -> str:
-    """Return a script with comments at its top, but behind the line that names the interpreter."""
-    at = text.index("\n") + 1 if text.startswith("#!") else 0
-    return text[:at] + "".join(f"# {printable(comment)}\n" for comment in comments) + text[at:]
+def _commented(text: str, first: Sequence[str], last: Sequence[str]) -> str:
+    """Return a script with comments before and behind those at its top, and behind the line that names the interpreter.
+    """
+    lines = text.splitlines(keepends=True)
+    begin = int(text.startswith("#!"))
+    end = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    before, after = ([f"# {printable(comment)}\n" for comment in comments] for comments in (first, last))
+    return "".join([*lines[:begin], *before, *lines[begin:end], *after, *lines[end:]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,11 @@ class Export:
         ``is_change``: there is an old policy. ``connections``: the file that lists connections, if it was given.
         """
         if self.target != "nftables":
-            return [ExportPart(output)]
+            part = ExportPart(output)
+            if not (is_change and part.has_undo) or self.target == "terraform":
+                return [part]
+            begin, ending = os.path.splitext(output)
+            return [part, ExportPart(f"{begin}.undo{ending}", is_undo=True)]
         hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
@@ -96,9 +112,11 @@ class Export:
 
     def write(
         self, parts: Sequence[ExportPart], files: Sequence[Output], old: Policy | None, new: Policy,
-        comments: Sequence[str] = (),
+        comments: Sequence[str] = (), old_name: str | None = None,
     ) -> None:  # fmt: skip
         """Write the files of the parts, with comments at the top of scripts. Regular files appear together.
+
+        ``old_name``: the old policy as the user named it. A script that no file takes back says how to make one.
 
         An error with several problems is printed problem by problem, and ends the command.
         """
@@ -111,7 +129,9 @@ class Export:
             if part.is_optional and old is not None and not any(name in old.instance_by_name for name in devices):
                 continue
             text = self._text(part, devices, old, new)
-            file.write((_commented(text, comments) if self.form == "script" else text).encode())
+            if self.form == "script":
+                text = _commented(text, comments, self._undo_comments(parts, old_name))
+            file.write(text.encode())
             written.append(file)
         publish(written)
 
@@ -121,11 +141,19 @@ class Export:
 
         return self._text(part, devices_of(old, new, part.devices), old, new)
 
+    def _undo_comments(self, parts: Sequence[ExportPart], old: str | None) -> list[str]:
+        if old is None or self.target in ("terraform", "nftables") or any(part.is_undo for part in parts):
+            return []
+        undo = f"sgfast export {shlex.quote(old)} --since now.yaml --to {self.target}"
+        return [f"To take this back, import the account as now.yaml, and run what this prints: {undo}"]
+
     def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
         from sgfast.errors import ExportError
         from sgfast.exporting.texts import cloud_text, connections_text, filter_text
 
         try:
+            if part.is_undo and old is not None:
+                old, new = new, old
             if self.target != "nftables":
                 return cloud_text(old, new, self.target, self.form, self.provider)
             if part.connections is not None and old is not None:
@@ -259,7 +287,8 @@ def export(
 
     Without --since, the export is for an account that has VPCs and instances and nothing else. With --since, it is for
     an account in which OLD is in force, such as an account that sgfast import --live has read. Additions come before
-    removals.
+    removals. Beside FILE, --since writes FILE.undo for aws, openstack and otc: apply.undo.sh takes back what apply.sh
+    does.
 
     If -o is a directory, --to nftables writes NAME.nft for each --instance, or host.nft, and with --since beside it
     NAME.change.nft or host.change.nft for a machine that has the filter of OLD.
@@ -279,7 +308,7 @@ def export(
     with open_outputs([part.path for part in parts], Inputs([path, since, connections]), quiet=quiet) as files:
         old = None if since is None else policies.load(since)
         new = policies.load(path)
-        export.write(parts, files, old, new)
+        export.write(parts, files, old, new, old_name=since)
     if not quiet:
         warn(new.warnings)
 

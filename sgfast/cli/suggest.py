@@ -220,7 +220,7 @@ def suggest(
         if refusal:
             say(f"nothing is written: {refusal}")
         elif export is not None:
-            export.write(parts, opened, before, found.policy, found.cautions)
+            export.write(parts, opened, before, found.policy, found.cautions, policy)
         elif opened:
             opened[0].write(found.text.encode())
             opened[0].publish()

@@ -86,7 +86,7 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
         rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
-            shown = [Item(f"{word:6}", _difference_words(row, policies, most), style) for row in rows[:most]]
+            shown = [Item(f"{word:6}", difference_words(row, policies, most), style) for row in rows[:most]]
             blocks.append(Items(shown))
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
         longest = most_names(rows[:most])
@@ -99,7 +99,7 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
     return [Section(headline(found), blocks)]
 
 
-def _difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
+def difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
     """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end, beyond LISTED_PARTS."""
     sources, destinations, services = reach_cells(row, max(most, LISTED_PARTS))
     words: list[str] = [f"{services} of {destinations} to {sources}: "]

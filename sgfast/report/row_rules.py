@@ -15,8 +15,9 @@ from sgfast.policy.rule_text import rule_in_document
 from sgfast.policy.templates import default_group
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.report.rollup import Rollup, RollupRow
-from sgfast.suggesting.missing import Winners, missing_rules
+from sgfast.suggesting.missing import missing_rules
 from sgfast.suggesting.observing import REPLY_DENIED, TrafficTotals, cannot_be_named
+from sgfast.suggesting.winners import Winners
 
 #: The most kinds of traffic that are compared with rules for all rows together, the largest kinds of each row first:
 #: half a second.

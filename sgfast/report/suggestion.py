@@ -9,6 +9,7 @@ from sgfast.policy.rule_text import rule_name, short
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
+from sgfast.report.difference import difference_words
 from sgfast.report.document import (
     Document,
     Item,
@@ -29,7 +30,7 @@ from sgfast.report.log_records import naming, reminder
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.report.twins import suggested_by_rule
+from sgfast.report.twins import suggested_by_rule, with_first_twins
 from sgfast.suggesting import LeftOut, Suggestion
 from sgfast.system.names import printable
 
@@ -75,6 +76,7 @@ def suggestion_document(
             *more(words, len(by_rule)),
         ]),
         *_removed_section(found, most),
+        *_opened_section(found, most),
         *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
         *notes([
             *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
@@ -90,6 +92,17 @@ def _removed_section(found: Suggestion, most: int) -> list[Section]:
     items = [Item("", Name(rule_name(found.policy, each.rule, each.group))) for each in found.removed[:most]]
     heading = f"Taken away: {plural(len(found.removed), 'rule')} that no packet used"
     return [Section(heading, [Items(items), *more_of(len(found.removed), most, "rule")])]
+
+
+def _opened_section(found: Suggestion, most: int) -> list[Section]:
+    """Return what the rules open beyond those of the given policy."""
+    if found.difference is None or not found.difference.opened:
+        return []
+    policies = {"old": found.difference.old, "new": found.policy}
+    rows = with_first_twins(found.difference.opened, policies)
+    items = [Item("opens", difference_words(row, policies, most), "red") for row in rows[:most]]
+    heading = "By the rules alone, beyond the given policy"
+    return [Section(heading, [Items(items), *more_of(len(rows), most, "row")])]
 
 
 def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
-from sgfast.errors import ArgumentError
+from sgfast.errors import ArgumentError, TooMuch
 from sgfast.evidence import SOUND, Evidence, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
@@ -24,12 +24,14 @@ from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.reaching.difference import Difference, difference
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
 from sgfast.replaying.time_window import parse_duration
+from sgfast.suggesting.covers import Denials
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
     grouped_by_service,
@@ -51,6 +53,7 @@ from sgfast.suggesting.observing import (
     observe,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
+from sgfast.system.names import listed
 
 __all__ = ["LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
 
@@ -82,7 +85,7 @@ class Check:
     ``also_allowed``: the number of other connections that are allowed because the rules cannot distinguish them from
     the claimed ones.
     ``matches``: whether exactly the claimed connections of each kind are allowed, and none that the given policy
-    denies.
+    denies or that the cloud rejected; and whether no rule is for members of groups whom the given policy denies it.
     """
 
     claimed: int
@@ -113,6 +116,8 @@ class Suggestion(Shown):
     is here.
     ``unseen_rules``: the rules of the given policy that ``remove`` kept although no record shows them in use, as flow
     logs cannot tell whether they are unused; None without ``remove``, or if the captures were packets.
+    ``difference``: the comparison of the given policy with the suggested one by the rules alone (SPEC 12.6); None
+    without a given policy, or if it would take too long.
     """
 
     policy: Policy
@@ -130,6 +135,7 @@ class Suggestion(Shown):
     removed: tuple[RuleInGroup, ...] = ()
     records: LogRecords | None = None
     unseen_rules: tuple[UnseenRule, ...] | None = None
+    difference: Difference | None = None
 
     @property
     def is_reliable(self) -> bool:
@@ -232,6 +238,7 @@ def suggest(
     else:
         target = base
     limits = limits or Limits()
+    denials = None if policy is None else Denials(policy)
     if target.settings.profile == "aws":
         limits = replace(limits, both_versions=True)
     wanted, evidence = seen.wanted, evidence_for_removal(result)
@@ -241,7 +248,7 @@ def suggest(
     too_few: dict[Kind, TrafficTotals] = {}
     following: dict[Kind, TrafficTotals] = {}
     for _ in range(MOST_ROUNDS):
-        suggested = suggest_rules(target, wanted, limits)
+        suggested = suggest_rules(target, wanted, limits, denials=denials)
         too_few |= {kind: evidence for kind, evidence in wanted.items() if kind in suggested.too_few}
         claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
         warnings = list(result.warnings)
@@ -282,9 +289,17 @@ def suggest(
             f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
             "group is for all addresses of all its members; sgfast diff with these captures lists them"
         )
+    compared: Difference | None = None
+    if policy is not None:
+        said = _said_of_denied_members(suggested.rules)
+        warnings += said
+        check = replace(check, matches=check.matches and not said)
+        compared = _difference(policy, final, warnings)
+    if newly_open := _rejected_before(result if allowed_only else None, replayed_again, warnings):
+        check = replace(check, also_allowed=check.also_allowed + newly_open, matches=False)
     return Suggestion(
         final, text, suggested.rules, tuple(reasons), check, _other_packets(result), result.captures, result.left_out,
-        result.damaged, warnings, evidence, records=result.records,
+        result.damaged, warnings, evidence, records=result.records, difference=compared,
     )  # fmt: skip
 
 
@@ -343,13 +358,51 @@ def _kept(
         *_comments_on_the_rest(result, left_out),
     ]
     text = document(made, rules, comments, with_ids=True)
-    check = Check(allowed, max(0, allowed - found.still_broken), found.also_allowed, found.is_done)
+    newly_open = _rejected_before(result, found.last, warnings)
+    is_done = found.is_done and not newly_open
+    check = Check(allowed, max(0, allowed - found.still_broken), found.also_allowed + newly_open, is_done)
+    final = parse_policy(text, "the suggested policy")
     return Suggestion(
-        parse_policy(text, "the suggested policy"), text, rules, tuple(left_out), check, _other_packets(result),
+        final, text, rules, tuple(left_out), check, _other_packets(result),
         result.captures, result.left_out, result.damaged, warnings, evidence, kept,
         tuple(each for each in removed if policy._first_twin(each.rule) is each.rule), result.records,
-        None if needed is None or result.records is None else tuple(unseen),
+        None if needed is None or result.records is None else tuple(unseen), _difference(policy, final, warnings),
     )  # fmt: skip
+
+
+def _difference(policy: Policy, suggested: Policy, warnings: list[str]) -> Difference | None:
+    """Compare the suggested policy with the given one by the rules alone. Return None if that would take too long."""
+    try:
+        return difference(policy, suggested)
+    except TooMuch as error:
+        warnings.append(f"what the suggested policy opens by the rules alone is not listed: {error}")
+        return None
+
+
+def _rejected_before(before: ReplayResult | None, after: ReplayResult, warnings: list[str]) -> int:
+    """Count the attempts that the cloud rejected, as flow logs tell, and that only the suggested policy allows. Add a
+    warning about them. ``before``: the replay under the given policy, if there is one."""
+    opened_before, opened_after = (
+        0 if result is None or result.rejected is None else result.rejected.connections["opened"]
+        for result in (before, after)
+    )
+    if opened_after <= opened_before:
+        return 0
+    newly_open = opened_after - opened_before
+    warnings.append(
+        f"the suggested policy also allows {count(newly_open, 'attempt')} that the cloud rejected; sgfast diff with "
+        "these logs lists them"
+    )
+    return newly_open
+
+
+def _said_of_denied_members(rules: Sequence[SuggestedRule]) -> list[str]:
+    """Return a warning for each rule that lets in members of groups whom the given policy denies."""
+    return [
+        f"the suggested rule {rule_text(each.rule)} of the group {each.group} is also for "
+        f"{listed(each.denied_members)}, although the given policy denies this and no connection needs it"
+        for each in rules if each.denied_members
+    ]  # fmt: skip
 
 
 def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:

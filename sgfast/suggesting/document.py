@@ -49,7 +49,7 @@ def document(
             listed = ", ".join(quoted(short(network)) for network in addresses.addresses)
             lines.append(f"  - {{name: {quoted(addresses.name)}{_words(addresses)}, addresses: [{listed}]}}")
     lines.append("security_groups:" if policy.security_groups else "security_groups: []")
-    evidence = {suggested.rule.id: suggested.evidence for suggested in rules}
+    by_id = {suggested.rule.id: suggested for suggested in rules}
     for group in policy.security_groups:
         lines.append(f"  - name: {quoted(group.name)}")
         lines += [f"    {key}: {quoted(word)}" for key, word in _written_words(group)]
@@ -61,8 +61,9 @@ def document(
             lines.append("    stateful: false")
         lines.append("    rules:" if group.rules else "    rules: []")
         for rule in group.rules:
-            if rule.id in evidence:
-                lines += [f"      # {_plain(line)}" for line in in_words(evidence[rule.id])]
+            if (suggested := by_id.get(rule.id)) is not None:
+                comments = [*in_words(suggested.evidence), *([suggested.note] if suggested.note else [])]
+                lines += [f"      # {_plain(line)}" for line in comments]
             lines.append(f"      - {rule_in_document(rule, policy, with_id=with_ids)}")
     lines.append("instances:" if policy.instances else "instances: []")
     several = len(policy.vpcs) > 1

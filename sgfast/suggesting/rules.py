@@ -1,12 +1,11 @@
 """Find the fewest rules that allow given connections, and that exceed these no further than the limits permit.
 
 A connection needs a rule at each end that is an instance, in one of that instance's groups. For each service, groups
-are chosen greedily until they cover all instances that need it: first the group with most of these instances, and the
-smaller group in a tie. Within a group, direction, address family and protocol, a rule is a peer with a list of ports,
-so the fewest rules are those with the fewest peers:
+are chosen that cover all instances that need it (``covers.py``). Within a group, direction, address family and
+protocol, a rule is a peer with a list of ports, so the fewest rules are those with the fewest peers:
 
-- Peers that are instances are replaced by as few of their groups as cover all of them. With few candidates all
-  combinations are tried, with more the choice is greedy. A rule lists only ports seen with members of its group.
+- Peers that are instances are replaced by groups that cover all of them (``covers.py``). A rule lists only ports seen
+  with members of its group.
 - Other addresses become one prefix for each block of ``max_prefix``: the longest that holds all addresses seen in the
   block. With the default, /32 and /128, these are the addresses themselves.
 - If a service has more than ``any_above`` public peers, any address becomes the peer instead.
@@ -18,11 +17,10 @@ rule has one type and any code.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sgfast.errors import ArgumentError, SgfastError
 from sgfast.policy.matching import Kind, groups_of
@@ -39,16 +37,15 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import is_multicast, peer_key
 from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
+from sgfast.suggesting.covers import Choices, Covers, Denials
+from sgfast.suggesting.needs import Need, NeededService, needs_of
 from sgfast.suggesting.observing import TrafficTotals
+from sgfast.system.names import listed
 
-#: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
-_FEW_GROUPS = 10
 #: The maximum number of rules in one group. More rules are no usable policy, and take minutes to compile.
 MOST_RULES = 10_000
 
 Term = Network | GroupPeer | None
-#: The groups that each instance is in.
-_Choices = Mapping[str, Sequence[str]]
 #: Group, direction, address family and protocol of a rule.
 _Part = tuple[str, Direction, Literal[4, 6], int]
 
@@ -90,22 +87,6 @@ class Limits:
         return f"fewer than {self.min_connections} of one service and peer"
 
 
-class NeededService(NamedTuple):
-    direction: Direction
-    family: Literal[4, 6]
-    protocol: int
-    port: int | None
-
-
-class Need(NamedTuple):
-    """A rule needed at one end of connections of one kind."""
-
-    instance: str
-    service: NeededService
-    peer: bytes
-    peer_instance: str | None
-
-
 @dataclass(slots=True)
 class _Draft:
     """An unfinished rule, with the evidence for each of its ports."""
@@ -116,6 +97,8 @@ class _Draft:
     protocol: int
     peer: Term
     ports: dict[int | None, TrafficTotals] = field(default_factory=dict)
+    note: str = ""
+    denied_members: tuple[str, ...] = ()
 
     @property
     def part(self) -> _Part:
@@ -129,11 +112,16 @@ class SuggestedRule:
     ``rule``: the rule.
     ``group``: the name of the rule's security group.
     ``evidence``: the traffic that needs the rule.
+    ``note``: why its peer is an address although the peer is an instance; empty if nothing is to be said.
+    ``denied_members``: the names of instances that the rule lets in, or lets out, by their groups, although the given
+    policy denies them this, and no connection needs it.
     """
 
     rule: Rule
     group: str
     evidence: TrafficTotals
+    note: str = ""
+    denied_members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,30 +132,19 @@ class Suggested:
     too_few: frozenset[Kind]
 
 
-def needs_of(kind: Kind) -> list[Need]:
-    found = []
-    family: Literal[4, 6] = 4 if kind.family == 4 else 6
-    if kind.egress is not None and not kind.is_free:
-        service = NeededService("outbound", family, kind.protocol, kind.port)
-        found.append(Need(kind.egress, service, kind.responder, kind.ingress))
-    if kind.ingress is not None:
-        service = NeededService("inbound", family, kind.protocol, kind.port)
-        found.append(Need(kind.ingress, service, kind.initiator, kind.egress))
-    return found
-
-
 def suggest_rules(
     policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits,
-    needs: Callable[[Kind], list[Need]] = needs_of,
+    needs: Callable[[Kind], list[Need]] = needs_of, denials: Denials | None = None, *, names_addresses: bool = False,
 ) -> Suggested:  # fmt: skip
     """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored.
 
-    ``needs``: the needs of a kind that rules are suggested for.
+    ``needs``: the needs of a kind that rules are suggested for. ``denials``: what a policy denies, which rules should
+    not allow. ``names_addresses``: name the addresses of peers whose groups would let in others that it denies.
     """
     remaining = dict(kinds)
     too_few: set[Kind] = set()
     while True:
-        drafts = Drafter(policy, limits).draft(remaining, needs)
+        drafts = Drafter(policy, limits, denials, names_addresses=names_addresses).draft(remaining, needs)
         weak = {
             (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
@@ -193,16 +170,16 @@ def suggest_rules(
 class Drafter:
     """Turn the needs of connections into few peers, each with its ports."""
 
-    def __init__(self, policy: Policy, limits: Limits) -> None:
+    def __init__(
+        self, policy: Policy, limits: Limits, denials: Denials | None = None, *, names_addresses: bool = False
+    ) -> None:
         self._policy = policy
         self._limits = limits
-        self._members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
-        self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+        self._denials, self._names_addresses = denials, names_addresses
+        self._covers = Covers(policy)
+        self._members = self._covers.members
         #: Names of the groups that each instance is in.
         self._groups = {instance.name: instance.security_groups for instance in policy.instances}
-        for name, groups in self._groups.items():
-            for group in groups:
-                self._members[group].add(name)
         #: The lowest and the highest address of a group's members, by group and IP version.
         self._spans: dict[tuple[str, int], tuple[int, int]] = {}
         for instance in policy.instances:
@@ -220,10 +197,10 @@ class Drafter:
         for kind, evidence in kinds.items():
             for need in needs_of_kind(kind):
                 needs.setdefault(need, TrafficTotals()).add(evidence)
-        by_service: defaultdict[NeededService, set[str]] = defaultdict(set)
+        by_service: defaultdict[NeededService, list[Need]] = defaultdict(list)
         for need in needs:
-            by_service[need.service].add(need.instance)
-        chosen = {service: self._groups_for(names) for service, names in by_service.items()}
+            by_service[need.service].append(need)
+        chosen = {service: self._groups_for(asking) for service, asking in by_service.items()}
         parts: defaultdict[_Part, list[Need]] = defaultdict(list)
         for need in needs:
             service = need.service
@@ -232,36 +209,115 @@ class Drafter:
         drafts = [draft for part, members in parts.items() for draft in self._part(part, members)]
         for group, number in Counter(draft.group for draft in drafts).most_common(1):
             if number > MOST_RULES:
+                enough = self._enough_any_above([
+                    members for part, members in parts.items() if part[0] == group
+                ])  # fmt: skip
+                any_above = "" if enough is None else f", for example with --any-above {enough}"
                 raise SgfastError(
                     f"the group {group!r} would need {number} rules, more than {MOST_RULES}: merge addresses "
-                    "(--max-prefix, --any-above), or leave out rare connections (--min-connections)"
+                    f"(--max-prefix, --any-above){any_above}, or leave out rare connections (--min-connections)"
                 )
-        return _pruned(self._policy, drafts, needs)
+        drafts = _pruned(self._policy, drafts, needs)
+        if self._denials is not None and not self._names_addresses:
+            self._note_denied_members(drafts, needs)
+        return drafts
 
-    def _groups_for(self, instances: set[str]) -> dict[str, str]:
-        """Choose for each instance the group that gets its rule."""
+    def _enough_any_above(self, parts: list[list[Need]]) -> int | None:
+        """Return the largest ``any_above`` with which one group's rules are few enough; None if none is."""
+        peers: list[defaultdict[int | None, set[bytes]]] = []
+        for needs in parts:
+            by_port: defaultdict[int | None, set[bytes]] = defaultdict(set)
+            for need in needs:
+                if need.peer_instance is None and ip_address(need.peer).is_global:
+                    by_port[need.service.port].add(need.peer)
+            peers.append(by_port)
+        others = sum(len({need.peer for need in needs} - set().union(*by_port.values()))
+                     for needs, by_port in zip(parts, peers, strict=True))
+        for above in sorted({len(found) - 1 for by_port in peers for found in by_port.values()}, reverse=True):
+            left = sum(
+                1 + len(set().union(*(found for found in by_port.values() if len(found) <= above))) for by_port in peers
+            )
+            if left + others <= MOST_RULES:
+                return above
+        return None
+
+    def _note_denied_members(self, drafts: list[_Draft], needs: Iterable[Need]) -> None:
+        """Find the members of groups to whom the drafts allow what the policy denies them, and nobody needs."""
+        matcher = _Matcher(self._policy, drafts)
+        served: defaultdict[int, list[Need]] = defaultdict(list)
+        for need in needs:
+            for draft in matcher.matching(need):
+                served[id(draft)].append(need)
+        for draft in drafts:
+            asking = served[id(draft)]
+            own = self._members[draft.group] - {need.instance for need in asking}
+            names = {name for name in own if self._denies(need._replace(instance=name) for need in asking)}
+            if isinstance(draft.peer, GroupPeer):
+                names |= {*self._denied_members(draft.peer.name, asking)}
+            draft.denied_members = tuple(sorted(names))
+
+    def _groups_for(self, needs: list[Need]) -> dict[str, str]:
+        """Choose for each instance the group that gets its rule. The needs are of one service."""
+        peers = {(need.peer, need.peer_instance) for need in needs}
+        service, instances = needs[0].service, {need.instance for need in needs}
+        alike = self._alike(instances)
+
+        def is_denied(name: str) -> bool:
+            return self._context(name) not in alike and self._denies(Need(name, service, *peer) for peer in peers)
+
         found: dict[str, str] = {}
-        # An instance that is in only one group leaves no choice.
-        for group in self._only_groups(instances, self._groups):
-            found.update(dict.fromkeys(instances & self._members[group], group))
-        uncovered = instances - found.keys()
-        for group in self._greedy(self._smallest_first(uncovered, self._groups), uncovered):
-            for name in uncovered & self._members[group]:
+        for group in self._covers.best(instances, self._groups, is_denied):
+            for name in instances & self._members[group]:
                 found.setdefault(name, group)
         return found
 
-    def _only_groups(self, instances: set[str], choices: _Choices) -> list[str]:
-        """Return the groups that are an instance's only choice, in document order."""
-        found = (choices[name] for name in instances)
-        return sorted({groups[0] for groups in found if len(groups) == 1}, key=self._place.__getitem__)
+    def _context(self, name: str) -> tuple[tuple[str, ...], str]:
+        """Return the groups and the VPC of an instance."""
+        return self._groups[name], self._policy.instance_by_name[name].vpc
+
+    def _alike(self, instances: Iterable[str]) -> set[tuple[tuple[str, ...], str]]:
+        """Return the contexts of instances. With ``names_addresses``, the policy denies all of them what is missing,
+        and another instance of such a context is one of the same machines.
+        """
+        return {self._context(name) for name in instances} if self._names_addresses else set()
+
+    def _denies(self, needs: Iterable[Need]) -> bool:
+        """Return whether the policy denies a connection that has one of these needs."""
+        return self._denials is not None and any(
+            self._denials.denies(need) for need in needs if need.instance != need.peer_instance
+        )
+
+    def _denied_peers(self, needs: list[Need]) -> Callable[[str], bool]:
+        """Return a function that says whether the policy denies one of these services to an instance in the place of
+        the peer.
+        """
+        # Instances with the same groups have the same rules.
+        asked = {(need.service, self._context(need.instance)): (need.service, need.instance) for need in needs}
+        alike = self._alike(need.peer_instance for need in needs if need.peer_instance is not None)
+
+        def is_denied(name: str) -> bool:
+            family = needs[0].service.family
+            address = None if self._denials is None else self._denials.address_of(name, family)
+            return address is not None and self._context(name) not in alike and self._denies(
+                Need(instance, service, address, name) for service, instance in asked.values()
+            )
+
+        return is_denied
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
-        return [_Draft(*part, peer, {port: TrafficTotals() for port in ports}) for peer, ports in self.terms(needs)]
+        notes: dict[object, str] = {}
+        return [
+            _Draft(*part, peer, {port: TrafficTotals() for port in ports}, notes.get(peer_key(peer), ""))
+            for peer, ports in self.terms(needs, notes=notes)
+        ]
 
-    def terms(self, needs: list[Need], within: Network | None = None) -> list[tuple[Term, set[int | None]]]:
+    def terms(
+        self, needs: list[Need], within: Network | None = None, *, notes: dict[object, str] | None = None
+    ) -> list[tuple[Term, set[int | None]]]:
         """Return the peers, with the ports of each, for needs that differ only in port and peer.
 
         ``within`` is a network that contains all these peers. A group with addresses outside it cannot be a peer.
+        ``notes`` gets a sentence on each peer, by its ``peer_key``, that is an address in the place of a group.
         """
         terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
@@ -279,15 +335,22 @@ class Drafter:
         for need in needs:
             has_group = self._can_be_grouped(need) and choices[str(need.peer_instance)]
             (grouped if has_group else alone).append(need)
-        for group, ports in self._group_terms(grouped, choices).items():
-            terms[group] = GroupPeer(group), ports
+        for group, served in self._group_terms(grouped, choices):
+            whom = self._denied_members(group, served) if self._names_addresses else []
+            if whom:
+                alone += served
+                if notes is not None:
+                    note = f"The group {group} would also let in {listed(whom)}."
+                    notes |= {peer_key(ip_network(need.peer)): note for need in served}
+            else:
+                terms[group] = GroupPeer(group), {need.service.port for need in served}
         addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
         for need in alone:
             addresses[need.peer].add(need.service.port)
         terms.update(self._address_terms(addresses))
         return [*terms.values()]
 
-    def _choices(self, instances: set[str], within: Network | None) -> _Choices:
+    def _choices(self, instances: set[str], within: Network | None) -> Choices:
         """Return the groups that can replace each instance as a peer."""
         if within is None:
             return self._groups
@@ -308,49 +371,20 @@ class Drafter:
         own_vpc, peer_vpc = instances[need.instance].vpc, instances[need.peer_instance].vpc
         return vpcs[own_vpc].region == vpcs[peer_vpc].region
 
-    def _group_terms(self, needs: list[Need], choices: _Choices) -> dict[str, set[int | None]]:
-        ports_of: dict[str, set[int | None]] = defaultdict(set)
-        for need in needs:
-            ports_of[str(need.peer_instance)].add(need.service.port)
-        uncovered = set(ports_of)
-        found: dict[str, set[int | None]] = {}
-        for group in self._fewest(self._smallest_first(uncovered, choices), uncovered, choices):
-            members = uncovered & self._members[group]
-            if members:
-                found[group] = set().union(*(ports_of[name] for name in members))
-        return found
+    def _group_terms(self, needs: list[Need], choices: Choices) -> list[tuple[str, list[Need]]]:
+        """Return groups that may stand for the peers, each with the needs of its members."""
+        peers = {str(need.peer_instance) for need in needs}
+        if not needs:
+            return []
+        return [
+            (group, [need for need in needs if need.peer_instance in self._members[group]])
+            for group in self._covers.best(peers, choices, self._denied_peers(needs))
+        ]
 
-    def _fewest(self, groups: list[str], instances: set[str], choices: _Choices) -> list[str]:
-        """Return the fewest groups whose members include all the instances."""
-        chosen = self._only_groups(instances, choices)
-        instances = instances - set().union(*(self._members[group] for group in chosen))
-        groups = [group for group in groups if instances & self._members[group]]
-        if len(groups) <= _FEW_GROUPS:
-            for number in range(len(groups) + 1):
-                covering = [
-                    choice for choice in combinations(groups, number)
-                    if instances <= set().union(*(self._members[group] for group in choice))
-                ]  # fmt: skip
-                if covering:
-                    chosen += min(covering, key=lambda choice: sum(len(self._members[group]) for group in choice))
-                    return chosen
-        return chosen + self._greedy(groups, instances)
-
-    def _smallest_first(self, instances: Iterable[str], choices: _Choices) -> list[str]:
-        """Return the candidate groups, smallest first. In a tie a smaller group is better: it lets fewer instances
-        in."""
-        candidates = {group for name in instances for group in choices[name]}
-        return sorted(candidates, key=lambda group: (len(self._members[group]), self._place[group]))
-
-    def _greedy(self, groups: list[str], instances: Set[str]) -> list[str]:
-        """Choose groups whose members include all the instances. Each step takes the group with most uncovered ones."""
-        chosen = []
-        uncovered = instances
-        while uncovered:
-            best = max(groups, key=lambda group: len(uncovered & self._members[group]))
-            chosen.append(best)
-            uncovered = uncovered - self._members[best]
-        return chosen
+    def _denied_members(self, group: str, needs: list[Need]) -> list[str]:
+        """Return the members of a group to which the policy denies what these needs are for, without their peers."""
+        is_denied = self._denied_peers(needs)
+        return sorted(filter(is_denied, self._members[group] - {need.peer_instance for need in needs}))
 
     def _address_terms(
         self, addresses: Mapping[bytes, set[int | None]]
@@ -482,7 +516,7 @@ def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) ->
                     evidence.add(draft.ports[port])
                 rule = _rule(draft, ports, numbers.id_of(draft.direction))
                 rules.append(rule)
-                suggested.append(SuggestedRule(rule, group.name, evidence))
+                suggested.append(SuggestedRule(rule, group.name, evidence, draft.note, draft.denied_members))
         made = SecurityGroup(group.name, tuple(rules), group.description, id=group.id, label=group.label)
         groups.append(made)
     return Suggested(tuple(groups), tuple(suggested), too_few)

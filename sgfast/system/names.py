@@ -1,9 +1,11 @@
-"""Write names of files and URLs into messages: on one line, and without the secrets of a URL (SPEC 11)."""
+"""Write names into messages: on one line, and without the secrets of a URL (SPEC 11)."""
 
 from __future__ import annotations
 
 import re
 
+#: The most names that a message lists.
+LISTED = 5
 #: The user name and password of a URL stand between ``://`` and ``@``. They may have all characters except those that
 #: end the host: ``/``, ``?``, ``#`` and white space.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
@@ -25,6 +27,14 @@ def printable(name: str) -> str:
     if name.isprintable():
         return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """Return ``a, b and c``, or ``a, b, c, d, e and 7 more``."""
+    shown = list(names[:LISTED])
+    if len(names) > LISTED:
+        return f"{', '.join(shown)} and {len(names) - LISTED:,} more"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
 
 
 def without_user(text: str) -> str:

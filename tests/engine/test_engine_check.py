@@ -622,3 +622,21 @@ def test_check_waits_for_its_turn_and_nobody_waits_for_check(turns_of_ten_micros
     assert not any(thread.is_alive() for thread in threads)
     assert engine.dataplane.counters["packets"] == 2 * (batches * len(rows) + checks)
     assert Counter(checked) == {"rule": checks, "established": checks}
+
+
+@pytest.mark.parametrize("name", ["policy", "mode", "midstream", "vpc"])
+def test_what_an_engine_was_made_with_cannot_be_assigned(name: str) -> None:
+    """SPEC 14.7. It would act later, or never."""
+    engine = Engine("pcaps/shop.yaml")
+    before = getattr(engine, name)
+    with pytest.raises(AttributeError, match=rf"Engine\.{name} cannot be assigned: .*Engine"):
+        setattr(engine, name, "causal")
+    assert getattr(engine, name) == before and getattr(engine.copy(), name) == before
+
+
+def test_a_verdict_is_neither_true_nor_false() -> None:
+    """SPEC 14.7. A denial would be true."""
+    verdict = Engine("pcaps/shop.yaml").check("198.51.100.7", "web-1", "tcp", sport=40000, dport=22, time_ns=0)
+    with pytest.raises(TypeError, match=r"neither true nor false: ask for \.allowed"):
+        bool(verdict)
+    assert not verdict.allowed

@@ -36,15 +36,18 @@ def small_case(rng: random.Random) -> tuple[Policy, dict[Kind, TrafficTotals]]:
 
 
 def fewest(policy: Policy, kinds: dict[Kind, TrafficTotals]) -> int:
-    """Inbound rules of ``me``: of all sets of peers, the smallest that has everybody."""
+    """Inbound rules of ``me``: of all sets of peers that have everybody, those with the fewest others, and of these the
+    smallest."""
     groups = [group.name for group in policy.security_groups]
     members = {name: {i.name for i in policy.instances if name in i.security_groups} for name in groups}
     asking = {kind.egress for kind in kinds if kind.egress}
     strangers = {kind.initiator for kind in kinds if not kind.egress}
-    for number in range(5):
-        if any(asking <= set().union(*(members[name] for name in some)) for some in combinations("abcd", number)):
-            return number + len(strangers)
-    raise AssertionError
+    unions = {
+        some: set().union(*(members[name] for name in some))
+        for number in range(5) for some in combinations("abcd", number)
+    }  # fmt: skip
+    _, number = min((len(union - asking), len(some)) for some, union in unions.items() if asking <= union)
+    return number + len(strangers)
 
 
 def test_no_set_of_peers_is_smaller_and_none_is_without_use() -> None:

@@ -45,3 +45,15 @@ def test_kinds_of_connections_beyond_the_limit_are_counted_as_left_out(
     told = {each.reason: each.evidence.connections for each in found.left_out}
     assert told.get("too many kinds of connections", 0) >= uncounted
     assert ("too many kinds of connections" in told) == bool(uncounted)
+
+
+def test_the_error_about_too_many_rules_says_what_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load balancer has many public clients of one port, and another service has few."""
+    ends = [(f"8.8.{n // 250}.{n % 250 + 1}", 443) for n in range(40)] + [(f"9.9.9.{n + 1}", 8443) for n in range(5)]
+    frames = [frame for client, port in ends for frame in handshake(4000, port, client=client, server="10.0.0.9")]
+    capture = write_capture(tmp_path, *frames)
+    monkeypatch.setattr(rules, "MOST_RULES", 10)
+    with pytest.raises(SgfastError, match="would need 45 rules, more than 10: .* for example with --any-above 39,"):
+        suggest([capture])
+    found = suggest([capture], limits=rules.Limits(any_above=39))
+    assert sorted(len(each.rules) for each in found.policy.security_groups) == [6]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from sgfast.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
+from sgfast.report.json.diff import JsonDifferenceRow
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.log_records import RecordsField, UnseenRulesField
 from sgfast.report.json.traffic import (
@@ -50,7 +51,13 @@ def _protocol(number: int | None) -> str | int:
 
 
 class JsonSuggestedRule(JsonTotals, _RuleHead):
-    pass
+    note: Annotated[str | None, "Why the peer is an address, not a group; null if there is nothing to say."] = at(
+        lambda found: found.note or None
+    )
+    denied_members: Annotated[
+        list[str],
+        "Instances in the rule's groups to which it allows what --policy denies, and what no connection needs.",
+    ]
 
 
 class JsonRemovedRule(_RuleHead):
@@ -105,6 +112,11 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
     damaged: Annotated[Printable | None, str]
     records: RecordsField
     unseen_rules: UnseenRulesField
+    opened: Annotated[
+        list[JsonDifferenceRow] | None,
+        "With --policy: connections that may be opened under the suggested policy and not under --policy, by the rules "
+        "alone, in the names of the suggested policy; null: without --policy, or if finding them would take too long.",
+    ] = at(lambda found: None if found.difference is None else found.difference.opened)
     warnings: list[str]
 
 

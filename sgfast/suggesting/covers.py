@@ -1,0 +1,141 @@
+"""Choose the groups that stand for given instances, and find out whom else they let in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+
+from sgfast.policy.model import Direction, Policy
+from sgfast.suggesting.needs import Need, NeededService
+from sgfast.suggesting.winners import Winners
+
+#: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
+_FEW_GROUPS = 10
+
+#: The groups that each instance is in.
+Choices = Mapping[str, Sequence[str]]
+
+
+class Covers:
+    """Groups whose members include given instances: those with the fewest other members that a policy denies, then
+    those with the fewest other members, then the fewest groups.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.members: dict[str, set[str]] = {group.name: set() for group in policy.security_groups}
+        for instance in policy.instances:
+            for group in instance.security_groups:
+                self.members[group].add(instance.name)
+        self._place = {group.name: n for n, group in enumerate(policy.security_groups)}
+
+    def best(self, instances: Set[str], choices: Choices, is_denied: Callable[[str], bool]) -> list[str]:
+        """Return the best groups for all the instances.
+
+        ``choices``: the groups that may stand for each instance. ``is_denied``: whether the policy denies what the rule
+        would allow another member.
+        """
+        chosen = self._only_groups(instances, choices)
+        covered = self._all_of(chosen)
+        left = instances - covered
+        groups = self._smallest_first(left, choices)
+        if not groups:
+            return chosen
+        # Bits of members: those to be covered, the others, and those of them that the policy denies.
+        names = sorted(self._all_of(groups) - covered | left)
+        bit = {name: 1 << n for n, name in enumerate(names)}
+        members = [sum(bit[name] for name in self.members[group] if name in bit) for group in groups]
+        wanted = sum(bit[name] for name in left)
+        others = sum(bit[name] for name in names if name not in instances)
+        denied = sum(bit[name] for name in names if name not in instances and is_denied(name))
+        pick = _exact if len(groups) <= _FEW_GROUPS else _greedy
+        return chosen + [groups[n] for n in pick(members, wanted, others, denied)]
+
+    def _all_of(self, groups: Iterable[str]) -> set[str]:
+        return set().union(*(self.members[group] for group in groups))
+
+    def _only_groups(self, instances: Iterable[str], choices: Choices) -> list[str]:
+        """Return the groups that are an instance's only choice, in document order."""
+        lists = (choices[name] for name in instances)
+        return sorted({groups[0] for groups in lists if len(groups) == 1}, key=self._place.__getitem__)
+
+    def _smallest_first(self, instances: Iterable[str], choices: Choices) -> list[str]:
+        candidates = {group for name in instances for group in choices[name]}
+        return sorted(candidates, key=lambda group: (len(self.members[group]), self._place[group]))
+
+
+def _exact(members: Sequence[int], wanted: int, others: int, denied: int) -> list[int]:
+    """Return the places of the best groups, trying all combinations. The arguments are sets of bits."""
+    best, best_cost = 0, (1 << 62, 1 << 62, 1 << 62)
+    united = [0] * (1 << len(members))
+    for choice in range(1, len(united)):
+        last = choice & -choice
+        union = united[choice] = united[choice ^ last] | members[last.bit_length() - 1]
+        if wanted & ~union:
+            continue
+        cost = (union & denied).bit_count(), (union & others).bit_count(), choice.bit_count()
+        if cost < best_cost:
+            best, best_cost = choice, cost
+    return [n for n in range(len(members)) if best >> n & 1]
+
+
+def _greedy(members: Sequence[int], wanted: int, others: int, denied: int) -> list[int]:
+    """Return the places of groups that are about the best: each step takes one with the fewest others for each instance
+    that it adds. In the end, groups that the rest makes unnecessary are left out.
+    """
+    chosen: list[int] = []
+    union = 0
+
+    def cost(n: int) -> tuple[float, float, int]:
+        added = members[n] & ~union
+        gained = (added & wanted).bit_count()
+        if not gained:
+            return float("inf"), 0.0, 0
+        return (added & denied).bit_count() / gained, (added & others).bit_count() / gained, -gained
+
+    while wanted & ~union:
+        best = min(range(len(members)), key=cost)
+        chosen.append(best)
+        union |= members[best]
+    for n in [*chosen]:
+        rest = 0
+        for other in chosen:
+            rest |= members[other] if other != n else 0
+        if not wanted & ~rest:
+            chosen.remove(n)
+    return chosen
+
+
+class Denials:
+    """The connections of instances that a policy denies by its rules alone."""
+
+    def __init__(self, policy: Policy, winners: Winners | None = None) -> None:
+        self._policy = policy
+        self._winners = winners or Winners(policy)
+        self._known: dict[tuple[NeededService, str, str, bytes], bool] = {}
+
+    def denies(self, need: Need) -> bool:
+        """Return whether a filter on the way of this connection denies it, although rules could allow it."""
+        return self._winners.are_connected(need.instance, need.peer_instance) and not (
+            self._allows(need) and (need.peer_instance is None or self._allows(self._turned(need)))
+        )
+
+    def _allows(self, need: Need) -> bool:
+        key = need.service, need.instance, need.peer_instance or "", need.peer
+        if key not in self._known:
+            rule = self._winners.of(need)
+            self._known[key] = rule is not None and rule.action == "allow"
+        return self._known[key]
+
+    def _turned(self, need: Need) -> Need:
+        """Return the need at the other end, which is an instance."""
+        service = need.service
+        direction: Direction = "inbound" if service.direction == "outbound" else "outbound"
+        own = self.address_of(need.instance, service.family)
+        assert need.peer_instance is not None and own is not None
+        return Need(need.peer_instance, service._replace(direction=direction), own, need.instance)
+
+    def address_of(self, instance: str, family: int) -> bytes | None:
+        """Return an instance's first address of an IP version; None without any."""
+        for network in self._policy.instance_by_name[instance].addresses:
+            if network.version == family:
+                return network.network_address.packed
+        return None
