@@ -225,7 +225,6 @@ def suggest(
             opened[0].write(found.text.encode())
             opened[0].publish()
 
-    from sgfast.report.json.suggestion import suggestion_answer
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
     tell_of_input(form, found.warnings, quiet=quiet, to_error=to_error)
@@ -233,10 +232,14 @@ def suggest(
         say("warning: no private address sends a packet; name the instances with --instances")
     tell_of_input(form, (), found.damaged, to_error=to_error)
     lengths = list_lengths(form, top, TOP, MOST_LEFT_OUT)
-    print_report(
-        form, lambda: suggestion_answer(found, by, top), lambda: suggestion_document(found, by, *lengths),
-        to_error=to_error,
-    )  # fmt: skip
+
+    def answer() -> dict[str, Any]:
+        # It imports what compares policies, too.
+        from sgfast.report.json.suggestion import suggestion_answer
+
+        return suggestion_answer(found, by, top)
+
+    print_report(form, answer, lambda: suggestion_document(found, by, *lengths), to_error=to_error)
     if found.damaged is None and not found.check.matches and not refusal:
         say(NOT_EXACT)
     if found.evidence.conclusive == "no" and not refusal:

@@ -9,7 +9,6 @@ from sgfast.policy.rule_text import rule_name, short
 from sgfast.replaying import Service
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
-from sgfast.report.difference import difference_words
 from sgfast.report.document import (
     Document,
     Item,
@@ -98,6 +97,8 @@ def _opened_section(found: Suggestion, most: int) -> list[Section]:
     """Return what the rules open beyond those of the given policy."""
     if found.difference is None or not found.difference.opened:
         return []
+    from sgfast.report.difference import difference_words
+
     policies = {"old": found.difference.old, "new": found.policy}
     rows = with_first_twins(found.difference.opened, policies)
     items = [Item("opens", difference_words(row, policies, most), "red") for row in rows[:most]]

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE
@@ -24,7 +24,6 @@ from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.difference import Difference, difference
 from sgfast.replaying import ReplayResult, run_replay
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
@@ -54,6 +53,12 @@ from sgfast.suggesting.observing import (
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 from sgfast.system.names import listed
+
+if TYPE_CHECKING:
+    from sgfast.reaching.difference import Difference
+else:
+    # Only a suggestion with a policy needs it.
+    Difference = Any
 
 __all__ = ["LeftOut", "Limits", "Suggestion", "TrafficTotals", "load_instances", "suggest"]
 
@@ -372,6 +377,8 @@ def _kept(
 
 def _difference(policy: Policy, suggested: Policy, warnings: list[str]) -> Difference | None:
     """Compare the suggested policy with the given one by the rules alone. Return None if that would take too long."""
+    from sgfast.reaching.difference import difference
+
     try:
         return difference(policy, suggested)
     except TooMuch as error:

@@ -53,7 +53,7 @@ def test_the_error_about_too_many_rules_says_what_would_do(tmp_path: Path, monke
     frames = [frame for client, port in ends for frame in handshake(4000, port, client=client, server="10.0.0.9")]
     capture = write_capture(tmp_path, *frames)
     monkeypatch.setattr(rules, "MOST_RULES", 10)
-    with pytest.raises(SgfastError, match="would need 45 rules, more than 10: .* for example with --any-above 39,"):
+    with pytest.raises(SgfastError, match=r"would need 45 rules, more than 10: .* for example with --any-above 39,"):
         suggest([capture])
     found = suggest([capture], limits=rules.Limits(any_above=39))
     assert sorted(len(each.rules) for each in found.policy.security_groups) == [6]
