@@ -54,8 +54,8 @@ MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
 #: The mode and midstream of a replay by default, for captured packets.
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
 
-#: Fields that cannot be assigned to an engine, and what to do in place of that.
-_FIXED = {
+#: The attributes of an engine that can only be read, each with advice for those who assign it.
+_READ_ONLY = {
     "policy": "change the policy with Engine.apply, or make an engine of the other policy",
     **dict.fromkeys(("mode", "midstream", "vpc"), "give it to a new Engine"),
 }
@@ -181,7 +181,7 @@ class Engine:
     if not TYPE_CHECKING:
         # Type checkers know from the properties that these cannot be assigned.
         def __setattr__(self, name: str, value: object) -> None:
-            if (advice := _FIXED.get(name)) is not None:
+            if (advice := _READ_ONLY.get(name)) is not None:
                 raise AttributeError(f"Engine.{name} cannot be assigned: {advice}")
             object.__setattr__(self, name, value)
 
@@ -202,7 +202,7 @@ class Engine:
 
     @property
     def vpc(self) -> str | None:
-        """The name of the VPC in which packets are judged; None if the policy has one only (SPEC 7.4)."""
+        """The name of the VPC that the engine was made for; None if none was named (SPEC 7.4)."""
         return self._vpc
 
     @property

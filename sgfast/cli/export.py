@@ -52,15 +52,9 @@ class ExportPart:
     #: Whether the text takes back what that of another part does.
     is_undo: bool = False
 
-    @property
-    def has_undo(self) -> bool:
-        """Whether a file for a text that takes this one back may be written beside it."""
-        return self.path != "-" and (not os.path.exists(self.path) or os.path.isfile(self.path))
-
 
 def _commented(text: str, first: Sequence[str], last: Sequence[str]) -> str:
-    """Return a script with comments before and behind those at its top, and behind the line that names the interpreter.
-    """
+    """Return a script with further comments at its top: ``first`` before its own comments, and ``last`` after them."""
     lines = text.splitlines(keepends=True)
     begin = int(text.startswith("#!"))
     end = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -84,11 +78,11 @@ class Export:
         ``is_change``: there is an old policy. ``connections``: the file that lists connections, if it was given.
         """
         if self.target != "nftables":
-            part = ExportPart(output)
-            if not (is_change and part.has_undo) or self.target == "terraform":
-                return [part]
-            begin, ending = os.path.splitext(output)
-            return [part, ExportPart(f"{begin}.undo{ending}", is_undo=True)]
+            is_file = output != "-" and (os.path.isfile(output) or not os.path.exists(output))
+            if not (is_change and is_file) or self.target == "terraform":
+                return [ExportPart(output)]
+            stem, ending = os.path.splitext(output)
+            return [ExportPart(output), ExportPart(f"{stem}.undo{ending}", is_undo=True)]
         hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
         if self.interfaces:
             split = (each.partition("=") for each in self.interfaces)
@@ -116,7 +110,7 @@ class Export:
     ) -> None:  # fmt: skip
         """Write the files of the parts, with comments at the top of scripts. Regular files appear together.
 
-        ``old_name``: the old policy as the user named it. A script that no file takes back says how to make one.
+        ``old_name``: the old policy as the user named it. A script without an undo file says how to make one.
 
         An error with several problems is printed problem by problem, and ends the command.
         """

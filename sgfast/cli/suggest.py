@@ -234,7 +234,7 @@ def suggest(
     lengths = list_lengths(form, top, TOP, MOST_LEFT_OUT)
 
     def answer() -> dict[str, Any]:
-        # It imports what compares policies, too.
+        # This also imports the modules that compare policies.
         from sgfast.report.json.suggestion import suggestion_answer
 
         return suggestion_answer(found, by, top)

@@ -66,8 +66,8 @@ from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
 cdef enum:
     MOST_INTERFACES = 1 << 20           # as many as words are numbered
-    MANY_WAITING = 1 << 18
-    MOST_WAITING = 1 << 20
+    MANY_WAITING = 1 << 18              # from so many records on, each waits for a short time
+    MOST_WAITING = 1 << 20              # so many at most wait
     HOURS = 1 << 21                     # more than until LAST_TIME
     REJECTED = 2                        # as in columns.py
 
@@ -81,14 +81,15 @@ cdef int64_t HOUR = 3600 * <int64_t>NS
 # Records are released by turns, so that the answer does not depend on how many are added at once.
 TURN_NS = 600 * <int64_t>NS
 cdef int64_t TURN = TURN_NS
-# The following times are those of records. When openers are decided, records that start so much later were noted. They
-# may tell more about a connection. The minutes of refusals (REFUSED_MINUTES) reach further.
+# The times below are differences of records' starts. Before an opener is decided, the records that start up to AHEAD
+# later are noted, as they may tell more about its connection. REFUSED_MINUTES is longer.
 cdef int64_t AHEAD = HOUR
-# After this one, all records of a time have come, whatever their order in the files, and those AHEAD of it.
+# The time that a record waits while many wait. All records that start up to AHEAD later have been read then, if the
+# order in files is wrong by an hour at most.
 cdef int64_t SHORT_WAIT = HOUR + AHEAD
-# Records wait for so long, unless there are many: later ones may tell which ports are services.
+# The least time that a record waits while few wait. Later records may show that a port is a service's.
 cdef int64_t LONG_WAIT = 12 * HOUR
-# Then the next ones are released after this time.
+# The time between two releases while few wait.
 cdef int64_t LONG_TURN = 12 * HOUR
 # A conversation without a record for so long is forgotten.
 cdef int64_t FORGOTTEN = HOUR
@@ -140,7 +141,8 @@ cdef class Connections:
     cdef uint8_t* hours             # a flag for each hour since 1970: a record begins in it
     cdef int64_t going_ns           # the first start after the latest gap of all logs
     cdef bint any
-    cdef bint is_complete, ended    # no record is to come, and all were released
+    cdef bint is_complete           # all records were added
+    cdef bint ended                 # and released
     cdef object words, ask
     cdef uint32_t[::1] hashes       # of these words
     cdef Py_ssize_t hashed
@@ -339,7 +341,7 @@ cdef class Connections:
 
     cdef inline int64_t longest_silence(self, const Conversation* c, int way) noexcept nogil:
         # Returns the longest time, in ns, between a conversation's latest record and the start of the next one. AWS
-        # may write a start that is too late in the first record of a direction.
+        # may write the start of a direction's first record up to CLOSE_SECONDS late.
         cdef int64_t late_ns = 0 if (c.accepted | c.rejected) >> way & 1 else CLOSE_SECONDS * <int64_t>NS
         return self.packets.lifetime[kind_of(c)] + late_ns
 
@@ -479,7 +481,7 @@ cdef class Connections:
             for i in range(n):
                 w = &records[i]
                 if w.conversation != NO_CONVERSATION:
-                    # The opener's record goes before the answers of the same second.
+                    # Where records start at one time, the opener's comes first.
                     opener = w.named - 1 if w.named else self.table.conversations[w.conversation].opener
                     keys[i] = (w.start_ns & ~<int64_t>1) | (w.way != opener)
         places = np.argsort(key_array, kind="stable")

@@ -113,8 +113,9 @@ class InterfaceOwners:
         with records, by their words. ``idle``: words of interfaces with an interval without traffic.
         ``without_interface``: addresses in records that name no interface.
         """
-        logged = {each.name for word in {*interfaces, *idle} if word in self._named for each in self._named[word]}
-        logged |= {each.name for address in without_interface for each in self.of(address)}
+        named_words = [word for word in {*interfaces, *idle} if word in self._named]
+        logged_names = {instance.name for word in named_words for instance in self._named[word]}
+        logged_names |= {each.name for address in without_interface for each in self.of(address)}
         for version in (0, 1):
             unnamed: dict[str, list[bytes]] = {}
             taken: set[bytes] = set()
@@ -125,8 +126,8 @@ class InterfaceOwners:
                 elif addresses:
                     unnamed[word] = addresses
             for word, address in _own_addresses(unnamed, taken).items():
-                logged |= {each.name for each in self.of(address) if not _names_another(each, word)}
-        return logged
+                logged_names |= {each.name for each in self.of(address) if not _names_another(each, word)}
+        return logged_names
 
 
 def _own_addresses(interfaces: Mapping[str, list[bytes]], taken: set[bytes]) -> dict[str, bytes]:

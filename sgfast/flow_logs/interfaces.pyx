@@ -211,8 +211,9 @@ cdef class Interfaces:
                 c.alone = <uint8_t>self.look(c, &waiting[i], c.family == 6)
 
     cdef int note_passed_on(self, const Waiting* waiting, Py_ssize_t count) except -1:
-        # Counts the records that show a NAT gateway although its clients were not logged. A gateway sends each packet
-        # of a client on to another peer. The two records have the same port of the server, packets, bytes and time.
+        # Counts the records that show that an interface is a NAT gateway's, although no client was logged. A gateway
+        # sends each packet of a client on to another peer. Both records have the same server port, packets, bytes and
+        # time.
         cdef Py_ssize_t n = 0
         cdef Py_ssize_t k
         cdef const Waiting* w
@@ -313,8 +314,8 @@ cdef class Interfaces:
         return IS_OUTSIDE
 
     cdef bint is_unexplained(self, const Conversation* c, int version) noexcept nogil:
-        # Returns whether an interface shows a conversation that may have had an instance's address at another time,
-        # while the own interface of an instance at an end does not show it.
+        # Returns whether a conversation may be that of an instance's former owner: an interface shows it that may have
+        # had the address before, and the instance's own interface does not show it.
         cdef const Home* home
         cdef bint is_shown
         cdef bint is_perhaps = False

@@ -1,4 +1,4 @@
-# Records of flow logs that wait for others of their time.
+# A queue of records of flow logs. Each waits in it until the other records of its time have been read.
 
 from libc.stdint cimport int64_t
 

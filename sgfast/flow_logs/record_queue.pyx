@@ -1,4 +1,4 @@
-"""Let records of flow logs wait for others of their time, and put them in order."""
+"""A queue of records of flow logs, which wait until the other records of their time have been read."""
 
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
@@ -51,39 +51,40 @@ cdef class RecordQueue:
         return 0
 
     cdef int order_until(self, int64_t until_ns) except -1:
-        # Puts the records that start before this time in order.
-        cdef Py_ssize_t i, kept, n, end
+        # Sorts the records that start before this time by their start.
+        cdef Py_ssize_t i, end
+        cdef Py_ssize_t due_count = 0
+        cdef Py_ssize_t kept_count = 0
         cdef Waiting* due
         cdef Waiting* begin = &self.records[self.begin]
         cdef Py_ssize_t count = self.count()
         cdef int64_t[::1] starts
         cdef const int64_t[::1] order
-        n = 0
         for i in range(count):
-            n += begin[i].start_ns < until_ns
-        due = <Waiting*>malloc(max(n, 1) * sizeof(Waiting))
+            due_count += begin[i].start_ns < until_ns
+        due = <Waiting*>malloc(max(due_count, 1) * sizeof(Waiting))
         if due == NULL:
             raise MemoryError
         try:
-            start_array = np.empty(n, np.int64)
+            start_array = np.empty(due_count, np.int64)
             starts = start_array
-            n = kept = 0
+            due_count = 0
             for i in range(count):
                 if begin[i].start_ns < until_ns:
-                    starts[n] = begin[i].start_ns
-                    due[n] = begin[i]
-                    n += 1
+                    starts[due_count] = begin[i].start_ns
+                    due[due_count] = begin[i]
+                    due_count += 1
                 else:
-                    begin[kept] = begin[i]
-                    kept += 1
+                    begin[kept_count] = begin[i]
+                    kept_count += 1
             order = np.argsort(start_array, kind="stable")
-            memmove(&begin[n], begin, kept * sizeof(Waiting))
-            for i in range(n):
+            memmove(&begin[due_count], begin, kept_count * sizeof(Waiting))
+            for i in range(due_count):
                 begin[i] = due[order[i]]
         finally:
             free(due)
         self.noted = self.begin
-        self.ordered = self.begin + n
+        self.ordered = self.begin + due_count
         i = self.begin
         with nogil:
             while i < self.ordered:
@@ -125,8 +126,8 @@ cdef class RecordQueue:
         return c
 
     cdef void sort_ties(self, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-        # Sorts the records of one start and connection by their content, so that it does not matter which file came
-        # first. Records of different connections keep their order, in which their conversations are in memory.
+        # Sorts records with the same start and connection by their content. So the order of files does not matter.
+        # Records of different connections keep their order, in which their conversations are in memory.
         cdef Waiting* records = self.records
         cdef Py_ssize_t i, at
         cdef int steps

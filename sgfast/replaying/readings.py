@@ -237,17 +237,17 @@ class ReadingQuestions:
         first_ns, last_ns, vpcs = (questions[name] for name in ("first_ns", "last_ns", "vpc"))
         times, both_vpcs = np.repeat(first_ns, 2), np.repeat(vpcs, 2)
         answers_by_policy = [history.ask(headers, times, both_vpcs) for history in self._histories]
-        is_allowed = [each.is_allowed.reshape(-1, 2) for each in answers_by_policy]
+        allowed_by_policy = [answer.is_allowed.reshape(-1, 2) for answer in answers_by_policy]
         answers = np.full(len(questions), SAME_VERDICT, np.uint8)
-        last = is_allowed[-1]
+        last = allowed_by_policy[-1]
         differs = last[:, 0] != last[:, 1]
-        for history, each in zip(self._histories, answers_by_policy, strict=True):
-            differs |= history.differ_by_changes(headers, each, first_ns, last_ns, vpcs)
+        for history, answer in zip(self._histories, answers_by_policy, strict=True):
+            differs |= history.differ_by_changes(headers, answer, first_ns, last_ns, vpcs)
         # Packets of one end may be answers, or packets that nobody answered: what is denied breaks in one case only.
         differs |= ~last.any(axis=1) & (questions["is_answered"] == 0)
         answers[differs] = OTHER_VERDICT
         if self._was_in_force:
-            happened = is_allowed[0]
+            happened = allowed_by_policy[0]
             is_sure = happened[:, 0] != happened[:, 1]
             answers[is_sure] = np.where(happened[is_sure, 0], IS_LIKELIER, IS_OTHER)
         answers[questions["has_two_openers"] != 0] = OTHER_VERDICT

@@ -94,7 +94,7 @@ def _removed_section(found: Suggestion, most: int) -> list[Section]:
 
 
 def _opened_section(found: Suggestion, most: int) -> list[Section]:
-    """Return what the rules open beyond those of the given policy."""
+    """Return the section of what the suggested policy opens beyond the given one."""
     if found.difference is None or not found.difference.opened:
         return []
     from sgfast.report.difference import difference_words
@@ -102,7 +102,7 @@ def _opened_section(found: Suggestion, most: int) -> list[Section]:
     policies = {"old": found.difference.old, "new": found.policy}
     rows = with_first_twins(found.difference.opened, policies)
     items = [Item("opens", difference_words(row, policies, most), "red") for row in rows[:most]]
-    heading = "By the rules alone, beyond the given policy"
+    heading = "Connections that only the suggested policy allows, by the rules alone"
     return [Section(heading, [Items(items), *more_of(len(rows), most, "row")])]
 
 

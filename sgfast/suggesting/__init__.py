@@ -30,7 +30,7 @@ from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
 from sgfast.replaying.time_window import parse_duration
-from sgfast.suggesting.covers import Denials
+from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
     grouped_by_service,
@@ -243,7 +243,8 @@ def suggest(
     else:
         target = base
     limits = limits or Limits()
-    denials = None if policy is None else Denials(policy)
+    policy_in_force = policy if instances is None else None
+    denials = None if policy_in_force is None else Denials(policy_in_force)
     if target.settings.profile == "aws":
         limits = replace(limits, both_versions=True)
     wanted, evidence = seen.wanted, evidence_for_removal(result)
@@ -295,11 +296,11 @@ def suggest(
             "group is for all addresses of all its members; sgfast diff with these captures lists them"
         )
     compared: Difference | None = None
-    if policy is not None:
-        said = _said_of_denied_members(suggested.rules)
-        warnings += said
-        check = replace(check, matches=check.matches and not said)
-        compared = _difference(policy, final, warnings)
+    if policy_in_force is not None:
+        denial_warnings = _of_denied_members(suggested.rules)
+        warnings += denial_warnings
+        check = replace(check, matches=check.matches and not denial_warnings)
+        compared = _difference(policy_in_force, final, warnings)
     if newly_open := _rejected_before(result if allowed_only else None, replayed_again, warnings):
         check = replace(check, also_allowed=check.also_allowed + newly_open, matches=False)
     return Suggestion(
@@ -403,8 +404,8 @@ def _rejected_before(before: ReplayResult | None, after: ReplayResult, warnings:
     return newly_open
 
 
-def _said_of_denied_members(rules: Sequence[SuggestedRule]) -> list[str]:
-    """Return a warning for each rule that lets in members of groups whom the given policy denies."""
+def _of_denied_members(rules: Sequence[SuggestedRule]) -> list[str]:
+    """Return a warning for each rule that is for members of groups to whom the given policy denies this."""
     return [
         f"the suggested rule {rule_text(each.rule)} of the group {each.group} is also for "
         f"{listed(each.denied_members)}, although the given policy denies this and no connection needs it"

@@ -1,12 +1,10 @@
-"""Choose the groups that stand for given instances, and find out whom else they let in."""
+"""Choose the groups that stand for given instances."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from sgfast.policy.model import Direction, Policy
-from sgfast.suggesting.needs import Need, NeededService
-from sgfast.suggesting.winners import Winners
+from sgfast.policy.model import Policy
 
 #: The maximum number of groups of which all combinations are tried; beyond it groups are chosen greedily.
 _FEW_GROUPS = 10
@@ -37,8 +35,8 @@ class Covers:
         covered = self._all_of(chosen)
         left = instances - covered
         groups = self._smallest_first(left, choices)
-        if not groups:
-            return chosen
+        if len(groups) < 2:
+            return chosen + groups
         # Bits of members: those to be covered, the others, and those of them that the policy denies.
         names = sorted(self._all_of(groups) - covered | left)
         bit = {name: 1 << n for n, name in enumerate(names)}
@@ -63,7 +61,7 @@ class Covers:
 
 
 def _exact(members: Sequence[int], wanted: int, others: int, denied: int) -> list[int]:
-    """Return the places of the best groups, trying all combinations. The arguments are sets of bits."""
+    """Return the places of the best groups, trying all combinations. The arguments are sets of instances, as bits."""
     best, best_cost = 0, (1 << 62, 1 << 62, 1 << 62)
     united = [0] * (1 << len(members))
     for choice in range(1, len(united)):
@@ -102,40 +100,3 @@ def _greedy(members: Sequence[int], wanted: int, others: int, denied: int) -> li
         if not wanted & ~rest:
             chosen.remove(n)
     return chosen
-
-
-class Denials:
-    """The connections of instances that a policy denies by its rules alone."""
-
-    def __init__(self, policy: Policy, winners: Winners | None = None) -> None:
-        self._policy = policy
-        self._winners = winners or Winners(policy)
-        self._known: dict[tuple[NeededService, str, str, bytes], bool] = {}
-
-    def denies(self, need: Need) -> bool:
-        """Return whether a filter on the way of this connection denies it, although rules could allow it."""
-        return self._winners.are_connected(need.instance, need.peer_instance) and not (
-            self._allows(need) and (need.peer_instance is None or self._allows(self._turned(need)))
-        )
-
-    def _allows(self, need: Need) -> bool:
-        key = need.service, need.instance, need.peer_instance or "", need.peer
-        if key not in self._known:
-            rule = self._winners.of(need)
-            self._known[key] = rule is not None and rule.action == "allow"
-        return self._known[key]
-
-    def _turned(self, need: Need) -> Need:
-        """Return the need at the other end, which is an instance."""
-        service = need.service
-        direction: Direction = "inbound" if service.direction == "outbound" else "outbound"
-        own = self.address_of(need.instance, service.family)
-        assert need.peer_instance is not None and own is not None
-        return Need(need.peer_instance, service._replace(direction=direction), own, need.instance)
-
-    def address_of(self, instance: str, family: int) -> bytes | None:
-        """Return an instance's first address of an IP version; None without any."""
-        for network in self._policy.instance_by_name[instance].addresses:
-            if network.version == family:
-                return network.network_address.packed
-        return None

@@ -10,7 +10,7 @@ from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.templates import next_rule_id
-from sgfast.suggesting.covers import Denials
+from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.needs import Need, needs_of
 from sgfast.suggesting.observing import TrafficTotals
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
@@ -75,10 +75,8 @@ def missing_rules(
             left_out[NOTHING_MISSING][kind] = evidence
         else:
             needs[kind] = unmet
-    suggested = suggest_rules(
-        policy, {kind: kinds[kind] for kind in needs}, limits, needs.__getitem__, Denials(policy, winners),
-        names_addresses=True,
-    )  # fmt: skip
+    denials = Denials(policy, winners, adds_only=True)
+    suggested = suggest_rules(policy, {kind: kinds[kind] for kind in needs}, limits, needs.__getitem__, denials)
     for kind in needs:
         if kind in suggested.too_few:
             left_out[limits.too_few][kind] = kinds[kind]

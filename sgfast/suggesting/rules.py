@@ -37,7 +37,8 @@ from sgfast.policy.model import (
 from sgfast.policy.networks import is_multicast, peer_key
 from sgfast.policy.ranges import union
 from sgfast.policy.templates import RuleNumbers
-from sgfast.suggesting.covers import Choices, Covers, Denials
+from sgfast.suggesting.covers import Choices, Covers
+from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.needs import Need, NeededService, needs_of
 from sgfast.suggesting.observing import TrafficTotals
 from sgfast.system.names import listed
@@ -134,17 +135,17 @@ class Suggested:
 
 def suggest_rules(
     policy: Policy, kinds: Mapping[Kind, TrafficTotals], limits: Limits,
-    needs: Callable[[Kind], list[Need]] = needs_of, denials: Denials | None = None, *, names_addresses: bool = False,
+    needs: Callable[[Kind], list[Need]] = needs_of, denials: Denials | None = None,
 ) -> Suggested:  # fmt: skip
     """Return rules for the groups of ``policy``, which every instance must be in. Existing rules are ignored.
 
     ``needs``: the needs of a kind that rules are suggested for. ``denials``: what a policy denies, which rules should
-    not allow. ``names_addresses``: name the addresses of peers whose groups would let in others that it denies.
+    not allow.
     """
     remaining = dict(kinds)
     too_few: set[Kind] = set()
     while True:
-        drafts = Drafter(policy, limits, denials, names_addresses=names_addresses).draft(remaining, needs)
+        drafts = Drafter(policy, limits, denials).draft(remaining, needs)
         weak = {
             (*draft.part, port, peer_key(draft.peer))
             for draft in drafts for port, evidence in draft.ports.items()
@@ -170,12 +171,12 @@ def suggest_rules(
 class Drafter:
     """Turn the needs of connections into few peers, each with its ports."""
 
-    def __init__(
-        self, policy: Policy, limits: Limits, denials: Denials | None = None, *, names_addresses: bool = False
-    ) -> None:
+    def __init__(self, policy: Policy, limits: Limits, denials: Denials | None = None) -> None:
         self._policy = policy
         self._limits = limits
-        self._denials, self._names_addresses = denials, names_addresses
+        self._adds_only = denials is not None and denials.adds_only
+        self._denied_peers = _nobody if denials is None else denials.of_peers
+        self._denied_instances = _nobody if denials is None else denials.of_instances
         self._covers = Covers(policy)
         self._members = self._covers.members
         #: Names of the groups that each instance is in.
@@ -209,100 +210,40 @@ class Drafter:
         drafts = [draft for part, members in parts.items() for draft in self._part(part, members)]
         for group, number in Counter(draft.group for draft in drafts).most_common(1):
             if number > MOST_RULES:
-                enough = self._enough_any_above([
-                    members for part, members in parts.items() if part[0] == group
-                ])  # fmt: skip
+                enough = _enough_any_above([members for part, members in parts.items() if part[0] == group])
                 any_above = "" if enough is None else f", for example with --any-above {enough}"
                 raise SgfastError(
                     f"the group {group!r} would need {number} rules, more than {MOST_RULES}: merge addresses "
                     f"(--max-prefix, --any-above){any_above}, or leave out rare connections (--min-connections)"
                 )
         drafts = _pruned(self._policy, drafts, needs)
-        if self._denials is not None and not self._names_addresses:
+        if not self._adds_only:
             self._note_denied_members(drafts, needs)
         return drafts
 
-    def _enough_any_above(self, parts: list[list[Need]]) -> int | None:
-        """Return the largest ``any_above`` with which one group's rules are few enough; None if none is."""
-        peers: list[defaultdict[int | None, set[bytes]]] = []
-        for needs in parts:
-            by_port: defaultdict[int | None, set[bytes]] = defaultdict(set)
-            for need in needs:
-                if need.peer_instance is None and ip_address(need.peer).is_global:
-                    by_port[need.service.port].add(need.peer)
-            peers.append(by_port)
-        others = sum(len({need.peer for need in needs} - set().union(*by_port.values()))
-                     for needs, by_port in zip(parts, peers, strict=True))
-        for above in sorted({len(found) - 1 for by_port in peers for found in by_port.values()}, reverse=True):
-            left = sum(
-                1 + len(set().union(*(found for found in by_port.values() if len(found) <= above))) for by_port in peers
-            )
-            if left + others <= MOST_RULES:
-                return above
-        return None
-
     def _note_denied_members(self, drafts: list[_Draft], needs: Iterable[Need]) -> None:
-        """Find the members of groups to whom the drafts allow what the policy denies them, and nobody needs."""
+        """Note the members of groups to whom a draft allows what the policy denies them, and what nobody needs."""
         matcher = _Matcher(self._policy, drafts)
-        served: defaultdict[int, list[Need]] = defaultdict(list)
+        draft_needs: defaultdict[int, list[Need]] = defaultdict(list)
         for need in needs:
             for draft in matcher.matching(need):
-                served[id(draft)].append(need)
+                draft_needs[id(draft)].append(need)
         for draft in drafts:
-            asking = served[id(draft)]
-            own = self._members[draft.group] - {need.instance for need in asking}
-            names = {name for name in own if self._denies(need._replace(instance=name) for need in asking)}
+            served = draft_needs[id(draft)]
+            other_members = self._members[draft.group] - {need.instance for need in served}
+            denied_names = {*filter(self._denied_instances(served), other_members)}
             if isinstance(draft.peer, GroupPeer):
-                names |= {*self._denied_members(draft.peer.name, asking)}
-            draft.denied_members = tuple(sorted(names))
+                denied_names |= {*self._denied_members(draft.peer.name, served)}
+            draft.denied_members = tuple(sorted(denied_names))
 
     def _groups_for(self, needs: list[Need]) -> dict[str, str]:
         """Choose for each instance the group that gets its rule. The needs are of one service."""
-        peers = {(need.peer, need.peer_instance) for need in needs}
-        service, instances = needs[0].service, {need.instance for need in needs}
-        alike = self._alike(instances)
-
-        def is_denied(name: str) -> bool:
-            return self._context(name) not in alike and self._denies(Need(name, service, *peer) for peer in peers)
-
-        found: dict[str, str] = {}
-        for group in self._covers.best(instances, self._groups, is_denied):
+        instances = {need.instance for need in needs}
+        group_of: dict[str, str] = {}
+        for group in self._covers.best(instances, self._groups, self._denied_instances(needs)):
             for name in instances & self._members[group]:
-                found.setdefault(name, group)
-        return found
-
-    def _context(self, name: str) -> tuple[tuple[str, ...], str]:
-        """Return the groups and the VPC of an instance."""
-        return self._groups[name], self._policy.instance_by_name[name].vpc
-
-    def _alike(self, instances: Iterable[str]) -> set[tuple[tuple[str, ...], str]]:
-        """Return the contexts of instances. With ``names_addresses``, the policy denies all of them what is missing,
-        and another instance of such a context is one of the same machines.
-        """
-        return {self._context(name) for name in instances} if self._names_addresses else set()
-
-    def _denies(self, needs: Iterable[Need]) -> bool:
-        """Return whether the policy denies a connection that has one of these needs."""
-        return self._denials is not None and any(
-            self._denials.denies(need) for need in needs if need.instance != need.peer_instance
-        )
-
-    def _denied_peers(self, needs: list[Need]) -> Callable[[str], bool]:
-        """Return a function that says whether the policy denies one of these services to an instance in the place of
-        the peer.
-        """
-        # Instances with the same groups have the same rules.
-        asked = {(need.service, self._context(need.instance)): (need.service, need.instance) for need in needs}
-        alike = self._alike(need.peer_instance for need in needs if need.peer_instance is not None)
-
-        def is_denied(name: str) -> bool:
-            family = needs[0].service.family
-            address = None if self._denials is None else self._denials.address_of(name, family)
-            return address is not None and self._context(name) not in alike and self._denies(
-                Need(instance, service, address, name) for service, instance in asked.values()
-            )
-
-        return is_denied
+                group_of.setdefault(name, group)
+        return group_of
 
     def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
         notes: dict[object, str] = {}
@@ -336,11 +277,11 @@ class Drafter:
             has_group = self._can_be_grouped(need) and choices[str(need.peer_instance)]
             (grouped if has_group else alone).append(need)
         for group, served in self._group_terms(grouped, choices):
-            whom = self._denied_members(group, served) if self._names_addresses else []
-            if whom:
+            denied_names = self._denied_members(group, served) if self._adds_only else []
+            if denied_names:
                 alone += served
                 if notes is not None:
-                    note = f"The group {group} would also let in {listed(whom)}."
+                    note = f"The group {group} would also let in {listed(denied_names)}."
                     notes |= {peer_key(ip_network(need.peer)): note for need in served}
             else:
                 terms[group] = GroupPeer(group), {need.service.port for need in served}
@@ -373,18 +314,18 @@ class Drafter:
 
     def _group_terms(self, needs: list[Need], choices: Choices) -> list[tuple[str, list[Need]]]:
         """Return groups that may stand for the peers, each with the needs of its members."""
-        peers = {str(need.peer_instance) for need in needs}
         if not needs:
             return []
+        peers = {str(need.peer_instance) for need in needs}
         return [
             (group, [need for need in needs if need.peer_instance in self._members[group]])
             for group in self._covers.best(peers, choices, self._denied_peers(needs))
         ]
 
     def _denied_members(self, group: str, needs: list[Need]) -> list[str]:
-        """Return the members of a group to which the policy denies what these needs are for, without their peers."""
-        is_denied = self._denied_peers(needs)
-        return sorted(filter(is_denied, self._members[group] - {need.peer_instance for need in needs}))
+        """Return the members of a group that are no peer of these needs, and to whom the policy denies one of them."""
+        others = self._members[group] - {need.peer_instance for need in needs}
+        return sorted(filter(self._denied_peers(needs), others))
 
     def _address_terms(
         self, addresses: Mapping[bytes, set[int | None]]
@@ -405,6 +346,35 @@ class Drafter:
             term = network if length else None
             terms.setdefault(peer_key(term), (term, set()))[1].update(*(ports for _, ports in members))
         return terms
+
+
+def _nobody(needs: Iterable[Need]) -> Callable[[str], bool]:
+    """Return a function that calls no instance denied, in the place of one of ``Denials``."""
+    return lambda name: False
+
+
+def _enough_any_above(parts: Iterable[list[Need]]) -> int | None:
+    """Return the largest ``any_above`` with which one group has at most MOST_RULES rules; None if there is none.
+    ``parts``: the needs by direction, address family and protocol.
+    """
+    public: list[dict[int | None, set[bytes]]] = []
+    other_rules = 0
+    for needs in parts:
+        addresses: defaultdict[int | None, set[bytes]] = defaultdict(set)
+        for need in needs:
+            if need.peer_instance is None and ip_address(need.peer).is_global:
+                addresses[need.service.port].add(need.peer)
+        public.append(addresses)
+        other_rules += len({need.peer for need in needs} - set().union(*addresses.values()))
+    numbers = {len(peers) for addresses in public for peers in addresses.values()}
+    for any_above in sorted((number - 1 for number in numbers), reverse=True):
+        rules = other_rules
+        for by_port in public:
+            # One more rule is for any address.
+            rules += 1 + len(set().union(*(peers for peers in by_port.values() if len(peers) <= any_above)))
+        if rules <= MOST_RULES:
+            return any_above
+    return None
 
 
 class _Matcher:

@@ -395,3 +395,25 @@ def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:
     exported = export_to_aws(None, parse_policy(f"version: 1\nsecurity_groups:\n{groups}\n"))
     calls = exported.document("0")["calls"]
     assert len(calls) == 400
+
+
+def test_the_undo_is_the_way_back(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 13.1. It lies beside a regular file. Elsewhere, the script says how to make it."""
+    for name, port in (("old", 1), ("new", 2)):
+        (tmp_path / name).write_text(
+            f"version: 1\nsecurity_groups: [{{name: g, rules: [{{direction: inbound, protocol: tcp, ports: {port}}}]}}]"
+        )
+    there = tmp_path / "new", "--since", tmp_path / "old"
+    back = sgfast(capsys, "export", tmp_path / "old", "--since", tmp_path / "new", "--to", "aws").out
+    assert sgfast(capsys, "export", *there, "--to", "aws", "-o", tmp_path / "apply.sh").status == 0
+    said = "# To take this back, import the account"
+    undo = (tmp_path / "apply.undo.sh").read_text()
+    assert undo.splitlines() == [line for line in back.splitlines() if not line.startswith(said)]
+    assert said not in (tmp_path / "apply.sh").read_text()
+    assert sgfast(capsys, "export", *there, "--to", "aws").out.count(said) == 1
+    assert sgfast(capsys, "export", *there, "--to", "aws", "-o", "/dev/null").status == 0
+    assert not Path("/dev/null.undo").exists()
+    for target in ("terraform", "aws"):
+        assert sgfast(capsys, "export", tmp_path / "new", "--to", target, "-o", tmp_path / f"{target}.txt").status == 0
+    assert sgfast(capsys, "export", *there, "--to", "terraform", "-o", tmp_path / "other.tf").status == 0
+    assert not [*tmp_path.glob("*.undo.t*")]

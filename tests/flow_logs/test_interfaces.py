@@ -388,7 +388,8 @@ def test_a_gateway_of_which_no_client_was_logged_is_doubted(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("difference", ["bytes", "port", "time", "instance"])
 def test_a_relay_is_no_gateway(difference: str, tmp_path: Path) -> None:
-    # A proxy sends packets of its own. They differ in size, port or time. A load balancer sends them to instances.
+    # A proxy opens connections of its own, whose packets differ in size, port or time. A load balancer opens them to
+    # instances.
     policy = POLICY + "  - {name: web-2, id: eni-0web2, addresses: [10.0.0.6], security_groups: [web]}\n"
     lines = []
     for n in range(20):

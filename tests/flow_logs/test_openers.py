@@ -764,7 +764,7 @@ def test_where_many_records_wait_each_waits_for_two_hours(per_turn: int, waits: 
     assert {count for minutes, count in late if minutes == 60} == {0}
     few = per_turn == 10
     assert sum(count for minutes, count in late if minutes == 240) == (0 if few else 10)
-    # All but those that wait were released, in the first turn in which any was.
+    # The first release hands out all records but those that must wait longer.
     turn, count = next((turn, count) for turn, count in judged if count)
     assert count == (turn - waits) * per_turn
     assert turn == (145 if few else 14)
