@@ -79,7 +79,7 @@ def test_rules_of_few_instances_against_exhaustive_evaluation() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20270114)
-    @settings(max_examples=some(60, 2000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(25, 2000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(odd_policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy))
@@ -87,14 +87,14 @@ def test_rules_of_few_instances_against_exhaustive_evaluation() -> None:
 
     run()
     for code in ("SG001", "SG002", "SG003", "SG007", "SG008", "SG009"):
-        assert seen[code] >= 5, seen
+        assert seen[code] >= some(2, 5), seen
 
 
 def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20261125)
-    @settings(max_examples=some(50, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=some(30, 200), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(policies())
     def run(policy: Policy) -> None:
         assume(views_exist(policy))
@@ -102,7 +102,7 @@ def test_shadowed_and_redundant_rules_against_exhaustive_evaluation() -> None:
 
     run()
     for code in ("SG001", "SG002", "SG003", "SG005", "SG007", "SG008", "SG009", "SG010", "SG011"):
-        assert seen[code] >= 5, seen
+        assert seen[code] >= some(2, 5), seen
 
 
 def test_removing_a_redundant_rule_and_looking_again_keeps_every_verdict() -> None:

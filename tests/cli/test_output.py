@@ -332,6 +332,6 @@ def test_a_signal_at_any_step_of_publishing_leaves_no_mixture_without_a_word(
             assert err == f"sgfast: {ended}{complete}\n" and len(old) in (0, len(contents))
         assert {path.name for path in folder.iterdir()} == {*OUTPUTS.values(), "shop.pcap"}
         # An interrupt and a hang-up are handled where SIGTERM is.
-        steps += some(4, 1) if sent in (signal.SIGINT, signal.SIGHUP) else some(2, 1) if kind == "named" else 1
+        steps += some(6, 1) if sent in (signal.SIGINT, signal.SIGHUP) else some(2, 1)
     assert steps >= 9
     assert ((True, True) in seen) == (sent == signal.SIGKILL)

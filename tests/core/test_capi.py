@@ -54,8 +54,8 @@ except TypeError as error:
 """
 
 
-def build(folder: Path, check: str) -> None:
-    (folder / "user_module.pyx").write_text(MODULE.replace("capi.import_sgfast()", f"capi.{check}"))
+def build(folder: Path, module: str) -> None:
+    (folder / "user_module.pyx").write_text(module)
     (folder / "setup.py").write_text(SETUP)
     done = run(folder, "setup.py")
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_other_cython_code_judges_as_the_engine(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
-    build(tmp_path, "import_sgfast()")
+    build(tmp_path, MODULE)
     done = run(tmp_path, "-c", USE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "an sgfast.Engine is wanted, not Policy\n"
@@ -81,7 +81,7 @@ def test_other_cython_code_judges_as_the_engine(tmp_path: Path) -> None:
 
 def test_a_module_built_for_another_version_is_refused_when_it_is_imported(tmp_path: Path) -> None:
     pytest.importorskip("Cython")
-    build(tmp_path, "check_version(capi.CAPI_VERSION - 1)")
+    build(tmp_path, "from sgfast.core cimport capi\n\ncapi.check_version(capi.CAPI_VERSION - 1)\n")
     done = run(tmp_path, "-c", "import user_module")
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1] == (

@@ -113,7 +113,7 @@ def openers(draw: st.DrawFn, policy: Policy) -> Any:
 def test_a_question_has_the_answer_of_an_engine_that_has_seen_nothing_else() -> None:
     seen: Counter[Any] = Counter()
 
-    @settings(max_examples=some(150, 3000), deadline=None, suppress_health_check=list(HealthCheck), database=None,
+    @settings(max_examples=some(50, 3000), deadline=None, suppress_health_check=list(HealthCheck), database=None,
               phases=(Phase.generate,))
     @given(st.data())
     def run(data: st.DataObject) -> None:

@@ -174,7 +174,7 @@ def draw_changes(changer: Changer, engine: Engine) -> tuple[list[Change], int]:
 def test_connections_and_events_are_those_of_the_reference_packet_by_packet() -> None:
     seen: Counter[Any] = Counter()
 
-    @drawn(4949, some(24, 200))
+    @drawn(4949, some(12, 200))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         policy, options, traffic = draw_run(policy, rng, 300, full=bool(rng.integers(2)))
@@ -228,7 +228,7 @@ def test_connections_and_events_are_those_of_the_reference_packet_by_packet() ->
 
 
 def test_several_jobs_tell_the_same_and_a_copy_goes_on_as_the_original() -> None:
-    @drawn(4950, some(8, 100))
+    @drawn(4950, some(4, 100))
     def run(policy: Policy, case_seed: int) -> None:
         rng = np.random.default_rng(case_seed)
         policy, options, traffic = draw_run(policy, rng, 900)

@@ -36,7 +36,7 @@ boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
 REGION = "eu-central-1"
-POLICIES = int(os.environ.get("SGFAST_EXPORT_POLICIES") or some(4, 200))
+POLICIES = int(os.environ.get("SGFAST_EXPORT_POLICIES") or some(1, 200))
 
 
 @pytest.fixture(scope="module")

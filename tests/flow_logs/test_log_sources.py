@@ -204,7 +204,7 @@ def test_noise_is_never_misread_and_never_breaks_detection(tmp_path: Path) -> No
     samples += [path.read_bytes() for path in LOGS.glob("*/*") if path.stat().st_size < 100_000]
     path = tmp_path / "x"
     kinds: Counter[bool | None] = Counter()
-    for seed in range(some(1000, 30_000)):
+    for seed in range(some(300, 30_000)):
         rng = random.Random(seed)
         data = rng.randbytes(rng.randrange(200)) if rng.random() < 0.2 else mutated(
             rng, rng.choice(samples), rng.choice(samples)
@@ -222,7 +222,7 @@ def test_noise_is_never_misread_and_never_breaks_detection(tmp_path: Path) -> No
         kinds[kind] += 1
         # A file that begins as a capture is one, so that nothing changes for it.
         assert not (begins_capture(data) and kind), seed
-    assert min(kinds.values()) > 10 and len(kinds) == 3
+    assert min(kinds.values()) > some(3, 10) and len(kinds) == 3
 
 
 # The files that paths mean -------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def setting(seed: int, form: Form, *, older: bool = True) -> tuple[Policy, np.ra
 def test_connections_are_those_of_the_capture(name: str, tmp_path: Path) -> None:
     form, seen = FORMS[name], Counter[str]()
     capture, log = tmp_path / "packets.pcap", tmp_path / "log"
-    for seed in range(some(6, 300)):
+    for seed in range(some(3, 300)):
         policy, _, packets = setting(seed, form)
         write_capture(capture, packets)
         form.write(log, packets, Logged(interval_s=(60, 600)[seed % 2], seed=seed))
@@ -173,15 +173,15 @@ def test_connections_are_those_of_the_capture(name: str, tmp_path: Path) -> None
         seen["undecided"] += len(missing)
         seen["broken"] += sum(o.verdict == "deny" and o.answer == "answered" for found in told.values() for o in found)
     print(name, seen)
-    assert seen["told"] > 30 * some(6, 300) * (1 if form.all_protocols else 0.8) - seen["undecided"]
-    assert seen["broken"] > 5 * some(6, 300) or not form.answers
+    assert seen["told"] > 30 * some(3, 300) * (1 if form.all_protocols else 0.8) - seen["undecided"]
+    assert seen["broken"] > 5 * some(3, 300) or not form.answers
 
 
 @pytest.mark.parametrize("name", ["aws-v2", "aws-v5", "otc"])
 def test_a_sample_of_the_packets_never_turns_a_connection_that_has_ports(name: str, tmp_path: Path) -> None:
     form, seen = FORMS[name], Counter[str]()
     capture, log = tmp_path / "packets.pcap", tmp_path / "log"
-    for seed in range(some(6, 300)):
+    for seed in range(some(3, 300)):
         policy, _, packets = setting(seed, form)
         write_capture(capture, packets)
         form.write(log, packets, Logged(interval_s=(60, 600)[seed % 2], seed=seed, sampled=4))
@@ -194,7 +194,7 @@ def test_a_sample_of_the_packets_never_turns_a_connection_that_has_ports(name: s
                 assert {opened[:2] for opened in found} <= known, f"seed {seed}: {key}"
                 seen["told"] += 1
     print(name, seen)
-    assert seen["told"] > 10 * some(6, 300)
+    assert seen["told"] > 10 * some(3, 300)
 
 
 def opened_rows(result: ReplayResult | None, icmp: bool) -> set[Any]:
@@ -211,7 +211,7 @@ def opened_rows(result: ReplayResult | None, icmp: bool) -> set[Any]:
 def test_what_the_cloud_rejected_and_another_policy_opens(name: str, tmp_path: Path) -> None:
     form, seen = FORMS[name], Counter[str]()
     whole, capture, refused, log = (tmp_path / word for word in ("whole", "packets", "refused", "log"))
-    for seed in range(some(6, 300)):
+    for seed in range(some(3, 300)):
         # Without flags, a rejected packet of an older connection may be an attempt.
         policy, rng, packets = setting(seed, form, older=form.flags)
         other = parse_policy(json.dumps(a_policy(rng)))

@@ -18,7 +18,7 @@ from mutation import mutated
 by_target = pytest.mark.parametrize("target", TARGETS)
 
 #: Mutated inputs of each target: about a second's worth.
-MUTATIONS = {"captures": 1500, "frames": 3000, "documents": 300, "logs": 300, "sequences": 40}
+MUTATIONS = {"captures": 1000, "frames": 3000, "documents": 200, "logs": 30, "sequences": 40}
 SEED = 2026
 
 

@@ -30,7 +30,7 @@ from sgfast.suggesting.observing import REFUSED, UNANSWERED
 
 Capsys = pytest.CaptureFixture[str]
 
-CASES = int(os.environ.get("SGFAST_ONE_WAY_CASES", "25"))
+CASES = int(os.environ.get("SGFAST_ONE_WAY_CASES", "12"))
 #: Reasons for which connections are left out that nobody was seen to answer: these do not break.
 NOT_ANSWERED = (UNANSWERED, REFUSED, "perhaps")
 

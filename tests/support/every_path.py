@@ -81,11 +81,6 @@ def portable(tests: Sequence[str], jobs: int) -> int:
         return tested(workshop, tests)
 
 
-def portable_several(tests: Sequence[str], jobs: int) -> int:
-    """Test portable C code with several threads."""
-    return portable([*SEVERAL, *tests], jobs)
-
-
 def sanitized(tests: Sequence[str], jobs: int) -> int:
     """Test with the address and undefined behaviour sanitizers. The first finding ends the process."""
     running = {
@@ -130,9 +125,8 @@ def bounds(tests: Sequence[str], jobs: int) -> int:
 
 
 PATHS = {
-    "several": several, "portable": portable, "portable-several": portable_several, "sanitized": sanitized,
-    "races": races, "bounds": bounds,
-}  # fmt: skip
+    "several": several, "portable": portable, "sanitized": sanitized, "races": races, "bounds": bounds,
+}
 CHECKED = ("sanitized", "bounds")
 
 

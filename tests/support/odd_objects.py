@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from captures import pcap_head, pcap_record
 from command import POLICY, handshake
+from effort import some
 
 import sgfast
 import sgfast.compiler
@@ -157,8 +158,10 @@ class Names:
 def calls(n: int) -> Iterator[list[Any]]:
     """Yield lists of up to ``n`` arguments, and the arguments of writers of frames and of paired planes."""
     count = len(values())
-    places: list[tuple[int, ...]] = [p for k in range(n + 1) for p in itertools.product(range(count), repeat=k)]
+    places: list[tuple[int, ...]] = [(), *((k,) for k in range(count))]
     if n > 1:
+        # As a rule a third of the pairs, with each value at each place.
+        places += itertools.islice(itertools.product(range(count), repeat=2), 0, None, some(3, 1))
         places += [(k, k, k) for k in range(count)] + [(5, 1, 6, 7), (5, 9, 9), (5, 9, 9, 6), (0, 0, 5, 9, 9, 6)]
     for chosen in places:
         given = values()
