@@ -196,6 +196,8 @@ def check(
     reading: types.ReadOptions | None = None,
     accept_evidence: Sequence[str] = (),
     as_if_in: Sequence[str] = (),
+    baseline: PolicySource | None = None,
+    accepted: types.AcceptedSource | None = None,
     progress: Progress | None = None,
 ) -> types.CheckResult:
     """Find rules and settings that are redundant, useless or dangerous, as findings with stable codes (SPEC 10.12).
@@ -203,7 +205,8 @@ def check(
     ``expect``: also find what contradicts these expectations. ``captures``: also find the rules that no captured
     packet used; they may be flow logs, and ``vpc`` and ``reading`` are as for ``replay``. ``accept_evidence``: codes of
     reasons to doubt the captures or the expectations that do not count (SPEC 10.27). ``as_if_in``: check as if there
-    were one more instance, ``"GROUP=ADDRESS"``.
+    were one more instance, ``"GROUP=ADDRESS"``. ``baseline``: an earlier policy; findings that it has, too, in a check
+    with the same captures do not count. ``accepted``: a file of findings that do not count either, or its content.
 
     Raises PolicyError, CaptureError and the other errors of ``replay``.
 
@@ -232,7 +235,20 @@ def check(
         options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
     proof = None if expected is None else expected.prove(accept_evidence)
-    return check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
+    found = check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
+    if baseline is None and accepted is None:
+        return found
+    from sgfast.checking.known_findings import accepted_findings, with_known
+
+    known = None
+    if baseline is not None:
+        before = check(baseline, captures=captures, vpc=vpc, reading=reading, accept_evidence=accept_evidence)
+        known = before.policy, before.findings
+    entries = () if accepted is None else accepted_findings(accepted)
+    findings, warnings = with_known(policy, found.findings, known, entries)
+    return replace(
+        found, findings=tuple(findings), warnings=(*found.warnings, *warnings), has_baseline=baseline is not None
+    )
 
 
 def replay(

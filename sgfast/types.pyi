@@ -1,8 +1,10 @@
 from sgfast.capture.streams import Damage as Damage
+from sgfast.checking.codes import Acceptance as Acceptance
 from sgfast.checking.codes import Finding as Finding
 from sgfast.checking.codes import FindingCode as FindingCode
 from sgfast.checking.codes import RuleUse as RuleUse
 from sgfast.checking.codes import Severity as Severity
+from sgfast.checking.known_findings import AcceptedSource as AcceptedSource
 from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.checking.table_sizes import TableSizes as TableSizes
 from sgfast.checking.tables import CheckTables as CheckTables

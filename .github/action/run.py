@@ -103,6 +103,8 @@ class Report:
     def __init__(self) -> None:
         self.sections: list[str] = []
         self.statuses = [0]
+        #: Why the job fails, by command.
+        self.causes: list[str] = []
         self._errors: list[list[str]] = []
 
     def sgfast(self, *arguments: str) -> str | None:
@@ -112,6 +114,11 @@ class Report:
             status = run(arguments)
         self.statuses.append(status)
         show(err.getvalue())
+        said = f"sgfast: status {status}, because of "
+        self.causes += [
+            f"`sgfast {arguments[0]}`: {line.removeprefix(said)}"
+            for line in err.getvalue().splitlines() if line.startswith(said)
+        ]  # fmt: skip
         if status in DONE:
             return out.getvalue()
         # A document's errors are shown in its lines. Those in the comment would be lines of what others wrote.
@@ -182,18 +189,22 @@ def test(report: Report, policy: str, expectations: str) -> None:
     report.sections.append("\n".join(lines) + "\n")
 
 
-def check(report: Report, policy: str, fail_on: list[str], sarif: Path) -> bool:
+def check(report: Report, policy: str, baseline: str, fail_on: list[str], sarif: Path) -> bool:
     """Whether there are findings to upload, even if none was found."""
     wanted = [part for word in fail_on for part in ("--fail-on", word)]
-    arguments = [policy, "--format", "sarif", *unresolved(), *wanted]
+    accepted_findings = given("ACCEPTED_FINDINGS")
+    known = ["--baseline", baseline] if baseline else []
+    known += ["--accepted", path(accepted_findings)] if accepted_findings else []
+    arguments = [policy, "--format", "sarif", *unresolved(), *wanted, *known]
     text = report.sgfast("check", *arguments)
     if text is None:
         return False
     sarif.write_text(text, encoding="utf-8")
-    results = json.loads(text)["runs"][0]["results"]
+    every = json.loads(text)["runs"][0]["results"]
+    results = [each for each in every if each.get("baselineState") != "unchanged" and not each.get("suppressions")]
     levels = [result["level"] for result in results]
     counts = ", ".join(f"{level}s {levels.count(level)}" for level in ("error", "warning", "note"))
-    lines = [f"### Findings about {code(policy)}: {counts}", ""]
+    lines = [f"### {'New findings' if baseline else 'Findings'} about {code(policy)}: {counts}", ""]
     listed = sorted((result for result in results if result["level"] != "note"), key=lambda each: str(each["level"]))
     for result in listed[:TOP]:
         region = result["locations"][0].get("physicalLocation", {}).get("region", {})
@@ -201,6 +212,10 @@ def check(report: Report, policy: str, fail_on: list[str], sarif: Path) -> bool:
         lines.append(f"- **{result['level']}** {result['ruleId']}{line}: {code(result['message']['text'])}")
     if len(listed) > TOP:
         lines.append(f"- and {len(listed) - TOP} more, in the file of findings")
+    if len(every) > len(results):
+        old = f"that {code(baseline)} has, too" if baseline else ""
+        which = " or ".join(filter(None, (old, "that are accepted" if accepted_findings else "")))
+        lines.append(f"- not counted: {len(every) - len(results)} {which}")
     report.sections.append("\n".join(lines) + "\n")
     return True
 
@@ -287,7 +302,12 @@ def main() -> int:
         compare(report, old, new, plan, captures, of_diff)
     for each in expectations:
         test(report, plan or new, each)
-    has_findings = check(report, plan or new, [word for word in fail_on if word not in OF_DIFF], sarif)
+    of_check = [word for word in fail_on if word not in OF_DIFF]
+    has_findings = check(report, plan or new, plan or old, of_check, sarif)
+    if report.causes:
+        causes = "".join(f"- {cause}\n" for cause in report.causes)
+        report.sections.append(f"### Why the job fails\n\n{causes}")
+        annotate("error", f"the job fails: {'; '.join(report.causes)}")
     text = body(name, report.sections)
     markdown.write_text(text, encoding="utf-8", errors="backslashreplace")
     append("GITHUB_STEP_SUMMARY", text)

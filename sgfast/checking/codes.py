@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Final, Literal
 
 from sgfast.policy.matching import Kind
@@ -125,6 +126,23 @@ TRAFFIC_CODES: frozenset[FindingCode] = frozenset((NEVER_HIT, WIDER_THAN_USED))
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The reason why a finding is accepted (SPEC 10.12).
+
+    ``reason``: the reason that the file gives.
+    ``until``: the last day, in UTC, on which the finding is accepted; None: no end.
+    """
+
+    reason: str
+    until: date | None
+
+    @property
+    def is_over(self) -> bool:
+        """True after the last day."""
+        return self.until is not None and datetime.now(UTC).date() > self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One finding and its location.
 
@@ -139,6 +157,8 @@ class Finding:
     ``instead``: rules that would allow these connections; only with ``WIDER_THAN_USED``.
     ``used``: the connections of the finding by kind, as far as there was room to count them separately.
     ``certain``: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
+    ``in_baseline``: True: the baseline has the same finding.
+    ``acceptance``: why a file accepts the finding; None: it does not.
     """
 
     code: FindingCode
@@ -152,11 +172,18 @@ class Finding:
     instead: tuple[Rule, ...] = ()
     used: Mapping[Kind, int] = field(default_factory=dict)
     certain: bool = True
+    in_baseline: bool = False
+    acceptance: Acceptance | None = None
 
     @property
     def severity(self) -> Severity:
         """The severity of the code."""
         return CODES[self.code].severity
+
+    @property
+    def counts(self) -> bool:
+        """False if the baseline has the finding, too, or a file accepts it."""
+        return not self.in_baseline and (self.acceptance is None or self.acceptance.is_over)
 
     @property
     def subject(self) -> str:

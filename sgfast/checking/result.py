@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from sgfast import replaying
-from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding, RuleUse
+from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding, FindingCode, RuleUse
 from sgfast.checking.table_sizes import TableSizes
 from sgfast.checking.tables import CheckTables
 from sgfast.errors import ArgumentError
@@ -27,6 +28,7 @@ class CheckResult(Shown):
     ``warnings``: full sentences about what the user should know.
     ``assumed``: instances that the policy has only for this check.
     ``traffic``: the replay of the captures; None if there were no captures.
+    ``has_baseline``: whether the findings are compared with those of a baseline (``Finding.in_baseline``).
     ``rule_uses``: the use of each rule that connections of the captures used, in the order of the document.
     ``traffic_evidence``: reasons to doubt the findings that rest on the captures.
     ``proof_evidence``: reasons to doubt the proof of the expectations.
@@ -42,6 +44,7 @@ class CheckResult(Shown):
     traffic_evidence: Evidence = SOUND
     proof_evidence: Evidence = SOUND
     rule_uses: tuple[RuleUse, ...] = ()
+    has_baseline: bool = False
 
     @property
     def evidence(self) -> Evidence:
@@ -62,14 +65,22 @@ class CheckResult(Shown):
         return [finding for finding in self.findings if finding.code in codes]
 
     def fails(self, wanted: str) -> bool:
-        """Return whether ``--fail-on`` with this word gives status 1: a finding matches, or one may be missing because
-        of bad evidence. Raises ArgumentError as ``matching`` does.
+        """Return whether ``--fail-on`` with this word gives status 1: a finding that counts matches, or one may be
+        missing because of bad evidence. Raises ArgumentError as ``matching`` does.
         """
+        return bool(self.cause_of_failure(wanted))
+
+    def cause_of_failure(self, wanted: str) -> str:
+        """Return why ``--fail-on`` with this word gives status 1, in words; empty: it does not."""
         codes = _codes(wanted)
+        counted = Counter(finding.code for finding in self.matching(wanted) if finding.counts)
+        if counted:
+            return ", ".join(f"{number} {code} ({CODES[code].name})" for code, number in sorted(counted.items()))
         # The evidence of the traffic lacks "short-window". More time would only take such findings away.
         is_blind = self.traffic is not None and not self.traffic.evidence.carries("verdicts", "absence")
         is_unproved = not self.proof_evidence.carries("verdicts", "absence")
-        return bool(self.matching(wanted) or (is_blind and codes & TRAFFIC_CODES) or (is_unproved and UNMET in codes))
+        missing = sorted(codes & ((TRAFFIC_CODES if is_blind else set()) | ({UNMET} if is_unproved else set())))
+        return f"findings {', '.join(missing)} may be missing, as the evidence does not carry them" if missing else ""
 
     def __repr__(self) -> str:
         codes = ", ".join(sorted({finding.code for finding in self.findings}))
@@ -82,7 +93,7 @@ class CheckResult(Shown):
         return html_doubts(self.evidence) + table
 
 
-def _codes(wanted: str) -> set[str]:
+def _codes(wanted: str) -> set[FindingCode]:
     """Return the codes that a code or a severity stands for."""
     if wanted in CODES:
         return {wanted}

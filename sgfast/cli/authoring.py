@@ -33,8 +33,8 @@ def template(name: str | None, list_names: bool) -> None:
 def schema(name: str | None) -> None:
     """Print a JSON Schema, or the names of all of them if NAME is left out.
 
-    "policy", "changes" and "expectations" are documents that people write; editors complete and check them by the
-    schema. The other schemas describe the output of commands with --format json, and lines of --verdicts and
+    "policy", "changes", "expectations" and "accepted" are documents that people write; editors complete and check them
+    by the schema. The other schemas describe the output of commands with --format json, and lines of --verdicts and
     --connections.
 
     \b

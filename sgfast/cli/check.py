@@ -77,6 +77,19 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
     help="Exit with status 1 if a finding has this severity or a worse one (error, warning, note), or this code. "
     "Repeatable.",
 )
+@click.option(
+    "--baseline",
+    type=FILE,
+    metavar="POLICY",
+    help="Compare with the findings of this earlier policy: --fail-on only counts new ones, and the report lists "
+    "these. Of a Terraform plan, it is the state before the plan.",
+)
+@click.option(
+    "--accepted",
+    type=FILE,
+    metavar="FILE",
+    help="Do not count the findings that this file accepts, each with a reason and perhaps a last day (YAML).",
+)
 @policy_options
 @sandbox_option
 @click.pass_context
@@ -92,6 +105,8 @@ def check(
     by: By,
     top: int | None,
     fail_on: tuple[str, ...],
+    baseline: str | None,
+    accepted: str | None,
 ) -> None:
     """Validate and compile a policy, and report its compiled size and its redundant, useless or dangerous parts.
 
@@ -107,9 +122,10 @@ def check(
       sgfast check policy.yaml --traffic monday.pcap --traffic tuesday.pcap
       sgfast check policy.yaml --traffic monday.pcap --by instance --top 20
       sgfast check policy.yaml --traffic flow-logs/
+      sgfast check policy.yaml --baseline before/policy.yaml --accepted accepted.yaml --fail-on error
       sgfast check policy.yaml --traffic monday.pcap --filter "not host 10.0.0.99"
     """
-    if [policy, *captures, expectations].count("-") > 1:
+    if [policy, *captures, expectations, baseline, accepted].count("-") > 1 or (baseline and "-" in captures):
         raise click.UsageError("standard input (-) can be read only once")
     if not captures and not options.reading.is_plain:
         raise click.UsageError("options for reading captures (--start, --filter, --decap, ...) need --traffic")
@@ -119,16 +135,17 @@ def check(
     from sgfast.errors import ArgumentError
     from sgfast.report.check import TOP, USED_ROWS, check_document
 
-    Inputs([policy], captures, [expectations]).enter_sandbox()
+    Inputs([policy, baseline], captures, [expectations, accepted]).enter_sandbox()
     lines: Lines = {}
     loaded = policies.load(policy, lines)
+    before = None if baseline is None else policies.load_baseline(baseline)
     with ExitStack() as stack:
         progress = stack.enter_context(progress_of(captures, stops=not options.reading.follow)) if captures else None
         try:
             found = find(
                 loaded, expect=None if expectations is None else Path(expectations), captures=captures,
                 vpc=options.vpc, reading=options.reading, accept_evidence=options.accept_evidence, as_if_in=as_if_in,
-                progress=progress,
+                baseline=before, accepted=None if accepted is None else Path(accepted), progress=progress,
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
@@ -146,7 +163,8 @@ def check(
             lambda: check_document(found, lines, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
     was_cut = traffic is not None and is_damaged(traffic.damaged, traffic.records)
-    exit_status(damaged=was_cut, failed=any(map(found.fails, fail_on)))
+    causes = [f"--fail-on {word}: {cause}" for word in fail_on if (cause := found.cause_of_failure(word))]
+    exit_status(damaged=was_cut, failed=bool(causes), causes=causes)
 
 
 def _answer(found: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:

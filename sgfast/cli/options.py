@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
 
+from sgfast.cli.printing import say
 from sgfast.spelling import did_you_mean
 from sgfast.system.signals import Signalled, complete, is_stopped
 
@@ -29,15 +30,24 @@ def is_damaged(damage: Damage | None, records: LogRecords | None) -> bool:
     return damage is not None or (records is not None and records.is_damaged)
 
 
-def exit_status(*, damaged: bool, failed: bool, files: bool = False) -> None:
+def exit_status(*, damaged: bool, failed: bool, files: bool = False, causes: Sequence[str] = ()) -> None:
     """End the command with the status for an interrupt, a damaged input, or else a result that ``--fail-on`` or a
-    similar option names. Return if none applies. ``files``: whether the user asked for files.
+    similar option names. Return if none applies. ``files``: whether the user asked for files. ``causes``: why the
+    status is 1, in words.
     """
     if is_stopped():
         complete("the report is about what was judged" + (", and no file was written" if files else ""))
         raise Signalled(signal.SIGINT)
+    if causes and not damaged:
+        say(f"status {EXIT_FAIL_ON}, because of {' and of '.join(causes)}")
     if damaged or failed:
         click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
+
+
+def fail_on_cause(word: str, *, is_sure: bool) -> str:
+    """Return why a word of ``--fail-on`` gives status 1. ``is_sure``: it matches; else the evidence cannot rule it out.
+    """
+    return f"--fail-on {word}{'' if is_sure else ', which the evidence cannot rule out'}"
 
 
 OutputForm = Literal["text", "json", "markdown"]

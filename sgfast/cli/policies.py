@@ -62,6 +62,12 @@ class PolicyOptions:
 
         return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
 
+    def load_baseline(self, path: str) -> Policy:
+        """Load an earlier policy. Of a Terraform plan, it is the state before the plan."""
+        from sgfast.importing.terraform import is_plan, load_plan
+
+        return load_plan(path, self.unresolved)[0] if is_plan(path) else self.load(path)
+
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--policy-format`` and ``--unresolved``. The command gets them as ``policies``."""

@@ -20,6 +20,7 @@ from sgfast.cli.options import (
     OutputForm,
     by_option,
     exit_status,
+    fail_on_cause,
     format_option,
     is_damaged,
     jobs_option,
@@ -283,14 +284,15 @@ def replay(
         lambda: replay_document(result, by, most, timed=form == "text", with_rules=show_rules), to_error=to_error,
     )  # fmt: skip
     carries = result.evidence.carries
-    found = {
-        "denied": result.verdicts["deny"] > 0 or not carries("verdicts"),
-        "would-break": result.kinds.rows["broken"].any() or not carries("verdicts", "answers"),
-        "disagreement": (result.actions is not None and result.actions.disagreeing) or not carries("verdicts"),
-        None: False,
-    }
+    matches, is_sure = {
+        "denied": (result.verdicts["deny"] > 0, carries("verdicts")),
+        "would-break": (result.kinds.rows["broken"].any(), carries("verdicts", "answers")),
+        "disagreement": (result.actions is not None and result.actions.disagreeing, carries("verdicts")),
+        None: (False, True),
+    }[fail_on]
+    causes = [fail_on_cause(str(fail_on), is_sure=bool(matches))] if matches or not is_sure else []
     exit_status(
-        damaged=is_damaged(result.damaged, result.records), failed=bool(found[fail_on]), files=bool(paths)
+        damaged=is_damaged(result.damaged, result.records), failed=bool(causes), files=bool(paths), causes=causes
     )  # fmt: skip
 
 

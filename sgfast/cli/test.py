@@ -85,6 +85,7 @@ def test(
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.reaching.proving import Expectations
+    from sgfast.report.amounts import plural
     from sgfast.report.json.expectations import expectations_answer
 
     Inputs([policy], others=files).enter_sandbox()
@@ -101,7 +102,9 @@ def test(
             form, lambda: expectations_answer(proof, lines, warnings),
             lambda: expectations_document(proof, lines, warnings),
         )  # fmt: skip
-    exit_status(damaged=False, failed=not proof)
+    counts = (("that failed", len(proof.of("fails"))), ("about no packet", len(proof.of("empty"))))
+    causes = [f"{plural(number, 'expectation')} {words}" for words, number in counts if number and not proof]
+    exit_status(damaged=False, failed=not proof, causes=causes)
 
 
 def _write_first(

@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from sgfast.errors import PolicyError
 from sgfast.importing import terraform_aws, terraform_neutron
 from sgfast.importing.account_beside_plan import add_account
 from sgfast.importing.conversion import policy_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.fields import JsonObject
 from sgfast.importing.object_location import Location
-from sgfast.importing.sources import Source, read_sources
+from sgfast.importing.sources import Source, json_value, read_sources
 from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
 from sgfast.importing.unresolved import resolve
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
-from sgfast.policy.yaml_nodes import show
+from sgfast.policy.yaml_nodes import read_document, show
 
 _PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
     "aws": "aws",
@@ -66,6 +67,17 @@ def load_plan(
     for draft in (old, new):
         resolve(draft, {}, unresolved, source.file)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
+
+
+def is_plan(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file, which is not standard input, is a plan."""
+    if os.fsdecode(path) == "-" or os.path.isdir(path):
+        return False
+    try:
+        value = json_value(*read_document(path))
+    except (PolicyError, ValueError):
+        return False
+    return isinstance(value, dict) and "planned_values" in value
 
 
 def read(sources: Sequence[Source], *, planned: bool = True) -> Draft:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -255,6 +256,23 @@ class ChangeTime(FieldKind):
             zone = zone_hint(value) if type(value) is str else ""
             raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}{zone}")
         return at
+
+
+class Day(FieldKind):
+    """A date of the calendar."""
+
+    def __init__(self) -> None:
+        super().__init__({**STRING, "pattern": r"^\d{4}-\d{2}-\d{2}$"}, "a date like 2026-01-31")
+
+    def read(self, reader: NodeReader, node: Node, path: str) -> date:
+        written = reader.scalar(node, path, self.wanted)
+        try:
+            # Other forms of ISO 8601 are dates, too, but not for everybody.
+            if type(written) is str and len(written) == len("2026-01-31"):
+                return date.fromisoformat(written)
+        except ValueError:
+            pass
+        raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
 
 
 def beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:

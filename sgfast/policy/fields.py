@@ -18,6 +18,7 @@ from sgfast.policy.field_kinds import (
     STRING,
     Address,
     ChangeTime,
+    Day,
     Description,
     FieldKind,
     Form,
@@ -337,6 +338,25 @@ EXPECTATIONS = Form({
     "version": Key(_VERSION, "The version of the format: 1."),
 })  # fmt: skip
 
+#: A finding that is accepted. Its first fields but the code say what it is about.
+ACCEPTED_FINDING = Form({
+    "code": Key(
+        text(re.compile(r"SG\d{3}").fullmatch, "a code of findings such as SG004", pattern=r"^SG\d{3}$"),
+        "The code of the finding, such as SG004.", required="",
+    ),
+    "group": Key(LINE, "The security group that the finding is about: its name, label or provider's id."),
+    "rule": Key(LINE, "The rule that the finding is about: its id, or its words: inbound tcp/22 from 0.0.0.0/0."),
+    "address_group": Key(LINE, "The address group that the finding is about: its name, label or provider's id."),
+    "instance": Key(LINE, "An instance that the finding is about: its name, label or provider's id."),
+    "reason": Key(LINE, "Why the finding is accepted.", required=": say why the finding is accepted"),
+    "until": Key(Day(), "The last day on which the finding is accepted, in UTC. Without it, there is no end."),
+})  # fmt: skip
+
+ACCEPTED_FINDINGS = Form({
+    "accepted": Key(ListOf(ACCEPTED_FINDING), "The findings that are accepted.", required=""),
+    "version": Key(_VERSION, "The version of the format: 1."),
+})  # fmt: skip
+
 
 @cache
 def written_schemas() -> dict[str, Schema]:
@@ -348,5 +368,6 @@ def written_schemas() -> dict[str, Schema]:
             ("policy", "A policy of sgfast: security groups, and the instances in them.", POLICY, definitions),
             ("changes", "Changes of a policy while traffic flows, for sgfast replay --changes.", CHANGES, definitions),
             ("expectations", "What a policy is meant to allow and to deny, for sgfast test.", EXPECTATIONS, {}),
+            ("accepted", "Findings that are accepted, for sgfast check --accepted.", ACCEPTED_FINDINGS, {}),
         )
     }

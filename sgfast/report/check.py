@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,6 +88,7 @@ def check_document(
         styles = [_STYLES[each.severity] for each in shown]
         blocks.append(TableBlock(("code", "severity", "finding"), rows, 0, styles))
     blocks += more_of(len(listed), findings, "finding")
+    blocks += [Paragraph(sentence) for sentence in known_words(checked)]
     used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
     last_uses: Sequence[Section] = ()
     if checked.rule_uses:
@@ -178,9 +180,11 @@ class Entry:
 
 
 def entries(checked: CheckResult, lines: Lines) -> list[Entry]:
-    """Return the findings in words, most severe first."""
+    """Return the findings that count in words, most severe first."""
     together: list[list[Finding]] = []
     for finding in checked.findings:
+        if not finding.counts:
+            continue
         last = together[-1][0] if together else None
         if last is not None and finding.code == NEVER_HIT == last.code and finding.group == last.group:
             together[-1].append(finding)
@@ -214,5 +218,18 @@ def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) ->
 
 def counts_words(checked: CheckResult) -> str:
     """Return ``1 error, 4 notes``, or ``none``."""
-    of_severity = [(s, sum(finding.severity == s for finding in checked.findings)) for s in SEVERITIES]
-    return ", ".join(plural(count, severity) for severity, count in of_severity if count) or "none"
+    counted = Counter(finding.severity for finding in checked.findings if finding.counts)
+    new = "new " if checked.has_baseline else ""
+    words = ", ".join(plural(counted[word], f"{new}{word}") for word in SEVERITIES if counted[word])
+    return words or ("none is new" if checked.has_baseline else "none")
+
+
+def known_words(checked: CheckResult) -> list[str]:
+    """Return a sentence about the findings that do not count, if there are any."""
+    in_baseline = sum(finding.in_baseline for finding in checked.findings)
+    accepted = sum(not (finding.counts or finding.in_baseline) for finding in checked.findings)
+    parts = [
+        *([f"{plural(in_baseline, 'finding')} that the baseline has, too"] if in_baseline else []),
+        *([f"{plural(accepted, 'accepted finding')}"] if accepted else []),
+    ]
+    return [f"Not listed: {' and '.join(parts)} (--json has all)"] if parts else []

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-INTRINSICS = Path(__file__).resolve().parents[2] / "sgfast/core/base/intrinsics.pxd"
+import sgfast
+
+INTRINSICS = Path(sgfast.__file__).parent / "core/base/intrinsics.pxd"
 COMPILER = os.environ.get("CC", "cc").split()
 SEED = 20261202
 

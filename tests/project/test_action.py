@@ -146,16 +146,15 @@ def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
         -1, old="shop.yaml", new="shop.proposed.yaml", expectations="*.expect.yaml", token="secret"
     )
     assert step.returncode == 1, step.stderr
-    assert step.stdout.splitlines()[1].startswith(
-        "::error file=shop.expect.yaml,line=7,title=sgfast::web to db: tcp/5432,6379 should be allowed, but tcp/6379 "
-    )
+    said = "::error file=shop.expect.yaml,line=7,title=sgfast::web to db: tcp/5432,6379 should be allowed, but tcp/6379"
+    assert f"\n{said}" in step.stdout
     found = outputs(repository)
     assert found["status"] == "1"
     report = Path(found["markdown"]).read_text()
     assert report == (repository / "runner" / "summary.md").read_text()
     assert report.startswith("## sgfast\n\n### By the rules alone: 1 row opened, 2 rows closed\n")
     assert "### Expectations of `shop.expect.yaml`: 2 failing, 3 holding, 0 about no packet\n" in report
-    assert "### Findings about `shop.proposed.yaml`: errors 0, warnings 0, notes 2\n" in report
+    assert "### New findings about `shop.proposed.yaml`: errors 0, warnings 0, notes 1\n" in report
     listed, written = calls(repository)
     assert listed[0][:3] == ["api", "graphql", "--paginate"]
     assert {"owner=shop", "name=network", "number=7"} < set(listed[0])
@@ -164,6 +163,33 @@ def test_the_step_of_the_action_reports_a_change(repository: Path) -> None:
     log = json.loads(Path(found["sarif"]).read_text())
     (result, _) = log["runs"][0]["results"]
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "shop.proposed.yaml"
+
+
+def test_what_the_old_policy_has_does_not_fail_the_job_and_the_report_ends_with_what_does(
+    repository: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report() -> str:
+        return Path(outputs(repository)["markdown"]).read_text()
+
+    open_to_all = "- {direction: inbound, protocol: tcp, ports: %s, source: 0.0.0.0/0}"
+    for name, ports in (("old", [22]), ("same", [80, 22]), ("worse", [22, 3389])):
+        rules = "\n".join(f"  {open_to_all % port}" for port in ports)
+        (repository / f"{name}.yaml").write_text(
+            f"version: 1\nsecurity_groups:\n- name: web\n  rules:\n{rules}\n"
+            "instances: [{name: web-1, addresses: [10.0.0.1], security_groups: [web]}]\n"
+        )
+    assert run(new="old.yaml") == 1
+    why = "### Why the job fails\n\n- `sgfast check`: --fail-on error: 1 SG004 (open-to-everyone)\n"
+    assert report().endswith(why)
+    assert "::error title=sgfast::the job fails: `sgfast check`: --fail-on error: 1 SG004" in capsys.readouterr().out
+    assert run(old="old.yaml", new="same.yaml") == 0
+    assert "Why the job fails" not in report() and "- not counted: 2 that `old.yaml` has, too\n" in report()
+    assert run(old="old.yaml", new="worse.yaml") == 1
+    assert "tcp/3389" in report() and report().endswith(why)
+    (repository / "accepted.yaml").write_text("accepted: [{code: SG004, group: web, reason: A bastion.}]")
+    assert run(old="old.yaml", new="worse.yaml", accepted_findings="accepted.yaml") == 0
+    assert run(old="old.yaml", new="same.yaml", fail_on="opened") == 1
+    assert report().endswith("- `sgfast diff`: --fail-on opened\n")
 
 
 def test_an_expectation_about_nobody_fails_the_job_unless_it_is_accepted(

@@ -71,6 +71,14 @@ class JsonCheckedTraffic(JsonWindow):
     unseen_rules: UnseenRulesField
 
 
+class JsonAcceptance(Answer):
+    reason: str
+    until: Annotated[str | None, "The last day, in UTC; null: no end."] = at(
+        lambda acceptance: acceptance.until and acceptance.until.isoformat()
+    )
+    is_over: bool
+
+
 class JsonFinding(Answer):
     code: Annotated[str, Keywords(pattern="^SG[0-9]{3}$"), "A code never changes its meaning."]
     name: Annotated[str, Keywords(pattern="^[a-z]+(-[a-z]+)*$")] = at(lambda finding: CODES[finding.code].name)
@@ -81,6 +89,10 @@ class JsonFinding(Answer):
     group_id: ProviderId
     rule: str | None
     address_group: str | None
+    in_baseline: Annotated[bool, "The baseline has the same finding, so that it does not count."]
+    accepted: Annotated[
+        JsonAcceptance | None, "Why the file of --accepted accepts it, so that it does not count until the day is over."
+    ] = at("acceptance")
     instances: Annotated[list[str], "The first few."]
     instance_ids: Annotated[
         list[TextOrNull],
