@@ -21,6 +21,7 @@ findings that the captures cannot carry.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,25 @@ def check_policy(
         )
         if count
     ]
+    used = _rule_uses(traffic, uses)
+    by_rule = None if traffic is None else {use.rule.id: use for use in used}
+    found = [_with_counts(each, index, by_rule) for each in found]
     rank = {severity: n for n, severity in enumerate(SEVERITIES)}
     place = {group.name: n for n, group in enumerate(policy.security_groups)}
     found.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
     return CheckResult(
         policy, sizes, tuple(found), (*withheld, *too_long), tuple(dict.fromkeys(warnings)), assumed, traffic,
-        traffic_evidence, proof_evidence, _rule_uses(traffic, uses),
+        traffic_evidence, proof_evidence, used,
     )
+
+
+def _with_counts(finding: Finding, index: PolicyIndex, uses: Mapping[str, RuleUse] | None) -> Finding:
+    """Say how many instances and connections a finding concerns. ``uses``: by the id of the rule; None: no captures."""
+    members = None if finding.group is None else len(index.members[finding.group])
+    if finding.rule is None or uses is None:
+        return replace(finding, members=members)
+    use = uses.get(finding.rule)
+    return replace(finding, members=members, used_connections=0 if use is None else use.connections)
 
 
 def _rule_uses(traffic: ReplayResult | None, uses: Uses | None) -> tuple[RuleUse, ...]:

@@ -53,7 +53,8 @@ WIDE_MEMBER: Final = "SG016"
 CODES: dict[FindingCode, Code] = {
     SHADOWED: Code(
         "shadowed-rule", "warning", "a rule that never wins",
-        "Another rule wins for every packet that it matches: remove it, or give it a higher priority than the others.",
+        "Remove it: without it, every packet has the same verdict. If it is meant to deny, it has to come before the "
+        "rules that allow.",
     ),
     REDUNDANT: Code(
         "redundant-rule", "note", "a rule without which every verdict is the same",
@@ -157,6 +158,9 @@ class Finding:
     ``instead``: rules that would allow these connections; only with ``WIDER_THAN_USED``.
     ``used``: the connections of the finding by kind, as far as there was room to count them separately.
     ``certain``: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
+    ``members``: the number of instances in the group; None: the finding is about no group.
+    ``used_connections``: the number of connections in the captures that used the rule; None: the finding is about no
+    rule, or there were no captures.
     ``in_baseline``: True: the baseline has the same finding.
     ``acceptance``: why a file accepts the finding; None: it does not.
     """
@@ -172,6 +176,8 @@ class Finding:
     instead: tuple[Rule, ...] = ()
     used: Mapping[Kind, int] = field(default_factory=dict)
     certain: bool = True
+    members: int | None = None
+    used_connections: int | None = None
     in_baseline: bool = False
     acceptance: Acceptance | None = None
 

@@ -342,6 +342,10 @@ class Coverage:
         for key, standing in self.standing.items():
             if not (standing.is_useless and standing.matches and self._speaks_for_twin(key)):
                 continue
+            if self._is_usual_egress(key):
+                twice = {other[0] for other in standing.deciders if self._is_usual_egress(other)}
+                if twice and key[0] not in twice:
+                    continue
             found.append(self._useless(key, standing))
             for wide in standing.wider or () if standing.explained else ():
                 if wide in standing.deciders and self._is_wider(wide, key):
@@ -352,6 +356,13 @@ class Coverage:
             message = f"{rule_text(rule, self.index.policy)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
+
+    def _is_usual_egress(self, key: RuleKey) -> bool:
+        """Return whether a rule lets out everything, as clouds write it into each new group."""
+        rule = self.rule(key)
+        return (rule.direction, rule.action, rule.protocol) == ("outbound", "allow", None) and (
+            rule.peer is None or (isinstance(rule.peer, IPv4Network | IPv6Network) and rule.peer.prefixlen == 0)
+        )
 
     @cached_property
     def _key_of(self) -> dict[str, RuleKey]:
@@ -386,6 +397,10 @@ class Coverage:
             names, verb = "other rules", "decide"
         if standing.shadowed:
             message = f"{text} never wins: {names} {verb} everything it matches"
+            if standing.explained and all(self.rule(each).action == "allow" for each in (key, *deciders)):
+                # Where no rule denies, as in AWS, rules do not compete.
+                verb = "allows" if verb == "decides" else "allow"
+                message = f"{text} opens nothing more: {names} {verb} everything it matches"
             if standing.explained and not deciders:
                 message = f"{text} never wins: no rule is asked about these packets"
             return Finding(SHADOWED, message, group=group, rule=rule.id)

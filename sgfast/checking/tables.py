@@ -26,6 +26,8 @@ class CheckTables:
             words_of([each.severity for each in found]),
             words_of([each.message for each in found]),
             flags([each.certain for each in found]),
+            numbers_of([each.members for each in found]),
+            numbers_of([each.used_connections for each in found]),
             flags([each.in_baseline for each in found]),
             words_of([None if each.acceptance is None else each.acceptance.reason for each in found]),
             words_of([each.group for each in found]),

@@ -31,7 +31,7 @@ def unused(index: PolicyIndex) -> list[Finding]:
                 naming[type(rule.peer), rule.peer.name][rule_name(policy, first, group.name)] = None
     found = []
     for group in policy.security_groups:
-        if not index.members[group.name] and group.name != DEFAULT_GROUP:
+        if not index.members[group.name] and DEFAULT_GROUP not in (group.name, group.label):
             rules = [*naming[GroupPeer, group.name]]
             named = f"only the rules of other groups name it: {listed(rules)}" if rules else "no other group names it"
             found.append(Finding(UNUSED_GROUP, f"no instance is in it, and {named}", group=group.name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, CheckResult, Finding, Severity, TableSizes
-from sgfast.checking.codes import NEVER_HIT, FindingCode
+from sgfast.checking.codes import NEVER_HIT, TRAFFIC_CODES, FindingCode
 from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, called
@@ -48,16 +48,28 @@ USED_ROWS = 3
 _STYLES: dict[Severity, Style] = {"error": "red", "warning": "yellow", "note": ""}
 
 
-def _subject_called(policy: Policy, finding: Finding) -> str:
+def subject_called(policy: Policy, finding: Finding) -> str:
     """Return how reports name the object that the finding is about (SPEC 10.28). A rule's words are in the message."""
     subject, group = finding.subject, policy.group_by_name.get(finding.group or "")
-    if finding.rule is not None:
-        return f"{subject} in {group.label}" if group is not None and group.label else subject
+    if finding.rule is not None and group is not None:
+        is_named = subject.startswith(f"{group.name}/") and not group.label
+        return subject if is_named else f"{subject} in {called(group)}"
     objects = (
         policy.address_group_by_name.get(finding.address_group or ""),
         policy.instance_by_name.get(subject) if finding.code in INSTANCE_CODES else group,
     )
     return next((called(each) for each in objects if each is not None), subject)
+
+
+def message_words(finding: Finding) -> str:
+    """Return the message of a finding, with the numbers of instances and connections that it does not have itself."""
+    parts = []
+    if finding.rule is not None and finding.members is not None:
+        have = f"{plural(finding.members, 'instance')} {'has' if finding.members == 1 else 'have'}"
+        parts.append(f"{have if finding.members else 'no instance has'} it")
+    if finding.used_connections is not None and finding.code not in TRAFFIC_CODES:
+        parts.append(f"{plural(finding.used_connections, 'connection')} used it")
+    return "; ".join((finding.message, *([" and ".join(parts)] if parts else [])))
 
 
 def check_document(
@@ -196,7 +208,7 @@ def entries(checked: CheckResult, lines: Lines) -> list[Entry]:
             found.append(_never_hit(each, checked.traffic, lines))
         else:
             found += [
-                Entry((single,), _subject_called(checked.policy, single), single.line(lines), single.message)
+                Entry((single,), subject_called(checked.policy, single), single.line(lines), message_words(single))
                 for single in each
             ]
     return found

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sgfast.checking import CODES, CheckResult, Finding, FindingCode
 from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
+from sgfast.report.check import message_words, subject_called
 from sgfast.report.check_traffic import window_text
 from sgfast.report.json.evidence import JsonEvidence
 from sgfast.version import __version__
@@ -72,7 +73,8 @@ def _without_surrogates(text: str) -> str:
 def _result(
     finding: Finding, numbers: dict[FindingCode, int], checked: CheckResult, lines: Lines
 ) -> dict[str, Any]:
-    text = f"{'' if finding.certain else 'Perhaps: '}{finding.subject}: {finding.message}"
+    subject = subject_called(checked.policy, finding)
+    text = f"{'' if finding.certain else 'Perhaps: '}{subject}: {message_words(finding)}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
     known: dict[str, Any] = {}

@@ -41,7 +41,7 @@ id: high, direction: inbound, protocol: tcp, ports: 1-2, source: 10.9.0.128/25
 id: both, direction: inbound, protocol: tcp, ports: 1, source: 10.9.0.0/24
 """)
     ((about, message),) = found(halves)["SG001"]
-    assert about == "both" and "(low in g)" in message and "(high in g)" in message and "decide everything" in message
+    assert about == "both" and "(low in g)" in message and "(high in g)" in message and "allow everything" in message
 
 
 def test_a_rule_another_group_shadows_is_needed_where_that_group_is_not() -> None:
@@ -258,9 +258,25 @@ id: z, direction: inbound, protocol: udp, action: deny
     assert "other rules decide the same" in dict(brief["SG002"])["z"]
 
 
+def test_what_clouds_write_into_each_group_is_no_finding_beside_itself_and_rules_that_allow_do_not_compete() -> None:
+    egress = "{id: %s, direction: outbound, protocol: all, destination: 0.0.0.0/0}"
+    text = f"""
+security_groups:
+- {{name: a, rules: [{egress % "a-out"}, {{id: narrow, direction: outbound, protocol: tcp, destination: 10.0.0.0/8}}]}}
+- {{name: b, label: Front ends, rules: [{egress % "b-out"}, {egress % "twice"}]}}
+- {{name: default-2, label: default, rules: []}}
+instances:
+- {{name: i, addresses: [10.0.0.1], security_groups: [a, b]}}
+"""
+    said = found(text)
+    assert [about for about, _ in said["SG001"]] == ["narrow", "b-out", "twice"] and "SG005" not in said
+    assert [about for about, _ in said.get("SG002", [])] == []
+    assert "opens nothing more" in dict(said["SG001"])["narrow"] and "priority" not in CODES["SG001"].advice
+
+
 def test_many_sets_of_groups_are_bounded() -> None:
     groups = tuple(
-        SecurityGroup(f"g{n}", (Rule(f"r{n}", "inbound", 4, TCP, ((n + 1, n + 1),)), Rule(f"o{n}", "outbound", 4)))
+        SecurityGroup(f"g{n}", (Rule(f"r{n}", "inbound", 4, TCP, ((n + 1, n + 1),)), Rule(f"o{n}", "outbound", 4, TCP)))
         for n in range(40)
     )
     instances = tuple(
@@ -271,7 +287,7 @@ def test_many_sets_of_groups_are_bounded() -> None:
     )
     checked = check_policy(Policy(security_groups=groups, instances=instances))
     assert checked.left_out == ()
-    # Every instance has two groups that allow everything out: each such rule is redundant, and the last one is
+    # Every instance has two groups that allow all of TCP out: each such rule is redundant, and the last one is
     # shadowed.
     assert {rule for _, rule in by_code(checked, "SG002")} == {f"o{n}" for n in range(39)}
     assert {rule for _, rule in by_code(checked, "SG001")} == {"o39"}

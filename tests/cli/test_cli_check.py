@@ -218,7 +218,8 @@ def test_json_has_every_finding_with_its_line(capsys: Capsys, tmp_path: Path) ->
 def test_text_names_code_line_and_what_to_do(capsys: Capsys, tmp_path: Path) -> None:
     text = sgfast(capsys, "check", write_policy(tmp_path, POLICY)).out
     assert "findings: 1 error, 1 warning, 4 notes" in " ".join(text.split())
-    assert re.search(r"SG001 +warning\s+line 9, office: ", text) and re.search(r"SG009 +note\s+line 12, web-1: ", text)
+    assert re.search(r"SG001 +warning\s+line 9, office in web: ", text)
+    assert re.search(r"SG009 +note\s+line 12, web-1: ", text)
     assert all(f"  {code}  " in text for code in ("SG001", "SG004", "SG006"))
     assert max(map(len, text.splitlines()[1:])) <= 80
 
@@ -232,7 +233,8 @@ def test_sarif_is_by_its_standard(capsys: Capsys, tmp_path: Path) -> None:
         "artifactLocation": {"uri": path.as_uri()}, "region": {"startLine": 9}
     }  # fmt: skip
     assert location["logicalLocations"][0]["fullyQualifiedName"] == "security_groups/web/rules/office"
-    assert by_rule["SG004"]["level"] == "error" and by_rule["SG001"]["message"]["text"].startswith("office: tcp/22")
+    assert by_rule["SG004"]["level"] == "error"
+    assert by_rule["SG001"]["message"]["text"].startswith("office in web: tcp/22")
     checked = check_policy(replace(parse_policy(POLICY), origin="a b:c\udcff.yaml"))
     log = sarif(replace(checked, warnings=("a warning",)), {})
     assert is_sarif(log)["results"][0]["locations"][0]["physicalLocation"] == {
@@ -389,7 +391,7 @@ def test_a_rule_that_is_much_wider_than_what_used_it_is_told_with_the_narrower_o
     assert "and 3 more pairs (5 connections): --top 6 lists more\n" in told
     run = is_sarif(json.loads(sgfast(capsys, "check", SHOP[0], "--traffic", SHOP[1], "--format", "sarif").out))
     (said,) = (each["message"]["text"] for each in run["results"] if each["ruleId"] == "SG015")
-    assert "udp/53,33434-33435 to 0.0.0.0/0 (261 packets in 13.0 s" in said
+    assert "udp/53,33434-33435 to 0.0.0.0/0; 2 instances have it (261 packets in 13.0 s" in said
 
 
 def test_several_captures_are_one_replay(capsys: Capsys, tmp_path: Path) -> None:

@@ -202,11 +202,11 @@ With `a.pcap`, `b.pcap`, `c.pcap` and 1 more capture: 50 packets in 1.0 s, from 
 | code | severity | finding |
 |---|---|---|
 | SG004 | error | line 3, `web-1`: open |
-| SG015 | note | line 3, `web-1`: all\\_used |
+| SG015 | note | line 3, `web-1 in web`: all\\_used |
 
 and 1 more finding: `--top 3` lists all
 
-#### SG015: 9 connections used `web-1`
+#### SG015: 9 connections used `web-1 in web`
 
 | connections | from | to | service |
 |---|---|---|---|

@@ -89,6 +89,10 @@ class JsonFinding(Answer):
     group_id: ProviderId
     rule: str | None
     address_group: str | None
+    members: Annotated[Count | None, "Instances in the group; null: it is about no group."]
+    used_connections: Annotated[
+        Count | None, "Connections of the captures that used the rule; null: it is about no rule, or there are none."
+    ]
     in_baseline: Annotated[bool, "The baseline has the same finding, so that it does not count."]
     accepted: Annotated[
         JsonAcceptance | None, "Why the file of --accepted accepts it, so that it does not count until the day is over."
