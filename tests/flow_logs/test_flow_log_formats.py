@@ -204,6 +204,69 @@ def test_parquet_is_read_as_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
         rows_of(open_log(str(tmp_path / "x.parquet")))
 
 
+MINIMAL = {"srcaddr": CLIENT, "dstaddr": WEB, "protocol": 6}
+
+
+def write_parquet(path: Path, rows: int, **columns: Any) -> None:
+    """Write rows that are alike but for ``columns``, as small as they can be written."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({name: pa.repeat(value, rows) for name, value in MINIMAL.items()} | columns)
+    parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+
+def test_a_long_text_in_many_rows_of_parquet_is_never_in_memory_for_each(tmp_path: Path) -> None:
+    """SPEC 11.1. As text, the first two files have gigabytes."""
+    pa = pytest.importorskip("pyarrow")
+    rows, path = 40_000, tmp_path / "x.parquet"
+
+    def column(numbers: Any, *words: str) -> Any:
+        return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), pa.array(words))
+
+    thirds, rare = np.arange(rows) * 3 // rows, np.arange(rows) % 4000 == 0
+    for words, long in (
+        (column(thirds, "eni-1", "x" * 150_000, "eni-2"), rows // 3), (column(thirds * 0, "x" * 60_000), 0),
+        # Ten rows have a long text, but pyarrow reserves half of it for each.
+        (column(rare, "eni-1", "x" * 60_000), 0), (column(thirds * 0, "x" * 65_534), rows),
+    ):  # fmt: skip
+        write_parquet(path, rows, interface_id=words, instance_id=column(thirds, "i-1", "i-2", "i-3"))
+        assert path.stat().st_size < 10_000
+        before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+        pa.set_memory_pool(pool)
+        try:
+            log = open_log(str(path))
+            if long == rows:
+                with pytest.raises(FlowLogError, match="row 1: is longer than 65536 bytes"):
+                    rows_of(log)
+            else:
+                read_rows = rows_of(log)
+                assert (len(read_rows), log.broken_lines, log.damage) == (rows - long, long, None)
+                # A row has its own number, whatever is wrong with those before.
+                assert read_rows["line"].tolist() == [n + 1 for n in range(rows) if not long or thirds[n] != 1]
+        finally:
+            pa.set_memory_pool(before)
+        assert pool.max_memory() < 1 << 26
+
+
+def test_a_column_of_lists_or_of_one_width_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    for column in (pa.array([["eni-1"]] * 3), pa.array([b"eni-1"] * 3, pa.binary(5))):
+        write_parquet(tmp_path / "x.parquet", 3, interface_id=column)
+        with pytest.raises(FlowLogError, match="its column interface_id has neither numbers nor texts"):
+            rows_of(open_log(str(tmp_path / "x.parquet")))
+
+
+def test_a_parquet_file_that_says_it_has_no_rows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_parquet(path, 10)
+    data = path.read_bytes()
+    # The number of rows stands between the columns and the row groups, which are a list.
+    says = b"\x16\x14\x19\x1c"
+    assert data.count(says) == 1
+    path.write_bytes(data.replace(says, b"\x16\x00\x19\x1c"))
+    log = open_log(str(path))
+    assert len(rows_of(log)) == 10 and log.damage is None and log.bytes_read == path.stat().st_size
+
+
 NEUTRON = (
     "{time} action={action} project_id=7 log_resource_ids=['log-1', 'log-2'] vm_port=port-1 "
     "ethernet(dst='fa:16:3e:ec:36:32',ethertype=2048,src='fa:16:3e:50:aa:b5'), ipv4(csum=1,dst='10.0.0.4',flags=2,"
