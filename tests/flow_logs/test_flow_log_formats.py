@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+import time
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -496,6 +497,29 @@ def test_words_keep_their_numbers_while_their_table_grows() -> None:
     assert words.number_of(b"x" * 2000) == c.UNKNOWN
     with pytest.raises(IndexError):
         words[20_000]
+
+
+def test_names_chosen_to_share_a_slot_take_no_longer_than_others() -> None:
+    """SPEC 11. The last bits of their FNV-1a hashes, which anybody can compute, are the same."""
+    rng = np.random.default_rng(20261202)
+    letters = rng.integers(97, 123, (1 << 23, 10), np.uint8)
+    mark = np.full(len(letters), 14695981039346656037, np.uint64)
+    for place in range(letters.shape[1]):
+        mark = (mark ^ letters[:, place]) * np.uint64(1099511628211)
+    mark ^= mark >> np.uint64(32)
+    chosen = [row.tobytes() for row in letters[mark & np.uint64(4095) == 7]]
+    others = [row.tobytes() for row in letters[: len(chosen)]]
+    assert len(set(chosen)) > 1900
+
+    def seconds(names: list[bytes]) -> float:
+        words = WordNumbers()
+        began = time.perf_counter()
+        for name in names:
+            words.number_of(name)
+        return time.perf_counter() - began
+
+    taken, yardstick = (min(seconds(names) for _ in range(5)) for names in (chosen, others))
+    assert taken < 4 * yardstick, f"{taken / yardstick:.1f} times as long"
 
 
 def test_the_tokenizer_reads_nothing_beyond_its_block() -> None:

@@ -9,7 +9,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.address_text cimport read_ipv4_text, read_ipv6_text
+from sgfast.core.base.intrinsics cimport fold, load64
 from sgfast.flow_logs.formats.record_row cimport Row
+
+import os
 
 from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
@@ -47,8 +50,11 @@ cdef class WordNumbers:
     cdef uint8_t* text
     cdef size_t text_length, text_capacity, mask
     cdef int32_t count
+    cdef uint64_t secret[4]     # without it, a log could have words that all share a slot
 
     def __cinit__(self):
+        cdef const uint8_t[::1] secret = os.urandom(sizeof(self.secret))
+        memcpy(self.secret, &secret[0], sizeof(self.secret))
         self.mask = 1023
         self.words = <Word*>malloc(512 * sizeof(Word))
         self.slots = <int32_t*>calloc(1024, sizeof(int32_t))
@@ -64,14 +70,12 @@ cdef class WordNumbers:
 
     cdef int32_t number(self, const uint8_t* word, size_t length) noexcept nogil:
         # Returns the number of a word, which is new or known; -1 if it is not numbered.
-        cdef uint64_t mark = 14695981039346656037u
-        cdef size_t i, slot
+        cdef uint64_t mark
+        cdef size_t slot
         cdef Word* known
         if length > LONGEST_WORD:
             return -1
-        for i in range(length):
-            mark = (mark ^ word[i]) * 1099511628211u
-        mark ^= mark >> 32
+        mark = hash_of(self.secret, word, length)
         slot = <size_t>mark & self.mask
         while self.slots[slot]:
             known = &self.words[self.slots[slot] - 1]
@@ -153,6 +157,19 @@ cdef class WordNumbers:
             raise IndexError(number)
         cdef Word* word = &self.words[number]
         return self.text[word.at:word.at + word.length].decode("utf-8", "replace")
+
+
+cdef inline uint64_t hash_of(const uint64_t* secret, const uint8_t* word, size_t length) noexcept nogil:
+    cdef uint64_t h = secret[0] ^ length
+    cdef uint64_t rest[2]
+    while length >= 16:
+        h = fold(load64(word) ^ h, load64(word + 8) ^ secret[1])
+        word += 16
+        length -= 16
+    memset(rest, 0, sizeof(rest))
+    memcpy(rest, word, length)
+    h = fold(rest[0] ^ h, rest[1] ^ secret[2])
+    return fold(h, secret[3] | 1)
 
 
 # Lines ---------------------------------------------------------------------------------------------------------------
