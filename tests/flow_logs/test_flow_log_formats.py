@@ -183,6 +183,19 @@ def test_envelopes_of_cloudwatch_and_firehose(tmp_path: Path) -> None:
     assert (len(rows), log.nodata) == (2, 2) and "JSON value 6: cannot be read" in str(log.damage)
 
 
+def test_an_array_that_is_cut_or_has_a_bracket_too_many_is_damage(tmp_path: Path) -> None:
+    message = json.dumps({"message": GOOD})
+    for text, cause in (
+        (f"{message}\n[[[[", "JSON value 2: the file ends within an array"),
+        (f"[{message}, {message},", "JSON value 3: the file ends within an array"),
+        (f"[{message}]]", "JSON value 2: an array ends that did not begin"),
+        (f"[{message}] [{message},[]]", None), (f"[[{message}],[{message}]]", None),
+    ):
+        log, rows = read(tmp_path / "x.json", text)
+        assert len(rows) == text.count(message), text
+        assert log.damage == (cause and f"{tmp_path}/x.json: {cause}")
+
+
 def test_parquet_is_read_as_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     lines = [V5_RECORD, V5_RECORD.replace("52.95.128.179", "::1"), V5_RECORD.replace(" 6 ", " 17 ")]

@@ -44,12 +44,15 @@ def objects(log: Log) -> Iterator[Any]:
     """Yield the JSON values of a file, which follow each other, with or without an array around them."""
     decoder, decode = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("replace").decode
     text, number, wanted = "", 1, 0
+    # The arrays that have begun and not ended.
+    depth = 0
     for chunk in log.chunks():
         text += decode(chunk)
         # An object that takes many chunks is tried only when the text has doubled.
         if len(text) < wanted:
             continue
-        at = _SPACE.match(text).end()       # type: ignore[union-attr]
+        at, entered = _next(text, 0)
+        depth += entered
         while at < len(text):
             try:
                 value, at = decoder.raw_decode(text, at)
@@ -57,7 +60,8 @@ def objects(log: Log) -> Iterator[Any]:
                 break
             yield value
             number += 1
-            at = _SPACE.match(text, at).end()       # type: ignore[union-attr]
+            at, entered = _next(text, at)
+            depth += entered
         text = text[at:]
         wanted = 2 * len(text)
         if len(text) > LONGEST_OBJECT:
@@ -67,11 +71,21 @@ def objects(log: Log) -> Iterator[Any]:
         while at < len(text):
             value, at = decoder.raw_decode(text, at)
             yield value
-            at = _SPACE.match(text, at).end()       # type: ignore[union-attr]
+            at, entered = _next(text, at)
+            depth += entered
+        if depth and log.damage is None:
+            fault = "the file ends within an array" if depth > 0 else "an array ends that did not begin"
+            log.damage = f"{log.name}: JSON value {number}: {fault}"
     except (ValueError, RecursionError) as error:
         cause = getattr(error, "msg", "nested too deeply")
         if log.damage is None:
             log.damage = f"{log.name}: JSON value {number}: cannot be read, nor what follows: {cause}"
+
+
+def _next(text: str, at: int) -> tuple[int, int]:
+    """Return where the next value begins, and how many more arrays begin before it than end."""
+    end = _SPACE.match(text, at).end()      # type: ignore[union-attr]
+    return end, text.count("[", at, end) - text.count("]", at, end)
 
 
 def _messages(log: Log, value: Any) -> list[str]:
