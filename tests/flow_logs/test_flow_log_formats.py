@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -321,6 +322,19 @@ def test_times_without_a_year_are_of_the_last_year_before_the_file_was_written(
         f"{path}: its times have no year: its first record was taken for one of {year}, as the file was last modified "
         f"on {modified}"
     ]
+
+
+@pytest.mark.parametrize("first", [GOOD, json.dumps({"message": GOOD}), neutron("Jan 1 00:00:01")],
+                         ids=["aws", "json", "neutron"])  # fmt: skip
+def test_reading_ends_at_lines_that_have_hardly_any_bytes(first: str, tmp_path: Path) -> None:
+    """SPEC 11.1. A few kilobytes decompress to millions of them."""
+    line, kind = (" {}\n", "JSON value") if first.startswith("{") else ("\n", "line")
+    for lines, number in ((200_000, 2), (800_000, 1)):
+        content = gzip.compress(f"{first}\n{line * lines}{first}\n".encode())
+        log, rows = read(tmp_path / "x.log.gz", content)
+        assert len(rows) == number and (log.damage is None) == (number == 2)
+    place = re.fullmatch(rf".*: {kind} ([0-9]+): so many {kind.split()[-1]}s in so few bytes .*", str(log.damage))
+    assert place is not None and int(place[1]) < lines
 
 
 def test_no_year_is_assumed_that_the_log_or_the_caller_tells(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS, LineReader
-from sgfast.flow_logs.formats.log import Log
+from sgfast.flow_logs.formats.log import Log, are_too_short
 
 #: The longest object, in characters. CloudWatch Logs and Firehose make none over some MiB.
 LONGEST_OBJECT = 1 << 26
@@ -44,10 +44,11 @@ def objects(log: Log) -> Iterator[Any]:
     """Yield the JSON values of a file, which follow each other, with or without an array around them."""
     decoder, decode = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("replace").decode
     text, number, wanted = "", 1, 0
-    # The arrays that have begun and not ended.
-    depth = 0
+    # The arrays that have begun and not ended, and the bytes read.
+    depth = length = 0
     for chunk in log.chunks():
         text += decode(chunk)
+        length += len(chunk)
         # An object that takes many chunks is tried only when the text has doubled.
         if len(text) < wanted:
             continue
@@ -62,6 +63,9 @@ def objects(log: Log) -> Iterator[Any]:
             number += 1
             at, entered = _next(text, at)
             depth += entered
+        if are_too_short(number, length):
+            log.damage = f"{log.name}: JSON value {number}: so many values in so few bytes are no flow log"
+            return
         text = text[at:]
         wanted = 2 * len(text)
         if len(text) > LONGEST_OBJECT:

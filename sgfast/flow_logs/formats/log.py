@@ -31,6 +31,9 @@ BLOCK = 1 << 19
 LONGEST_LINE = 1 << 16
 #: The length from which a line counts as endless: the input is a device, or made to exhaust memory.
 ENDLESS_LINE = 1 << 23
+#: The number of lines from which on they must have this many bytes on average. Records have at least twice as many.
+FIRST_LINES = 1 << 18
+SHORTEST_LINE = 16
 #: The limit for the broken lines that each get a message of their own.
 LISTED_BROKEN = 10
 #: The number of invalid lines, without any record, after which the file is refused as no flow log.
@@ -158,7 +161,7 @@ class Log:
         """Yield whole lines: the number of the first one, and bytes that end with a line feed, valid until the next."""
         buffer = bytearray(BLOCK + 1)
         view = memoryview(buffer)
-        held = skipped = 0
+        held = skipped = length = 0
         while got := self._readinto(view[held:BLOCK]):
             end = held + got
             if skipped:
@@ -177,6 +180,10 @@ class Log:
             if last:
                 yield self._line, view[:last]
                 self._line += int(np.count_nonzero(np.frombuffer(buffer, np.uint8, last) == ord("\n")))
+                length += last
+                if are_too_short(self._line, length):
+                    self.damage = f"{self.name}: line {self._line}: so many lines in so few bytes are no flow log"
+                    return
                 buffer[: end - last] = buffer[last:end]
             held = end - last
             if held >= LONGEST_LINE:
@@ -293,6 +300,11 @@ class Log:
 def unsupported(name: str, known: LogFormat) -> FlowLogError:
     """Return the error for a log of a format that is only recognised."""
     return FlowLogError(f"{name}: is {known.name}, which sgfast does not read yet")
+
+
+def are_too_short(lines: int, length: int) -> bool:
+    """Return whether lines that have ``length`` bytes together are no records. Their bytes take far longer to read."""
+    return lines > FIRST_LINES + length // SHORTEST_LINE
 
 
 def _exists(year: int, month: int, day: int) -> bool:
