@@ -45,14 +45,19 @@ def natural(name: str) -> tuple[tuple[str, int], ...]:
 def files_in(path: str) -> tuple[list[str], list[str]]:
     """Return the regular files in a directory or matched by a pattern, and the names of other directory entries.
 
-    Both lists are in natural order. Hidden entries are ignored.
+    Both lists are in natural order. Hidden entries are ignored. Raises CaptureError if a directory cannot be read, or a
+    pattern leads into so many folders in each other that Python cannot follow.
     """
     files: list[str] = []
     others: list[str] = []
     if is_url(path):
         return sorted(urls_in(path, is_pattern=is_pattern(path)), key=natural), []
     if is_pattern(path):
-        return sorted(filter(os.path.isfile, glob(path, recursive=True)), key=natural), []
+        try:
+            return sorted(filter(os.path.isfile, glob(path, recursive=True)), key=natural), []
+        except RecursionError:
+            cause = "is a pattern for too many folders in each other; write one that begins further down"
+            raise CaptureError(f"{printable(path)}: {cause}") from None
     try:
         with os.scandir(path) as entries:
             for entry in entries:

@@ -114,3 +114,22 @@ def test_the_log_and_the_policy_disagree(
     found = json.loads(outcome.out)["actions"]
     names = ("accepted_allowed", "accepted_denied", "rejected_denied", "rejected_allowed")
     assert (tuple(found[name] for name in names), outcome.status) == (actions, status)
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*.log"])
+def test_a_pattern_that_leads_deeper_than_python_can_follow_is_one_line(
+    pattern: str, tmp_path: Path, capsys: Capsys
+) -> None:
+    """SPEC 11. The folders go again: what removes temporary ones cannot follow either."""
+    deep = [tmp_path / "F"]
+    for _ in range(1200):
+        deep.append(deep[-1] / "d")
+    for folder in deep:
+        folder.mkdir()
+    try:
+        outcome = sgfast(capsys, "replay", SHOP[0], f"{tmp_path}/F/{pattern}")
+    finally:
+        for folder in reversed(deep):
+            folder.rmdir()
+    assert outcome.status == 2
+    assert f"F/{pattern}: is a pattern for too many folders in each other" in outcome.one_line()
