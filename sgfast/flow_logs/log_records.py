@@ -23,7 +23,7 @@ CAUSES = {
     "no-ports": "without ports, such as later fragments",
     "no-protocol": "without a known protocol",
     "icmp-error": "ICMP errors, which belong to other connections",
-    "no-room": "of more connections at a time than there is room for",
+    "no-room": "of more connections at a time than there is room for, or of such long and large ones",
     "no-packets": "without any packet",
     "other-owner": "of an address that an instance has now, and another interface had at the time",
     "nat-gateway": "a NAT gateway's records of connections that their clients' interfaces show",

@@ -11,6 +11,8 @@ from sgfast.flow_logs.openers cimport FATES, Conversation, is_icmp
 cdef enum:
     FRAMES = 1 << 12            # of a batch
     FRAMES_OF_RECORD = 6        # the most that are made of a record at once
+    FIRST_FRAMES = 1 << 26      # later frames that records may take; each record brings some more
+    MORE_FRAMES = 1 << 10
     UNKNOWN = -1                # as in columns.py
     NS = 1000000000
 
@@ -97,6 +99,8 @@ cdef class RecordPackets:
     cdef readonly uint64_t overlapping
     #: The records whose later packets are missing because memory ran out.
     cdef readonly uint64_t lost
+    #: The later frames that records may still take. A record that needs more is left out.
+    cdef public int64_t frames_left
     cdef uint64_t undecided_records[FATES]
     cdef uint64_t undecided_connections[FATES]
     cdef uint64_t left_out_records[LEFT_OUT_COUNT]
@@ -105,6 +109,8 @@ cdef class RecordPackets:
     cdef bint has_room(self) noexcept nogil
     cdef void leave_out(self, int why) noexcept nogil
     cdef void make(self, const Waiting* w) noexcept nogil
+    cdef bint takes_frames(self, const Conversation* c, const Waiting* w) noexcept nogil
+    cdef int64_t step_of(self, const Conversation* c, const Waiting* w) noexcept nogil
     cdef int expect(self, Py_ssize_t questions) except -1
     cdef void count_begun(self, const Conversation* c) noexcept nogil
     cdef void count_directions(self, const Conversation* c) noexcept nogil

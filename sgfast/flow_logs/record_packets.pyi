@@ -8,6 +8,7 @@ UNDECIDED: tuple[str | None, ...]
 LEFT_OUT: tuple[str, ...]
 
 class RecordPackets:
+    frames_left: int
     def note_changes(self, times_ns: Sequence[int]) -> None: ...
     @property
     def judged(self) -> int: ...

@@ -68,6 +68,7 @@ cdef class RecordPackets:
         self.pool = BatchPool(FRAMES)
         self.is_one_stream = is_one_stream
         self.now_ns = -(1 << 62)
+        self.frames_left = FIRST_FRAMES
         for i, names in enumerate(TIMEOUTS):
             # Records may have times in whole seconds.
             self.lifetime[i] = int((max(getattr(longest, name) for name in names) + 1) * NS)
@@ -178,6 +179,9 @@ cdef class RecordPackets:
                 self.asked_about[c.question - 1].nbytes += w.nbytes
             c.is_counted = True
             return
+        if not self.takes_frames(c, w):
+            self.left_out_records[NO_ROOM] += w.is_record
+            return
         if w.is_record and self.changes_until(w.end_ns) > self.changes_until(w.start_ns):
             self.in_changes += 1
         self.decided += not c.is_decided
@@ -196,6 +200,26 @@ cdef class RecordPackets:
             self.make_tcp(c, w)
         else:
             self.make_others(c, w)
+
+    cdef bint takes_frames(self, const Conversation* c, const Waiting* w) noexcept nogil:
+        # Takes the frames that a record needs after its start from those that are left. Returns False if these are too
+        # few: each line of a hostile log may tell of another connection that lasted for a month.
+        cdef int64_t needed = <int64_t>(max(w.packets, w.nbytes) // MOST_OF_FRAME)
+        if not w.rejected:
+            needed += min(w.end_ns - w.start_ns, LONGEST) // self.step_of(c, w)
+        self.frames_left += MORE_FRAMES
+        if needed > self.frames_left:
+            return False
+        self.frames_left -= needed
+        return True
+
+    cdef int64_t step_of(self, const Conversation* c, const Waiting* w) noexcept nogil:
+        # Returns the time between two packets that keep a connection alive.
+        cdef int kind = kind_of(c)
+        # Where flags show that no FIN came before the end, only the state of an answered connection matters.
+        if kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1:
+            return self.long_step
+        return self.step[kind]
 
     cdef void count_directions(self, const Conversation* c) noexcept nogil:
         # Counts whether a connection has records of both directions, or of one that shows an answer: the sender was
@@ -334,10 +358,7 @@ cdef class RecordPackets:
 
     cdef void keep_alive(self, Conversation* c, const Waiting* w, uint8_t flags) noexcept nogil:
         # Queues packets between the record's start and end, which keep the connection alive and count nothing.
-        cdef int kind = kind_of(c)
-        # Where flags show that no FIN came before the end, only the state of an answered connection matters.
-        cdef bint is_long = kind == 0 and w.flags != UNKNOWN and c.accepted >> (1 - c.opener) & 1
-        cdef int64_t step = self.long_step if is_long else self.step[kind]
+        cdef int64_t step = self.step_of(c, w)
         cdef int64_t until_ns = min(w.end_ns, w.start_ns + LONGEST)
         cdef Later later = Later(
             w.start_ns + step, 0, until_ns, 0, 0, w.position, w.conversation, w.way, flags, 0, step

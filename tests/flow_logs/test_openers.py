@@ -786,6 +786,44 @@ def rows_of_udp(count: int) -> Any:
     return rows
 
 
+def frames_of(connections: Connections, rows: Any) -> int:
+    connections.add(rows, 1)
+    return sum(len(weights) for weights, _ in made(connections, at_end=True))
+
+
+@pytest.mark.parametrize(("name", "value"), [("end_ns", 31 * 86400 * 10**9), ("packets", 1 << 48), ("bytes", 1 << 62)])
+def test_records_of_a_month_or_of_absurd_numbers_have_a_budget_and_others_are_judged(name: str, value: int) -> None:
+    """SPEC 10.30. A hundred fit. The frames that each record brings make room for a few more."""
+    connections = Connections(TIMEOUTS, TIMEOUTS)
+    assert connections.packets.frames_left == 1 << 26
+    rows = rows_of_udp(1000)
+    rows["src"][:, :4], rows["dst"][:, :4], rows["dport"] = (10, 0, 0, 5), (192, 0, 2, 9), 53
+    rows["sport"] = np.arange(len(rows)) + 10_000
+    rows["start_ns"] += np.arange(len(rows))
+    rows["end_ns"] = rows["start_ns"]
+    rows[name][::2] = rows["start_ns"][::2] + value if name == "end_ns" else value
+    each = frames_of(Connections(TIMEOUTS, TIMEOUTS), rows[:1])
+    assert each > 60_000
+    connections.packets.frames_left = 100 * each
+    frames = frames_of(connections, rows)
+    judged = connections.packets.judged
+    assert 600 <= judged < 620 and connections.packets.left_out == {"no-room": 1000 - judged}
+    assert frames < (100 + 1000 * 1024 / each + 1) * each
+
+
+def test_records_of_ten_minutes_bring_all_the_frames_that_they_take() -> None:
+    """SPEC 10.30. Those of clouds are no longer, and a network carries no terabyte in this time."""
+    connections = Connections(TIMEOUTS, TIMEOUTS)
+    connections.packets.frames_left = 0
+    rows = rows_of_udp(100)
+    rows["src"][:, :4], rows["dst"][:, :4], rows["dport"] = (10, 0, 0, 5), (192, 0, 2, 9), 53
+    rows["sport"] = np.arange(len(rows)) + 10_000
+    rows["end_ns"] += 600 * 10**9
+    rows["bytes"] = 10**12
+    frames_of(connections, rows)
+    assert connections.packets.judged == 100 and not connections.packets.left_out
+
+
 def test_the_same_log_has_the_same_answer_each_time() -> None:
     """Counts of the uses of a port have no secret."""
     rng = np.random.default_rng(20261201)
