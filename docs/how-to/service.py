@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from pydantic import Base64Bytes, BaseModel, Field
@@ -20,6 +20,7 @@ import sgfast
 
 POLICY = Path(os.environ.get("SGFAST_POLICY", "pcaps/shop.yaml"))
 CHECK_SECONDS = float(os.environ.get("SGFAST_CHECK_SECONDS", "2"))
+MINUTE_NS = 60 * 10**9
 
 
 class Loaded(NamedTuple):
@@ -151,6 +152,10 @@ class Sent(BaseModel):
 @app.post("/packets")
 def judge(sent: Sent) -> list[dict[str, Any]]:
     """Judge the packets and then the frames in the order given, and remember the connections that they open."""
+    now_ns = time.time_ns()
+    for time_ns in (*(packet.time_ns for packet in sent.packets), *(frame.time_ns for frame in sent.frames)):
+        if abs(time_ns - now_ns) > MINUTE_NS:
+            raise HTTPException(400, f"time_ns {time_ns} is over a minute from the server's clock, {now_ns}")
     engine = loaded.engine
     rows = [sgfast.header(**packet.model_dump()) for packet in sent.packets]
     results = np.concatenate([

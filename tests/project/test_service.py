@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ def ask(client: TestClient) -> Any:
 
 
 def send(client: TestClient, *packets: dict[str, Any], frames: Any = ()) -> list[Any]:
-    encoded = [{"data": base64.b64encode(frame).decode(), "time_ns": 0} for frame in frames]
+    encoded = [{"data": base64.b64encode(frame).decode(), "time_ns": time.time_ns()} for frame in frames]
     answer = client.post("/packets", json={"packets": packets, "frames": encoded})
     assert answer.status_code == 200, answer.text
     judged: list[Any] = answer.json()
@@ -77,7 +78,7 @@ def send(client: TestClient, *packets: dict[str, Any], frames: Any = ()) -> list
 
 
 def opener(sport: int, dport: int = 80, **fields: Any) -> dict[str, Any]:
-    return {"src": CLIENT, "dst": WEB, "sport": sport, "dport": dport, "time_ns": 0, **fields}
+    return {"src": CLIENT, "dst": WEB, "sport": sport, "dport": dport, "time_ns": time.time_ns(), **fields}
 
 
 def metrics(client: TestClient) -> dict[tuple[str, ...], float]:
@@ -185,8 +186,8 @@ def test_metrics_are_what_was_sent(client: TestClient) -> None:
     first, second = (f.ethernet(piece) for piece in datagram.pieces("0-24+ 24-48"))
     judged = [
         *send(client, opener(1), opener(2), opener(3, 22)),
-        *send(client, {"src": WEB, "dst": CLIENT, "sport": 80, "dport": 1, "flags": "SA", "time_ns": 0}),
-        *send(client, {"src": WEB, "dst": "10.0.1.9", "sport": 5, "dport": 5432, "time_ns": 0}),
+        *send(client, {"src": WEB, "dst": CLIENT, "sport": 80, "dport": 1, "flags": "SA"}),
+        *send(client, {"src": WEB, "dst": "10.0.1.9", "sport": 5, "dport": 5432}),
         *send(client, frames=[b"", f.ethernet(f.ip(CLIENT, WEB, f.tcp(4, 80, "S")))]),
         *send(client, frames=[second]),
     ]
@@ -203,6 +204,25 @@ def test_metrics_are_what_was_sent(client: TestClient) -> None:
     found = metrics(client)
     assert {key: n for key, n in found.items() if "packets" in key[0]} == {k: n for k, n in expected.items() if n}
     assert found["sgfast_open_connections",] == 4 and found["sgfast_max_connections",] == 4_000_000
+
+
+@pytest.mark.parametrize("kind", ["packets", "frames"])
+def test_no_client_moves_the_clock_of_all_by_more_than_a_minute(kind: str, client: TestClient) -> None:
+    """A packet from the far future would end the connections of all clients."""
+    send(client, opener(1), {"src": WEB, "dst": CLIENT, "sport": 80, "dport": 1, "flags": "SA"}, opener(1, flags="A"))
+    frame = f.ethernet(f.ip(CLIENT, WEB, f.tcp(2, 80, "S")))
+    for minutes, status in ((-2, 400), (-0.9, 200), (0.9, 200), (2, 400), (10**7, 400)):
+        time_ns = time.time_ns() + int(minutes * 60 * 10**9)
+        one = opener(2, time_ns=time_ns) if kind == "packets" else {
+            "data": base64.b64encode(frame).decode(), "time_ns": time_ns
+        }  # fmt: skip
+        before = metrics(client)
+        answer = client.post("/packets", json={"packets": [opener(3)], kind: [one]})
+        assert answer.status_code == status, minutes
+        if status == 400:
+            assert answer.json()["detail"].startswith(f"time_ns {time_ns} is over a minute from the server's clock, ")
+            assert metrics(client) == before
+    assert send(client, opener(1, flags="A"))[0]["reason"] == "established"
 
 
 def test_one_wrong_packet_has_none_judged_and_none_counted(client: TestClient) -> None:
