@@ -12,10 +12,8 @@ from glob import glob, has_magic
 from sgfast.capture.reader import open_capture
 from sgfast.capture.urls import is_url, is_url_directory, is_web_url, url_identity, urls_in
 from sgfast.errors import CaptureError, NoCapture
-from sgfast.system.names import printable
+from sgfast.system.names import listed, printable
 
-#: The largest number of files that a message lists.
-MAX_NAMED = 5
 #: Names of captures. ``tcpdump -C`` numbers them behind the ending.
 _CAPTURE_NAME = re.compile(r"\.(?:pcap(?:ng)?|cap|snoop)\d*(?:\.(?:gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)
 
@@ -135,9 +133,3 @@ def captures_in(path: str) -> tuple[list[tuple[str, int | None]], list[str], str
         return captures, unread_files, None
     warning = f"{printable(path)}: left out, as they are not captures: {listed(sorted(other_names, key=natural))}"
     return captures, unread_files, warning
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first ``MAX_NAMED`` names, and the number of further names."""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(map(printable, names[:MAX_NAMED])) + more

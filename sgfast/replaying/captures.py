@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sgfast.capture import CaptureReader, Damage, open_capture
-from sgfast.capture.directories import captures_in, first_time_ns, is_directory, listed, size_of
+from sgfast.capture.directories import captures_in, first_time_ns, is_directory, size_of
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
@@ -28,7 +28,7 @@ from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
-from sgfast.system.names import printable, without_credentials
+from sgfast.system.names import listed, printable, without_credentials
 from sgfast.system.signals import begin_judging, end_reading, unless_stopped
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: The most names that a message lists.
 LISTED = 5
@@ -29,9 +30,9 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """Return ``a, b and c``, or ``a, b, c, d, e and 7 more``."""
-    shown = list(names[:LISTED])
+def listed(names: Sequence[str]) -> str:
+    """Return ``a, b and c``, or ``a, b, c, d, e and 7 more``, each as ``printable`` returns it."""
+    shown = [printable(name) for name in names[:LISTED]]
     if len(names) > LISTED:
         return f"{', '.join(shown)} and {len(names) - LISTED:,} more"
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)

@@ -256,7 +256,7 @@ def test_damage_in_a_directory_is_3(capsys: Capsys, tmp_path: Path) -> None:
     outcome = sgfast(capsys, "replay", policy, folder)
     assert outcome.status == 3 and "\n  0 packets, " in outcome.out
     warning, damage = outcome.err.splitlines()
-    assert warning.endswith(f"because a capture before is damaged: {folder}/trace10, {folder}/trace1.gz")
+    assert warning.endswith(f"because a capture before is damaged: {folder}/trace10 and {folder}/trace1.gz")
     assert damage.startswith(f"sgfast: {path}: damaged at byte 24")
 
 

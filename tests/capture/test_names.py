@@ -8,7 +8,7 @@ from sgfast.capture.urls import open_url
 from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
-from sgfast.system.names import printable
+from sgfast.system.names import listed, printable
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_a_result_does_not_know_them_either() -> None:
     policy = parse_policy("version: 1\n")
     result = ReplayResult(policy, "causal", "infer", None, ("s3://key:secret@bucket/a.pcap", "u:p@b"))
     assert result.captures == ("s3://…@bucket/a.pcap", "u:p@b")
+
+
+def test_names_in_a_list_are_on_one_line_and_without_secrets() -> None:
+    names = ["a\nb", "s3://key:secret@bucket/x?token=1", "c", "d", "e", "f"]
+    assert listed(names) == "a\\nb, s3://…@bucket/x?…, c, d, e and 1 more"
+    assert listed(names[:2]) == "a\\nb and s3://…@bucket/x?…"
