@@ -6,7 +6,7 @@ The columns have the names of the fields, with ``_`` for ``-``. Numbers are INT3
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -64,13 +64,11 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         try:
             for batch in file.iter_batches(ROWS, columns=names):
                 # The columns of a batch are in the order of the file, which is that of `wanted`.
-                columns = [_without_long_texts(column) for column in batch.columns]
-                lengths = np.sum([length for _, length, _ in columns], axis=0) + len(columns)
-                for begin, end in _pieces(lengths, sum(room for _, _, room in columns)):
-                    if lengths[begin] >= LONGEST_LINE:
+                for begin, end, is_long in _pieces(batch.columns):
+                    if is_long:
                         log.complain(row + begin, TOO_LONG, "row")
                         continue
-                    piece = [column.slice(begin, end - begin).cast(pa.string()) for column, _, _ in columns]
+                    piece = [column.slice(begin, end - begin).cast(pa.string()) for column in batch.columns]
                     piece = [pc.fill_null(text, "-") if text.null_count else text for text in piece]
                     lines = pc.binary_join_element_wise(*piece, "\n", " ")
                     # A new array: its text begins with the first row and ends with the last one.
@@ -83,38 +81,26 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         yield from reader.rest()
 
 
-def _without_long_texts(column: Any) -> tuple[Any, NDArray[np.int64], int]:
-    """Return a column, the bytes that each value has as text, and those that pyarrow reserves for each.
-
-    A missing value is the text ``-``. Texts that make their row too long by themselves are empty in the column.
-    """
+def _pieces(columns: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
+    """Yield the bounds of rows that have about TEXT bytes together, and whether it is one row that is too long."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string())
-        return column, _filled(pc.binary_length(column)), 0
-    lengths = pc.binary_length(column.dictionary)
-    texts = pc.if_else(pc.less(lengths, LONGEST_LINE), column.dictionary, "")
-    room = int(pc.sum(pc.binary_length(texts)).as_py() or 0) // max(len(texts), 1)
-    return pa.DictionaryArray.from_arrays(column.indices, texts), _filled(lengths.take(column.indices)), room
-
-
-def _filled(lengths: Any) -> NDArray[np.int64]:
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.fill_null(lengths, 1), np.int64)
-
-
-def _pieces(lengths: NDArray[np.int64], room: int) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of rows that take about TEXT bytes together. A row that is too long is alone.
-
-    ``room``: the bytes that are reserved for a row, however long it is.
-    """
+    rows = len(columns[0])
+    columns = [column for column in columns if pa.types.is_dictionary(column.type)]
+    texts = [pc.fill_null(pc.binary_length(column.dictionary), 0) for column in columns]
+    if rows * sum(pc.max(text).as_py() or 0 for text in texts) <= TEXT:
+        yield 0, rows, False
+        return
+    taken = [text.take(column.indices) for text, column in zip(texts, columns, strict=True)]
+    lengths = np.sum([np.asarray(pc.fill_null(each, 0), np.int64) for each in taken], axis=0)
     is_long = lengths >= LONGEST_LINE
+    # pyarrow reserves the mean length of a dictionary's texts for each row.
+    room = sum(pc.sum(text).as_py() // len(text) for text in texts if len(text))
     turns = np.cumsum(np.where(is_long, 0, np.maximum(lengths, room))) // TEXT
     begins = np.flatnonzero((turns[1:] != turns[:-1]) | is_long[1:] | is_long[:-1]) + 1
-    yield from pairwise([0, *begins.tolist(), len(lengths)])
+    for begin, end in pairwise([0, *begins.tolist(), rows]):
+        yield begin, end, bool(is_long[begin])
 
 
 def _cause(error: Exception) -> str:
