@@ -14,7 +14,7 @@ cdef class VpcMarks:
     cdef CidrTrie ipv4                  # the VPC that owns each address; None: addresses name no VPC
     cdef CidrTrie ipv6
     cdef uint32_t without_ip            # the VPC of packets without addresses
-    cdef uint32_t of_nobody             # the VPC of packets between addresses that no VPC owns
+    cdef uint32_t[2] of_nobody          # the VPC of IPv4 and IPv6 packets between addresses that no VPC owns
 
     cdef uint32_t by_vlan(self, const Frame* frame) noexcept nogil
     cdef uint32_t by_vni(self, uint32_t vni) noexcept nogil

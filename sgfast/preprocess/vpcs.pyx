@@ -45,13 +45,15 @@ cdef class VpcMarks:
         free(self.vnis)
         free(self.vpc_of_vni)
 
-    def add_owners(self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, uint32_t without_ip, uint32_t of_nobody):
+    def add_owners(self, CidrTrie ipv4 not None, CidrTrie ipv6 not None, uint32_t without_ip, tuple of_nobody):
         """Let addresses name the VPC of packets that no mark names.
 
-        Values of the tries, and ``of_nobody`` for packets between addresses without an owner: the number of a VPC,
-        ``SEVERAL_VPCS``, or in tries ``NO_VPC_OWNS``. ``without_ip``: the VPC of packets without IP addresses.
+        Values of the tries, and ``of_nobody`` for IPv4 and IPv6 packets between addresses without an owner: the number
+        of a VPC, ``SEVERAL_VPCS``, or in tries ``NO_VPC_OWNS``. ``without_ip``: the VPC of packets without an IP
+        address.
         """
-        self.ipv4, self.ipv6, self.without_ip, self.of_nobody = ipv4, ipv6, without_ip, of_nobody
+        self.ipv4, self.ipv6, self.without_ip = ipv4, ipv6, without_ip
+        self.of_nobody[0], self.of_nobody[1] = of_nobody
 
     cdef uint32_t by_addresses(self, const Frame* frame) noexcept nogil:
         # Returns 0 if no end is owned in one VPC only. The answer is the same in both directions of a connection. Of
@@ -69,7 +71,7 @@ cdef class VpcMarks:
             destination = find_ipv4(&self.ipv4.trie, be32(ip + 16))
         cdef uint32_t owner = min(source, destination)
         if owner == OWNED_BY_NONE:
-            owner = self.of_nobody
+            owner = self.of_nobody[ipv6]
         return owner + 1 if owner < OWNED_BY_SEVERAL else 0
 
     cdef uint32_t by_vni(self, uint32_t vni) noexcept nogil:

@@ -48,7 +48,7 @@ class VpcMapping:
         )
         policies = (policy,) if other is None else (policy, other)
         if any(each._shares_addresses for each in policies):
-            self.marks.add_owners(*_owners(policies), first_vpc(policy), _vpc_of_nobody(policies))
+            self.marks.add_owners(*_owners(policies), first_vpc(policy), _vpcs_of_nobody(policies))
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
     @property
@@ -100,14 +100,17 @@ def _owners(policies: Sequence[Policy]) -> tuple[CidrTrie, CidrTrie]:
     return tries[0], tries[1]
 
 
-def _vpc_of_nobody(policies: Sequence[Policy]) -> int:
-    """Return the VPC of packets between addresses that no instance but a router owns: that of the router."""
-    routers = {
-        instance.vpc for policy in policies for instance in policy.instances
-        if not all(network.prefixlen for network in instance.addresses)
-    }  # fmt: skip
-    found = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(policies[0])}
-    return found.pop() if len(found) == 1 else SEVERAL_VPCS
+def _vpcs_of_nobody(policies: Sequence[Policy]) -> tuple[int, int]:
+    """Return the VPCs of IPv4 and IPv6 packets between addresses that no instance but a router owns: the router's."""
+    found = []
+    for version in (4, 6):
+        routers = {
+            instance.vpc for policy in policies for instance in policy.instances
+            if any(not network.prefixlen and network.version == version for network in instance.addresses)
+        }  # fmt: skip
+        vpcs = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(policies[0])}
+        found.append(vpcs.pop() if len(vpcs) == 1 else SEVERAL_VPCS)
+    return found[0], found[1]
 
 
 def with_vnis(policy: Policy, texts: Sequence[str]) -> Policy:

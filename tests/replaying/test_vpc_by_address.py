@@ -139,6 +139,26 @@ def test_a_packet_that_no_address_places_asks_for_the_vpc(end: str, capsys: Caps
         assert sgfast(capsys, *arguments, "--vpc", "a").status == 0
 
 
+@pytest.mark.parametrize(("version", "other"), [(4, 6), (6, 4)])
+def test_ipv4_routers_of_two_vpcs_say_nothing_of_an_ipv6_packet(version: int, other: int, tmp_path: Path) -> None:
+    """A router solicitation as any host sends it, and the same with the versions exchanged. Of the routers' own
+    version, it is not known whose the packet is.
+    """
+    everything = {4: "0.0.0.0/0", 6: "::/0"}[version]
+    policy = parse_policy(UNMARKED[DOCUMENT] + "".join(
+        f"  - {{name: {vpc}-router, vpc: {vpc}, addresses: ['{everything}'], security_groups: [web]}}\n" for vpc in "ac"
+    ))  # fmt: skip
+    frames = {
+        4: ethernet(ipv4("169.254.7.7", "224.0.0.2", bytes(8), protocol=2)),
+        6: ethernet(ipv6("fe80::7", "ff02::2", bytes.fromhex("8500 0000 0000 0000"), protocol=58)),
+    }
+    sound = plain(tmp_path / "sound.pcap", [(0, 0, frames[other])])
+    for engine in ("fast", "reference"):
+        assert replay(policy, sound, engine=engine).packets == 1
+    with pytest.raises(AmbiguousAddress, match="no address is owned in one VPC only"):
+        replay(policy, plain(tmp_path / "ambiguous.pcap", [(0, 0, frames[version])]))
+
+
 def test_a_comparison_finds_vpcs_by_the_addresses_of_both_policies(tmp_path: Path, capsys: Capsys) -> None:
     """c-db is new, and NEW lets web of c reach it. OLD has nobody there, so only NEW tells the VPC."""
     new = UNMARKED[DOCUMENT]
