@@ -57,7 +57,7 @@ class VpcPairs:
         self._threads = ThreadPoolExecutor(options.jobs) if options.jobs > 1 else None
         self._pairs: dict[int, Pair] = {}
         self._judged = 0
-        self._pair_of_vpc(first_vpc(self._policies[0]))
+        self._pair_of_vpc(first_vpc(*self._policies))
 
     @property
     def pairs(self) -> list[Pair]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -32,15 +31,10 @@ class VpcMapping:
     """The marks that assign packets to a policy's VPCs. VPCs are numbered by their position in the policy.
 
     If VPCs share addresses, packets without a mark are assigned by their addresses. ``other``: a policy with the same
-    VPCs, whose instances' addresses count, too. Raises AmbiguousAddress if a mapped VPC has peers that share an
-    address, because its packets could not be judged.
+    VPCs, whose instances' addresses count, too.
     """
 
     def __init__(self, policy: Policy, other: Policy | None = None) -> None:
-        peers = Counter(name for pair in policy.peerings for name in pair)
-        for vpc in policy.vpcs:
-            if vpc.is_mapped and peers[vpc.name] > 1:
-                owned_prefixes(policy, vpc.name)
         self._vpcs = policy.vpcs
         self.marks = VpcMarks(
             {vni: n for n, vpc in enumerate(policy.vpcs) for vni in vpc.vnis},
@@ -48,7 +42,7 @@ class VpcMapping:
         )
         policies = (policy,) if other is None else (policy, other)
         if any(each._shares_addresses for each in policies):
-            self.marks.add_owners(*_owners(policies), first_vpc(policy), _vpcs_of_nobody(policies))
+            self.marks.add_owners(*_owners(policies), first_vpc(*policies), _vpcs_of_nobody(policies))
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
     @property
@@ -108,7 +102,7 @@ def _vpcs_of_nobody(policies: Sequence[Policy]) -> tuple[int, int]:
             instance.vpc for policy in policies for instance in policy.instances
             if any(not network.prefixlen and network.version == version for network in instance.addresses)
         }  # fmt: skip
-        vpcs = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(policies[0])}
+        vpcs = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(*policies)}
         found.append(vpcs.pop() if len(vpcs) == 1 else SEVERAL_VPCS)
     return found[0], found[1]
 
@@ -161,21 +155,24 @@ def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
     """Return the VPCs from which packets may be seen; None in the list means all VPCs."""
     if not options.is_mapped(policy):
         return [options.vpc]
+    if not policy._shares_addresses:
+        return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
     # A change cannot add an address if addresses name the VPCs, as captures are read before it is applied.
-    shared = [None, *(vpc.name for vpc in policy.vpcs if _is_clear(policy, vpc))] if policy._shares_addresses else []
-    return shared + [vpc.name for vpc in policy.vpcs if vpc.is_mapped and vpc.name not in shared]
+    return [None, *(vpc.name for vpc in policy.vpcs if _is_clear(policy, vpc))]
 
 
-def first_vpc(policy: Policy) -> int:
-    """Return the number of the VPC that judges packets of no VPC, and that has an engine even without packets: the
-    first one with marks, or else the first one whose peers share no address.
+def first_vpc(*policies: Policy) -> int:
+    """Return the number of the VPC that judges packets of no VPC, and that has an engine even without packets: of the
+    VPCs whose peers share no address in any of these policies, the first one with marks, or else the first one.
 
     Raises AmbiguousAddress if there is none.
     """
-    for n, vpc in enumerate(policy.vpcs):
-        if vpc.is_mapped or (not policy.is_mapped and _is_clear(policy, vpc)):
+    vpcs = policies[0].vpcs
+    for n in sorted(range(len(vpcs)), key=lambda n: not vpcs[n].is_mapped):
+        if all(_is_clear(policy, vpcs[n]) for policy in policies):
             return n
-    owned_prefixes(policy, policy.vpcs[0].name)
+    for policy in policies:
+        owned_prefixes(policy, vpcs[0].name)
     raise AssertionError("the addresses of the first VPC's peers are not shared")
 
 

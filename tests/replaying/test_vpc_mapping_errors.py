@@ -20,6 +20,7 @@ from vpcs import (
     written,
 )
 
+from sgfast import ReadOptions, replay
 from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
@@ -137,10 +138,43 @@ def test_packets_of_too_many_vpcs_are_refused(
         assert lines(parse_policy(DOCUMENT), capture)[0].packets == 5
 
 
-def test_a_vpc_that_cannot_tell_its_peers_apart_is_refused_before_any_packet(tmp_path: Path) -> None:
-    policy = parse_policy(DOCUMENT.replace("[[a, b]]", "[[a, b], [b, c]]"))
-    with pytest.raises(AmbiguousAddress, match="from VPC 'b' these two peers cannot be distinguished"):
-        lines(policy, write_capture(tmp_path, name="empty.pcap"))
+#: Two spokes have the same addresses, and both are peered with the hub.
+SPOKES = """
+version: 1
+vpcs: [VPCS]
+peerings: [[hub, red], [hub, blue]]
+security_groups: [{name: web, rules: [{direction: inbound, protocol: tcp, ports: 80, source: 0.0.0.0/0}]}]
+instances:
+  - {name: hub-web, vpc: hub, addresses: [10.1.0.9], security_groups: [web]}
+  - {name: red-web, vpc: red, addresses: [10.0.0.5], security_groups: [web]}
+  - {name: blue-web, vpc: blue, addresses: [10.0.0.5], security_groups: [web]}
+"""
+VNIS = {"hub": 1001, "red": 1002, "blue": 1003}
+
+
+@pytest.mark.parametrize("order", [("hub", "red", "blue"), ("red", "blue", "hub")])
+def test_a_hub_of_spokes_that_share_addresses_is_an_error_only_for_its_own_packets(
+    order: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the hub comes first in the policy or last. A change that leaves the spokes' addresses alone is none, and
+    packets without an IP header are none.
+    """
+    text = SPOKES.replace("VPCS", ", ".join(f"{{name: {vpc}, vni: {VNIS[vpc]}}}" for vpc in order))
+    policy = write_policy(tmp_path, text)
+    frames = [mirrored(SYN, VNIS["red"]), mirrored(SYN, VNIS["blue"]), ethernet(bytes(46), 0x88CC)]
+    spokes = write_capture(tmp_path, *frames, name="spokes.pcap")
+    changes = parse_changes("changes: [{at: 0, remove_peering: [hub, red]}, {at: 0, add_peering: [hub, red]}]")
+    for engine in ("fast", "reference"):
+        result = replay(
+            parse_policy(text), spokes, changes=changes, engine=engine, reading=ReadOptions(decap=("vxlan",))
+        )
+        assert (result.verdicts["allow"], result.verdicts["not-ip"]) == (2, 1)
+    assert sgfast(capsys, "diff", policy, policy, spokes, "--decap", "vxlan").status == 0
+    hub = write_capture(tmp_path, *frames, mirrored(SYN, VNIS["hub"]), name="hub.pcap")
+    for arguments in (("replay", policy, hub), ("replay", policy, hub, "--engine", "reference"),
+                      ("diff", policy, policy, hub)):  # fmt: skip
+        run = sgfast(capsys, *arguments, "--decap", "vxlan")
+        assert run.status == 2 and "overlap" in run.one_line() and "10.0.0.5/32" in run.err
 
 
 def test_a_capture_without_packets_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
