@@ -253,12 +253,23 @@ cdef enum:
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
+    # The minimum time between equal packets that are sent steadily, such as keepalives. The fastest BFD sessions send
+    # every 3.3 ms. Copies on several interfaces are closer together.
+    MIN_STEADY_NS = 1000000
+    # The time between equal packets that are sent steadily varies: BFD leaves out up to a quarter of it, and packets
+    # are lost. It is no less than this part of the time before, unlike the time between a packet and its copy.
+    STEADY_PART = 4
 
 
 cdef struct Kept:
     uint64_t digest
     int64_t time_ns
     uint64_t before         # number of the previous kept packet in its bucket, 0: none
+
+
+cdef struct Repeats:
+    int64_t latest_ns       # time of the latest packet that equals a kept one, or of that packet itself
+    uint64_t apart_ns       # time between it and the one before, from 1 to MAX_APART_NS, 0: there is none
 
 
 cdef class Dedup:
@@ -273,7 +284,9 @@ cdef class Dedup:
     cdef Kept* first            # the first REMEMBERED packets kept
     cdef Kept* ring             # kept packet n is at n % REMEMBERED until kept packet n + REMEMBERED replaces it
     cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
+    cdef Repeats* repeats       # of kept packet n, at n % REMEMBERED; only if packets are looked at
     cdef uint64_t number        # number of the last packet kept, 1-based
+    cdef uint64_t equal         # number of the kept packet that equals the last packet, however long ago, 0: none
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 
@@ -281,7 +294,8 @@ cdef class Dedup:
         self.first = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.ring = <Kept*>calloc(REMEMBERED, sizeof(Kept))
         self.newest = <uint64_t*>calloc(BUCKETS, sizeof(uint64_t))
-        if self.first == NULL or self.ring == NULL or self.newest == NULL:
+        self.repeats = <Repeats*>calloc(REMEMBERED, sizeof(Repeats))
+        if self.first == NULL or self.ring == NULL or self.newest == NULL or self.repeats == NULL:
             raise MemoryError
         if secret is None:
             secret = [int.from_bytes(os.urandom(8), "little") for _ in range(4)]
@@ -291,6 +305,7 @@ cdef class Dedup:
         free(self.first)
         free(self.ring)
         free(self.newest)
+        free(self.repeats)
 
     cdef int is_copy(self, const Frame* frame) noexcept nogil:
         # Returns 1 for a copy, 0 for any other IP packet, which is remembered, or NEVER for a packet that is not IP.
@@ -305,9 +320,11 @@ cdef class Dedup:
         h = digest(self.secret, ip, length, ipv6, frame.vpc)
         newest = &self.newest[h & (BUCKETS - 1)]
         n = newest[0]
+        self.equal = 0
         while n != 0 and self.number - n < REMEMBERED:
             kept = &self.ring[n & (REMEMBERED - 1)]
             if kept.digest == h:
+                self.equal = n
                 # All earlier packets with this digest are older.
                 if apart(frame.time_ns, kept.time_ns) <= MAX_APART_NS:
                     return 1
@@ -317,6 +334,21 @@ cdef class Dedup:
         if self.number <= REMEMBERED:
             self.first[self.number - 1] = self.ring[self.number & (REMEMBERED - 1)]
         return 0
+
+    cdef bint is_sent_steadily(self, int64_t time_ns, bint is_copy) noexcept nogil:
+        # Whether the last packet comes about as long after an equal one as that one after the one before: the sender
+        # repeats it. Notes its time.
+        cdef Repeats* before = &self.repeats[self.equal & (REMEMBERED - 1)]
+        cdef Repeats now = Repeats(time_ns, 0)
+        cdef bint steadily = False
+        if self.equal != 0:
+            now.apart_ns = max(min(apart(time_ns, before.latest_ns), <uint64_t>MAX_APART_NS), <uint64_t>1)
+            steadily = (
+                before.apart_ns != 0 and now.apart_ns >= MIN_STEADY_NS
+                and now.apart_ns >= before.apart_ns // STEADY_PART
+            )
+        self.repeats[(self.equal if is_copy else self.number) & (REMEMBERED - 1)] = now
+        return steadily
 
     cdef void remember(self, uint64_t h, int64_t time_ns) noexcept nogil:
         cdef uint64_t* newest = &self.newest[h & (BUCKETS - 1)]
@@ -369,7 +401,8 @@ cdef class Dedup:
 
     def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
         """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drop no
-        packet. ValueError if there are no such packets.
+        packet. Equal packets that are sent steadily, as keepalives are, are no copies. ValueError if there are no such
+        packets.
         """
         cdef Py_ssize_t packets = 0
         cdef Py_ssize_t copies = 0
@@ -380,8 +413,10 @@ cdef class Dedup:
         with nogil:
             for i in range(first, first + number):
                 found = self.is_copy(&batch.frames[i])
-                packets += found != NEVER
-                copies += found == 1
+                if found == NEVER:
+                    continue
+                packets += 1
+                copies += not self.is_sent_steadily(batch.frames[i].time_ns, found) and found == 1
         return packets, copies
 
 

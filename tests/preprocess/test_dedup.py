@@ -159,3 +159,40 @@ def test_looking_leaves_everything_in_place() -> None:
     for first, number in ((0, 6), (-1, 2), (5, 1), (3, -1)):
         with pytest.raises(ValueError, match="no such packets"):
             dedup.look(batch, first, number)
+
+
+def copies_among(times: list[int]) -> tuple[int, int]:
+    """Return how many packets with equal bytes are checked for copies, and how many are found."""
+    batch = FrameBatch.from_frames([ethernet(numbered(1))] * len(times), times)
+    return Dedup().look(batch, 0, len(batch))
+
+
+@pytest.mark.parametrize("interval", [4 * MS, 10 * MS, 50 * MS])
+def test_equal_packets_that_are_sent_steadily_are_no_copies(interval: int) -> None:
+    """As BFD's, whose senders leave out up to a quarter of the interval, and of which some are lost. Two packets do
+    not show yet that more will follow.
+    """
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    now, sent = 0, []
+    for _ in range(500):
+        now += int(interval * chance.uniform(0.75, 1)) * (2 if chance.random() < 0.02 else 1)
+        sent.append(now)
+    looked_at, copies = copies_among(sent)
+    assert looked_at == 500 and copies <= 1
+
+
+@pytest.mark.parametrize("interval", [10 * MS, 45 * MS, 100 * MS])
+@pytest.mark.parametrize("lag", [0, 1000, MS])
+@pytest.mark.parametrize("interfaces", [2, 3])
+def test_packets_that_are_sent_steadily_and_captured_twice_are_copies(interval: int, lag: int, interfaces: int) -> None:
+    """As equal packets, of which the one after 50 ms is never a copy, and each with bytes of its own."""
+    sent = [n * interval for n in range(300)]
+    captured = [time_ns + n * lag for time_ns in sent for n in range(interfaces)]
+    looked_at, copies = copies_among(captured)
+    assert looked_at == len(captured) and len(sent) * 9 // 10 <= copies <= len(sent) * (interfaces - 1) + 1
+    frames = [ethernet(numbered(n)) for n in range(300) for _ in range(interfaces)]
+    batch = FrameBatch.from_frames(frames, captured)
+    _, copies = Dedup().look(batch, 0, len(batch))
+    assert copies >= len(sent)

@@ -307,6 +307,16 @@ def test_capture_that_holds_packets_twice_is_told_of(
     assert (f"{copies} duplicates" in done.out) is (copies > 0)
 
 
+def test_bfd_is_not_told_of_as_packets_that_are_there_twice(capsys: Capsys, tmp_path: Path) -> None:
+    frames = [ethernet(ip(*ends, udp(49152, 3784, bytes(24)))) for ends in ((CLIENT, SERVER), (SERVER, CLIENT))]
+    path = tmp_path / "bfd.pcap"
+    path.write_bytes(pcap_head() + b"".join(
+        pcap_record(frame, time=(1000 + n // 20, n % 20 * 50_000)) for n in range(400) for frame in frames
+    ))  # fmt: skip
+    done = sgfast(capsys, "replay", write_policy(tmp_path), path)
+    assert done.status == 0 and "--dedup" not in done.out
+
+
 @pytest.mark.parametrize(("share", "told"), [(ONE_IN, True), (ONE_IN + 1, False)])
 def test_few_copies_among_many_packets_are_not_told_of(share: int, told: bool) -> None:
     selection = PacketSelection(ReadOptions(), None)
