@@ -225,9 +225,10 @@ class Engine:
 
     @property
     def open_connections(self) -> int:
-        """The number of connections that are open at the time of the latest packet (SPEC 14.12): connections that have
-        neither ended nor timed out, and that no filter which remembers them has disconnected. A connection that only
-        one of two filters has forgotten is open. Each access looks at every connection that the engine remembers.
+        """The number of connections that are open at the time of the latest packet (SPEC 14.12): connections that were
+        allowed, have neither ended nor timed out, and that no filter which remembers them has disconnected. A
+        connection that only one of two filters has forgotten is open. Each access looks at every connection that the
+        engine remembers.
         """
         return self.dataplane.count_open()
 

@@ -28,7 +28,7 @@ STATES = (
     "both-syn-sent", "both-syn-received", "icmp", "one-way", "both-ways",
 )
 #: The order of Status in ``core/conntrack/table.pxd``.
-STATUSES = (None, "open", "ended", "disconnected")
+STATUSES = (None, "open", "ended", "disconnected", "denied")
 
 #: The kinds of sources and destinations in answers about all packets (``PartKind`` of ``sgfast.reaching``).
 PARTS = ("any", "internet", "instances", "group", "instance", "address-group", "network")
@@ -305,13 +305,13 @@ REMEMBERED_TABLE = TableKind(
         Column(
             "status", WORD,
             "Whether it is open; ended: a filter has seen its end and remembers it until its deadline; disconnected: a "
-            "change of the policy cut it, and its packets are denied until the deadline.",
+            "change of the policy cut it, and its packets are denied until the deadline; denied: the second of two "
+            "filters denied its opener, and the first one remembers it.",
             words=tuple(status for status in STATUSES if status),
         ),
         Column(
             "verdict", WORD,
-            "The verdict on the packet that began it; deny: the second of two filters denied it, and the first one "
-            "remembers it.",
+            "The verdict on the packet that began it; deny: `status` is denied.",
             words=_PASSED_OR_NOT,
         ),
         Column("first_packet", NUMBER, "The number of its first packet; the engine's first is 1.", _NOT_RECORDED),

@@ -72,6 +72,7 @@ def as_the_reference(reference: ReferenceEngine) -> set[tuple[Any, ...]]:
         opener = live[0].opener
         ended = any(each.has_ended for each in live)
         status = "disconnected" if any(each.disconnected for each in live) else "ended" if ended else "open"
+        status = "denied" if entry.began_denied else status
         sides = frozenset(
             (str(own), name, each.rule.rule.id, STATES.get(each.state, each.state), each.deadline)
             for (name, own), each in entry.sides.items() if now < each.deadline
@@ -129,7 +130,8 @@ class Watcher:
                 elif event.cause in ("evicted", "removed"):
                     assert after is None
         for n, row in rows.items():
-            if row["verdict"] == "deny":
+            assert (row["verdict"] == "deny") == (row["status"] == "denied")
+            if row["status"] == "denied":
                 assert n not in self.begun and n not in self.over
             elif row["status"] == "open":
                 # Only one of two filters remembers a connection that is open although its end was told.
@@ -321,9 +323,33 @@ def test_both_ends_of_a_denied_connection_name_the_rule_that_denied() -> None:
     assert (event.kind, event.reason, event.first_packet) == ("denied", "deny-rule", 1)
     assert event.egress is not None and event.ingress is not None
     assert (event.egress.instance, event.ingress.instance, event.ingress.rule) == ("left", "right", "no")
-    (row,) = engine.connections()
-    assert (row["verdict"], row["status"], row["ingress_state"]) == ("deny", "open", None)
-    assert engine.open_connections == 1
+
+
+def test_a_denied_attempt_is_not_open_although_the_first_filter_remembers_it() -> None:
+    """It stays denied when a change cuts it. It is open once a retry of its opener is allowed."""
+    cuts = PAIR.replace("version: 1", "version: 1\nsettings: {on_change: cut-unmatched}")
+    policy = cuts.replace("ports: 80", "ports: 81")
+    for jobs in (1, 2):
+        engine = Engine(parse_policy(policy), jobs=jobs)
+
+        def status(engine: Engine = engine) -> str:
+            (row,) = engine.connections()
+            assert row["verdict"] == ("deny" if row["status"] == "denied" else "allow")
+            assert engine.open_connections == (row["status"] == "open")
+            return str(row["status"])
+
+        def opens(engine: Engine = engine) -> bool:
+            return engine.check("10.0.0.1", "10.0.0.2", "tcp", sport=1, dport=80).allowed
+
+        cut = {"remove_rule": {"group": "a", "rule": "a/outbound/1"}}
+        assert not opens() and status() == "denied"
+        copy = engine.copy()
+        copy.apply(cut, 0)
+        assert status(copy) == "denied"
+        engine.apply({"add_rule": {"group": "b", "rule": {"direction": "inbound", "protocol": "tcp", "ports": 80}}}, 0)
+        assert opens() and status() == "open"
+        engine.apply(cut, 0)
+        assert status() == "disconnected"
 
 
 @pytest.mark.parametrize(("left", "right"), [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")])

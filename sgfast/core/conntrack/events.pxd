@@ -22,8 +22,7 @@ cdef inline bint has_connection(const Entry* e) noexcept nogil:
     return is_connection(e.state[0]) or is_connection(e.state[1])
 
 
-# Returns whether a filter remembers the tuple's connection, and whether a filter that remembers it has disconnected it
-# or seen its end (SPEC 14.12).
+# Returns the status of what a filter remembers (SPEC 14.14), or NOT_REMEMBERED.
 cdef uint8_t status_of(const Entry* e, int64_t now) noexcept nogil
 # Writes an event of the tuple in `slot` of `t`.
 cdef void tell(

@@ -11,6 +11,7 @@ from sgfast.core.conntrack.table cimport (
     CUT_EVENT,
     ENDED_EVENT,
     IS_CUT,
+    IS_DENIED,
     IS_OPEN,
     IS_OVER,
     NOT_REMEMBERED,
@@ -23,6 +24,7 @@ from sgfast.core.conntrack.table cimport (
     SIDE_REMOVED,
     SIDE_RESET,
     SIDE_TIMEOUT,
+    TUPLE_DENIED,
     TUPLE_LIVE,
     Events,
     EventRow,
@@ -38,6 +40,8 @@ cdef uint8_t status_of(const Entry* e, int64_t now) noexcept nogil:
         return NOT_REMEMBERED
     for side in range(2):
         if side_connected(e, side, now):
+            if e.marks & TUPLE_DENIED:
+                return IS_DENIED
             if e.flags[side] & SIDE_DISCONNECTED:
                 return IS_CUT
             status = max(status, <uint8_t>IS_OVER if is_finished(e.state[side]) else <uint8_t>IS_OPEN)

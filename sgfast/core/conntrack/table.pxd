@@ -103,6 +103,7 @@ cdef enum:         # Status
     IS_OPEN = 1
     IS_OVER = 2             # a filter that remembers it has seen its end
     IS_CUT = 3              # a filter that remembers it has disconnected it
+    IS_DENIED = 4           # the second of two filters denied its opener
 
 
 cdef enum:         # EventKind
