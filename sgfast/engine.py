@@ -266,15 +266,19 @@ class Engine:
         wait. Both judge equally from now on, and no change of one reaches the other. Events that nobody has taken stay
         with this engine (SPEC 14.16).
         """
+        with self._changing:
+            return self._copy()
+
+    def _copy(self) -> Self:
+        """Return a copy. The caller holds back changes of the policy."""
         from sgfast.core.state.snapshot import copy_plane
 
-        with self._changing:
-            made = object.__new__(type(self))
-            vars(made).update(vars(self))
-            made._changing = threading.Lock()
-            made._compiler = self._compiler.copy()
-            made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
-            copy_plane(self.dataplane, made.dataplane)
+        made = object.__new__(type(self))
+        vars(made).update(vars(self))
+        made._changing = threading.Lock()
+        made._compiler = self._compiler.copy()
+        made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
+        copy_plane(self.dataplane, made.dataplane)
         return made
 
     def __copy__(self) -> Self:

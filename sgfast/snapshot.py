@@ -59,8 +59,11 @@ class Snapshot:
 
 
 def save_snapshot(engine: Engine, path: str | os.PathLike[str]) -> None:
-    """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. Other threads may use
-    the engine meanwhile: each of their calls takes effect before the snapshot or after it.
+    """Write the state of ``engine`` to ``path``; a regular file appears complete or not at all. The engine itself does
+    not change. Other threads may use it meanwhile: each of their calls takes effect before the snapshot or after it.
+
+    The snapshot holds no fragment that waits for its datagram's first one: there it is denied as ``fragment`` (SPEC
+    9.13), while in ``engine`` it waits on.
 
     For example:
 
@@ -82,10 +85,10 @@ def write_snapshot(
             output.publish()
         return
     with engine._unchanged():
-        numbers, arrays = save_plane(engine.dataplane)
+        numbers, arrays = _saved_plane(engine)
         more = []
         for n, other in enumerate(others):
-            numbers_of_other, arrays_of_other = save_plane(other.dataplane)
+            numbers_of_other, arrays_of_other = _saved_plane(other)
             more.append({"vpc": other.vpc, "plane": numbers_of_other})
             arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
         numbering = engine.compiled.numbering
@@ -113,6 +116,15 @@ def write_snapshot(
     text = json.dumps(about, separators=(",", ":")).encode()
     # NumPy's type stub takes every keyword for its only option.
     cast(Any, np.savez)(_Writer(target), about=np.frombuffer(text, dtype=np.uint8), **arrays)
+
+
+def _saved_plane(engine: Engine) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return an engine's data plane as ``save_plane`` does. The engine does not change: if fragments wait, their
+    waiting ends in a copy.
+    """
+    saved = save_plane(engine.dataplane) or save_plane(engine._copy().dataplane, ends_waiting=True)
+    assert saved is not None
+    return saved
 
 
 class _Writer(io.RawIOBase):

@@ -226,7 +226,7 @@ def test_fragments_of_long_datagrams_against_the_reference_and_through_a_snapsho
             reference.process_frame(START_NS, frame, wire_length=wire)
             for frame, wire in zip(frames, wires, strict=True)
         ]
-        # A snapshot ends all waiting.
+        # No fragment waits in a snapshot.
         reference.finish()
         resolved = reference.resolved()
         for number, verdict in resolved:

@@ -111,6 +111,26 @@ def test_what_a_snapshot_denies_because_it_waits_no_longer_is_among_its_denials(
     assert int(kinds_of(loaded).rows["packets"].sum()) == 1
 
 
+def test_fragments_wait_on_in_an_engine_that_is_saved(tmp_path: Path) -> None:
+    """Saved or not, an engine goes on alike, and so does the snapshot's engine, for which nothing waits (SPEC 9.13)."""
+    datagram = Datagram("203.0.113.9", "10.0.0.5", udp(1, 53, bytes(40)))
+    first, later = (ethernet(piece) for piece in datagram.pieces("0-24+ 24-48"))
+    for jobs in (1, 2):
+        saved, other = Engine(POLICY, jobs=jobs, _reporting=True), Engine(POLICY, jobs=jobs, _reporting=True)
+        for engine in (saved, other):
+            engine.process_frames([later], [1])
+        before = counters_of(saved)
+        save_snapshot(saved, tmp_path / "state")
+        assert counters_of(saved) == before and len(saved.resolved()) == 0
+        loaded = load_snapshot(tmp_path / "state", jobs=jobs)
+        assert len(loaded.resolved(everything=True)) == 0 and counters_of(loaded)["verdicts"][1] == 1
+        results = [engine.process_frames([first], [2]) for engine in (saved, other)]
+        assert results[0] == results[1]
+        resolved = [engine.resolved() for engine in (saved, other)]
+        assert len(resolved[0]) == 1 and resolved[0] == resolved[1]
+        assert counters_of(saved) == counters_of(other)
+
+
 def test_snapshot_while_other_threads_change_the_policy_and_judge_can_be_loaded(tmp_path: Path) -> None:
     """Each call of theirs comes before the snapshot or after it (SPEC 10.20)."""
     interval = sys.getswitchinterval()

@@ -51,6 +51,7 @@ from sgfast.core.conntrack.table cimport (
 )
 from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
+from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, WAITING_DATAGRAMS
 from sgfast.core.parallel.parsing cimport MOST_JOBS, shard_of_hash
 from sgfast.core.pipeline.outcomes cimport relink, relink_attempt, row_with, rule_of_outcomes
 from sgfast.core.pipeline.plane cimport Plane
@@ -368,14 +369,19 @@ cdef size_t _offset(DataPlane plane, void* part):
     return <uint8_t*>part - <uint8_t*>plane.planes[0]
 
 
-def save_plane(AccountingPlane plane not None):
-    """Return ``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait."""
+def save_plane(AccountingPlane plane not None, *, bint ends_waiting=False):
+    """Return ``(numbers, arrays)``: JSON values, and arrays by name. Threads that judge meanwhile wait.
+
+    A snapshot holds no fragment that waits (SPEC 9.13). ``ends_waiting``: resolve those that do. Otherwise the plane
+    does not change, and the result is None if a fragment waits.
+    """
     plane.lock_drained()
     try:
-        # Held fragments are resolved here, not by the replay that resumes: this replay reports their packets (SPEC
-        # 9.13).
-        plane.end_waiting()
-        plane.drain()
+        if ends_waiting:
+            plane.end_waiting()
+            plane.drain()
+        elif plane.fragments.oldest[<int>WAITING_DATAGRAMS] != NO_DATAGRAM:
+            return None
         return _saved(plane, save_datagrams(plane))
     finally:
         plane.unlock()
