@@ -25,7 +25,7 @@ from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
-from sgfast.policy.named_ends import addresses_of_ends
+from sgfast.policy.named_ends import addresses_of_ends, single_addresses
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
@@ -406,10 +406,12 @@ class Engine:
             before = self.policy, self.compiled
             # Names are replaced first: results that other threads get from now on may already have new numbers.
             self._policy, self.compiled = changed.policy, compiled
+            self._single.names = {}
             try:
                 disconnected, finished = self.dataplane.change(compiled.classifier, cut, unmatched, forget, now_ns)
             except MemoryError:
                 self._policy, self.compiled = before
+                self._single.names = {}
                 raise
             return ApplyResult(disconnected, finished, compiled.rule_tables, compiled.rule_tables_built)
 
@@ -461,9 +463,16 @@ class Engine:
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # The fast path above does not judge packets with names, nor rare and invalid packets. These are judged below.
-        here, there = addresses_of_ends(self.policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
+        # The fast path above knows no name that is met for the first time, and judges no rare or invalid packets. These
+        # are judged below. `names` is read before the policy, and `apply` replaces it after the policy: so what is
+        # learned of an earlier policy is forgotten.
+        names = self._single.names
+        policy = self.policy
+        here, there = addresses_of_ends(policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
         if here is not src or there is not dst:
+            for end in src, dst:
+                if isinstance(end, str) and (addresses := single_addresses(policy, end)) is not None:
+                    names[end] = addresses
             return self.check(
                 here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
                 icmp_code=icmp_code, icmp_id=icmp_id, time_ns=time_ns,

@@ -5,6 +5,7 @@ from sgfast.core.dataplane import DataPlane
 KEPT_AT_MOST: int
 
 class SingleChecks:
+    names: dict[str, tuple[bytes | None, bytes | None]]
     def __init__(self, plane: DataPlane, protocols: dict[str, int], flags: dict[str, int]) -> None: ...
     def __len__(self) -> int: ...
     def check(

@@ -102,22 +102,50 @@ cdef class SingleChecks:
     """Judge packets one at a time, with ``plane``.
 
     ``protocols``: protocol number by lower-case name; ``flags``: bit of a TCP flag by upper-case letter.
+    ``names``: the packed IPv4 and IPv6 address of an instance, or None, by each word for it that was met.
     """
     cdef DataPlane plane
     cdef dict protocols
     cdef uint8_t[256] flag
     cdef dict cache     # by the bytes of a result row: the value passed to `keep` for it
+    cdef public dict names
 
     def __cinit__(self, DataPlane plane not None, dict protocols not None, dict flags not None):
         self.plane = plane
         self.protocols = protocols
         self.cache = {}
+        self.names = {}
         for letter, bit in flags.items():
             self.flag[<uint8_t>ord(letter)] = bit
             self.flag[<uint8_t>ord(letter.lower())] = bit
 
     def __len__(self):
         return len(self.cache)
+
+    cdef bint read_named(self, dict names, object end, int family, uint8_t* out) except -1:
+        # Reads an address, or an instance's address, of one IP version.
+        cdef int found
+        memset(out, 0, 16)
+        found = read_address(end, out)
+        if found:
+            return found == family
+        if not PyUnicode_CheckExact(end):
+            return False
+        # `get` returns a new reference, as in `check`.
+        addresses = names.get(end)
+        if addresses is None:
+            return False
+        packed = addresses[family == 6]
+        return packed is not None and read_packed(packed, out) != 0
+
+    cdef bint read_ends(self, HeaderRow* row, object src, object dst, bint prefers_ipv6) except -1:
+        cdef dict names = self.names
+        cdef int family
+        for family in (6, 4) if prefers_ipv6 else (4, 6):
+            if self.read_named(names, src, family, row.src) and self.read_named(names, dst, family, row.dst):
+                row.family = family
+                return True
+        return False
 
     cdef bint read_arguments(
         self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
@@ -130,19 +158,20 @@ cdef class SingleChecks:
         cdef const uint8_t* letters
         cdef Py_ssize_t i
         cdef int64_t number, time
-        cdef PyObject* named
+        cdef PyObject* named = NULL
         memset(row, 0, sizeof(HeaderRow))
-        row.family = read_address(src, row.src)
-        if not row.family or read_address(dst, row.dst) != row.family:
-            return False
         if PyUnicode_CheckExact(protocol):
             named = PyDict_GetItemWithError(self.protocols, protocol)
             if named == NULL or not read_whole(<object>named, 0, 0xFF, &number):
                 return False
-            if number == PROTO_ICMP and row.family == 6:
-                number = PROTO_ICMPV6
         elif not read_whole(protocol, 0, 0xFF, &number):
             return False
+        row.family = read_address(src, row.src)
+        if not row.family or read_address(dst, row.dst) != row.family:
+            if not self.read_ends(row, src, dst, number == PROTO_ICMPV6):
+                return False
+        if named != NULL and number == PROTO_ICMP and row.family == 6:
+            number = PROTO_ICMPV6
         if not (
             read_u16(sport, &source_port) and read_u16(dport, &destination_port) and read_u8(icmp_type, &kind)
             and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier)

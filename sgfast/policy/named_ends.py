@@ -40,6 +40,21 @@ def addresses_of_ends(
     return here, there
 
 
+def single_addresses(policy: Policy, end: NamedAddress) -> tuple[bytes | None, bytes | None] | None:
+    """Return the packed IPv4 and IPv6 address of the instance that ``end`` names, or None for a version that it lacks.
+    Return None for an address, and for an instance with several addresses of one IP version.
+    """
+    instance = _named(policy, end)
+    if instance is None:
+        return None
+    found: list[bytes | None] = [None, None]
+    for network in instance.addresses:
+        if found[network.version == 6] is not None or network.num_addresses > 1:
+            return None
+        found[network.version == 6] = network.network_address.packed
+    return found[0], found[1]
+
+
 def _named(policy: Policy, end: NamedAddress) -> Instance | None:
     """Return the instance that an end names, or None if the end is an address."""
     if not isinstance(end, str):

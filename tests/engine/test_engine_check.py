@@ -25,7 +25,8 @@ from sgfast import Policy
 from sgfast.core.check_one import KEPT_AT_MOST
 from sgfast.core.state.snapshot import save_plane
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch, header
-from sgfast.errors import AmbiguousAddress
+from sgfast.errors import AmbiguousAddress, ArgumentError
+from sgfast.policy import named_ends
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Quotas, Rule, SecurityGroup
 from sgfast.verdicts import Verdict
@@ -47,6 +48,9 @@ instances:
 
 class ReadsNothing:
     """In place of what reads arguments in C: everything goes the Python way."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {}
 
     def check(self, *arguments: Any) -> None:
         return None
@@ -413,6 +417,63 @@ def named(engine: Engine, dport: int = 80, **more: Any) -> tuple[str | None, str
     verdict = engine.check("203.0.113.9", "10.0.0.5", "tcp", dport=dport, **more)
     side = verdict.ingress
     return verdict.reason, side and side.instance, side and side.rule
+
+
+def test_a_name_is_looked_up_once_for_each_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    find = named_ends.find
+
+    def counted(policy: Policy, kind: Any, word: str) -> str | None:
+        looked_up.append(word)
+        return find(policy, kind, word)
+
+    monkeypatch.setattr(named_ends, "find", counted)
+    engine = Engine(policy_of(OPEN))
+
+    def check(dst: str, protocol: str = "tcp", src: str = "203.0.113.9") -> str:
+        verdict = engine.check(src, dst, protocol, sport=1, dport=2)
+        assert verdict.ingress is not None
+        return verdict.ingress.instance
+
+    for _ in range(3):
+        assert check("a") == "a"
+        assert looked_up and set(looked_up) == {"a"}
+        first = len(looked_up)
+    for number in range(50):
+        assert check("a", "udp", f"203.0.113.{number}") == check("a", src="2001:db8:1::9") == "a"
+    assert len(looked_up) == first, "a name that is known is not looked up again"
+
+    engine.apply([RemoveInstance("a"), AddInstance(Instance("b", "default", (ip_network("10.0.0.5"),), ("g",)))], 0)
+    with pytest.raises(ArgumentError, match="'a' is neither an address nor an instance"):
+        check("a")
+    looked_up.clear()
+    assert check("b") == "b" and len(looked_up) > 0
+    looked_up.clear()
+    assert check("b") == "b" and looked_up == []
+
+
+def test_a_known_name_means_the_address_that_the_other_end_and_the_protocol_ask_for() -> None:
+    """As when it was met for the first time."""
+    out = "      - {direction: outbound, ethertype: IPv6, protocol: all}\n"
+    policy = policy_of(OPEN.replace("instances:\n", f"{out}instances:\n") + """
+  - {name: both, addresses: [10.0.0.9, "2001:db8::9"], security_groups: [g]}
+  - {name: four, addresses: [10.0.0.6], security_groups: [g]}
+  - {name: six, addresses: ["2001:db8::6"], security_groups: [g]}
+  - {name: two, addresses: [10.0.0.7, 10.0.0.8, "2001:db8::7"], security_groups: [g]}
+  - {name: wide, addresses: [10.0.1.0/24, "2001:db8::8"], security_groups: [g]}
+""")
+    ends = ("a", "both", "four", "six", "two", "wide", "who", "203.0.113.9", "2001:db8:1::9")
+    engine = Engine(policy)
+    told: Counter[bool] = Counter()
+    times = itertools.count(0, 10**15)      # so far apart that connections have timed out
+    for _ in range(2):
+        for src, dst, protocol in itertools.product(ends, ends, ("tcp", "icmp", "icmpv6", 58)):
+            more = {"sport": 1, "dport": 2} if protocol == "tcp" else {"icmp_type": 8, "icmp_id": 1}
+            call = {"src": src, "dst": dst, "protocol": protocol, "time_ns": next(times)} | more
+            got = outcome(engine, call)
+            assert got == outcome(slow(Engine(policy)), call), call
+            told[isinstance(got, Verdict)] += 1
+    assert min(told.values()) > 100, told
 
 
 def test_names_are_those_of_the_policy_now() -> None:
