@@ -142,19 +142,23 @@ def reach(
     ``"80,8000-8080"``; without ``protocol``, of tcp and udp. ``rules``: find the rules that allow each row.
 
     Raises PolicyError for an end that means nothing or several things, or if the answer would take too long;
-    ArgumentError for an unknown service.
+    ArgumentError for an unknown service, or a port of a protocol without ports.
 
     For example:
 
         answer = policy.reach(destination="db", protocol="tcp", port=5432)
         assert [row.services for row in answer.rows] == ["tcp/5432"]
     """
+    from sgfast.policy.protocols import PROTOCOL_NUMBERS
     from sgfast.reaching.ends import ANY, named_end
     from sgfast.reaching.rows import reach as find_rows
 
     policy = load(policy)
     services = str(protocol or "all")
     if port is not None:
+        # In `icmp/80`, the number is a type.
+        if protocol is not None and PROTOCOL_NUMBERS.get(protocol.strip().lower()) not in model.PORT_PROTOCOLS:
+            raise ArgumentError(f"{protocol!r:.80} is not one protocol with ports, such as tcp: leave the port out")
         services = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
     sources, destinations = (
         ANY if end is None else named_end(policy, str(end)) for end in (source, destination)

@@ -47,20 +47,32 @@ class PolicyError(SgfastError):
     """A policy that cannot be used (SPEC 2, 7.1, 8.5, 11.8); exit status 2.
 
     ``errors``: the first 20 errors of a document, in the order of its lines; a single error lists itself. ``place``:
-    the error's place in a document; None for several errors, and for an error that is in no document.
+    the error's place in a document; None for several errors, and for an error that is in no document. ``field``: the
+    wrong field of a document, such as ``security_groups[0].rules[2].ports``; None for several errors, and for an error
+    that is in no field.
 
     For example:
 
         try:
             sgfast.load({"version": 1, "security_groups": [{"nane": "web"}]})
         except sgfast.PolicyError as error:
-            assert "did you mean 'name'?" in str(error) and len(error.errors) == 1
+            assert error.field == "security_groups[0]" and "did you mean 'name'?" in error.message
     """
 
-    def __init__(self, message: str = "", place: Place | None = None, errors: Sequence[PolicyError] = ()) -> None:
+    def __init__(
+        self, message: str = "", place: Place | None = None, errors: Sequence[PolicyError] = (), *,
+        field: str | None = None, cause: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.place: Place | None = place
+        self.field: str | None = field
         self._errors = tuple(errors)
+        self._cause = cause
+
+    @property
+    def message(self) -> str:
+        """The cause and what to do, without file, line and field if the error is in a field; else the whole text."""
+        return str(self) if self._cause is None else self._cause
 
     @property
     def errors(self) -> tuple[PolicyError, ...]:
@@ -79,10 +91,11 @@ class TooMuch(PolicyError):
 class ExportError(SgfastError):
     """A policy that a target cannot express exactly (SPEC 13); exit status 2.
 
-    ``origin``: the policy's name in messages; ``problems``: one line for each problem.
+    ``problems``: one line for each problem.
     """
 
     def __init__(self, origin: str, *problems: str) -> None:
+        """``origin``: the policy's name in messages."""
         super().__init__(origin, *problems)      # pickling needs the arguments
         self.problems: list[str] = [f"{origin}: {problem}" for problem in problems]
 

@@ -11,9 +11,10 @@ from sgfast.tables.row_schema import FINDING_TABLE
 
 
 class CheckTables:
-    """The table of ``check``: ``findings``. ``lines``: the line of each finding in the policy's document, or None."""
+    """The table of ``check``: ``findings``."""
 
     def __init__(self, findings: Sequence[Finding], lines: Sequence[int | None]) -> None:
+        """``lines``: the line of each finding in the policy's document, or None."""
         self._findings, self._lines = findings, lines
 
     @property

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from sgfast.comparing.results import ChangedGroup, TrafficDiff
 from sgfast.comparing.tables import DiffTables
-from sgfast.errors import ArgumentError
 from sgfast.evidence import Evidence
 from sgfast.notebook import Shown
 from sgfast.reaching.difference import Difference
@@ -35,16 +34,16 @@ class DiffResult(Shown):
         return self.by_rules.closed
 
     @property
-    def newly_denied(self) -> list[ChangedGroup]:
-        """Connections of the captures that only the old policy allows, answered ones first. Raises ArgumentError if
-        there were no captures.
+    def newly_denied(self) -> list[ChangedGroup] | None:
+        """Connections of the captures that only the old policy allows, answered ones first; None if there were no
+        captures.
         """
-        return self._of_traffic("newly-denied").of("newly-denied")
+        return None if self.traffic is None else self.traffic.of("newly-denied")
 
     @property
-    def newly_allowed(self) -> list[ChangedGroup]:
-        """Connections of the captures that only the new policy allows. Errors as in ``newly_denied``."""
-        return self._of_traffic("newly-allowed").of("newly-allowed")
+    def newly_allowed(self) -> list[ChangedGroup] | None:
+        """Connections of the captures that only the new policy allows; None if there were no captures."""
+        return None if self.traffic is None else self.traffic.of("newly-allowed")
 
     @property
     def evidence(self) -> Evidence:
@@ -56,11 +55,6 @@ class DiffResult(Shown):
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
         found, traffic = self.by_rules, self.traffic
         return DiffTables(found.opened, found.closed, found.not_compared, traffic.tables if traffic else None)
-
-    def _of_traffic(self, wanted: str) -> TrafficDiff:
-        if self.traffic is None:
-            raise ArgumentError(f"{wanted} connections are those of captures: give some, or see opened and closed")
-        return self.traffic
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -19,13 +19,14 @@ from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
 
 
 class TrafficDiffTables:
-    """The tables of a comparison by captures: ``changed`` and ``rules``. ``effects`` lists rules with their groups,
-    their differences, and the numbers of connections that they newly deny and allow.
-    """
+    """The tables of a comparison by captures: ``changed`` and ``rules``."""
 
     def __init__(
         self, kinds: Iterable[tuple[str, ChangedKinds]], effects: Sequence[tuple[str, str, str, int, int]]
     ) -> None:
+        """``effects``: rules with their groups, their differences, and the numbers of connections that they newly deny
+        and allow.
+        """
         self._kinds, self._effects = list(kinds), effects
 
     @property
@@ -65,12 +66,13 @@ def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
 
 class DiffTables:
     """The tables of a comparison of two policies: ``opened`` and ``closed``; with captures, also ``changed`` and
-    ``rules``. ``not_compared``: why the rules were not compared; empty: they were.
+    ``rules``.
     """
 
     def __init__(
         self, opened: Sequence[Row], closed: Sequence[Row], not_compared: str, traffic: TrafficDiffTables | None
     ) -> None:
+        """``not_compared``: why the rules were not compared; empty: they were."""
         self._opened, self._closed, self._not_compared, self._traffic = opened, closed, not_compared, traffic
 
     @property

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from sgfast.policy.model import Instance, Network, OwnersByLength, Policy, SecurityGroup
@@ -38,7 +39,11 @@ class LoadedPolicy(Policy):
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
+        # Lookups that cannot be pickled are made again.
+        return {
+            name: value for name, value in self.__dict__.items()
+            if name != "_compiled" and not isinstance(value, MappingProxyType)
+        }  # fmt: skip
 
     @staticmethod
     def _read(**values: Any) -> LoadedPolicy:

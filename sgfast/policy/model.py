@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import Literal
 
 from sgfast.policy.gaps import Gaps
@@ -372,19 +373,19 @@ class Policy:
         return f"<Policy {self.origin}: {', '.join(parts)}>"
 
     @cached_property
-    def group_by_name(self) -> dict[str, SecurityGroup]:
+    def group_by_name(self) -> Mapping[str, SecurityGroup]:
         """The security groups by name."""
-        return {group.name: group for group in self.security_groups}
+        return MappingProxyType({group.name: group for group in self.security_groups})
 
     @cached_property
-    def address_group_by_name(self) -> dict[str, AddressGroup]:
+    def address_group_by_name(self) -> Mapping[str, AddressGroup]:
         """The address groups by name."""
-        return {group.name: group for group in self.address_groups}
+        return MappingProxyType({group.name: group for group in self.address_groups})
 
     @cached_property
-    def vpc_by_name(self) -> dict[str, Vpc]:
+    def vpc_by_name(self) -> Mapping[str, Vpc]:
         """The VPCs by name."""
-        return {vpc.name: vpc for vpc in self.vpcs}
+        return MappingProxyType({vpc.name: vpc for vpc in self.vpcs})
 
     @cached_property
     def _connected_vpcs(self) -> dict[str, list[str]]:
@@ -397,9 +398,9 @@ class Policy:
         return found
 
     @cached_property
-    def instance_by_name(self) -> dict[str, Instance]:
+    def instance_by_name(self) -> Mapping[str, Instance]:
         """The instances by name."""
-        return {instance.name: instance for instance in self.instances}
+        return MappingProxyType({instance.name: instance for instance in self.instances})
 
     @cached_property
     def _instance_index(self) -> dict[str, int]:

@@ -117,8 +117,9 @@ class NodeReader:
 
     def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
         """Make an error about a node: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
-        path = _shown_path(path) + ": " if path else ""
-        return kind(f"{self._place(line_of(where))}: {path}{message}", self.place(where))
+        field = _shown_path(path) if path else None
+        text = message if field is None else f"{field}: {message}"
+        return kind(f"{self._place(line_of(where))}: {text}", self.place(where), field=field, cause=message)
 
     def unknown_name(
         self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str

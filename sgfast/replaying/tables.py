@@ -132,10 +132,11 @@ class ReplayTables:
     """The tables of a replay: ``would_break``, ``denied``, ``unanswered``, ``allowed`` and ``rules``; and the tables
     kept by ``replay(..., tables=("connections", "packets"))``.
 
-    With the reference model the first four are empty. ``hits`` lists rules with their groups and counts.
+    With the reference model the first four are empty.
     """
 
     def __init__(self, kinds: Kinds, hits: Sequence[tuple[Rule, str, int, int, int]], kept: KeptRows | None) -> None:
+        """``hits``: rules with their groups and counts."""
         self._kinds, self._hits, self._kept = kinds, hits, kept
 
     @property

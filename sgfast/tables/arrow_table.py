@@ -38,8 +38,7 @@ class Table:
     """Rows in columns. Give it to ``polars.DataFrame``, ``pyarrow.table`` or a DuckDB query, or call ``to_pandas``.
 
     Iterating over the table yields a dictionary for each row, which suits small tables. A time is a
-    ``numpy.datetime64``, in UTC. ``len`` is the number of rows. ``batches``: each call returns the columns of all rows,
-    some rows at a time.
+    ``numpy.datetime64``, in UTC. ``len`` is the number of rows.
 
     ``columns``: the names of the columns.
 
@@ -52,6 +51,7 @@ class Table:
     """
 
     def __init__(self, columns: Sequence[Column], length: int, batches: Batches) -> None:
+        """``batches``: each call returns the columns of all rows, some rows at a time."""
         self.columns: tuple[str, ...] = tuple(column.name for column in columns)
         self._fields = [Field(column.name, *_FORMATS[column.type.parquet]) for column in columns]
         self._length = length

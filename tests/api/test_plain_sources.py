@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from dataclasses import replace
@@ -167,6 +168,18 @@ def test_a_policy_stays_one_value_whoever_made_it() -> None:
         assert pickle.loads(pickle.dumps(each)) == each
     assert pickle.loads(pickle.dumps(policy)) == policy != engine.policy
     assert not engine.policy.lines
+
+
+@pytest.mark.parametrize("name", ["group_by_name", "address_group_by_name", "vpc_by_name", "instance_by_name"])
+def test_what_a_policy_keeps_by_name_cannot_be_changed(name: str) -> None:
+    """SPEC 14.3. Who keeps it would otherwise change every later answer of the policy, and of its engines."""
+    policy = sgfast.load(SHOP[0])
+    kept = getattr(policy, name)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        kept["new"] = None
+    assert "new" not in kept and getattr(policy, name) is kept
+    for again in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), copy.copy(policy)):
+        assert again == policy and getattr(again, name) == kept
 
 
 # Changes --------------------------------------------------------------------------------------------------------------

@@ -369,6 +369,15 @@ def test_a_name_that_is_not_one_address_is_an_error_that_says_which_there_are(
     assert engine.check("198.51.100.7", "i-1", "tcp").verdict == "deny"
 
 
+@pytest.mark.parametrize("protocol", ["icmp", "ICMP", "icmpv6", "icmp echo-request", "tcp; icmp", "gre", "all"])
+def test_a_port_is_no_icmp_type_and_no_port_of_several_services(protocol: str) -> None:
+    """SPEC 12.5."""
+    with pytest.raises(library.ArgumentError, match=r"is not one protocol with ports.*leave the port out") as raised:
+        POLICY.reach(protocol=protocol, port=80)
+    assert "\n" not in str(raised.value)
+    assert POLICY.reach(protocol=" TCP", port=80).rows == POLICY.reach(protocol="tcp/80").rows
+
+
 def test_an_engine_for_captures_judges_as_a_replay_and_a_plain_one_does_not() -> None:
     engines = library.Engine.for_captures(POLICY), library.Engine(POLICY)
     seen: list[list[int]] = [[], [], []]

@@ -105,7 +105,7 @@ def test_ports_are_those_of_the_protocol_or_of_tcp_and_udp(capsys: Capsys) -> No
         (("--from", "wbe"), "shop.yaml: 'wbe' is no instance, security group or address group of the policy"),
         (("--to", "10.0.0.1/8"), "host bits are set: write 10.0.0.0/8"),
         (("--protocol", "tpc"), "'tpc' is no service: write tcp/443"),
-        (("--protocol", "gre", "--port", "1"), "'gre/1' is no service: gre has no ports"),
+        (("--protocol", "gre", "--port", "1"), "'gre' is not one protocol with ports, such as tcp"),
         (("--port", "http"), "is no service: write tcp/443"),
     ],
 )

@@ -63,6 +63,21 @@ def test_every_independent_error_is_told_once_in_the_order_of_lines() -> None:
     assert pickle.loads(pickle.dumps(error)).errors[0].place == error.errors[0].place
 
 
+def test_each_error_has_its_field_and_its_message_apart_from_file_and_line() -> None:
+    with pytest.raises(PolicyError) as raised:
+        parse_policy(MANY, "policy.yaml")
+    assert raised.value.field is None and raised.value.message == str(raised.value), "several errors have no field"
+    told = raised.value.errors
+    assert len(told) > 5
+    for error in (*told, pickle.loads(pickle.dumps(told[0]))):
+        assert error.place is not None
+        assert str(error) == f"policy.yaml:{error.place.line}: {error.field}: {error.message}"
+    assert {"vpcs[0].vlan", "address_groups[0].addresses[0]"} <= {error.field for error in told}
+    with pytest.raises(PolicyError) as raised:
+        parse_policy("a: b: c", "policy.yaml")
+    assert raised.value.field is None and raised.value.message == str(raised.value), "not YAML: no field"
+
+
 @pytest.mark.parametrize(
     ("text", "only"),
     [

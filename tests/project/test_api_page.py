@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import NamedTuple, get_args
 
-from public_names import Member, assignment, definition, documentation, maker, members, public, signature
+from public_names import INTERNAL, Member, assignment, definition, documentation, maker, members, public, signature
 from test_spec import _CITATION
 
 import sgfast
@@ -258,7 +258,9 @@ def class_entry(name: str, value: type) -> list[str]:
     long = [each for each in found if each.kind == "method" and parts(each.doc, each.said)[2]]
     made = maker(value)
     call = signature(made, name, bound=True) if made is not None else ""
-    known = "\n".join([call, *(each.said for each in found)])
+    # The pages leave out the texts of internal names.
+    internal = [f"{each.partition('.')[2]}:" for each in INTERNAL if each.startswith(f"{value.__name__}.")]
+    known = "\n".join([call, *(each.said for each in found), *internal])
     said = {}
     for base in reversed(value.__mro__):
         paragraphs, named, example = parts(documentation(base), known)
@@ -348,6 +350,19 @@ def test_the_pages_say_what_the_code_says_of_every_public_name() -> None:
     assert pages() == {path.name: path.read_text() for path in API.glob("*.md")}, "run tests/project/test_api_page.py"
     listed = [name for page in PAGES for name in names_of(page) if "." not in name]
     assert sorted(listed) == sorted(public())
+
+
+def test_no_text_of_a_class_is_about_a_field_or_parameter_that_the_page_does_not_have() -> None:
+    told = []
+    for name, (_, value) in public().items():
+        if isinstance(value, type):
+            made = maker(value)
+            call = signature(made, name, bound=True) if made is not None else ""
+            known = {each.name for each in members(value)} | set(re.findall(r"\w+(?=:)", call))
+            text = "\n".join(class_entry(name, value)).partition("\n### ")[0]
+            said = re.findall(r"(?:^|\. )`(\w+)`(?:: | lists )", text, re.M)
+            told += [f"{name}.{word}" for word in said if word not in known]
+    assert told == []
 
 
 def test_help_explains_every_public_class_and_each_of_its_fields_properties_and_methods() -> None:
