@@ -26,7 +26,8 @@ from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
 from sgfast.policy.named_ends import addresses_of_ends, single_addresses
-from sgfast.policy.protocols import PROTOCOL_NUMBERS
+from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS
+from sgfast.policy.rule_text import check_packet_fields
 from sgfast.policy.timestamps import MAX_TIME_NS
 from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
@@ -430,11 +431,11 @@ class Engine:
         dst: Address,
         protocol: str | int,
         *,
-        sport: int = 0,
-        dport: int = 0,
+        sport: int | None = None,
+        dport: int | None = None,
         flags: str = "S",
-        icmp_type: int = 0,
-        icmp_code: int = 0,
+        icmp_type: int | None = None,
+        icmp_code: int | None = None,
         icmp_id: int = 0,
         time_ns: Instant = 0,
     ) -> Verdict:
@@ -442,13 +443,16 @@ class Engine:
 
         ``src``, ``dst``: addresses; or instances, by any of their words (SPEC 2.12). An instance must have just one
         address of the IP version that both ends have (IPv4 if they have both versions); that address is used.
-        ``protocol``: a name or number. ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time_ns``: the packet's time,
-        by which connections time out. An ICMP error given here quotes no packet and is therefore ``invalid`` to
+        ``protocol``: a name or number. ``dport``: the destination port, which protocols with ports need; ``sport`` is 0
+        if it is not given. ``icmp_type``: the ICMP type; if it is not given, the packet is an echo request (a ping).
+        ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time_ns``: the packet's time, by which connections time out. An
+        ICMP error given here quotes no packet and is therefore ``invalid`` to
         stateful groups; judge it as a frame instead.
 
-        Raises ArgumentError for an impossible packet or a name that means no instance, PolicyError for a name that
-        means several instances or an instance with several addresses, TypeError for a value that is not a number,
-        ArgumentTypeError for a time that is no instant (SPEC 14.13).
+        Raises ArgumentError for an impossible packet, such as one with ports of a protocol without ports, or a name
+        that means no instance, PolicyError for a name that means several instances or an instance with several
+        addresses, TypeError for a value that is not a number, ArgumentTypeError for a time that is no instant (SPEC
+        14.13).
 
         For example:
 
@@ -477,6 +481,7 @@ class Engine:
                 here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
                 icmp_code=icmp_code, icmp_id=icmp_id, time_ns=time_ns,
             )  # fmt: skip
+        _check_fields(protocol, dport, sport, icmp_type, icmp_code)
         row = header(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
             icmp_id=icmp_id, time_ns=time_ns,
@@ -489,9 +494,9 @@ class Engine:
         dst: Address,
         protocol: str | int,
         *,
-        dport: int = 0,
-        icmp_type: int = 0,
-        icmp_code: int = 0,
+        dport: int | None = None,
+        icmp_type: int | None = None,
+        icmp_code: int | None = None,
     ) -> Explanation:
         """Explain why an opener is allowed or denied, as ``Policy.explain`` does. Connections are neither used nor
         changed, so the verdict is that of a new engine.
@@ -502,6 +507,7 @@ class Engine:
         from sgfast.reaching.explaining import explain_addresses
 
         src, dst = addresses_of_ends(self.policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
+        _check_fields(protocol, dport, None, icmp_type, icmp_code)
         row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number = int(row["protocol"])
         return explain_addresses(
@@ -529,16 +535,22 @@ def _protocol_number(protocol: str | int) -> int | None:
     return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
 
 
+def _check_fields(protocol: str | int, dport: object, sport: object, icmp_type: object, icmp_code: object) -> None:
+    number = _protocol_number(protocol)
+    if number is not None:
+        check_packet_fields(number, dport, sport, icmp_type, icmp_code)
+
+
 def header(
     src: Address,
     dst: Address,
     protocol: str | int,
     *,
-    sport: int = 0,
-    dport: int = 0,
+    sport: int | None = None,
+    dport: int | None = None,
     flags: str = "S",
-    icmp_type: int = 0,
-    icmp_code: int = 0,
+    icmp_type: int | None = None,
+    icmp_code: int | None = None,
     icmp_id: int = 0,
     time_ns: Instant = 0,
     wire: int = 64,
@@ -546,7 +558,7 @@ def header(
     """Return one packet as an array of ``HEADER_DTYPE`` (1,).
 
     ``src``, ``dst``: addresses of one IP version. ``wire``: the packet's length on the wire in bytes. The other
-    arguments are those of ``Engine.check``.
+    arguments are those of ``Engine.check``. A port that is not given is 0 in the row.
 
     Raises ArgumentError for an impossible packet, TypeError for a value that is not a number, ArgumentTypeError for a
     time that is no instant (SPEC 14.13).
@@ -567,6 +579,12 @@ def header(
         raise ArgumentError(f"unknown protocol {protocol!r}")
     if number == ICMP and source.version == 6 and isinstance(protocol, str):
         number = ICMPV6
+    # Ports that a row lacks may be written into it later.
+    has_ports, has_icmp = number in PORT_PROTOCOLS, number == (ICMPV6 if source.version == 6 else ICMP)
+    check_packet_fields(number, 0 if has_ports and dport is None else dport, sport, icmp_type, icmp_code)
+    if icmp_type is None:
+        icmp_type = ECHO_REQUEST[source.version]
+    sport, dport, icmp_code = (0 if value is None else value for value in (sport, dport, icmp_code))
     for name, value, top in (
         ("sport", sport, 65535), ("dport", dport, 65535), ("icmp_type", icmp_type, 255),
         ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
@@ -584,11 +602,11 @@ def header(
     row["src"][0, :width] = np.frombuffer(source.packed, dtype=np.uint8)
     row["dst"][0, :width] = np.frombuffer(destination.packed, dtype=np.uint8)
     row["protocol"] = number
-    if number in PORT_PROTOCOLS:
+    if has_ports:
         row["sport"], row["dport"], row["has_ports"] = sport, dport, 1
     if number == TCP:
         row["tcp_flags"] = sum(_FLAGS[letter] for letter in set(flags.upper()))
-    if number == (ICMPV6 if source.version == 6 else ICMP):
+    if has_icmp:
         row["icmp_type"], row["icmp_code"], row["icmp_id"], row["has_icmp"] = icmp_type, icmp_code, icmp_id, 1
     return row
 

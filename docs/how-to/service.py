@@ -131,11 +131,11 @@ class Packet(BaseModel):
     src: IPv4Address | IPv6Address
     dst: IPv4Address | IPv6Address
     protocol: str | int = "tcp"
-    sport: int = 0
-    dport: int = 0
+    sport: int | None = None
+    dport: int | None = None
     flags: str = "S"
-    icmp_type: int = 0
-    icmp_code: int = 0
+    icmp_type: int | None = None
+    icmp_code: int | None = None
     time_ns: Time
 
 

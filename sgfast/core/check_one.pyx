@@ -34,6 +34,8 @@ cdef enum:
     # Limit of cached results; some 5 MB at most.
     MAX_CACHED = 1 << 14
     WIRE_BYTES = 64         # as in `sgfast.header`
+    ECHO_REQUEST = 8
+    ECHO_REQUEST_V6 = 128
 
 # The clock of the data plane has this range before and after 1970.
 cdef int64_t MAX_TIME_NS = <int64_t>1 << 62
@@ -151,8 +153,10 @@ cdef class SingleChecks:
         self, HeaderRow* row, object src, object dst, object protocol, object sport, object dport, object flags,
         object icmp_type, object icmp_code, object icmp_id, object time_ns
     ) except -1:
-        cdef uint16_t source_port, destination_port, identifier
-        cdef uint8_t kind, code
+        cdef uint16_t source_port = 0
+        cdef uint16_t destination_port, identifier
+        cdef uint8_t kind = 0
+        cdef uint8_t code = 0
         cdef uint8_t bits = 0
         cdef uint8_t bit
         cdef const uint8_t* letters
@@ -173,9 +177,8 @@ cdef class SingleChecks:
         if named != NULL and number == PROTO_ICMP and row.family == 6:
             number = PROTO_ICMPV6
         if not (
-            read_u16(sport, &source_port) and read_u16(dport, &destination_port) and read_u8(icmp_type, &kind)
-            and read_u8(icmp_code, &code) and read_u16(icmp_id, &identifier)
-            and read_whole(time_ns, -MAX_TIME_NS, MAX_TIME_NS, &time) and is_plain_text(flags)
+            read_u16(icmp_id, &identifier) and read_whole(time_ns, -MAX_TIME_NS, MAX_TIME_NS, &time)
+            and is_plain_text(flags)
         ):
             return False
         letters = PyUnicode_1BYTE_DATA(flags)
@@ -188,16 +191,30 @@ cdef class SingleChecks:
         row.wire = WIRE_BYTES
         row.protocol = <uint8_t>number
         if number in (PROTO_TCP, PROTO_UDP, PROTO_DCCP, PROTO_SCTP, PROTO_UDPLITE):
+            if icmp_type is not None or icmp_code is not None or not read_u16(dport, &destination_port):
+                return False
+            if sport is not None and not read_u16(sport, &source_port):
+                return False
             row.sport = source_port
             row.dport = destination_port
             row.has_ports = True
             if number == PROTO_TCP:
                 row.tcp_flags = bits
+        elif sport is not None or dport is not None:
+            return False
         elif number == (PROTO_ICMPV6 if row.family == 6 else PROTO_ICMP):
+            if icmp_type is None:
+                kind = ECHO_REQUEST_V6 if row.family == 6 else ECHO_REQUEST
+            elif not read_u8(icmp_type, &kind):
+                return False
+            if icmp_code is not None and (icmp_type is None or not read_u8(icmp_code, &code)):
+                return False
             row.icmp_type = kind
             row.icmp_code = code
             row.icmp_id = identifier
             row.has_icmp = True
+        elif icmp_type is not None or icmp_code is not None:
+            return False
         return True
 
     def check(self, src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns):

@@ -67,6 +67,9 @@ ICMP_NAMES: dict[int, dict[int, str]] = {
 }  # fmt: skip
 
 
+#: The ICMP type of a ping, by IP version.
+ECHO_REQUEST = {4: 8, 6: 128}
+
 #: The usual protocols, which spelling suggestions prefer: for "tpc" they suggest "tcp" and not "xtp".
 USUAL_PROTOCOLS = ("all", "tcp", "udp", "icmp", "icmpv6", "gre", "sctp", "esp", "ah", "udplite", "dccp")
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule, called
+from sgfast.errors import ArgumentError
+from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    AddressGroupPeer,
+    GroupPeer,
+    Network,
+    Policy,
+    Rule,
+    called,
+)
 from sgfast.policy.protocols import protocol_name
 
 #: The limit for the port ranges that are written out. After these, only the number of ranges is written.
@@ -11,6 +22,21 @@ _LISTED_RANGES = 8
 
 def protocol_text(protocol: int | None) -> str:
     return "all" if protocol is None else protocol_name(protocol) or str(protocol)
+
+
+def check_packet_fields(protocol: int, port: object, sport: object, icmp_type: object, icmp_code: object) -> None:
+    """Raise ArgumentError if the destination port of a packet is missing, or if it has a field that its protocol does
+    not have. A field that is None is not given.
+    """
+    name = protocol_text(protocol)
+    if protocol in PORT_PROTOCOLS and port is None:
+        raise ArgumentError(f"{name} has ports: give the destination port")
+    if protocol not in PORT_PROTOCOLS and (port is not None or sport is not None):
+        raise ArgumentError(f"{name} has no ports")
+    if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
+        raise ArgumentError(f"{name} has no ICMP type or code")
+    if icmp_code is not None and icmp_type is None:
+        raise ArgumentError("an ICMP code needs an ICMP type")
 
 
 def ports_text(ports: tuple[tuple[int, int], ...], listed: int | None = _LISTED_RANGES) -> str:

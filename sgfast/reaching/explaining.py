@@ -27,7 +27,6 @@ from sgfast.policy.matching import Address, End, Packet, RuleInGroup, compare, r
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,
-    PORT_PROTOCOLS,
     Action,
     Direction,
     GroupPeer,
@@ -39,17 +38,14 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
-from sgfast.policy.protocols import PROTOCOL_NUMBERS, USUAL_PROTOCOLS
-from sgfast.policy.rule_text import protocol_text, rule_name
+from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.rule_text import check_packet_fields, protocol_text, rule_name
 from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
 from sgfast.reaching.misfits import Misfit, misfit_of
 from sgfast.reaching.services import SingleService
 from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict, VerdictWord
-
-#: The ICMP type of a ping, by IP version.
-ECHO_REQUEST = {4: 8, 6: 128}
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
 #: The maximum number of an instance's prefixes that are searched for an address it owns. Each search visits all
@@ -365,15 +361,7 @@ def _decision(explained: Explanation) -> str:
 def _check_fields(
     protocol: int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
 ) -> None:
-    name = protocol_text(protocol)
-    if protocol in PORT_PROTOCOLS and port is None:
-        raise ArgumentError(f"{name} has ports: give the destination port")
-    if protocol not in PORT_PROTOCOLS and (port, sport) != (None, None):
-        raise ArgumentError(f"{name} has no ports")
-    if protocol not in (ICMP, ICMPV6) and (icmp_type is not None or icmp_code is not None):
-        raise ArgumentError(f"{name} has no ICMP type or code")
-    if icmp_code is not None and icmp_type is None:
-        raise ArgumentError("an ICMP code needs an ICMP type")
+    check_packet_fields(protocol, port, sport, icmp_type, icmp_code)
     for field, value, top in (
         ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
         ("an ICMP code", icmp_code, 255),

@@ -61,8 +61,8 @@ class Filters:
         )  # fmt: skip
         protocol, port, icmp_type, icmp_code = service
         row = SingleChecks(plane, {}, _SYN).check(
-            src, dst, protocol, CLIENT_PORT if sport is None else sport, port or 0, "S", icmp_type or 0,
-            icmp_code or 0, 0, 0,
+            src, dst, protocol, None if port is None else CLIENT_PORT if sport is None else sport, port, "S", icmp_type,
+            icmp_code, 0, 0,
         )  # fmt: skip
         return verdict_of(np.frombuffer(row, dtype=RESULT_DTYPE)[0], self.compiled.rules, self.compiled.instances)
 

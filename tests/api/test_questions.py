@@ -330,9 +330,11 @@ def test_a_name_stands_for_the_only_address_of_its_version() -> None:
         (("web-1", ip_address("10.0.1.9")), ("10.0.0.5", "10.0.1.9"), "udp"),
     ):
         for sport in (40000, 40001):
-            found = engine.check(*names, protocol, sport=sport, dport=5432, icmp_type=128)  # type: ignore[arg-type]
-            assert found == same.check(*addresses, protocol, sport=sport, dport=5432, icmp_type=128)
-        assert engine.explain(*names, protocol, dport=22) == engine.explain(*addresses, protocol, dport=22)  # type: ignore[arg-type]
+            fields: Any = {"sport": sport, "dport": 5432} if protocol in ("tcp", "udp") else {"icmp_id": sport}
+            found = engine.check(*names, protocol, **fields)  # type: ignore[arg-type]
+            assert found == same.check(*addresses, protocol, **fields)
+        asked: Any = {"dport": 22} if protocol in ("tcp", "udp") else {}
+        assert engine.explain(*names, protocol, **asked) == engine.explain(*addresses, protocol, **asked)  # type: ignore[arg-type]
     assert engine.dataplane.connections == same.dataplane.connections > 0
 
 
@@ -366,7 +368,7 @@ def test_a_name_that_is_not_one_address_is_an_error_that_says_which_there_are(
         with pytest.raises(library.SgfastError) as raised:
             call(*ends, "tcp", dport=80)  # type: ignore[operator]
         assert str(raised.value).startswith(message)
-    assert engine.check("198.51.100.7", "i-1", "tcp").verdict == "deny"
+    assert engine.check("198.51.100.7", "i-1", "tcp", dport=1).verdict == "deny"
 
 
 @pytest.mark.parametrize("protocol", ["icmp", "ICMP", "icmpv6", "icmp echo-request", "tcp; icmp", "gre", "all"])

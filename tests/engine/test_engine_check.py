@@ -72,7 +72,7 @@ def outcome(engine: Engine, arguments: dict[str, Any]) -> Verdict | tuple[type, 
 def is_read(engine: Engine, **changed: Any) -> bool:
     """Whether an argument is read in C. The packet is judged if so."""
     arguments = {"src": "203.0.113.9", "dst": "10.0.0.5", "protocol": 17, "sport": 1, "dport": 2, "flags": "S",
-                 "icmp_type": 0, "icmp_code": 0, "icmp_id": 0, "time_ns": 0} | changed  # fmt: skip
+                 "icmp_type": None, "icmp_code": None, "icmp_id": 0, "time_ns": 0} | changed  # fmt: skip
     return engine._single.check(*arguments.values()) is not None
 
 
@@ -102,9 +102,10 @@ def calls(policy: Policy, rng: np.random.Generator, count: int) -> list[dict[str
         src, dst = (ip_address(row[end].tobytes()[:width]) for end in ("src", "dst"))
         flags = "".join(letter for bit, letter in enumerate(FLAGS) if row["tcp_flags"] >> bit & 1)
         made.append({
-            "src": str(src), "dst": str(dst), "protocol": int(row["protocol"]), "sport": int(row["sport"]),
-            "dport": int(row["dport"]), "flags": flags, "icmp_type": int(row["icmp_type"]),
-            "icmp_code": int(row["icmp_code"]), "icmp_id": int(rng.integers(3)), "time_ns": int(row["time_ns"]),
+            "src": str(src), "dst": str(dst), "protocol": int(row["protocol"]), "flags": flags,
+            "icmp_id": int(rng.integers(3)), "time_ns": int(row["time_ns"]),
+            **({"sport": int(row["sport"]), "dport": int(row["dport"])} if row["has_ports"] else {}),
+            **({"icmp_type": int(row["icmp_type"]), "icmp_code": int(row["icmp_code"])} if row["has_icmp"] else {}),
         })  # fmt: skip
     return made
 
@@ -228,7 +229,8 @@ def test_every_odd_argument_is_taken_or_refused_as_ever(name: str) -> None:
     refused = 0
     for value, protocol, family in itertools.product(WRONG[name], ("tcp", 17, "icmp", 58, "gre"), (4, 6)):
         ends = ("203.0.113.9", "10.0.0.5") if family == 4 else ("2001:db8:1::9", "2001:db8::5")
-        call = {"src": ends[0], "dst": ends[1], "protocol": protocol, "flags": "S"} | {name: value}
+        call = {"src": ends[0], "dst": ends[1], "protocol": protocol, "flags": "S"}
+        call |= ({"dport": 80} if protocol in ("tcp", 17) else {}) | {name: value}
         got = outcome(fast, call)
         assert got == outcome(other, call), call
         if isinstance(got, tuple):
@@ -242,8 +244,39 @@ def test_refused_packets_do_nothing() -> None:
     engine = Engine(policy_of(OPEN))
     for name, value in (("dport", 65536), ("time_ns", 2**63), ("flags", "X"), ("icmp_id", -1), ("src", "::1")):
         with pytest.raises(ValueError, match=r"^[^\n]+$"):
-            engine.check(**{"src": "203.0.113.9", "dst": "10.0.0.5", "protocol": "tcp"} | {name: value})   # type: ignore[arg-type]
+            call = {"src": "203.0.113.9", "dst": "10.0.0.5", "protocol": "tcp", "dport": 80} | {name: value}
+            engine.check(**call)   # type: ignore[arg-type]
     assert engine.dataplane.counters["packets"] == 0
+
+
+def test_a_packet_has_the_fields_of_its_protocol() -> None:
+    """SPEC 10.20. An echo reply instead of a ping, or port 0, would be a wrong answer that nobody notices."""
+    engine, ends = Engine(policy_of(OPEN)), ("203.0.113.9", "10.0.0.5")
+    for each in (engine, slow(Engine(policy_of(OPEN)))):
+        for protocol in ("tcp", "udp", "sctp", 6, 136):
+            for call in (each.check, each.explain):
+                with pytest.raises(ArgumentError, match="has ports: give the destination port"):
+                    call(*ends, protocol)   # type: ignore[operator]
+            with pytest.raises(ArgumentError, match="has no ICMP type or code"):
+                each.check(*ends, protocol, dport=80, icmp_type=8)
+        for protocol in ("gre", "esp", "icmp", 200):
+            with pytest.raises(ArgumentError, match="has no ports"):
+                each.check(*ends, protocol, dport=0)
+            with pytest.raises(ArgumentError, match="has no ports"):
+                each.check(*ends, protocol, sport=1)
+            with pytest.raises(ArgumentError, match="has no ports"):
+                each.explain(*ends, protocol, dport=80)
+        with pytest.raises(ArgumentError, match="an ICMP code needs an ICMP type"):
+            each.check(*ends, "icmp", icmp_code=0)
+        for addresses, protocol in ((ends, "icmp"), (("2001:db8:1::9", "2001:db8::5"), "icmp"), (("a", "a"), 58)):
+            explained = each.explain(*addresses, protocol)
+            assert (explained.icmp_type, explained.icmp_code) == (8 if addresses == ends else 128, 0)
+            (row,) = header(str(explained.source.address), str(explained.destination.address), protocol)
+            assert row["icmp_type"] == explained.icmp_type
+        assert each.dataplane.counters["packets"] == 0
+        # An echo reply that nobody asked for is invalid, and opens nothing.
+        assert each.check(*ends, "icmp").allowed and each.open_connections == 1
+    assert is_read(engine, protocol="icmp", sport=None, dport=None)
 
 
 def test_usual_arguments_are_read_in_c() -> None:
@@ -252,8 +285,10 @@ def test_usual_arguments_are_read_in_c() -> None:
     one, five = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::5")
     assert is_read(engine)
     for protocol in ("tcp", "udp", "icmp", "gre", 6, 17, 1, 250):
-        assert is_read(engine, protocol=protocol)
-        assert is_read(engine, protocol=protocol, src=str(one), dst=str(five))
+        ports = {} if protocol in ("tcp", "udp", 6, 17) else {"sport": None, "dport": None}
+        assert is_read(engine, protocol=protocol, **ports)
+        assert is_read(engine, protocol=protocol, src=str(one), dst=str(five), **ports)
+    assert is_read(engine, sport=None) and is_read(engine, protocol="icmp", sport=None, dport=None, icmp_type=8)
     for src in (IPv4Address("203.0.113.9"), IPv4Address("203.0.113.9").packed):
         assert is_read(engine, src=src)
     for src, dst in ((one, five), (one.packed, five.packed), (str(one), five)):
@@ -361,7 +396,7 @@ def test_a_time_that_may_be_any_is_refused_with_the_way_to_convert_it() -> None:
     frame = bytes(60)
     for time, remedy in ((1.7e9, r"of seconds, use round\(seconds \* 10\*\*9\)"), (datetime(2026, 1, 1), "tzinfo=UTC")):
         for call in (
-            lambda t: engine.check(*ends, time_ns=t), lambda t: header(*ends, time_ns=t),
+            lambda t: engine.check(*ends, dport=53, time_ns=t), lambda t: header(*ends, time_ns=t),
             lambda t: engine.process_frames([frame], [t]), lambda t: engine.apply([], t),
             lambda t: FrameBatch.from_frames([frame], [t]),
         ):

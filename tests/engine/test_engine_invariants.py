@@ -369,7 +369,7 @@ def test_explain_says_what_check_does(policy: Policy, case_seed: int) -> None:
             opener["icmp_type"] = int(rng.choice((8, 13, 9, 10) if family == 4 else (128, 144, 200)))
             opener["icmp_code"] = int(rng.integers(0, 2))
         explained = engine.explain(src, dst, protocol, **opener)
-        checked = engine.check(src, dst, protocol, time_ns=now, sport=9, **opener)
+        checked = engine.check(src, dst, protocol, time_ns=now, **opener)
         told = (explained.verdict, explained.reason)
         if explained.verdict == "cannot-tell":  # The address is that of an instance that this VPC does not see.
             assert vpc is not None and explained.evidence.conclusive == "no"

@@ -34,9 +34,9 @@ def judged(policy: Policy, opener: Opener) -> str:
     """By the engine."""
     engine = Engine(policy, vpc=opener.vpc)
     return engine.check(
-        opener.source.address, opener.destination.address, opener.service.protocol, sport=40000,
-        dport=opener.service.port or 0, icmp_type=opener.service.icmp_type or 0,
-        icmp_code=opener.service.icmp_code or 0,
+        opener.source.address, opener.destination.address, opener.service.protocol,
+        sport=None if opener.service.port is None else 40000, dport=opener.service.port,
+        icmp_type=opener.service.icmp_type, icmp_code=opener.service.icmp_code,
     ).verdict  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def test_a_large_policy_is_judged_as_the_engine_judges_it() -> None:
         if found is not None:
             protocol, port, *_ = found.service
             ends = found.source.address, found.destination.address
-            verdict = engine.check(*ends, protocol, sport=40000 + n, dport=port or 0)
+            verdict = engine.check(*ends, protocol, sport=None if port is None else 40000 + n, dport=port)
             assert verdict.verdict == ("deny" if wanted == "allow" else "allow"), found
             wrong += 1
     assert wrong > 4

@@ -163,8 +163,8 @@ def test_verdict_winner_and_nearest_miss_against_engine_and_brute_force(data: st
         assert here is None or is_multicast_or_broadcast(ip_address(dst)) or explained.vpc == here.vpc
         reference = ReferenceEngine(policy, vpc=explained.vpc)
         verdict = Engine(policy, vpc=explained.vpc).check(
-            src, dst, protocol, sport=CLIENT_PORT, dport=fields.get("port", 0), icmp_type=fields.get("icmp_type", 0),
-            icmp_code=fields.get("icmp_code", 0),
+            src, dst, protocol, sport=CLIENT_PORT if "port" in fields else None, dport=fields.get("port"),
+            icmp_type=fields.get("icmp_type"), icmp_code=fields.get("icmp_code"),
         )  # fmt: skip
         # Nobody can tell of a packet that is allowed if an instance has the address that VPC does not see.
         unseen = any(

@@ -27,8 +27,9 @@ from sgfast.reaching.proving import Expectations, Outcome, Seen
 def judged(policy: Policy, found: Explanation) -> str:
     """By a fresh engine."""
     return Engine(policy, vpc=found.vpc).check(
-        found.source.address, found.destination.address, found.protocol, sport=CLIENT_PORT, dport=found.port or 0,
-        icmp_type=found.icmp_type or 0, icmp_code=found.icmp_code or 0,
+        found.source.address, found.destination.address, found.protocol,
+        sport=None if found.port is None else CLIENT_PORT, dport=found.port, icmp_type=found.icmp_type,
+        icmp_code=found.icmp_code,
     ).verdict  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from sgfast.errors import PolicyError
 from sgfast.importing.reading import Imported, import_sources
 from sgfast.importing.sources import Source
 from sgfast.loading import parse_policy
-from sgfast.policy.model import Policy
+from sgfast.policy.model import PORT_PROTOCOLS, Policy
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.reaching.difference import difference
 
 OUTSIDE = "198.51.100.7"
@@ -66,9 +67,9 @@ def error_of(*documents: object, form: str = "auto") -> str:
     return message
 
 
-def allowed(policy: Policy, src: str, dst: str, protocol: str | int, dport: int = 0, **more: Any) -> bool:
+def allowed(policy: Policy, src: str, dst: str, protocol: str | int, dport: int | None = None, **more: Any) -> bool:
     """Return whether the packet may open a connection, without earlier packets."""
-    verdict = Engine(policy).check(src, dst, protocol, sport=40000 if dport else 0, dport=dport, **more)
+    verdict = Engine(policy).check(src, dst, protocol, sport=40000 if dport else None, dport=dport, **more)
     assert verdict.verdict in ("allow", "deny"), verdict
     return bool(verdict.verdict == "allow")
 
@@ -83,12 +84,11 @@ def reasons_of(engine: Engine, meaning: Meaning) -> list[str | None]:
     """Return the verdict reasons of openers. Before each of them, all earlier connections expire."""
     reasons = []
     for n, (source, destination, protocol, port, _) in enumerate(meaning):
-        kind, code = port if isinstance(port, tuple) else (0, 0)
-        dport = 0 if isinstance(port, tuple) else port
-        verdict = engine.check(
-            source, destination, protocol, sport=40000 + n, dport=dport, icmp_type=kind, icmp_code=code,
-            time_ns=n * 10**15,
-        )
+        if isinstance(port, tuple):
+            fields: dict[str, Any] = {"icmp_type": port[0], "icmp_code": port[1]}
+        else:
+            fields = {"sport": 40000 + n, "dport": port} if PROTOCOL_NUMBERS.get(protocol) in PORT_PROTOCOLS else {}
+        verdict = engine.check(source, destination, protocol, time_ns=n * 10**15, **fields)
         reasons.append(verdict.reason)
     return reasons
 
