@@ -42,9 +42,11 @@ def human_seconds(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
 
 
-def instant(time_ns: int) -> str:
-    """Format a time in UTC with microseconds."""
-    return (datetime(1970, 1, 1) + timedelta(microseconds=time_ns // 1000)).isoformat(" ", "microseconds")
+def instant(time_ns: int, decimals: int = 6) -> str:
+    """Format a time in UTC, cut to a number of decimals of a second, at most 9."""
+    seconds, rest = divmod(time_ns, NS_PER_SECOND)
+    whole = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat(" ")
+    return f"{whole}.{rest:09d}"[: len(whole) + 1 + decimals] if decimals else whole
 
 
 def time_text(time_ns: int) -> str:

@@ -72,7 +72,7 @@ def use_sections(policy: Policy, uses: Sequence[RuleUse], most: int) -> list[Sec
         services = sorted({_service(kind) for kind in use.kinds})
         words = ", ".join(services) if len(services) <= NAMED_SERVICES else plural(len(services), "service")
         rows.append((
-            f"{instant(use.last_ns)[:-7]}", grouped(use.connections), grouped(len(peers)), words,
+            instant(use.last_ns, 0), grouped(use.connections), grouped(len(peers)), words,
             Name(rule_name(policy, use.rule, use.group)),
         ))  # fmt: skip
     table = TableBlock(("last use (UTC)", "connections", "peers", "services", "rule"), rows, 3)

@@ -38,7 +38,7 @@ def flow_log_document(found: FlowLogCheck) -> Document:
         for name, number, note in rows
     ]
     times = [
-        Item(name, f"{instant(second * 10**9)[:-7]} UTC")
+        Item(name, f"{instant(second * 10**9, 0)} UTC")
         for name, second in (("First record", found.first_second), ("Last record", found.last_second))
         if second is not None
     ]

@@ -19,6 +19,11 @@ def reminder(records: LogRecords | None) -> str:
     return REMINDER if records is None else LOG_REMINDER
 
 
+def decimals(records: LogRecords | None) -> int:
+    """Return how many decimals of a second the times of traffic have in reports: logs tell whole seconds."""
+    return 3 if records is None else 0
+
+
 def record_items(records: LogRecords | None) -> list[Item]:
     """Return the numbers of records, and why some were not judged; none for captures."""
     if records is None:

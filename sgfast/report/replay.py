@@ -36,7 +36,7 @@ from sgfast.report.document import (
     warning_items,
 )
 from sgfast.report.evidence import evidence_blocks, headline_of
-from sgfast.report.log_records import naming, record_blocks, reminder
+from sgfast.report.log_records import decimals, naming, record_blocks, reminder
 from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
@@ -152,26 +152,26 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
         return []
     blocks: list[Block] = []
     cut = sum(change.disconnected for change in result.changes)
-    start = result.first_time_ns or 0
+    digits = decimals(result.records)
     if result.changes:
         shown = _largest_changes(result, most)
         rows = [
             (grouped(change.disconnected), "?" if change.came_back is None else grouped(change.came_back),
-             _seconds_from(start, change.at_ns), Name(change.text))
+             instant(change.at_ns, digits), Name(change.text))
             for change in shown
         ]  # fmt: skip
         unlisted = len(result.changes) - len(shown)
         cut_by_rest = cut - sum(change.disconnected for change in shown)
-        blocks.append(TableBlock(("cut", "came back", "at", "change"), rows, 3))
+        blocks.append(TableBlock(("cut", "came back", "at (UTC)", "change"), rows, 3))
         words = f"{plural(unlisted, 'more change')} ({grouped(cut_by_rest)} cut)" if unlisted else ""
         blocks += more(words, len(result.changes))
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
         connections = [
-            (_seconds_from(start, change.at_ns), _cut_words(connection), _cut_end(result.policy, connection, start))
+            (instant(change.at_ns, digits), _cut_words(connection), _cut_end(result.policy, connection, digits))
             for change, connection in followed[:most]
         ]
-        blocks.append(TableBlock(("cut at", "connection", "what became of it"), connections))
+        blocks.append(TableBlock(("cut at (UTC)", "connection", "what became of it"), connections))
         blocks += more_of(len(followed), most, "connection")
     if (unlisted := cut - len(followed)) > 0:
         blocks.append(Paragraph(f"Of {plural(unlisted, 'cut connection')} no more is known"))
@@ -310,10 +310,6 @@ def _largest_changes(result: ReplayResult, most: int) -> list[ChangeDone]:
     return [result.changes[n] for n in sorted(order[:most])]
 
 
-def _seconds_from(start_ns: int, at_ns: int) -> str:
-    return f"{(at_ns - start_ns) / 1e9:.3f} s"
-
-
 def cut_name(cut: CutConnection) -> tuple[str, str, str]:
     """Return the protocol and both ends of a cut connection."""
     protocol = protocol_word(cut.protocol)
@@ -327,14 +323,14 @@ def _cut_words(cut: CutConnection) -> Words:
     return Name(f"{protocol} {initiator} > {responder}")
 
 
-def _cut_end(policy: Policy, cut: CutConnection, start_ns: int) -> str:
+def _cut_end(policy: Policy, cut: CutConnection, digits: int) -> str:
     parts = ["had finished"] if cut.finished else []
     if cut.packets_after:
         parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
     if cut.again_ns is None:
         parts.append("not opened again")
         return "; ".join(parts)
-    at = _seconds_from(start_ns, cut.again_ns)
+    at = f"{instant(cut.again_ns, digits)} UTC"
     if cut.outcome == "denied":
         parts.append(f"tried again at {at}, denied")
     else:

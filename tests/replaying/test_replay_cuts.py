@@ -252,8 +252,8 @@ def test_reports_tell_of_changes_and_of_what_they_cut(tmp_path: Path, capsys: py
     assert line["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
     text = sgfast(capsys, *replaying).out
     assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
-    assert "0.500 s  remove_rule http" in text and "1 change would come after the last packet" in text
-    words = f"0.500 s tcp {CLIENT}:4000 > {SERVER}:80 2 packets came after that; not opened again"
+    assert "1970-01-12 13:46:40.500  remove_rule http" in text and "1 change would come after the last packet" in text
+    words = f"1970-01-12 13:46:40.500 tcp {CLIENT}:4000 > {SERVER}:80 2 packets came after that; not opened again"
     assert words in " ".join(text.split())
     assert "2 packets of cut connections came after the cut" in text and "Nothing else was denied" in text
     outcome = sgfast(capsys, *replaying[:-2], "--format", "json", "--engine", "reference")

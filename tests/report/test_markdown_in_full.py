@@ -101,17 +101,17 @@ Left out: 5 by --filter
 
 #### Changes of the policy: 6 connections cut, 3 of which had finished before
 
-| cut | came back | at | change |
+| cut | came back | at (UTC) | change |
 |---|---|---|---|
-| 2 | 0 | 0.200 s | `remove_rule web-2` |
-| 3 | 0 | 0.300 s | `remove_rule web-3` |
+| 2 | 0 | 1970-01-01 00:00:00.200 | `remove_rule web-2` |
+| 3 | 0 | 1970-01-01 00:00:00.300 | `remove_rule web-3` |
 
 and 1 more change (1 cut): `--top 3` lists all
 
-| cut at | connection | what became of it |
+| cut at (UTC) | connection | what became of it |
 |---|---|---|
-| 0.100 s | `tcp 192.0.2.1:4001 > 10.0.0.5:80` | had finished; 3 packets came after that; not opened again |
-| 0.200 s | `tcp 192.0.2.1:4002 > 10.0.0.5:80` | 2 packets came after that; not opened again |
+| 1970-01-01 00:00:00.100 | `tcp 192.0.2.1:4001 > 10.0.0.5:80` | had finished; 3 packets came after that; not opened again |
+| 1970-01-01 00:00:00.200 | `tcp 192.0.2.1:4002 > 10.0.0.5:80` | 2 packets came after that; not opened again |
 
 and 1 more connection: `--top 3` lists all
 

@@ -318,6 +318,9 @@ def test_numbers_and_times() -> None:
         "0 ms", "12.3 ms", "1.0 s", "119.9 s", "1:00:00 h", "1 d 1:01:01 h"
     ]  # fmt: skip
     assert instant(0) == "1970-01-01 00:00:00.000000"
+    assert [instant(-1, n) for n in (0, 3, 9)] == [
+        "1969-12-31 23:59:59", "1969-12-31 23:59:59.999", "1969-12-31 23:59:59.999999999"
+    ]  # fmt: skip
     for extreme in (-(2**63), 2**63 - 1):
         assert instant(extreme)
 

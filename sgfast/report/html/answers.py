@@ -21,6 +21,7 @@ from sgfast.report.denial_reasons import MAX_COMPARED, Reasons
 from sgfast.report.html.columns import Columns, columns_of, packed, rule_line, title_of
 from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
+from sgfast.report.log_records import decimals
 from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, Folded, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
 from sgfast.report.row_rules import RuleFinder
@@ -114,7 +115,10 @@ def traffic_columns(
         "attempts": np.where(rows["packets"] > 0, rows["connections"], 0), "packets": rows["packets"],
         "bytes": rows["bytes"], "unclear": rollup.counts["cannot-tell"][""],
     }  # fmt: skip
-    return columns_of(rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, counted, {"lacks": lacks})
+    return columns_of(
+        rollup, result.policy, reasons, rule_lines, result.first_time_ns or 0, decimals(result.records), counted,
+        {"lacks": lacks},
+    )  # fmt: skip
 
 
 def kinds_data(

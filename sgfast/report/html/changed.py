@@ -18,6 +18,7 @@ from sgfast.report.html.columns import columns_of, line_words, rule_line, rules_
 from sgfast.report.html.markup import Markup, code, joined, tag
 from sgfast.report.html.page import PageSection, intro, none
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS, Cell, Heading, badge, more, table
+from sgfast.report.log_records import decimals
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
 from sgfast.report.twins import effects_by_rule, moves_by_rule
@@ -81,6 +82,7 @@ class _VerdictSection:
         passing, self._passing = rules_of(rows["passing_rule"], kinds.passing_rules, rule_lines[self._passes])
         self._columns = columns_of(
             rollup, policies[self._blocks], self._cells.reasons, rule_lines[self._blocks], result.first_time_ns or 0,
+            decimals(result.records),
             {name: rows[of] for name, of in (("connections", "connections"), ("answered", "broken"),
                                              ("packets", "packets"), ("bytes", "bytes"))},
             {"passes": rows["passes"], "passing": passing},

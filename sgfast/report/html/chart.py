@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.replaying import ChangeDone
-from sgfast.report.amounts import grouped, human_seconds, instant, plural
+from sgfast.report.amounts import NS_PER_SECOND, grouped, human_seconds, instant, plural
 from sgfast.report.html.markup import Markup, tag, text
 from sgfast.report.html.timeline import KINDS, Timeline
 
@@ -169,10 +169,10 @@ def _from_percent(words: str) -> float:
 def numbers(timeline: Timeline) -> Markup:
     """Return the chart's numbers as a table, for screen readers and for the page's script."""
     lanes = lanes_of(timeline)
-    head = tag("tr", tag("th", "from", scope="col"), *(tag("th", lane.name, scope="col") for lane, _ in lanes))
+    head = tag("tr", tag("th", "from (UTC)", scope="col"), *(tag("th", lane.name, scope="col") for lane, _ in lanes))
     rows = []
     for n in np.flatnonzero(timeline.counts.any(axis=1)).tolist():
-        at = f"{n * timeline.interval_ns / 1e9:.9g} s"
+        at = _beginning(timeline, n)
         cells = (tag("td", grouped(int(counts[n]))) for _, counts in lanes)
         rows.append(tag("tr", tag("th", at, scope="row", data_n=n), *cells))
     intervals = plural(len(timeline.counts), "interval")
@@ -188,6 +188,15 @@ def numbers(timeline: Timeline) -> Markup:
     )  # fmt: skip
 
 
-def caption(timeline: Timeline) -> Markup:
+def _beginning(timeline: Timeline, interval: int) -> str:
+    """Return the time at which an interval begins, with no more decimals than tell it from the next one's."""
     assert timeline.first_ns is not None
-    return text(f"Each bar covers {_length_words(timeline.interval_ns)}. Each lane has a scale of its own.")
+    decimals = next((each for each in (0, 3, 6) if timeline.interval_ns * 10**each >= NS_PER_SECOND), 9)
+    return instant(timeline.first_ns + interval * timeline.interval_ns, decimals)
+
+
+def caption(timeline: Timeline) -> Markup:
+    return text(
+        f"Each bar covers {_length_words(timeline.interval_ns)}. Each lane has a scale of its own. The time below them "
+        f"counts from {_beginning(timeline, 0)} UTC."
+    )

@@ -31,6 +31,8 @@ from sgfast.report.rollup.ends import EndName
 
 Numbers = NDArray[np.int64]
 
+_MILLISECOND = 1_000_000
+
 #: Columns that are neither counts nor part of a kind's identity.
 _BESIDE = ("cause", "first", "lasted", "number", "lacks")
 
@@ -66,13 +68,17 @@ class Columns:
     causes: list[Cause]
     #: Ends from this index on are several ends folded into one.
     exact: int
+    #: The time of the first packet in milliseconds, from which ``first`` counts.
+    start: int
+    #: Number of decimals of a second that times are shown with.
+    decimals: int
 
     def __len__(self) -> int:
         return len(self.kinds["source"])
 
 
 def columns_of(
-    rollup: Rollup, policy: Policy, reasons: Reasons, rules: Mapping[str, str], start_ns: int,
+    rollup: Rollup, policy: Policy, reasons: Reasons, rules: Mapping[str, str], start_ns: int, decimals: int,
     counted: Mapping[str, Numbers], more: Mapping[str, Numbers],
 ) -> Columns:
     """Return the kinds of a roll-up, whose instances and rules are those of ``policy``.
@@ -89,11 +95,12 @@ def columns_of(
     first = rows[np.unique(services, return_index=True)[1]]
     cause, causes = _causes(rollup.kinds, reasons)
     rule, rule_lines = rules_of(rows["rule"], rollup.kinds.rules, rules)
-    first_ms = _since(rows, "first_ns", start_ns)
+    start = start_ns // _MILLISECOND
+    first_ms = _since(rows, "first_ns", start)
     kinds = {
         "source": places[: len(rows)], "destination": places[len(rows) :], "service": services,
         "reason": rows["reason"], "rule": rule, "inbound": rows["inbound"], **more, **counted, "cause": cause,
-        "first": first_ms, "lasted": _since(rows, "last_ns", start_ns) - first_ms,
+        "first": first_ms, "lasted": _since(rows, "last_ns", start) - first_ms,
         "number": np.where(_is_timed(rows), rows["number"], 0),
     }  # fmt: skip
     # In the order of groups, the columns become shorter when they are packed.
@@ -105,6 +112,7 @@ def columns_of(
         [service_name(service_of(rollup.kinds, row)) for row in first],
         [*map(protocol_word, first["protocol"].tolist())], rule_lines,
         {name: column[order].astype(np.int64) for name, column in kinds.items()}, tuple(counted), causes, len(names),
+        start, decimals,
     )  # fmt: skip
 
 
@@ -138,10 +146,9 @@ def _is_timed(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(rows["first_ns"] != NEVER[0])
 
 
-def _since(rows: NDArray[Any], name: str, start_ns: int) -> Numbers:
-    """Return milliseconds since the first packet; -1: not known."""
-    times = np.where(_is_timed(rows), rows[name], start_ns)
-    return np.where(_is_timed(rows), np.maximum(times - start_ns, 0) // 1_000_000, -1)
+def _since(rows: NDArray[Any], name: str, start: int) -> Numbers:
+    """Return milliseconds since ``start``; -1: not known."""
+    return np.where(_is_timed(rows), np.maximum(rows[name] // _MILLISECOND - start, 0), -1)
 
 
 def labels(names: Sequence[EndName]) -> list[str]:
@@ -222,11 +229,11 @@ def packed(columns: Columns, most: int, more: Mapping[str, object]) -> tuple[str
 
 
 def _text(columns: Columns, more: Mapping[str, object]) -> str:
-    names = ("ends", "titles", "addresses", "groups", "nouns", "services", "rules")
+    names = ("ends", "titles", "addresses", "groups", "nouns", "services", "rules", "exact", "start", "decimals")
     fields = {name: getattr(columns, name) for name in names}
     kinds = {name: column.tolist() for name, column in columns.kinds.items()}
     reasons = [reason or "" for reason in REASONS]
-    whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "exact": columns.exact, "kinds": kinds}
+    whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "kinds": kinds}
     return packed_text({**whole, **more})
 
 

@@ -3,7 +3,8 @@
 const KINDS_OF_A_ROW = 20;
 // An upper bound for the number of verdicts.
 const PASSES = 8;
-const seconds = (ms) => (ms < 0 ? "" : `${(ms / 1000).toFixed(3)} s`);
+// Return a time in UTC, as amounts.py writes it. The time is in milliseconds.
+const instant = (time, decimals) => new Date(time).toISOString().replace("T", " ").slice(0, decimals ? 20 + decimals : 19);
 
 function bytes(n) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -306,10 +307,11 @@ class KindsTable extends Chosen {
   }
 
   kindLine({ kind, count }) {
-    const { kinds } = this.data;
-    const [first, last] = [kinds.first[kind], kinds.first[kind] + kinds.lasted[kind]].map(seconds);
+    const { kinds, start, decimals } = this.data;
+    const begin = start + kinds.first[kind];
+    const [first, last] = [begin, begin + kinds.lasted[kind]].map((time) => instant(time, decimals));
     const example = kinds.number[kind] ? `packet ${number(kinds.number[kind])} ` : "";
-    const when = first && `: ${example}at ${first}${last === first ? "" : `, the last at ${last}`}`;
+    const when = kinds.first[kind] < 0 ? "" : `: ${example}at ${first}${last === first ? "" : `, the last at ${last}`} UTC`;
     const ends = [this.endName(kinds.source[kind]), " → ", this.endName(kinds.destination[kind])];
     return element("li", {}, ...ends, `, ${plural(count, this.counted)}`, span("soft", when));
   }

@@ -49,7 +49,7 @@ from sgfast.report.html.tables import (
 from sgfast.report.html.timeline import Timeline
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
 from sgfast.report.html.uncertain import uncertain_section
-from sgfast.report.log_records import record_items, reminder
+from sgfast.report.log_records import decimals, record_items, reminder
 from sgfast.report.replay import (
     connection_counts,
     packets_after,
@@ -245,7 +245,6 @@ def _shares(result: ReplayResult) -> Markup:
 
 def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     result, lines = report.result, report.lines
-    start_ns = result.first_time_ns or 0
     found: list[PageSection] = []
     if len(result.kinds.rows):
         found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
@@ -258,7 +257,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
         count = grouped(len(result.changes))
-        found.append(PageSection("changes", "Changes", "Changes", _changes(result, start_ns), count))
+        found.append(PageSection("changes", "Changes", "Changes", _changes(result), count))
     rules = hits_by_rule(result)
     hit = sum(1 for hits in rules if hits.packets)
     never = len(rules) - hit
@@ -366,17 +365,18 @@ def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:
     )
 
 
-def _changes(result: ReplayResult, start_ns: int) -> Markup:
+def _changes(result: ReplayResult) -> Markup:
     parts: list[Content] = []
+    digits = decimals(result.records)
     if after := packets_after(result):
         parts.append(intro(
             f"The traffic was captured without these cuts: {plural(after, 'packet')} of cut connections came later. "
             "With these changes they could only be retransmissions."
         ))  # fmt: skip
     if result.changes:
-        parts.append(changes_table(result.changes, start_ns))
+        parts.append(changes_table(result.changes, digits))
     if any(change.connections for change in result.changes):
-        parts += [tag("h3", "Connections cut"), cuts_table(result.policy, result.changes, start_ns)]
+        parts += [tag("h3", "Connections cut"), cuts_table(result.policy, result.changes, digits)]
     if result.changes_left:
         words = f"{plural(result.changes_left, 'change')} would come after the last packet."
         parts.append(tag("p", words, class_="note"))

@@ -13,7 +13,7 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
-from sgfast.report.amounts import grouped, human_bytes, plural
+from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.denial_reasons import peer_words, port_words, protocol_words
 from sgfast.report.html.columns import line_words
 from sgfast.report.html.markup import Content, Markup, joined, tag
@@ -79,10 +79,8 @@ def _bytes(number: int) -> Cell:
     return Cell(human_bytes(number), number)
 
 
-def _seconds(time_ns: int | None, start_ns: int) -> Cell:
-    if time_ns is None:
-        return Cell("-", 1e300)
-    return Cell(f"{(time_ns - start_ns) / 1e9:.3f} s", (time_ns - start_ns) / 1e9)
+def _instant(time_ns: int | None, decimals: int) -> Cell:
+    return Cell("-", 1e300) if time_ns is None else Cell(instant(time_ns, decimals), time_ns)
 
 
 def badge(style: str, words: str) -> Markup:
@@ -116,9 +114,9 @@ def rejected_table(key: str, label: str, folded: Folded) -> Markup:
 # Changes -------------------------------------------------------------------------------------------------------------
 
 
-def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
+def changes_table(changes: Sequence[ChangeDone], decimals: int) -> Markup:
     columns = (
-        Heading("No.", "number", True), Heading("At", "at", True), Heading("Change", "change"),
+        Heading("No.", "number", True), Heading("At (UTC)", "at", True), Heading("Change", "change"),
         Heading("Cut", "cut", True), Heading("Came back", "back", True), Heading("Denied again", "denied", True),
         Heading("Packets after", "after", True),
     )  # fmt: skip
@@ -126,7 +124,7 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     # The changes that cut most connections are shown, in their original order.
     shown = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MAX_ROWS], key=lambda item: item[0])
     rows = [
-        (Cell(number, number), _seconds(change.at_ns, start_ns), Cell(tag("span", change.text, class_="code")),
+        (Cell(number, number), _instant(change.at_ns, decimals), Cell(tag("span", change.text, class_="code")),
          _count(change.disconnected), _count(change.came_back), _count(change.denied_again),
          _count(change.packets_after))
         for number, change in shown
@@ -138,15 +136,16 @@ def changes_table(changes: Sequence[ChangeDone], start_ns: int) -> Markup:
     )
 
 
-def cuts_table(policy: Policy, changes: Sequence[ChangeDone], start_ns: int) -> Markup:
+def cuts_table(policy: Policy, changes: Sequence[ChangeDone], decimals: int) -> Markup:
     columns = (
-        Heading("Connection", "connection"), Heading("Change", "change", True), Heading("Cut at", "at", True),
-        Heading("Packets after", "after", True), Heading("Outcome", "outcome"), Heading("Again at", "again", True),
+        Heading("Connection", "connection"), Heading("Change", "change", True), Heading("Cut at (UTC)", "at", True),
+        Heading("Packets after", "after", True), Heading("Outcome", "outcome"),
+        Heading("Again at (UTC)", "again", True),
     )  # fmt: skip
     followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
     rows = [
-        (Cell(_connection(cut)), _count(number), _seconds(change.at_ns, start_ns), _count(cut.packets_after),
-         Cell(_outcome(policy, cut)), _seconds(cut.again_ns, start_ns))
+        (Cell(_connection(cut)), _count(number), _instant(change.at_ns, decimals), _count(cut.packets_after),
+         Cell(_outcome(policy, cut)), _instant(cut.again_ns, decimals))
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
     unlisted = sum(change.disconnected for change in changes) - len(rows)
