@@ -165,6 +165,21 @@ def test_nothing_sticks_out_to_the_right(browser: Browser, pages: dict[str, str]
     assert browser.ask(STICKING_OUT) == []
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_nothing_stands_before_the_answer(browser: Browser, pages: dict[str, str], name: str) -> None:
+    shown(browser, pages[name], width=390, height=844)
+    before = browser.ask("""(() => {
+        const top = document.querySelector("h1").getBoundingClientRect().top;
+        return [...document.querySelectorAll("header *, main *")].filter((each) => each.checkVisibility()
+            && each.textContent.trim() && each.getBoundingClientRect().bottom <= top).map((each) => each.outerHTML);
+    })()""")
+    assert before == []
+    # The reason is the sentence below the headline. Hostile names are longer than a screen.
+    if name != "hostile":
+        assert browser.ask("document.querySelector('.lede').getBoundingClientRect().bottom") <= 844
+    assert browser.ask("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize("name", ["shop", "changes", "damaged", "reference", "diff"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_can_be_read_against_its_ground(

@@ -100,14 +100,16 @@ def diff_html(
 
 def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
     names = written(("OLD is ", Name(found.old.origin), ", NEW is ", Name(found.new.origin)))
-    parts = [tag("p", names, class_="about")]
+    headline, style = _headline(found)
+    parts = [
+        tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede"),
+        tag("p", names, class_="about"),
+    ]  # fmt: skip
     if result is not None:
         vpc = [f"VPC {vpc_called(result.new, result.vpc)}"] if result.vpc else []
         options = [result.mode, f"midstream {result.midstream}", *vpc]
         captures = written((Name(captures_named(result.captures)), f" · {', '.join(options)}"))
         parts += [tag("p", captures, class_="about"), left_out(result)]
-    headline, style = _headline(found)
-    parts += [tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede")]
     parts.append(doubts(found.evidence if result is None else result.evidence))
     parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
     return joined(*parts)

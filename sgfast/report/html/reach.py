@@ -70,9 +70,9 @@ def _head(found: ReachResult) -> Markup:
     headline = "Who may open connections" if found.rows else "Nobody may open a connection"
     origin = written((Name(found.policy.origin), f" · by its rules alone · services: {found.asked}"))
     return joined(
-        tag("p", origin, class_="about"),
         tag("h1", f"{headline} {ends}", class_="calm"),
         tag("p", _lede(found), class_="lede"),
+        tag("p", origin, class_="about"),
         alert(None, found.warnings, "this report"),
     )
 

@@ -128,10 +128,10 @@ def _head(report: _Report, captures: str) -> Markup:
     judged = written((Name(captures), " against ", Name(result.policy.origin), f" · {', '.join(options)}"))
     headline, style = _headline(report)
     return joined(
-        tag("p", judged, class_="about"),
-        left_out(result),
         tag("h1", headline, class_=style),
         tag("p", _lede(report), class_="lede"),
+        tag("p", judged, class_="about"),
+        left_out(result),
         doubts(result.evidence),
         alert(result.damaged, result.warnings, "this replay"),
         _shares(result),
