@@ -292,18 +292,24 @@ def test_long_tables_begin_short_and_are_searched_whole(browser: Browser, pages:
     assert not browser.ask("document.querySelector('#denied .all').checkVisibility()")
 
 
-def test_on_paper_the_largest_rows_are_there_and_no_control(browser: Browser, pages: dict[str, str]) -> None:
+def test_paper_has_the_largest_denied_rows_and_none_that_is_allowed(browser: Browser, pages: dict[str, str]) -> None:
     shown(browser, pages["cloud"])
     browser.ask("dispatchEvent(new Event('beforeprint'))")
     browser.media("print")
-    for key in ("broken", "denied", "services", "allowed"):
+    for key in ("broken", "denied"):
         assert len(column(browser, key, 0)) == MOST_ROWS
+    printed = "[...document.querySelectorAll('main > section')].filter((e) => e.checkVisibility()).map((e) => e.id)"
+    assert browser.ask(printed) == ["matrix", "broken", "denied", "timeline", "unused", "verdicts", "about"]
+    assert browser.ask("document.querySelector('.paper').innerText") == (
+        "Not printed: Allowed, not served; Allowed; Rules that were hit."
+    )
     controls = (
         "[...document.querySelectorAll('nav, .theme, .tools, .all, .unfold')].filter((e) => e.checkVisibility()).length"
     )
     assert browser.ask(controls) == 0
     browser.media("screen")
-    assert browser.ask(controls) > 0
+    assert browser.ask(controls) > 0 and len(browser.ask(printed)) == 10
+    assert not browser.ask("document.querySelector('.paper').checkVisibility()")
 
 
 def test_the_page_is_whole_without_its_script(browser: Browser, pages: dict[str, str]) -> None:

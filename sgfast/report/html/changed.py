@@ -56,7 +56,8 @@ class VerdictSections:
         if result.moved:
             connections = sum(move.connections for move in result.moved) + result.moved_others
             title = "Allowed by both, but by another rule"
-            found.append(PageSection("moved", "Other rules", title, _moved(result), plural(connections, "connection")))
+            count = plural(connections, "connection")
+            found.append(PageSection("moved", "Other rules", title, _moved(result), count, is_printed=False))
         return found
 
     def data(self, room: int) -> list[tuple[Markup, str]]:

@@ -40,6 +40,8 @@ class PageSection:
     content: Markup
     #: The number behind the name in the navigation, with its unit unless the name is the unit.
     count: str = ""
+    #: False for traffic that is allowed, which nobody prints: the sheets are about what needs a decision.
+    is_printed: bool = True
 
 
 #: Takes the number of characters that the page has room for. Returns the script's data, and a sentence on what the data
@@ -70,8 +72,12 @@ def make_page(
         "navigation": joined(*links),
     }
     content = [
-        tag("section", tag("h2", each.title), each.content, id=each.key, aria_label=each.title) for each in sections
-    ]
+        tag("section", tag("h2", each.title), each.content, id=each.key, aria_label=each.title,
+            class_=None if each.is_printed else "unprinted")
+        for each in sections
+    ]  # fmt: skip
+    if unprinted := [each.title for each in sections if not each.is_printed]:
+        content.append(tag("p", f"Not printed: {'; '.join(unprinted)}.", class_="note paper"))
     used = sum(len(part.encode()) for part in (*fixed.values(), *content))
     read, left_out = data(max(MOST_BYTES - used - _FRAME_BYTES, _LEAST_ROOM))
     note = tag("p", left_out, class_="alert mild") if left_out else ""

@@ -262,7 +262,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     hit = sum(1 for hits in rules if hits.packets)
     never = len(rules) - hit
     used = used_table(result.policy, rules, lines) if hit else none("No rule was hit.")
-    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit)))
+    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit), is_printed=False))
     unused = _unused(result, rules, lines) if never else none("Every rule was hit.")
     found.append(PageSection("unused", "Never hit", "Rules never hit", unused, plural(never, "rule")))
     if result.packets:
@@ -317,7 +317,8 @@ def _answers(report: _Report, shown: List) -> list[PageSection]:
     table = report.answers.table(shown) if total else Markup()
     if shown.key == "allowed":
         table = tag("details", tag("summary", "The connections"), table)
-    return [PageSection(shown.key, *_NAMES[shown.key], joined(intro(_INTROS[shown.key]), table, *notes), count)]
+    content = joined(intro(_INTROS[shown.key]), table, *notes)
+    return [PageSection(shown.key, *_NAMES[shown.key], content, count, shown.key not in ("services", "allowed"))]
 
 
 def _rejected(attempts: ReplayResult) -> list[PageSection]:
