@@ -312,7 +312,7 @@ def sums_of(result: ReplayResult) -> dict[str, int]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
-    result = random_kinds(seed, 3000)
+    result = random_kinds(seed, 3000, number_of_groups=30)
     text = html_report(result)
     data, expected = read(text), sums_of(result)
     assert {name: sum(data["kinds"][name]) for name in expected} == expected
@@ -333,6 +333,7 @@ def test_sums_on_the_page_are_those_of_the_kinds(seed: int) -> None:
 @pytest.mark.parametrize(("groups", "rows", "last"), [(13, 15, ""), (14, 16, ""), (15, 16, "2 others")])
 def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, last: str) -> None:
     result = random_kinds(5, 1000, number_of_groups=groups)
+    result.kinds.rows["broken"] = 0
     # Two more rows are what comes from public and from private addresses.
     rollup, lacks = Rollup(result.policy, result.kinds), np.full(len(result.kinds.rows), -1)
     columns = traffic_columns(result, rollup, Reasons(result.policy), {}, lacks)
@@ -343,9 +344,35 @@ def test_the_matrix_ends_where_others_are_fewer_rows(groups: int, rows: int, las
     assert labels[-1] == (last or min(zip(sizes, labels, strict=True))[1])
 
 
+@pytest.mark.parametrize(("breaking", "named"), [(0, 0), (1, 1), (10, 10), (12, 10)])
+def test_small_groups_whose_connections_would_break_are_not_among_others(breaking: int, named: int) -> None:
+    result = random_kinds(6, 6000, number_of_groups=60)
+    rows = result.kinds.rows
+    rows["broken"] = 0
+    group = rows["instance"] // 2
+    # One connection in each of the last groups, which have less than all others.
+    last = range(60 - breaking, 60)
+    for n in last:
+        of_group = np.flatnonzero((group == n) & (rows["inbound"] == 1) & (rows["packets"] > 0))
+        rows["connections"][group == n], rows["packets"][of_group] = 0, 0
+        rows["connections"][of_group[0]] = rows["packets"][of_group[0]] = rows["broken"][of_group[0]] = 1
+        rows["refused"][group == n] = rows["silent"][group == n] = 0
+    rollup, lacks = Rollup(result.policy, result.kinds), np.full(len(rows), -1)
+    columns = traffic_columns(result, rollup, Reasons(result.policy), {}, lacks)
+    matrix = matrix_of(columns, outcomes(answers_unknown=False), SIDE)
+    own = matrix.columns.labels[: matrix.columns.own]
+    assert sum(f"g{n}" in own for n in last) == named and len(own) == SIDE + named
+    assert matrix.columns.labels[-1] == f"{60 + 2 - len(own)} others" or breaking > 10
+    broken = [cell.sizes[0] for (_, column), cell in matrix.cells.items() if column == matrix.columns.own]
+    # Breaks that do not stand by name are counted, and marked.
+    assert sum(broken) == breaking - named
+    marked = [cell.short for cell in matrix.cells.values() if cell.sizes[0]]
+    assert len(marked) >= min(breaking, 1) and all(words.startswith("✕ ") for words in marked)
+
+
 def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     """SPEC 10.10: no count is lost, and the page says what it did."""
-    number, limit = some(9000, 200_000), some(700_000, MOST_BYTES)
+    number, limit = some(9000, 200_000), some(800_000, MOST_BYTES)
     monkeypatch.setattr("sgfast.report.html.page.MOST_BYTES", limit)
     result = random_kinds(1, number)
     text = html_report(result)
@@ -358,12 +385,13 @@ def test_a_page_that_would_be_too_large_folds_the_smallest_kinds(monkeypatch: py
     kept, left = (int(count.replace(",", "")) for count in found.groups())
     assert kept + left == number and 0 < kept < number
     assert "--connections FILE, or --json --by address --top N" in text
-    # The largest rows are kept; the others stand together.
+    # Kinds that would break are kept, and then the largest ones; the others stand together.
     rows = result.kinds.rows
-    sizes = sorted((rows["broken"] + rows["packets"] + rows["connections"]).tolist())
+    sizes = [(each["broken"] > 0, int(each["broken"] + each["packets"] + each["connections"])) for each in rows]
+    largest = sorted(size for _, size in sorted(sizes)[-kept:])
     whole = [n for n, end in enumerate(kinds["source"]) if end < data["exact"]]
     counted = ("breaks", "allowed", "refused", "silent", "attempts", "packets")
-    assert sorted(sum(kinds[name][n] for name in counted) for n in whole) == sizes[-kept:]
+    assert sorted(sum(kinds[name][n] for name in counted) for n in whole) == largest
     assert kinds["source"][whole[-1] + 1 :] and min(kinds["source"][whole[-1] + 1 :]) >= data["exact"]
 
 

@@ -25,7 +25,7 @@ from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
 from test_rule_pages import diff_page, large_policy
 
 from sgfast.reaching.rows import reach
-from sgfast.replaying import Denied, Service
+from sgfast.replaying import Denied, ReplayResult, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
@@ -87,6 +87,11 @@ READY = """new Promise((done) => {
 })"""
 
 
+def cloud_kinds() -> ReplayResult:
+    """Return kinds between so many groups that the matrix has others."""
+    return random_kinds(1, some(8000, 65_536), number_of_groups=30)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The address of each page."""
@@ -114,7 +119,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "reference": replayed(*SHOP, engine="reference"),
         "hostile": (hostile, timeline),
         "long": (many, timeline),
-        "cloud": (random_kinds(1, some(8000, 65_536)), timeline),
+        "cloud": (cloud_kinds(), timeline),
     }
     assert tuple(found) == REPLAYS
     texts = {name: html_report(*each) for name, each in found.items()}
@@ -444,7 +449,7 @@ def test_rows_unfold_to_instances_rules_and_packets(browser: Browser, pages: dic
 
 
 def test_a_filter_finds_the_smallest_of_all_kinds(browser: Browser, pages: dict[str, str]) -> None:
-    result = random_kinds(1, some(8000, 65_536))
+    result = cloud_kinds()
     rows = result.kinds.rows[(result.kinds.rows["owner"] < 0) & (result.kinds.rows["broken"] > 0)]
     rows = rows[rows["inbound"] == 1]
     row = rows[np.argmin(rows["broken"])]

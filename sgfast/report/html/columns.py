@@ -244,10 +244,13 @@ def packed_text(data: object) -> str:
 
 
 def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Columns:
-    """Keep the largest kinds, and add up the rest by protocol and group, or by protocol alone."""
+    """Keep the largest kinds, first of all those that would break, and add up the rest by protocol and group, or by
+    protocol alone.
+    """
     kinds = columns.kinds
+    breaks = kinds["breaks" if "breaks" in kinds else "answered"]
     size = sum((kinds[name] for name in columns.counted if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
-    order = np.argsort(-size, kind="stable")
+    order = np.lexsort((-size, breaks == 0))
     largest, rest = np.sort(order[:kept]), order[kept:]
     groups, nouns = columns.groups, columns.nouns
     if level == "group":

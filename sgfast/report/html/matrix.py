@@ -14,6 +14,8 @@ from sgfast.report.html.markup import Markup, joined, tag
 
 #: The most rows and columns, which fit on a screen. Further groups share one.
 SIDE = 15
+#: The most further groups that stand by name because connections of theirs would break.
+MOST_BREAKING = 10
 #: The most groups of a side that the matrix unfolds to. A browser is slow with more cells.
 MOST_UNFOLDED = 100
 #: Name of the shared row or column in the page's address.
@@ -76,12 +78,15 @@ class Matrix:
         return any(len(each.labels) > each.own for each in (self.rows, self.columns))
 
 
-def axis(groups: Sequence[str], sizes: Numbers, there: Iterable[int], side: int) -> Axis:
-    """Return an axis. ``sizes``: by group; the largest come first. ``there``: the groups that have a row. If they are
-    more than ``side`` and one, the smallest share a row.
+def axis(groups: Sequence[str], sizes: Numbers, breaks: Numbers, there: Iterable[int], side: int) -> Axis:
+    """Return an axis. ``sizes``, ``breaks``: by group; the largest come first. ``there``: the groups that have a row.
+    If they are more than ``side`` and one, the smallest share a row, except those with most breaks.
     """
     ranked = sorted(there, key=lambda group: (-int(sizes[group]), groups[group]))
-    own = ranked if len(ranked) <= side + 1 else ranked[:side]
+    own = ranked
+    if len(ranked) > side + 1:
+        breaking = sorted((group for group in ranked[side:] if breaks[group]), key=lambda group: -int(breaks[group]))
+        own = ranked[:side] + breaking[:MOST_BREAKING]
     place = np.full(len(groups), len(own))
     place[own] = np.arange(len(own))
     labels = [groups[group] for group in own]
@@ -104,6 +109,7 @@ def matrix_table(folded: Matrix, whole: Matrix, caption: str) -> Markup:
 
 def _table(matrix: Matrix, caption: str) -> Markup:
     to_keys = matrix.columns.keys
+    width = "few" if len(to_keys) <= _FEW else "wide" if len(to_keys) > SIDE + 1 else ""
     heads = [
         tag("th", tag("a", name, href=_link(to=key), title=f"all to {name}"), scope="col")
         for name, key in zip(matrix.columns.labels, to_keys, strict=True)
@@ -116,7 +122,7 @@ def _table(matrix: Matrix, caption: str) -> Markup:
     return tag(
         "table", tag("caption", caption),
         tag("thead", tag("tr", tag("th", "from ↓ to →", class_="corner", scope="col"), *heads)),
-        tag("tbody", *rows), class_="matrix few" if len(to_keys) <= _FEW else "matrix",
+        tag("tbody", *rows), class_=f"matrix {width}".strip(),
     )  # fmt: skip
 
 

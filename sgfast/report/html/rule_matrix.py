@@ -82,7 +82,9 @@ class RuleMatrix:
                     for n, end in enumerate(both):
                         sizes[n, [*end]] += size
         groups = labels(names)
-        rows, columns = (axis(groups, size, np.flatnonzero(size).tolist(), side) for size in sizes)
+        # Rules alone do not tell what works today.
+        breaks = np.zeros(len(names), dtype=np.int64)
+        rows, columns = (axis(groups, size, breaks, np.flatnonzero(size).tolist(), side) for size in sizes)
         return rows, columns
 
     def _squares(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:

@@ -52,7 +52,8 @@ def matrix_of(columns: Columns, legend: Sequence[LegendEntry], side: int) -> Mat
 
 def _axis_of(columns: Columns, end: str, sizes: Numbers, side: int) -> Axis:
     groups = columns.group[columns.kinds[end]]
-    return axis(columns.groups, sums(groups, sizes, len(columns.groups)), np.unique(groups).tolist(), side)
+    size, breaks = (sums(groups, each, len(columns.groups)) for each in (sizes, columns.kinds["breaks"]))
+    return axis(columns.groups, size, breaks, np.unique(groups).tolist(), side)
 
 
 def cell_words(sizes: list[int], packets: int, legend: Sequence[LegendEntry]) -> str:
