@@ -27,7 +27,7 @@ from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.kinds import kinds_of as kinds_of_engine
 from sgfast.report.json.replay import replay_answer
 from sgfast.report.lines import ConnectionLines
-from sgfast.report.rollup import BY, Rollup, TrafficPart
+from sgfast.report.rollup import BY, Rollup, RollupRow, TrafficPart
 
 PARTS: tuple[TrafficPart, ...] = ("would-break", "unanswered", "allowed", "denied", "one-way")
 
@@ -284,3 +284,29 @@ def test_parts_with_other_numbers_for_the_same_names_add_up() -> None:
     total = added_up([kinds("a", "b"), kinds("b", "c"), kinds()])
     counted: dict[Any, int] = {total.instances[row["instance"]]: int(row["packets"]) for row in total.rows}
     assert counted == {"a": 2, "b": 4, "c": 2}
+
+
+def test_rows_have_the_groups_of_both_ends_and_an_address_or_a_removed_instance_has_none() -> None:
+    text = Path(SHOP[0]).read_text().replace("security_groups: [db]}", "security_groups: [db, web]}")
+    result = replay(parse_policy(text), SHOP[1])
+    answer = valid("summary", replay_answer(result))
+    ends = [
+        (end["name"], end["groups"])
+        for name in ("would_break", "denied", "unanswered", "allowed") for row in answer[name]
+        for end in (row["from"], row["to"])
+    ]  # fmt: skip
+    named = {name: groups for name, groups in ends if groups}
+    assert named == {"web-1": ["web"], "web-2": ["web"], "db-1": ["db", "web"]}
+    assert ("public addresses", []) in ends and ("198.51.100.53", []) in ends
+    whole = [end for row in replay_answer(result, by="service")["denied"] for end in (row["from"], row["to"])]
+    assert {len(end["groups"]) for end in whole if end["kind"] == "any"} == {0}
+
+    def only_row(*instances: str) -> RollupRow:
+        services = [Service(name, 6, 80, None, None) for name in instances]
+        kinds = kinds_of([Denied(service, "inbound", "192.0.2.1", None, "no-rule", 1, 1) for service in services])
+        (row,) = Rollup(parse_policy(text), kinds).fold("denied", most=9).rows
+        return row
+
+    several = only_row("web-1", "web-2")
+    assert (several.destinations, several.destination.groups, several.source.groups) == (2, ("web",), ())
+    assert only_row("removed").destination.groups == ()

@@ -23,7 +23,7 @@ from sgfast.report.html.markup import Content, Markup, code, joined, tag
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, badge, table
 from sgfast.report.log_records import decimals
 from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, Folded, Rollup, RollupRow, TrafficPart
-from sgfast.report.rollup.ends import EndName
+from sgfast.report.rollup.ends import EndName, groups_name
 from sgfast.report.row_rules import RuleFinder
 
 ANSWERS = {"refused": "refused, by an RST or ICMP unreachable", "silent": "no answer", NOT_SEEN: "cannot tell"}
@@ -183,7 +183,11 @@ class Cells:
 
     def _end(self, name: EndName, number: int) -> Content:
         if name.kind == "instance":
-            return tag("b", name.called, title=title_of(self._policy, name.text) or None)
+            instance = tag("b", name.called, title=title_of(self._policy, name.text) or None)
+            if not name.groups:
+                return instance
+            groups = groups_name(self._policy, name.groups).called
+            return joined(instance, " ", tag("span", f"in {groups}", class_="soft"))
         if name.kind == "groups":
             count = tag("span", f"({plural(number, 'instance')})", class_="soft whole")
             return joined(tag("b", name.called), " ", count)

@@ -52,6 +52,10 @@ class JsonEnd(Answer):
         "groups: the security groups of the instances, with commas; network: a CIDR that a rule "
         "names; any: the row is not about ends.",
     ]
+    groups: Annotated[
+        list[str],
+        "The security groups of the instances at this end; empty for addresses and for removed instances.",
+    ]
     ends: Annotated[Count, "Number of different instances or addresses at this end."]
 
 

@@ -42,6 +42,8 @@ class EndName:
     kind: EndKind
     #: The text that reports show in place of the name, such as ``web (sg-0123)`` (SPEC 10.28); empty: show the name.
     words: str = ""
+    #: The security groups of the instance, or of each of the instances; none for addresses.
+    groups: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
@@ -128,7 +130,10 @@ class Ends:
         if end < len(self._instances):
             name = self._instances[end]
             instance = self._policy.instance_by_name.get(name)
-            return EndName(name, "instance", called(instance) if instance is not None and instance.label else "")
+            if instance is None:
+                return EndName(name, "instance")
+            words = called(instance) if instance.label else ""
+            return EndName(name, "instance", words, tuple(dict.fromkeys(instance.security_groups)))
         end -= len(self._instances)
         if end < len(self._addresses):
             return EndName(self._addresses.text(end), "address")
@@ -145,7 +150,8 @@ def groups_name(policy: Policy, names: Sequence[str]) -> EndName:
     """Return the name of the instances in these security groups."""
     groups = [policy.group_by_name[name] for name in dict.fromkeys(names)]
     words = ", ".join(map(called, groups)) if any(group.label for group in groups) else ""
-    return EndName(", ".join(group.name for group in groups), "groups", words)
+    own = tuple(group.name for group in groups)
+    return EndName(", ".join(own), "groups", words, own)
 
 
 def address_group_name(policy: Policy, name: str) -> EndName:
