@@ -255,7 +255,8 @@ class TrafficDiff:
     def tables(self) -> TrafficDiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
         effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
-        return TrafficDiffTables(self.kinds.items(), effects)
+        blocking = {"newly-denied": self.new, "newly-allowed": self.old}
+        return TrafficDiffTables([(change, kinds, blocking[change]) for change, kinds in self.kinds.items()], effects)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(verdict).connections} {verdict}" for verdict in NEW_VERDICTS)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.errors import ArgumentError, TableError
+from sgfast.policy.model import Policy
 from sgfast.reaching.rows import Row
 from sgfast.reaching.tables import difference_table
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
@@ -22,10 +23,10 @@ class TrafficDiffTables:
     """The tables of a comparison by captures: ``changed`` and ``rules``."""
 
     def __init__(
-        self, kinds: Iterable[tuple[str, ChangedKinds]], effects: Sequence[tuple[str, str, str, int, int]]
+        self, kinds: Iterable[tuple[str, ChangedKinds, Policy]], effects: Sequence[tuple[str, str, str, int, int]]
     ) -> None:
-        """``effects``: rules with their groups, their differences, and the numbers of connections that they newly deny
-        and allow.
+        """``kinds``: with the policy that blocks them. ``effects``: rules with their groups, their differences, and the
+        numbers of connections that they newly deny and allow.
         """
         self._kinds, self._effects = list(kinds), effects
 
@@ -33,7 +34,7 @@ class TrafficDiffTables:
     def changed(self) -> Table:
         """All connections that only one policy blocks. Of each kind of change, those with most connections come
         first."""
-        batches = [_columns(change, kinds) for change, kinds in self._kinds]
+        batches = [_columns(*each) for each in self._kinds]
         return Table(CHANGED_TABLE.columns, sum(batch[0].length for batch in batches), lambda: batches)
 
     @property
@@ -50,13 +51,13 @@ class TrafficDiffTables:
         return "<Tables of a comparison by captures: changed, rules>"
 
 
-def _columns(change: str, kinds: ChangedKinds) -> list[Array]:
+def _columns(change: str, kinds: ChangedKinds, policy: Policy) -> list[Array]:
     # Rows do not say why the other policy lets a connection pass: by a rule, as inferred, or out of scope.
     rows = summed(kinds.rows, kinds.rows["passing_rule"])
     rows = rows[np.argsort(-rows["connections"].astype(np.int64), kind="stable")]
     return [
         words_of([change] * len(rows)),
-        *ends_and_service(kinds, rows),
+        *ends_and_service(kinds, rows, policy),
         *reason_and_rule(kinds, rows),
         Words(kinds.passing_rules).column(rows["passing_rule"]),
         *(numbers(rows[name].astype(np.int64)) for name in ("connections", "broken", "packets", "bytes")),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from sgfast.engine import REASONS
+from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import NEVER, Kinds, Rows
 from sgfast.tables.arrow import Array
 from sgfast.tables.columns import PROTOCOLS, Words, addresses, numbers
@@ -13,25 +16,28 @@ from sgfast.tables.text_columns import address_texts
 _REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
 
 
-def ends_and_service(kinds: Kinds, rows: Rows) -> list[Array]:
-    """Return columns: source, destination, peer address, protocol, port, ICMP type and code, direction."""
+def ends_and_service(kinds: Kinds, rows: Rows, policy: Policy) -> list[Array]:
+    """Return columns: source, destination, the groups of both under ``policy``, peer address, protocol, port, ICMP type
+    and code, direction.
+    """
     known = rows["family"] > 0
     # Number the ends: first the instances, then the addresses that no instance owns.
     names, first = [*kinds.instances], len(kinds.instances)
     outside = np.flatnonzero(known & (rows["owner"] < 0))
-    ends, text = address_texts(
+    offsets, text = address_texts(
         np.ascontiguousarray(rows["peer"][outside]), np.ascontiguousarray(rows["family"][outside])
     )
     whole = text.tobytes().decode()
-    names += [whole[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    names += [whole[start:end] for start, end in pairwise(offsets.tolist())]
     peer = np.where(known, rows["owner"], -1)
     peer[outside] = first + np.arange(len(outside))
     inbound = rows["inbound"] == 1
-    words = Words(names)
+    ends = np.where(inbound, peer, rows["instance"]), np.where(inbound, rows["instance"], peer)
+    owned = [policy.instance_by_name.get(name) for name in kinds.instances]
+    groups = [None if each is None else ", ".join(dict.fromkeys(each.security_groups)) for each in owned]
     service, icmp = rows["port_key"], rows["has_icmp"] != 0
     return [
-        words.column(np.where(inbound, peer, rows["instance"])),
-        words.column(np.where(inbound, rows["instance"], peer)),
+        *(words.column(end) for words in (Words(names), Words(groups + [None] * len(outside))) for end in ends),
         addresses(rows["peer"], rows["family"]),
         PROTOCOLS.column(rows["protocol"]),
         numbers(service, rows["has_ports"] != 0),

@@ -429,7 +429,7 @@ class ReplayResult(Shown):
     def tables(self) -> ReplayTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
         hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]
-        return ReplayTables(self.kinds, hits, self.kept)
+        return ReplayTables(self.policy, self.kinds, hits, self.kept)
 
     @property
     def denied(self) -> list[Denied]:

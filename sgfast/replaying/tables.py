@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import TableError
-from sgfast.policy.model import Rule
+from sgfast.policy.model import Policy, Rule
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import Kinds, Rows, joined
 from sgfast.replaying.options import Kept
@@ -135,9 +135,11 @@ class ReplayTables:
     With the reference model the first four are empty.
     """
 
-    def __init__(self, kinds: Kinds, hits: Sequence[tuple[Rule, str, int, int, int]], kept: KeptRows | None) -> None:
+    def __init__(
+        self, policy: Policy, kinds: Kinds, hits: Sequence[tuple[Rule, str, int, int, int]], kept: KeptRows | None
+    ) -> None:
         """``hits``: rules with their groups and counts."""
-        self._kinds, self._hits, self._kept = kinds, hits, kept
+        self._policy, self._kinds, self._hits, self._kept = policy, kinds, hits, kept
 
     @property
     def connections(self) -> Table:
@@ -199,7 +201,7 @@ class ReplayTables:
         rows = rows[np.argsort(-rows[measure].astype(np.int64), kind="stable")]
         rows = rows[rows[measure] > 0]
         columns = [
-            *ends_and_service(self._kinds, rows),
+            *ends_and_service(self._kinds, rows, self._policy),
             *reason_and_rule(self._kinds, rows),
             numbers(rows["broken" if measure == "broken" else "connections"].astype(np.int64)),
             *(numbers(rows[name].astype(np.int64)) for name in ("packets", "bytes")),
@@ -219,7 +221,7 @@ class ReplayTables:
         order = np.argsort(-connections, kind="stable")
         rows = rows[places[order]]
         columns = [
-            *ends_and_service(self._kinds, rows),
+            *ends_and_service(self._kinds, rows, self._policy),
             *reason_and_rule(self._kinds, rows),
             _ANSWERS.column(words[order]),
             numbers(connections[order]),

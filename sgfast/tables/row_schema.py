@@ -267,6 +267,7 @@ TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
 
 _UNPLACED = "the packet was read on a cluster, by the reference model, or by `sgfast.table`"
 _UNKNOWN_END = "there was no room to count the two ends"
+_NO_GROUPS = "the end is no instance, or one that a change added"
 _ALL_SERVICES = "the service is all, or all except some"
 _NO_RULES = "there are none, or too many to find"
 _NO_DECIDER = "there is no such packet, filter or rule"
@@ -338,6 +339,8 @@ REMEMBERED_TABLE = TableKind(
 _ENDS_AND_SERVICE = (
     Column("source", NAME, "The instance that opens the connection; the address if none has it.", _UNKNOWN_END),
     Column("destination", NAME, "The instance at the other end; the address if none has it.", _UNKNOWN_END),
+    Column("source_groups", TEXT, "The security groups of the source, with commas.", _NO_GROUPS),
+    Column("destination_groups", TEXT, "The security groups of the destination, with commas.", _NO_GROUPS),
     Column("peer_address", ADDRESS, "The address at the other end of the filter that judged.", _UNKNOWN_END),
     Column("protocol", PROTOCOL, "The protocol above IP."),
     Column("port", PORT, "The destination port.", "the protocol has no ports, or there was no room to count it"),

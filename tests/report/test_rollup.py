@@ -286,7 +286,7 @@ def test_parts_with_other_numbers_for_the_same_names_add_up() -> None:
     assert counted == {"a": 2, "b": 4, "c": 2}
 
 
-def test_rows_have_the_groups_of_both_ends_and_an_address_or_a_removed_instance_has_none() -> None:
+def test_rows_have_the_groups_of_both_ends_and_addresses_and_added_instances_have_none() -> None:
     text = Path(SHOP[0]).read_text().replace("security_groups: [db]}", "security_groups: [db, web]}")
     result = replay(parse_policy(text), SHOP[1])
     answer = valid("summary", replay_answer(result))
@@ -309,4 +309,4 @@ def test_rows_have_the_groups_of_both_ends_and_an_address_or_a_removed_instance_
 
     several = only_row("web-1", "web-2")
     assert (several.destinations, several.destination.groups, several.source.groups) == (2, ("web",), ())
-    assert only_row("removed").destination.groups == ()
+    assert only_row("added-by-a-change").destination.groups == ()

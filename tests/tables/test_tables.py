@@ -126,8 +126,10 @@ def test_a_comparison_says_what_changes() -> None:
 
 ICMP = {"protocol": "icmp", "port": None, "icmp_type": 8, "icmp_code": 0}
 TCP_80 = {"protocol": "tcp", "port": 80, "icmp_type": None, "icmp_code": None}
-INBOUND = {"peer_address": "198.51.100.7", "direction": "inbound", "source": "198.51.100.7"}
-NO_HTTP = {**INBOUND, **TCP_80, "destination": "web-1", "reason": "deny-rule", "rule": "no-http"}
+INBOUND = {"peer_address": "198.51.100.7", "direction": "inbound", "source": "198.51.100.7", "source_groups": None}
+NO_HTTP = {
+    **INBOUND, **TCP_80, "destination": "web-1", "destination_groups": "web", "reason": "deny-rule", "rule": "no-http",
+}  # fmt: skip
 #: By table: one of its rows. In all but `unanswered`, a rule denies what was allowed to the web server.
 ROWS: dict[str, dict[str, Any]] = {
     "would_break": {
@@ -135,11 +137,13 @@ ROWS: dict[str, dict[str, Any]] = {
         "last_time": 1795566728475404227, "first_packet": 6,
     },
     "denied": {
-        **INBOUND, **ICMP, "destination": "db-1", "reason": "no-rule", "rule": None, "connections": 1, "packets": 2,
+        **INBOUND, **ICMP, "destination": "db-1", "destination_groups": "db", "reason": "no-rule", "rule": None,
+        "connections": 1, "packets": 2,
         "bytes": 196, "first_time": 1795566730058030319, "last_time": 1795566730258615518, "first_packet": 111,
     },
     "allowed": {
-        "source": "db-1", "destination": "198.51.100.53", "peer_address": "198.51.100.53", "protocol": "udp",
+        "source": "db-1", "source_groups": "db", "destination": "198.51.100.53", "destination_groups": None,
+        "peer_address": "198.51.100.53", "protocol": "udp",
         "port": 53, "icmp_type": None, "icmp_code": None, "direction": "outbound", "reason": "rule",
         "rule": "db/outbound/1", "answer": "answered", "connections": 1, "first_time": 1795566732727325783,
         "last_time": 1795566732727325783, "first_packet": 202,
@@ -154,8 +158,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "first_packet": 6,
     },
     "unanswered": {
-        **INBOUND, **TCP_80, "destination": "web-2", "reason": "rule", "rule": "web-http-4", "answer": "silent",
-        "connections": 1, "first_time": 1795566726391691040, "last_time": 1795566726391691040, "first_packet": 69,
+        **INBOUND, **TCP_80, "destination": "web-2", "destination_groups": "web", "reason": "rule",
+        "rule": "web-http-4", "answer": "silent", "connections": 1,
+        "first_time": 1795566726391691040, "last_time": 1795566726391691040, "first_packet": 69,
     },
 }  # fmt: skip
 
@@ -177,6 +182,31 @@ def test_a_row_of_each_table_is_right_in_every_column_and_most_connections_come_
     for name in ("would_break", "denied", "allowed", "unanswered", "changed"):
         counts = [row["packets" if name == "denied" else "connections"] for row in found[name]]
         assert len({*counts}) > 1 and counts == sorted(counts, reverse=True), name
+
+
+def test_groups_of_ends_are_those_of_the_policy_that_blocks() -> None:
+    before = sgfast.load(POLICY)
+    web, db = before.security_groups
+    first, *others = before.instances
+    of_both = replace(first, security_groups=("web", "db"))
+    after = replace(
+        before, security_groups=(replace(web, rules=()), replace(db, rules=())), instances=(of_both, *others)
+    )  # fmt: skip
+
+    def groups(old: sgfast.Policy, new: sgfast.Policy) -> set[str]:
+        rows = list(run_diff(old, new, CAPTURE, ReplayOptions()).tables.changed)
+        return {row["destination_groups"] for row in rows if row["destination"] == "web-1"}
+
+    # Names are those of NEW where it newly denies, and those of OLD where NEW newly allows.
+    assert groups(before, after) == groups(after, before) == {"web, db"}
+    # The names are those of the policy with which a replay began, which lacks an instance that comes later.
+    added = {"name": "new-1", "addresses": ["10.0.0.5"], "security_groups": ["web"]}
+    changes = [
+        {"at": 3, "remove_instance": {"instance": "web-1"}}, {"at": 4, "add_instance": added}
+    ]  # fmt: skip
+    rows = list(sgfast.replay(before, CAPTURE, changes=changes).tables.denied)
+    groups_of = {row["destination"]: row["destination_groups"] for row in rows}
+    assert (groups_of["web-1"], groups_of["new-1"]) == ("web", None)
 
 
 def test_where_a_packet_is_in_its_capture_survives_filters_and_merging(tmp_path: Path) -> None:
