@@ -317,6 +317,16 @@ def test_paper_has_the_largest_denied_rows_and_none_that_is_allowed(browser: Bro
     assert not browser.ask("document.querySelector('.paper').checkVisibility()")
 
 
+@pytest.mark.parametrize("name", ["shop", "changes"])
+def test_on_paper_dates_do_not_push_tables_off_the_sheet(browser: Browser, pages: dict[str, str], name: str) -> None:
+    """A sheet of A4 within its margins is 688 pixels wide."""
+    shown(browser, pages[name], width=688)
+    browser.media("print")
+    assert browser.ask("document.querySelectorAll('#changes .instant').length") > 3
+    assert browser.ask(STICKING_OUT) == []
+    browser.media("screen")
+
+
 def test_the_page_is_whole_without_its_script(browser: Browser, pages: dict[str, str]) -> None:
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

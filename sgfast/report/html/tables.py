@@ -80,7 +80,9 @@ def _bytes(number: int) -> Cell:
 
 
 def _instant(time_ns: int | None, decimals: int) -> Cell:
-    return Cell("-", 1e300) if time_ns is None else Cell(instant(time_ns, decimals), time_ns)
+    if time_ns is None:
+        return Cell("-", 1e300)
+    return Cell(tag("span", instant(time_ns, decimals), class_="instant"), time_ns)
 
 
 def badge(style: str, words: str) -> Markup:
