@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -9,6 +11,8 @@ from itertools import islice
 _CANDIDATES = 10_000
 _CHARACTERS = 80
 _SUGGESTIONS = 3
+#: A path of Windows.
+_DRIVE = re.compile(r"[A-Za-z]:\\")
 #: The most names that are compared with all unknown words of a document.
 _CANDIDATES_FOR_ALL = 20_000
 #: The most by which the similarity of further suggestions may be below the first one's. difflib's ratio is 0 to 1.
@@ -31,6 +35,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     *others, last = near
     return f" (did you mean {', '.join(others) + ' or ' if others else ''}{last}?)"
+
+
+def missing_path_hint(path: str) -> str:
+    """Return a hint to append to the error about a file that does not exist: how the path may be meant, or ""."""
+    if not path:
+        return ": the name is empty, perhaps because a variable is not set"
+    if os.sep == "/" and _DRIVE.match(path):
+        return f": paths are written with / here; WSL has the drive at /mnt/{path[0].lower()}/"
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [os.path.join(folder, entry.name) for entry in islice(entries, _CANDIDATES)]
+    except OSError:
+        return ""
+    return did_you_mean(os.path.join(folder, name), names)
 
 
 class Suggestions:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sgfast.capture.compression import MAGIC_LENGTH
 from sgfast.capture.urls import is_url, open_url
 from sgfast.errors import CaptureError
+from sgfast.spelling import missing_path_hint
 from sgfast.system.names import printable
 
 STANDARD_INPUT = "standard input"
@@ -127,7 +128,7 @@ def open_stream(path: str | os.PathLike[str]) -> tuple[BinaryStream, str, bool]:
     except IsADirectoryError:
         cause = "is a directory; name a capture file in it"
     except FileNotFoundError:
-        cause = "does not exist; check the path"
+        cause = f"does not exist; check the path{missing_path_hint(path)}"
     except PermissionError:
         cause = "may not be read; check its permissions"
     except OSError as error:

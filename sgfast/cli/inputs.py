@@ -81,9 +81,14 @@ class Inputs:
     @functools.cached_property
     def files(self) -> list[str]:
         """All inputs, with directories replaced by their files. Raises PolicyError for a directory without exports."""
+        from sgfast.cli.policies import telling_traffic
         from sgfast.policy.export_files import files_of
 
-        found = [file for policy in self.policies if policy is not None for file in files_of(policy)]
+        found: list[str] = []
+        for policy in self.policies:
+            if policy is not None:
+                with telling_traffic(policy):
+                    found += files_of(policy)
         if self.captures:
             from sgfast.capture.directories import with_files_in
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -50,6 +51,23 @@ unresolved_option = click.option(
 )
 
 
+@contextmanager
+def telling_traffic(path: str) -> Iterator[None]:
+    """Replace a PolicyError about a file or directory that holds captures or flow logs by one that says so."""
+    from sgfast.errors import PolicyError
+    from sgfast.policy.yaml_nodes import shown_origin
+
+    try:
+        yield
+    except PolicyError:
+        from sgfast.flow_logs.sources import kind_of_traffic
+
+        if (kind := kind_of_traffic(path)) is None:
+            raise
+        message = f"{shown_origin(path)}: holds {kind}, not a policy; policies stand before captures and flow logs"
+        raise PolicyError(message) from None
+
+
 @dataclass(frozen=True)
 class PolicyOptions:
     """Options about every POLICY of a command."""
@@ -60,7 +78,8 @@ class PolicyOptions:
     def load(self, path: str, lines: Lines | None = None) -> Policy:
         from sgfast.loading import load_policy
 
-        return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
+        with telling_traffic(path):
+            return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
 
     def load_baseline(self, path: str) -> Policy:
         """Load an earlier policy. Of a Terraform plan, it is the state before the plan."""

@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sgfast.capture.compression import MAGIC_LENGTH, Decompressor, compression_of
@@ -51,6 +52,8 @@ _YEARS = range(1970, 9000)
 _EVERYTHING = re.compile(r"(?:(.*)/)?\*\*(?:/\*)?")
 #: Names of compressed files.
 _COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|lz4)$")
+#: The first files of a directory that show what it holds.
+_FILES_LOOKED_AT = 100
 #: The lines that show whether a file is one of records, and what these have at least. Headers have fewer numbers.
 _LINES_LOOKED_AT = 100
 FEWEST_ADDRESSES, FEWEST_NUMBERS = 2, 4
@@ -96,6 +99,23 @@ def is_flow_log(path: str) -> bool | None:
     except (SgfastError, OSError, ValueError):
         return None
     return False if seen.is_capture else None if seen.format is None else True
+
+
+def kind_of_traffic(path: str) -> str | None:
+    """Return ``captures`` or ``flow logs`` if a file, or one of the first files of a directory, is one; else None. URLs
+    and standard input are not read.
+    """
+    if path == "-" or is_url(path):
+        return None
+    paths = [path]
+    try:
+        if is_directory(path):
+            with os.scandir(path) as entries:
+                paths = [entry.path for entry in islice(entries, _FILES_LOOKED_AT) if entry.is_file()]
+    except OSError:
+        return None
+    kinds = [is_flow_log(each) for each in paths]
+    return "flow logs" if True in kinds else "captures" if False in kinds else None
 
 
 def logs_in(paths: Sequence[str], start_ns: int | None = None, end_ns: int | None = None) -> LogSources | None:

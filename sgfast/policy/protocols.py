@@ -67,6 +67,14 @@ ICMP_NAMES: dict[int, dict[int, str]] = {
 }  # fmt: skip
 
 
+#: Names of services by their usual ports of TCP or UDP.
+SERVICES = {
+    20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 123: "ntp", 143: "imap",
+    389: "ldap", 443: "https", 445: "smb", 465: "smtps", 514: "syslog", 587: "submission", 636: "ldaps", 993: "imaps",
+    1433: "mssql", 1521: "oracle", 2049: "nfs", 3306: "mysql", 3389: "rdp", 5432: "postgresql", 5672: "amqp",
+    6379: "redis", 8080: "http-alt", 9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 27017: "mongodb",
+}  # fmt: skip
+
 #: The ICMP type of a ping, by IP version.
 ECHO_REQUEST = {4: 8, 6: 128}
 

@@ -34,5 +34,9 @@ def instant_ns(text: str) -> int | None:
 
 
 def zone_hint(text: str) -> str:
-    """Return a hint to append to an error message if the timestamp only lacks its time zone, else ""."""
+    """Return a hint to append to an error message if the timestamp only lacks its time zone, or its time of day, else
+    "".
+    """
+    if INSTANT.fullmatch(text + "T00:00:00Z"):
+        return f": say the time of day, too: {text}T00:00:00Z"
     return ": say which zone, Z for UTC" if INSTANT.fullmatch(text + "Z") else ""

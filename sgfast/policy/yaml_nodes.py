@@ -21,6 +21,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import Place, PolicyError
+from sgfast.spelling import missing_path_hint
 from sgfast.system.names import without_credentials
 
 MAX_BYTES = 256 << 20
@@ -168,6 +169,8 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     except OSError as error:
         is_url = "://" in origin
         cause = "only captures are read from URLs: download it" if is_url else error.strerror or error
+        if isinstance(error, FileNotFoundError) and not is_url:
+            cause = f"{cause}{missing_path_hint(origin)}"
         raise PolicyError(f"{shown_origin(origin)}: cannot be read: {cause}") from None
     except (ValueError, AttributeError):  # The path contains a NUL, or standard input is missing or closed.
         cause = "standard input is closed" if origin == "-" else "no such file"

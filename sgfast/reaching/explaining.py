@@ -38,7 +38,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
-from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS, USUAL_PROTOCOLS
+from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS, SERVICES, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import check_packet_fields, protocol_text, rule_name
 from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
@@ -190,6 +190,9 @@ def explain(
     number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
     if number is None or not 0 <= number <= 255:
         hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
+        ports = [port for port, name in SERVICES.items() if name == str(protocol).lower()]
+        if ports:
+            hint = f"; {protocol} is a service: tcp or udp, with port {ports[0]}"
         raise ArgumentError(
             f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
         )

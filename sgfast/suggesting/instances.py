@@ -14,18 +14,11 @@ from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.loaded_policy import LoadedPolicy, having
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import DEFAULT_GROUP, DEFAULT_VPC, TCP, Instance, Policy, Rule, SecurityGroup
-from sgfast.policy.protocols import protocol_name
+from sgfast.policy.protocols import SERVICES, protocol_name
 from sgfast.policy.templates import default_group
 from sgfast.policy.yaml_nodes import MAP, SEQ, compose, garbage_collection_paused, plain, read_document
 
 OPEN_GROUP = "open"
-#: Names of services, used to name groups after the services that their instances offer.
-_SERVICES = {
-    20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 53: "dns", 80: "http", 123: "ntp", 143: "imap",
-    389: "ldap", 443: "https", 445: "smb", 465: "smtps", 514: "syslog", 587: "submission", 636: "ldaps", 993: "imaps",
-    1433: "mssql", 1521: "oracle", 2049: "nfs", 3306: "mysql", 3389: "rdp", 5432: "postgresql", 5672: "amqp",
-    6379: "redis", 8080: "http-alt", 9092: "kafka", 9200: "elasticsearch", 11211: "memcached", 27017: "mongodb",
-}  # fmt: skip
 #: The maximum number of services in a group's name.
 _NAMED_SERVICES = 3
 
@@ -132,8 +125,8 @@ def _name_of(services: frozenset[tuple[int, int | None]]) -> str:
         name = "".join(c for c in protocol_name(protocol) or f"protocol-{protocol}" if c.isalnum() or c in "-.")
         if port is None:
             words[name] = None
-        elif port in _SERVICES:
-            words[_SERVICES[port]] = None
+        elif port in SERVICES:
+            words[SERVICES[port]] = None
         else:
             words[f"{name}-{port}" if protocol != TCP else f"port-{port}"] = None
     listed = list(words)

@@ -132,7 +132,7 @@ def test_a_capture_in_the_place_of_the_policy_is_called_one(capsys: Capsys, tmp_
         capture.write_bytes(section() + interface() + enhanced(b"x"))
     for arguments in (("replay", capture, SHOP[0]), ("diff", SHOP[0], capture, SHOP[0]), ("check", capture)):
         outcome = sgfast(capsys, *arguments)
-        assert outcome.status == 2 and "is a capture file; give the policy before the captures" in outcome.one_line()
+        assert outcome.status == 2 and "holds captures, not a policy; policies stand before" in outcome.one_line()
 
 
 def test_policies_that_cannot_be_used(capsys: Capsys, tmp_path: Path) -> None:
@@ -495,3 +495,11 @@ def test_running_out_of_memory_is_one_line(capsys: Capsys, monkeypatch: pytest.M
 def test_a_device_is_never_made_a_file(tmp_path: Path) -> None:
     assert process("replay", *SHOP, "--verdicts", "/dev/null").status == 0
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_folder_of_captures_in_the_place_of_the_policy_is_called_one(capsys: Capsys, tmp_path: Path) -> None:
+    (tmp_path / "some.pcap").write_bytes(Path(SHOP[1]).read_bytes())
+    for command in ("check", "replay"):
+        outcome = sgfast(capsys, command, tmp_path, *([SHOP[0]] if command == "replay" else []))
+        assert outcome.status == 2
+        assert f"{tmp_path}: holds captures, not a policy" in outcome.one_line()

@@ -17,6 +17,7 @@ from sgfast.errors import Place, PolicyError
 
 Capsys = pytest.CaptureFixture[str]
 POLICY, CAPTURE = SHOP
+LOG, MONTH = str(PCAPS / "shop.aws.log"), str(PCAPS / "shop.month.log.gz")
 
 # Errors in documents
 
@@ -198,8 +199,20 @@ def test_openstack_and_neutron_are_one_format_and_profiles_say_which_word_is_the
         (("reach", POLICY, "web", "db"), "sgfast reach POLICY --from X --to Y"),
         (("explain", POLICY, "web-1", "db-1", "--from", "a", "--to", "b", "--protocol", "tcp"), "--from A --to B"),
         (("export", POLICY, POLICY, "--to", "aws"), "--since OLD"),
-        (("replay", CAPTURE, POLICY), "is a capture file; give the policy before the captures"),
-        (("reach", CAPTURE), "is a capture file"),
+        (("replay", CAPTURE, POLICY), "holds captures, not a policy; policies stand before captures and flow logs"),
+        (("replay", LOG, POLICY), "holds flow logs, not a policy; policies stand before captures and flow logs"),
+        (("check", MONTH), "holds flow logs, not a policy"),
+        (("replay", "", CAPTURE), "the name is empty, perhaps because a variable is not set"),
+        (("replay", POLICY, ""), "the name is empty, perhaps because a variable is not set"),
+        (("check", POLICY.replace("shop", "sop")), f"(did you mean '{POLICY}'?)"),
+        (("replay", POLICY, CAPTURE.replace("shop", "sop")), f"(did you mean '{CAPTURE}'?)"),
+        (("check", "C:\\nets\\policy.yaml"), "paths are written with / here; WSL has the drive at /mnt/c/"),
+        (
+            ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "https"),
+            "https is a service: tcp or udp, with port 443",
+        ),
+        (("replay", POLICY, CAPTURE, "--start", "2026-11-20"), "say the time of day, too: 2026-11-20T00:00:00Z"),
+        (("reach", CAPTURE), "holds captures, not a policy"),
         (("replay", POLICY, POLICY), "is a policy, not a capture; policies stand before captures"),
         (("suggest", POLICY), "is a policy, not a capture"),
     ],
