@@ -122,7 +122,9 @@ def copy_fragments(DataPlane plane not None, DataPlane made not None):
     if store.resolved == NULL or not make_store(&store):
         free(store.resolved)
         raise MemoryError
-    memcpy(store.resolved, f.resolved, f.resolved_count * sizeof(ResolvedRow))
+    # Without resolved fragments, there is no memory for them, and memcpy takes no null pointer.
+    if f.resolved_count:
+        memcpy(store.resolved, f.resolved, f.resolved_count * sizeof(ResolvedRow))
     memcpy(store.datagrams, f.datagrams, MAX_DATAGRAMS * sizeof(Datagram))
     memcpy(store.held_store, f.held_store, MAX_FRAGMENTS * sizeof(HeldFragment))
     new[0] = f[0]
