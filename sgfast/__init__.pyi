@@ -16,7 +16,6 @@ from sgfast.engine import RESULT_DTYPE as RESULT_DTYPE
 from sgfast.engine import VERDICTS as VERDICTS
 from sgfast.engine import Engine as Engine
 from sgfast.engine import FrameBatch as FrameBatch
-from sgfast.engine import header as header
 from sgfast.engine import table as table
 from sgfast.errors import ArgumentError as ArgumentError
 from sgfast.errors import ArgumentTypeError as ArgumentTypeError
@@ -31,6 +30,7 @@ from sgfast.errors import SgfastError as SgfastError
 from sgfast.errors import SnapshotError as SnapshotError
 from sgfast.errors import TableError as TableError
 from sgfast.importing.live_aws import policy_from_boto3 as policy_from_boto3
+from sgfast.packet_headers import header as header
 from sgfast.policy.changes import AddAddress as AddAddress
 from sgfast.policy.changes import AddGroup as AddGroup
 from sgfast.policy.changes import AddInstance as AddInstance

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
-from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from operator import index
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -16,19 +14,18 @@ from numpy.typing import NDArray
 
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
-from sgfast.core.base.frames import FrameBatch, nanoseconds
+from sgfast.core.base.frames import FrameBatch
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.errors import ArgumentError
 from sgfast.loading import PolicySource, load
+from sgfast.packet_headers import TCP_FLAGS, Address, Instant, header, header_row, instant_ns_of, protocol_number
 from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Instance, Policy, Rule, Timeouts
+from sgfast.policy.model import ICMPV6, Instance, Policy, Rule, Timeouts
 from sgfast.policy.named_ends import addresses_of_ends, single_addresses
-from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS
-from sgfast.policy.rule_text import check_packet_fields
-from sgfast.policy.timestamps import MAX_TIME_NS
+from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -44,11 +41,6 @@ else:
 Mode = Literal["causal", "verbatim"]
 #: The treatment of TCP packets of unknown connections (SPEC 9.3).
 Midstream = Literal["infer", "deny", "allow"]
-#: An IPv4 or IPv6 address.
-Address = str | IPv4Address | IPv6Address
-#: A point in time: nanoseconds since the Unix epoch, or a ``datetime`` with a time zone (SPEC 14.13).
-Instant = int | datetime
-
 
 MODES: tuple[Mode, ...] = ("causal", "verbatim")
 MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
@@ -60,8 +52,6 @@ _READ_ONLY = {
     "policy": "change the policy with Engine.apply, or make an engine of the other policy",
     **dict.fromkeys(("mode", "midstream", "vpc"), "give it to a new Engine"),
 }
-
-_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
 def timeouts_ns(timeouts: Timeouts) -> tuple[int, ...]:
@@ -160,7 +150,7 @@ class Engine:
             secret=hash_key,
             jobs=jobs,
         )
-        self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, _FLAGS)
+        self._single = SingleChecks(self.dataplane, PROTOCOL_NUMBERS, TCP_FLAGS)
 
     @classmethod
     def for_captures(
@@ -344,7 +334,7 @@ class Engine:
         """
         if link_type not in LINK_TYPES:
             raise ArgumentError(f"link type {link_type} is not supported; see sgfast.core.wire.link.LINK_TYPES")
-        times = [_instant(time, "a time") for time in times_ns]
+        times = [instant_ns_of(time, "a time") for time in times_ns]
         return self.process(FrameBatch.from_frames(frames, times, wire_lengths, link_type))
 
     def resolved(self, *, everything: bool = False) -> NDArray[np.void]:
@@ -389,7 +379,7 @@ class Engine:
         from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
-        now_ns = _instant(now_ns, "now_ns")
+        now_ns = instant_ns_of(now_ns, "now_ns")
         with self._changing:
             changed, known = apply_given(self.policy, given)
             if changed.policy is self.policy:
@@ -445,14 +435,13 @@ class Engine:
         address of the IP version that both ends have (IPv4 if they have both versions); that address is used.
         ``protocol``: a name or number. ``dport``: the destination port, which protocols with ports need; ``sport`` is 0
         if it is not given. ``icmp_type``: the ICMP type; if it is not given, the packet is an echo request (a ping).
-        ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time_ns``: the packet's time, by which connections time out. An
-        ICMP error given here quotes no packet and is therefore ``invalid`` to
-        stateful groups; judge it as a frame instead.
+        ``flags``: TCP flags, letters of ``FSRPAUEC``. ``time_ns``: the packet's time, by which connections time out.
+        An ICMP error that is given here quotes no packet, so that stateful groups call it ``invalid``: judge it as a
+        frame instead.
 
-        Raises ArgumentError for an impossible packet, such as one with ports of a protocol without ports, or a name
-        that means no instance, PolicyError for a name that means several instances or an instance with several
-        addresses, TypeError for a value that is not a number, ArgumentTypeError for a time that is no instant (SPEC
-        14.13).
+        Raises ArgumentError for a packet that cannot exist, such as GRE with a port, and for a name that no instance
+        has. Raises PolicyError for a name that several instances have, and for an instance with several addresses.
+        Raises TypeError for a value that is not a number, ArgumentTypeError for a time that is no instant (SPEC 14.13).
 
         For example:
 
@@ -467,12 +456,12 @@ class Engine:
             verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
             self._single.keep(found, verdict)
             return verdict
-        # The fast path above knows no name that is met for the first time, and judges no rare or invalid packets. These
-        # are judged below. `names` is read before the policy, and `apply` replaces it after the policy: so what is
-        # learned of an earlier policy is forgotten.
+        # The code above leaves three kinds of packets to the code below: rare ones, invalid ones, and those with a name
+        # that nobody asked about since the policy changed. `names` is read before the policy, and `apply` replaces it
+        # after the policy, so that no address of an earlier policy stays in it.
         names = self._single.names
         policy = self.policy
-        here, there = addresses_of_ends(policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
+        here, there = addresses_of_ends(policy, src, dst, prefers_ipv6=protocol_number(protocol) == ICMPV6)
         if here is not src or there is not dst:
             for end in src, dst:
                 if isinstance(end, str) and (addresses := single_addresses(policy, end)) is not None:
@@ -481,8 +470,7 @@ class Engine:
                 here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
                 icmp_code=icmp_code, icmp_id=icmp_id, time_ns=time_ns,
             )  # fmt: skip
-        _check_fields(protocol, dport, sport, icmp_type, icmp_code)
-        row = header(
+        row = header_row(
             src, dst, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type, icmp_code=icmp_code,
             icmp_id=icmp_id, time_ns=time_ns,
         )  # fmt: skip
@@ -506,109 +494,14 @@ class Engine:
         """
         from sgfast.reaching.explaining import explain_addresses
 
-        src, dst = addresses_of_ends(self.policy, src, dst, prefers_ipv6=_protocol_number(protocol) == ICMPV6)
-        _check_fields(protocol, dport, None, icmp_type, icmp_code)
-        row = header(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
+        src, dst = addresses_of_ends(self.policy, src, dst, prefers_ipv6=protocol_number(protocol) == ICMPV6)
+        row = header_row(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]
         number = int(row["protocol"])
         return explain_addresses(
             self.compiled, self.vpc, ip_address(src), ip_address(dst), number,
             int(row["dport"]) if row["has_ports"] else None,
             *((int(row["icmp_type"]), int(row["icmp_code"])) if row["has_icmp"] else (None, None)),
         )  # fmt: skip
-
-
-def _instant(time: object, name: str) -> int:
-    """Return an instant as nanoseconds since the epoch (SPEC 14.13). Raises ArgumentTypeError for a float or a datetime
-    without a time zone, ArgumentError for a time beyond the clock's range.
-    """
-    try:
-        instant = nanoseconds(time, name)
-    except TypeError as error:
-        raise ArgumentTypeError(str(error)) from None
-    if not -MAX_TIME_NS <= instant <= MAX_TIME_NS:
-        raise ArgumentError(f"{name} must be within 2**62 nanoseconds (146 years) of 1970, not {instant}")
-    return instant
-
-
-def _protocol_number(protocol: str | int) -> int | None:
-    """Return a protocol's number, or None for an unknown name. Raises TypeError for neither a name nor a number."""
-    return PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else index(protocol)
-
-
-def _check_fields(protocol: str | int, dport: object, sport: object, icmp_type: object, icmp_code: object) -> None:
-    number = _protocol_number(protocol)
-    if number is not None:
-        check_packet_fields(number, dport, sport, icmp_type, icmp_code)
-
-
-def header(
-    src: Address,
-    dst: Address,
-    protocol: str | int,
-    *,
-    sport: int | None = None,
-    dport: int | None = None,
-    flags: str = "S",
-    icmp_type: int | None = None,
-    icmp_code: int | None = None,
-    icmp_id: int = 0,
-    time_ns: Instant = 0,
-    wire: int = 64,
-) -> NDArray[np.void]:
-    """Return one packet as an array of ``HEADER_DTYPE`` (1,).
-
-    ``src``, ``dst``: addresses of one IP version. ``wire``: the packet's length on the wire in bytes. The other
-    arguments are those of ``Engine.check``. A port that is not given is 0 in the row.
-
-    Raises ArgumentError for an impossible packet, TypeError for a value that is not a number, ArgumentTypeError for a
-    time that is no instant (SPEC 14.13).
-
-    For example:
-
-        packet = sgfast.header("198.51.100.7", "10.0.0.5", "tcp", sport=40000, dport=80)
-        assert packet.shape == (1,) and packet["dport"][0] == 80
-    """
-    try:
-        source, destination = ip_address(src), ip_address(dst)
-    except ValueError as error:
-        raise ArgumentError(str(error)) from None
-    if source.version != destination.version:
-        raise ArgumentError(f"{source} and {destination} are of different IP versions")
-    number = _protocol_number(protocol)
-    if number is None or not 0 <= number <= 255:
-        raise ArgumentError(f"unknown protocol {protocol!r}")
-    if number == ICMP and source.version == 6 and isinstance(protocol, str):
-        number = ICMPV6
-    # Ports that a row lacks may be written into it later.
-    has_ports, has_icmp = number in PORT_PROTOCOLS, number == (ICMPV6 if source.version == 6 else ICMP)
-    check_packet_fields(number, 0 if has_ports and dport is None else dport, sport, icmp_type, icmp_code)
-    if icmp_type is None:
-        icmp_type = ECHO_REQUEST[source.version]
-    sport, dport, icmp_code = (0 if value is None else value for value in (sport, dport, icmp_code))
-    for name, value, top in (
-        ("sport", sport, 65535), ("dport", dport, 65535), ("icmp_type", icmp_type, 255),
-        ("icmp_code", icmp_code, 255), ("icmp_id", icmp_id, 65535),
-    ):  # fmt: skip
-        if not 0 <= index(value) <= top:
-            raise ArgumentError(f"{name} must be 0 to {top}, not {value}")
-    unknown = set(flags.upper()) - set(_FLAGS)
-    if unknown:
-        raise ArgumentError(f"TCP flags must be letters of {''.join(_FLAGS)}, not {''.join(sorted(unknown))}")
-    row = np.zeros(1, dtype=HEADER_DTYPE)
-    row["time_ns"] = _instant(time_ns, "time_ns")
-    row["wire"] = wire
-    row["family"] = source.version
-    width = 4 if source.version == 4 else 16
-    row["src"][0, :width] = np.frombuffer(source.packed, dtype=np.uint8)
-    row["dst"][0, :width] = np.frombuffer(destination.packed, dtype=np.uint8)
-    row["protocol"] = number
-    if has_ports:
-        row["sport"], row["dport"], row["has_ports"] = sport, dport, 1
-    if number == TCP:
-        row["tcp_flags"] = sum(_FLAGS[letter] for letter in set(flags.upper()))
-    if has_icmp:
-        row["icmp_type"], row["icmp_code"], row["icmp_id"], row["has_icmp"] = icmp_type, icmp_code, icmp_id, 1
-    return row
 
 
 def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first: int = 1) -> Table:

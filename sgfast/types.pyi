@@ -24,8 +24,6 @@ from sgfast.connection_events import ConnectionSide as ConnectionSide
 from sgfast.connection_events import EventCause as EventCause
 from sgfast.connection_events import EventKind as EventKind
 from sgfast.core.base.reasons import ReasonWord as ReasonWord
-from sgfast.engine import Address as Address
-from sgfast.engine import Instant as Instant
 from sgfast.engine import Midstream as Midstream
 from sgfast.engine import Mode as Mode
 from sgfast.errors import Place as Place
@@ -49,6 +47,8 @@ from sgfast.loading import CapturePaths as CapturePaths
 from sgfast.loading import EndWord as EndWord
 from sgfast.loading import PolicySource as PolicySource
 from sgfast.loading import Progress as Progress
+from sgfast.packet_headers import Address as Address
+from sgfast.packet_headers import Instant as Instant
 from sgfast.policy.change_file import ChangesSource as ChangesSource
 from sgfast.policy.changes import Change as Change
 from sgfast.policy.expectations import Expectation as Expectation

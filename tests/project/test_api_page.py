@@ -80,7 +80,7 @@ from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, Verd
         "NumPy rows or frames.",
         "Engine header FrameBatch Verdict Side ApplyResult ConnectionEvent save_snapshot load_snapshot HEADER_DTYPE "
         "RESULT_DTYPE RESOLVED_DTYPE VERDICTS REASONS PENDING NO_SIDE __version__",
-        ("engine", "verdicts", "core", "connection_events"),
+        ("engine", "packet_headers", "verdicts", "core", "connection_events"),
         "import numpy as np\n\nimport sgfast",
     ),
     "changes": Page(
@@ -258,7 +258,7 @@ def class_entry(name: str, value: type) -> list[str]:
     long = [each for each in found if each.kind == "method" and parts(each.doc, each.said)[2]]
     made = maker(value)
     call = signature(made, name, bound=True) if made is not None else ""
-    # The pages leave out the texts of internal names.
+    # The pages do not show what docstrings say about internal fields.
     internal = [f"{each.partition('.')[2]}:" for each in INTERNAL if each.startswith(f"{value.__name__}.")]
     known = "\n".join([call, *(each.said for each in found), *internal])
     said = {}

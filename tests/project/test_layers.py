@@ -29,7 +29,7 @@ BOXES = """
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
-6 1.3 2 engine | Engine | engine connection_events
+6 1.3 2 engine | Engine | engine connection_events packet_headers
 6 4.2 0.9 exporting | Export | exporting
 7 1.3 2 reaching | Without traffic | reaching
 8 0.6 1.6 compiler | Policy becomes tables | compiler algebra
