@@ -239,20 +239,15 @@ def check(
         options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
         traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
     proof = None if expected is None else expected.prove(accept_evidence)
-    found = check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
+    result = check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
     if baseline is None and accepted is None:
-        return found
-    from sgfast.checking.known_findings import accepted_findings, with_known
+        return result
+    from sgfast.checking.known_findings import accepted_findings_of, mark_known_findings
 
-    known = None
+    earlier = None
     if baseline is not None:
-        before = check(baseline, captures=captures, vpc=vpc, reading=reading, accept_evidence=accept_evidence)
-        known = before.policy, before.findings
-    entries = () if accepted is None else accepted_findings(accepted)
-    findings, warnings = with_known(policy, found.findings, known, entries)
-    return replace(
-        found, findings=tuple(findings), warnings=(*found.warnings, *warnings), has_baseline=baseline is not None
-    )
+        earlier = check(baseline, captures=captures, vpc=vpc, reading=reading, accept_evidence=accept_evidence)
+    return mark_known_findings(result, earlier, () if accepted is None else accepted_findings_of(accepted))
 
 
 def replay(

@@ -29,6 +29,7 @@ from sgfast.checking.blocked import blocked_instances
 from sgfast.checking.codes import (
     CODES,
     INSTANCE_CODES,
+    NEVER_HIT,
     SEVERITIES,
     SHADOWED,
     TRAFFIC_CODES,
@@ -75,20 +76,20 @@ def check_policy(
     warnings += [] if proof is None else proof.warnings
     index = PolicyIndex(policy)
     coverage = Coverage(index)
-    found = coverage.findings()
-    found += exposed(index)
-    found += unused(index)
+    findings = coverage.findings()
+    findings += exposed(index)
+    findings += unused(index)
     empty, rules_left = empty_sources(index)
     together, groups_left = separated_members(index)
-    shadowed = {(finding.group, finding.rule) for finding in found if finding.code == SHADOWED}
+    shadowed = {(finding.group, finding.rule) for finding in findings if finding.code == SHADOWED}
     versions, versions_left = one_version_only(index, shadowed)
     wide, prefixes_left = wide_members(index)
-    found += empty + blocked_instances(index, coverage) + together + versions + wide
+    findings += empty + blocked_instances(index, coverage) + together + versions + wide
     proof_evidence = traffic_evidence = SOUND
     if proof is not None:
         from sgfast.checking.unmet import unmet
 
-        found += unmet(proof)
+        findings += unmet(proof)
         # The other findings do not rest on the expectations.
         proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
     rules_unread, unseen, withheld = 0, list[UnseenRule](), list[str]()
@@ -101,7 +102,7 @@ def check_policy(
         else:
             of_traffic, unseen, rules_unread = _from_traffic(traffic, uses)
             is_certain = traffic_evidence.carries("verdicts", "absence")
-            found += [replace(each, certain=is_certain) for each in of_traffic]
+            findings += [replace(each, certain=is_certain) for each in of_traffic]
             withheld += said_of_unlogged(policy, traffic.records)
     withheld += said_of_unseen(unseen)
     too_long = [
@@ -116,25 +117,26 @@ def check_policy(
         )
         if count
     ]
-    used = _rule_uses(traffic, uses)
-    by_rule = None if traffic is None else {use.rule.id: use for use in used}
-    found = [_with_counts(each, index, by_rule) for each in found]
+    used_rules = _rule_uses(traffic, uses)
+    connections_of_rule = {use.rule.id: use.connections for use in used_rules}
+    # Where flow logs cannot tell whether a rule was used, it is not among these.
+    connections_of_rule |= {str(finding.rule): 0 for finding in findings if finding.code == NEVER_HIT}
+    findings = [_with_numbers(finding, index, connections_of_rule) for finding in findings]
     rank = {severity: n for n, severity in enumerate(SEVERITIES)}
     place = {group.name: n for n, group in enumerate(policy.security_groups)}
-    found.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
+    findings.sort(key=lambda f: (rank[f.severity], f.code, place.get(f.group or "", len(place))))
     return CheckResult(
-        policy, sizes, tuple(found), (*withheld, *too_long), tuple(dict.fromkeys(warnings)), assumed, traffic,
-        traffic_evidence, proof_evidence, used,
+        policy, sizes, tuple(findings), (*withheld, *too_long), tuple(dict.fromkeys(warnings)), assumed, traffic,
+        traffic_evidence, proof_evidence, used_rules,
     )
 
 
-def _with_counts(finding: Finding, index: PolicyIndex, uses: Mapping[str, RuleUse] | None) -> Finding:
-    """Say how many instances and connections a finding concerns. ``uses``: by the id of the rule; None: no captures."""
+def _with_numbers(finding: Finding, index: PolicyIndex, connections_of_rule: Mapping[str, int]) -> Finding:
+    """Add to a finding how many instances are in its group, and how many connections used its rule.
+    ``connections_of_rule``: by the rule's id, as far as the captures can tell.
+    """
     members = None if finding.group is None else len(index.members[finding.group])
-    if finding.rule is None or uses is None:
-        return replace(finding, members=members)
-    use = uses.get(finding.rule)
-    return replace(finding, members=members, used_connections=0 if use is None else use.connections)
+    return replace(finding, members=members, used_connections=connections_of_rule.get(finding.rule or ""))
 
 
 def _rule_uses(traffic: ReplayResult | None, uses: Uses | None) -> tuple[RuleUse, ...]:

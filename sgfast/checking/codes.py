@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Final, Literal
 
 from sgfast.policy.matching import Kind
@@ -128,19 +128,16 @@ TRAFFIC_CODES: frozenset[FindingCode] = frozenset((NEVER_HIT, WIDER_THAN_USED))
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The reason why a finding is accepted (SPEC 10.12).
+    """A user's decision to leave a finding as it is (SPEC 10.12).
 
-    ``reason``: the reason that the file gives.
-    ``until``: the last day, in UTC, on which the finding is accepted; None: no end.
+    ``reason``: the user's reason.
+    ``until``: the last day of the decision, in UTC; None: it has no end.
+    ``is_over``: whether that day was over when the decision was read.
     """
 
     reason: str
     until: date | None
-
-    @property
-    def is_over(self) -> bool:
-        """True after the last day."""
-        return self.until is not None and datetime.now(UTC).date() > self.until
+    is_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +157,9 @@ class Finding:
     ``certain``: False: traffic that contradicts the finding may be missing in the captures (SPEC 10.27).
     ``members``: the number of instances in the group; None: the finding is about no group.
     ``used_connections``: the number of connections in the captures that used the rule; None: the finding is about no
-    rule, or there were no captures.
+    rule, or the captures cannot tell.
     ``in_baseline``: True: the baseline has the same finding.
-    ``acceptance``: why a file accepts the finding; None: it does not.
+    ``acceptance``: the decision of a user who accepts the finding; None: nobody does.
     """
 
     code: FindingCode
@@ -188,7 +185,7 @@ class Finding:
 
     @property
     def counts(self) -> bool:
-        """False if the baseline has the finding, too, or a file accepts it."""
+        """True unless the baseline has the finding, too, or a user accepts it."""
         return not self.in_baseline and (self.acceptance is None or self.acceptance.is_over)
 
     @property

@@ -28,7 +28,7 @@ class CheckResult(Shown):
     ``warnings``: full sentences about what the user should know.
     ``assumed``: instances that the policy has only for this check.
     ``traffic``: the replay of the captures; None if there were no captures.
-    ``has_baseline``: whether the findings are compared with those of a baseline (``Finding.in_baseline``).
+    ``has_baseline``: whether there is an earlier policy whose findings are marked (``Finding.in_baseline``).
     ``rule_uses``: the use of each rule that connections of the captures used, in the order of the document.
     ``traffic_evidence``: reasons to doubt the findings that rest on the captures.
     ``proof_evidence``: reasons to doubt the proof of the expectations.
@@ -73,9 +73,9 @@ class CheckResult(Shown):
     def cause_of_failure(self, wanted: str) -> str:
         """Return why ``--fail-on`` with this word gives status 1, in words; empty: it does not."""
         codes = _codes(wanted)
-        counted = Counter(finding.code for finding in self.matching(wanted) if finding.counts)
-        if counted:
-            return ", ".join(f"{number} {code} ({CODES[code].name})" for code, number in sorted(counted.items()))
+        counts = Counter(finding.code for finding in self.matching(wanted) if finding.counts)
+        if counts:
+            return ", ".join(f"{number} {code} ({CODES[code].name})" for code, number in sorted(counts.items()))
         # The evidence of the traffic lacks "short-window". More time would only take such findings away.
         is_blind = self.traffic is not None and not self.traffic.evidence.carries("verdicts", "absence")
         is_unproved = not self.proof_evidence.carries("verdicts", "absence")

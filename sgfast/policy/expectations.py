@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from yaml.nodes import Node
 
-from sgfast.errors import ArgumentTypeError, Place
+from sgfast.errors import Place
 from sgfast.policy.field_kinds import Written
 from sgfast.policy.fields import EXPECTATION, EXPECTATIONS
 from sgfast.policy.model import Action
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.plain_values import compose_values, path_in
-from sgfast.policy.yaml_nodes import at_line, compose, garbage_collection_paused, line_of, read_document, show
+from sgfast.policy.written_lists import compose_source, compose_text, read_items
+from sgfast.policy.yaml_nodes import at_line, line_of, read_document, show
 
 
 class Word(NamedTuple):
@@ -85,42 +85,23 @@ def load_expectations(path: str | os.PathLike[str]) -> ExpectationsFile:
 
 def parse_expectations(text: str | bytes, origin: str = "<expectations>") -> ExpectationsFile:
     """Parse the text of an expectations file. ``origin``: its name in messages."""
-    with garbage_collection_paused():
-        return _read(compose(text, origin), origin)
+    return _read(*compose_text(text, origin))
 
 
 def expectations_of(source: ExpectationsSource) -> ExpectationsFile:
     """Read expectations from a path or plain values: the content of a file, or only its list ``expect`` (SPEC
     14.4). Raises PolicyError like ``load_expectations``; ArgumentTypeError for other values.
     """
-    if isinstance(source, ExpectationsFile):
-        return source
-    if (path := path_in(source)) is not None:
-        return load_expectations(path)
-    if not isinstance(source, Mapping | list | tuple):
-        raise ArgumentTypeError(f"expectations must be a path, a mapping or a list, not {source!r:.80}")
-    origin = "<expectations>"
-    whole = source if isinstance(source, Mapping) else {"expect": source}
-    return _read(compose_values(whole, origin), origin)
+    return source if isinstance(source, ExpectationsFile) else _read(*compose_source(source, "expect", "expectations"))
 
 
 def _read(root: Node, origin: str) -> ExpectationsFile:
-    with garbage_collection_paused():
-        reader = NodeReader(origin, keeps_errors=True)
-        document = EXPECTATIONS.read(reader, root, "")
-        if "version" in document.nodes:
-            with reader.errors:
-                document.read("version")
-        items = document.items("expect")
-        if not items:
-            raise document.error("expect", "is empty: write what the policy is meant to allow and deny")
-        lines: dict[str, int] = {}
-        found = []
-        for node, path in items:
-            with reader.errors:
-                found.append(_expectation(reader, node, path, lines))
-        reader.errors.raise_all()
-        return ExpectationsFile(origin, tuple(found))
+    lines: dict[str, int] = {}
+    expectations = read_items(
+        root, origin, EXPECTATIONS, "expect", lambda reader, node, path: _expectation(reader, node, path, lines),
+        "is empty: write what the policy is meant to allow and deny",
+    )  # fmt: skip
+    return ExpectationsFile(origin, expectations)
 
 
 def _expectation(reader: NodeReader, node: Node, path: str, lines: dict[str, int]) -> Expectation:

@@ -182,7 +182,7 @@ def read_document(path: str | os.PathLike[str]) -> tuple[bytes, str]:
 
 def _capture_hint(data: bytes, origin: str) -> str:
     is_capture = data[:4] in _CAPTURE_MAGICS or _COMPRESSED_CAPTURE.search(origin) is not None
-    return ": this is a capture file; give the policy before the captures" if is_capture else ""
+    return ": this is a capture file" if is_capture else ""
 
 
 def decoded(data: bytes, origin: str) -> str:

@@ -480,7 +480,7 @@ FINDING_TABLE = TableKind(
         Column("message", TEXT, "What was found."),
         Column("certain", BOOLEAN, "False: traffic that contradicts it may be missing in the captures."),
         Column("members", COUNT, "Instances in the group.", "it is about no group"),
-        Column("used_connections", COUNT, "Connections that used the rule.", "it is about no rule, or no captures"),
+        Column("used_connections", COUNT, "Connections that used the rule.", "nobody can tell, or it is about no rule"),
         Column("in_baseline", BOOLEAN, "True: the baseline has the same finding."),
         Column("accepted", TEXT, "The reason why a file accepts it.", "no file accepts it"),
         Column("group", TEXT, "The security group that it is about.", "it is about none"),

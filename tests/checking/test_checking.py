@@ -287,8 +287,8 @@ def test_many_sets_of_groups_are_bounded() -> None:
     )
     checked = check_policy(Policy(security_groups=groups, instances=instances))
     assert checked.left_out == ()
-    # Every instance has two groups that allow all of TCP out: each such rule is redundant, and the last one is
-    # shadowed.
+    # Every instance is in two groups, each of which lets out all of TCP. So each of these rules is redundant, and the
+    # last one is shadowed.
     assert {rule for _, rule in by_code(checked, "SG002")} == {f"o{n}" for n in range(39)}
     assert {rule for _, rule in by_code(checked, "SG001")} == {"o39"}
 

@@ -104,6 +104,14 @@ def test_rules_of_an_instance_that_no_log_covers_stay(policy: str, tmp_path: Pat
     assert not any("db-1" in sentence for sentence in check(parsed, captures=path).left_out)
 
 
+def test_nothing_is_said_about_the_use_of_rules_that_no_log_covers(tmp_path: Path) -> None:
+    parsed = load(text=POLICY.replace("192.0.2.0/24", "0.0.0.0/0"))
+    result = check(parsed, captures=written(tmp_path, month()))
+    uses = {each.rule: each.used_connections for each in result.findings if each.code == "SG004"}
+    # No record is about db-1.
+    assert uses == {"web-ssh": 0, "db-ssh": None}
+
+
 @pytest.mark.parametrize("policy", [POLICY, WITHOUT_IDS])
 def test_a_peer_in_the_records_of_others_was_not_logged(policy: str, tmp_path: Path) -> None:
     lines = [*month(), *both(WEB, DB, 50000, 5432, start=60, interface="eni-0web")]

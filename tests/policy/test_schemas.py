@@ -19,7 +19,7 @@ from policy_texts import SPEC_EXAMPLE
 from schemas import disagreements, validator, value_of
 from yaml.nodes import Node
 
-from sgfast.checking.known_findings import accepted_findings, parse_accepted
+from sgfast.checking.known_findings import accepted_findings_of, parse_accepted_findings
 from sgfast.errors import PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
@@ -101,7 +101,7 @@ READERS: dict[str, tuple[Any, Callable[[str], object]]] = {
     "policy": (POLICY, parse_policy),
     "changes": (CHANGES, lambda text: parse_changes(text).resolve(KNOWN, 0)),
     "expectations": (EXPECTATIONS, parse_expectations),
-    "accepted": (ACCEPTED, parse_accepted),
+    "accepted": (ACCEPTED, parse_accepted_findings),
 }
 
 
@@ -181,7 +181,7 @@ def test_every_example_of_the_repository_is_accepted() -> None:
         name = next(name for name in ("accepted", "changes", "expect", "version") if name in value_of(root))
         name = {"expect": "expectations", "version": "policy"}.get(name, name)
         readers = {
-            "accepted": accepted_findings, "changes": load_changes, "expectations": load_expectations,
+            "accepted": accepted_findings_of, "changes": load_changes, "expectations": load_expectations,
             "policy": load_policy,
         }  # fmt: skip
         readers[name](path)

@@ -364,7 +364,7 @@ def test_small_groups_whose_connections_would_break_are_not_among_others(breakin
     assert sum(f"g{n}" in own for n in last) == named and len(own) == SIDE + named
     assert matrix.columns.labels[-1] == f"{60 + 2 - len(own)} others" or breaking > 10
     broken = [cell.sizes[0] for (_, column), cell in matrix.cells.items() if column == matrix.columns.own]
-    # Breaks that do not stand by name are counted, and marked.
+    # The cells of the unnamed groups show how many of their connections would break.
     assert sum(broken) == breaking - named
     marked = [cell.short for cell in matrix.cells.values() if cell.sizes[0]]
     assert len(marked) >= min(breaking, 1) and all(words.startswith("✕ ") for words in marked)

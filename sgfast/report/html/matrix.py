@@ -14,7 +14,7 @@ from sgfast.report.html.markup import Markup, joined, tag
 
 #: The most rows and columns, which fit on a screen. Further groups share one.
 SIDE = 15
-#: The most further groups that stand by name because connections of theirs would break.
+#: The most small groups that are named because some of their connections would break.
 MOST_BREAKING = 10
 #: The most groups of a side that the matrix unfolds to. A browser is slow with more cells.
 MOST_UNFOLDED = 100

@@ -91,7 +91,7 @@ class JsonFinding(Answer):
     address_group: str | None
     members: Annotated[Count | None, "Instances in the group; null: it is about no group."]
     used_connections: Annotated[
-        Count | None, "Connections of the captures that used the rule; null: it is about no rule, or there are none."
+        Count | None, "Connections of the captures that used the rule; null: it is about no rule, or they cannot tell."
     ]
     in_baseline: Annotated[bool, "The baseline has the same finding, so that it does not count."]
     accepted: Annotated[
