@@ -164,7 +164,7 @@ def check(
         )  # fmt: skip
     was_cut = traffic is not None and is_damaged(traffic.damaged, traffic.records)
     causes = [f"--fail-on {word}: {cause}" for word in fail_on if (cause := found.cause_of_failure(word))]
-    exit_status(damaged=was_cut, failed=bool(causes), causes=causes)
+    exit_status(damaged=was_cut, causes=causes)
 
 
 def _answer(found: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sgfast.cli.options import (
     OutputForm,
     by_option,
     exit_status,
-    fail_on_cause,
+    fail_on_causes,
     format_option,
     is_damaged,
     jobs_option,
@@ -192,24 +192,20 @@ def diff(
         lambda: _document(difference, result, form, by, top), to_error=to_error,
     )  # fmt: skip
     # Rows about unknown members are there, so the answer on the rules says that something is opened or closed.
-    is_changed: dict[str, bool] = {"opened": bool(difference.opened), "closed": bool(difference.closed)}
-    is_unsure = dict.fromkeys(is_changed, not difference.evidence.without("unknown-members").carries("verdicts"))
+    matches: dict[str, bool] = {"opened": bool(difference.opened), "closed": bool(difference.closed)}
+    is_ruled_out = dict.fromkeys(matches, difference.evidence.without("unknown-members").carries("verdicts"))
     if result is not None:
-        is_told = result.evidence.carries("verdicts")
         for verdict, rows in zip(NEW_VERDICTS, (difference.closed, difference.opened), strict=True):
-            is_changed[verdict] = result.total(verdict).connections > 0
-            is_unsure[verdict] = not result.evidence.without("unknown-members").carries("verdicts") or (
-                not is_told and any(row.has_unknown for row in rows)
-            )
-    causes = [
-        fail_on_cause(word, is_sure=is_changed[word])
-        for word in dict.fromkeys(fail_on) if is_changed[word] or is_unsure[word]
-    ]  # fmt: skip
+            matches[verdict] = result.total(verdict).connections > 0
+            has_unknown = any(row.has_unknown for row in rows)
+            evidence = result.evidence if has_unknown else result.evidence.without("unknown-members")
+            is_ruled_out[verdict] = evidence.carries("verdicts")
+    causes = fail_on_causes(fail_on, matches, is_ruled_out)
     if any(each.code == "unread-filters" for each in difference.evidence.open_reasons):
         causes.append("changes of filters that are not read")
     exit_status(
-        damaged=result is not None and is_damaged(damaged, result.records), failed=bool(causes),
-        files=report is not None or export is not None, causes=causes,
+        damaged=result is not None and is_damaged(damaged, result.records), causes=causes,
+        files=report is not None or export is not None,
     )  # fmt: skip
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, Choice, OutputForm, accept_option, as_if_in_option, exit_status, format_option
+from sgfast.cli.options import (
+    FILE,
+    Choice,
+    OutputForm,
+    accept_option,
+    as_if_in_option,
+    exit_status,
+    fail_on_causes,
+    format_option,
+)
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
 
@@ -98,4 +107,6 @@ def explain(
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     print_report(form, lambda: explain_answer(explained, lines), lambda: explain_document(explained, lines))
-    exit_status(damaged=False, failed=fail_on == "denied" and explained.verdict in ("deny", "cannot-tell"))
+    is_ruled_out = {"denied": explained.verdict != "cannot-tell"}
+    causes = fail_on_causes([fail_on] if fail_on else [], {"denied": explained.verdict == "deny"}, is_ruled_out)
+    exit_status(damaged=False, causes=causes)

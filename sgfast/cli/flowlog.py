@@ -11,6 +11,7 @@ from sgfast.cli.options import (
     OutputForm,
     accept_option,
     exit_status,
+    fail_on_causes,
     format_option,
     quiet_option,
     vpc_option,
@@ -88,5 +89,6 @@ def flowlog(
     from sgfast.report.json.flow_log import JsonFlowLog
 
     print_report(form, lambda: JsonFlowLog.of(found), lambda: flow_log_document(found))
-    disagrees = found.disagreeing > 0 or not found.evidence.carries("verdicts")
-    exit_status(damaged=bool(found.broken_lines or found.damage), failed=fail_on is not None and disagrees)
+    is_ruled_out = {"disagreement": found.evidence.carries("verdicts")}
+    causes = fail_on_causes([fail_on] if fail_on else [], {"disagreement": found.disagreeing > 0}, is_ruled_out)
+    exit_status(damaged=bool(found.broken_lines or found.damage), causes=causes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import has_magic
 from typing import TYPE_CHECKING, Any
@@ -80,15 +80,15 @@ class Inputs:
 
     @functools.cached_property
     def files(self) -> list[str]:
-        """All inputs, with directories replaced by their files. Raises PolicyError for a directory without exports."""
-        from sgfast.cli.policies import telling_traffic
+        """All inputs, with directories replaced by their files."""
+        from sgfast.errors import PolicyError
         from sgfast.policy.export_files import files_of
 
         found: list[str] = []
         for policy in self.policies:
-            if policy is not None:
-                with telling_traffic(policy):
-                    found += files_of(policy)
+            # Loading the policy says what is wrong with a directory without exports.
+            with suppress(PolicyError):
+                found += [] if policy is None else files_of(policy)
         if self.captures:
             from sgfast.capture.directories import with_files_in
 

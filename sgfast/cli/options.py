@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,24 +30,32 @@ def is_damaged(damage: Damage | None, records: LogRecords | None) -> bool:
     return damage is not None or (records is not None and records.is_damaged)
 
 
-def exit_status(*, damaged: bool, failed: bool, files: bool = False, causes: Sequence[str] = ()) -> None:
-    """End the command with the status for an interrupt, a damaged input, or else a result that ``--fail-on`` or a
-    similar option names. Return if none applies. ``files``: whether the user asked for files. ``causes``: why the
-    status is 1, in words.
+def exit_status(*, damaged: bool, causes: Sequence[str] = (), files: bool = False) -> None:
+    """End the command with the status for an interrupt, for a damaged input, or for a result that ``--fail-on`` or a
+    similar option names. Return if none applies. ``causes``: the causes of status 1, in words. ``files``: whether the
+    user asked for files.
     """
     if is_stopped():
         complete("the report is about what was judged" + (", and no file was written" if files else ""))
         raise Signalled(signal.SIGINT)
-    if causes and not damaged:
+    if damaged:
+        click.get_current_context().exit(EXIT_DAMAGED)
+    if causes:
         say(f"status {EXIT_FAIL_ON}, because of {' and of '.join(causes)}")
-    if damaged or failed:
-        click.get_current_context().exit(EXIT_DAMAGED if damaged else EXIT_FAIL_ON)
+        click.get_current_context().exit(EXIT_FAIL_ON)
 
 
-def fail_on_cause(word: str, *, is_sure: bool) -> str:
-    """Return why a word of ``--fail-on`` gives status 1. ``is_sure``: it matches; else the evidence cannot rule it out.
+def fail_on_causes(words: Iterable[str], matches: Mapping[str, bool], is_ruled_out: Mapping[str, bool]) -> list[str]:
+    """Return the causes of status 1 among the words of ``--fail-on``. ``matches``: whether the result has what a word
+    names. ``is_ruled_out``: whether the evidence would show it.
     """
-    return f"--fail-on {word}{'' if is_sure else ', which the evidence cannot rule out'}"
+    causes = []
+    for word in dict.fromkeys(words):
+        if matches[word]:
+            causes.append(f"--fail-on {word}")
+        elif not is_ruled_out[word]:
+            causes.append(f"--fail-on {word}, which the evidence cannot rule out")
+    return causes
 
 
 OutputForm = Literal["text", "json", "markdown"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -51,23 +50,6 @@ unresolved_option = click.option(
 )
 
 
-@contextmanager
-def telling_traffic(path: str) -> Iterator[None]:
-    """Replace a PolicyError about a file or directory that holds captures or flow logs by one that says so."""
-    from sgfast.errors import PolicyError
-    from sgfast.policy.yaml_nodes import shown_origin
-
-    try:
-        yield
-    except PolicyError:
-        from sgfast.flow_logs.sources import kind_of_traffic
-
-        if (kind := kind_of_traffic(path)) is None:
-            raise
-        message = f"{shown_origin(path)}: holds {kind}, not a policy; policies stand before captures and flow logs"
-        raise PolicyError(message) from None
-
-
 @dataclass(frozen=True)
 class PolicyOptions:
     """Options about every POLICY of a command."""
@@ -76,10 +58,19 @@ class PolicyOptions:
     unresolved: Unresolved
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
+        from sgfast.errors import PolicyError
         from sgfast.loading import load_policy
+        from sgfast.policy.yaml_nodes import shown_origin
 
-        with telling_traffic(path):
+        try:
             return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
+        except PolicyError:
+            from sgfast.flow_logs.sources import kind_of_traffic
+
+            if (kind := kind_of_traffic(path)) is None:
+                raise
+            message = f"{shown_origin(path)}: holds {kind}, not a policy; policies stand before captures and flow logs"
+            raise PolicyError(message) from None
 
     def load_baseline(self, path: str) -> Policy:
         """Load an earlier policy. Of a Terraform plan, it is the state before the plan."""

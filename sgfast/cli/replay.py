@@ -20,7 +20,7 @@ from sgfast.cli.options import (
     OutputForm,
     by_option,
     exit_status,
-    fail_on_cause,
+    fail_on_causes,
     format_option,
     is_damaged,
     jobs_option,
@@ -284,16 +284,14 @@ def replay(
         lambda: replay_document(result, by, most, timed=form == "text", with_rules=show_rules), to_error=to_error,
     )  # fmt: skip
     carries = result.evidence.carries
-    matches, is_sure = {
-        "denied": (result.verdicts["deny"] > 0, carries("verdicts")),
-        "would-break": (result.kinds.rows["broken"].any(), carries("verdicts", "answers")),
-        "disagreement": (result.actions is not None and result.actions.disagreeing, carries("verdicts")),
-        None: (False, True),
-    }[fail_on]
-    causes = [fail_on_cause(str(fail_on), is_sure=bool(matches))] if matches or not is_sure else []
-    exit_status(
-        damaged=is_damaged(result.damaged, result.records), failed=bool(causes), files=bool(paths), causes=causes
-    )  # fmt: skip
+    matches = {
+        "denied": result.verdicts["deny"] > 0,
+        "would-break": bool(result.kinds.rows["broken"].any()),
+        "disagreement": result.actions is not None and result.actions.disagreeing > 0,
+    }
+    is_ruled_out = dict.fromkeys(matches, carries("verdicts")) | {"would-break": carries("verdicts", "answers")}
+    causes = fail_on_causes([fail_on] if fail_on else [], matches, is_ruled_out)
+    exit_status(damaged=is_damaged(result.damaged, result.records), causes=causes, files=bool(paths))
 
 
 def _looked_up(policy: Policy, path: str) -> Expectations:

@@ -244,7 +244,8 @@ def suggest(
         say(NOT_EXACT)
     if found.evidence.conclusive == "no" and not refusal:
         say("nobody can rely on the suggested policy: the report says what the captures lack")
-    exit_status(damaged=is_damaged(found.damaged, found.records), failed=bool(refusal) or not found.is_reliable)
+    causes = ["a suggestion that falls short"] if refusal or not found.is_reliable else []
+    exit_status(damaged=is_damaged(found.damaged, found.records), causes=causes)
 
 
 def _check_keep(

@@ -11,7 +11,8 @@ from sgfast.flow_logs.openers cimport FATES, Conversation, is_icmp
 cdef enum:
     FRAMES = 1 << 12            # of a batch
     FRAMES_OF_RECORD = 6        # the most that are made of a record at once
-    FIRST_FRAMES = 1 << 26      # later frames that records may take; each record brings some more
+    # The budget of frames that are made of records after their starts: at the beginning, and more for each record.
+    FIRST_FRAMES = 1 << 26
     MORE_FRAMES = 1 << 10
     UNKNOWN = -1                # as in columns.py
     NS = 1000000000
@@ -99,7 +100,7 @@ cdef class RecordPackets:
     cdef readonly uint64_t overlapping
     #: The records whose later packets are missing because memory ran out.
     cdef readonly uint64_t lost
-    #: The later frames that records may still take. A record that needs more is left out.
+    #: The frames that are left in this budget. A record that needs more of them is left out.
     cdef public int64_t frames_left
     cdef uint64_t undecided_records[FATES]
     cdef uint64_t undecided_connections[FATES]

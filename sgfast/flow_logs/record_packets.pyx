@@ -202,8 +202,8 @@ cdef class RecordPackets:
             self.make_others(c, w)
 
     cdef bint takes_frames(self, const Conversation* c, const Waiting* w) noexcept nogil:
-        # Takes the frames that a record needs after its start from those that are left. Returns False if these are too
-        # few: each line of a hostile log may tell of another connection that lasted for a month.
+        # Takes the frames that a record needs after its start from the budget. Returns False if too few are left. Each
+        # line of a hostile log may be about another connection that lasted for a month.
         cdef int64_t needed = <int64_t>(max(w.packets, w.nbytes) // MOST_OF_FRAME)
         if not w.rejected:
             needed += min(w.end_ns - w.start_ns, LONGEST) // self.step_of(c, w)

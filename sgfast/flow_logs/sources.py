@@ -52,7 +52,7 @@ _YEARS = range(1970, 9000)
 _EVERYTHING = re.compile(r"(?:(.*)/)?\*\*(?:/\*)?")
 #: Names of compressed files.
 _COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|lz4)$")
-#: The first files of a directory that show what it holds.
+#: The most files of a directory that are opened to find out what it holds.
 _FILES_LOOKED_AT = 100
 #: The lines that show whether a file is one of records, and what these have at least. Headers have fewer numbers.
 _LINES_LOOKED_AT = 100

@@ -253,12 +253,12 @@ cdef enum:
     REMEMBERED = 4096
     BUCKETS = 2 * REMEMBERED
     NEVER = -1
-    # The minimum time between equal packets that are sent steadily, such as keepalives. The fastest BFD sessions send
-    # every 3.3 ms. Copies on several interfaces are closer together.
-    MIN_STEADY_NS = 1000000
-    # The time between equal packets that are sent steadily varies: BFD leaves out up to a quarter of it, and packets
-    # are lost. It is no less than this part of the time before, unlike the time between a packet and its copy.
-    STEADY_PART = 4
+    # The least interval of keepalives, whose packets are equal. The fastest BFD sessions send every 3.3 ms. Two copies
+    # of one packet, captured on several interfaces, are closer together.
+    MIN_KEEPALIVE_NS = 1000000
+    # The intervals of keepalives vary: BFD shortens each by up to a quarter, and a lost packet doubles one. Each is at
+    # least this part of the interval before. A copy comes much sooner.
+    KEEPALIVE_PART = 4
 
 
 cdef struct Kept:
@@ -286,7 +286,8 @@ cdef class Dedup:
     cdef uint64_t* newest       # by bucket: number of the last packet kept, 0: none
     cdef Repeats* repeats       # of kept packet n, at n % REMEMBERED; only if packets are looked at
     cdef uint64_t number        # number of the last packet kept, 1-based
-    cdef uint64_t equal         # number of the kept packet that equals the last packet, however long ago, 0: none
+    # The number of the kept packet that equals the last packet, whatever time lies between them; 0: there is none.
+    cdef uint64_t equal
     cdef uint64_t secret[4]
     cdef readonly int64_t dropped
 
@@ -335,20 +336,20 @@ cdef class Dedup:
             self.first[self.number - 1] = self.ring[self.number & (REMEMBERED - 1)]
         return 0
 
-    cdef bint is_sent_steadily(self, int64_t time_ns, bint is_copy) noexcept nogil:
-        # Whether the last packet comes about as long after an equal one as that one after the one before: the sender
-        # repeats it. Notes its time.
+    cdef bint is_keepalive(self, int64_t time_ns, bint is_copy) noexcept nogil:
+        # Returns whether the last packet is a keepalive: the interval since the latest equal packet is about as long as
+        # the interval before. Notes the packet's time.
         cdef Repeats* before = &self.repeats[self.equal & (REMEMBERED - 1)]
         cdef Repeats now = Repeats(time_ns, 0)
-        cdef bint steadily = False
+        cdef bint is_steady = False
         if self.equal != 0:
             now.apart_ns = max(min(apart(time_ns, before.latest_ns), <uint64_t>MAX_APART_NS), <uint64_t>1)
-            steadily = (
-                before.apart_ns != 0 and now.apart_ns >= MIN_STEADY_NS
-                and now.apart_ns >= before.apart_ns // STEADY_PART
+            is_steady = (
+                before.apart_ns != 0 and now.apart_ns >= MIN_KEEPALIVE_NS
+                and now.apart_ns >= before.apart_ns // KEEPALIVE_PART
             )
         self.repeats[(self.equal if is_copy else self.number) & (REMEMBERED - 1)] = now
-        return steadily
+        return is_steady
 
     cdef void remember(self, uint64_t h, int64_t time_ns) noexcept nogil:
         cdef uint64_t* newest = &self.newest[h & (BUCKETS - 1)]
@@ -416,7 +417,7 @@ cdef class Dedup:
                 if found == NEVER:
                     continue
                 packets += 1
-                copies += not self.is_sent_steadily(batch.frames[i].time_ns, found) and found == 1
+                copies += not self.is_keepalive(batch.frames[i].time_ns, found) and found == 1
         return packets, copies
 
 

@@ -23,7 +23,7 @@ from sgfast.system.names import printable
 #: Rows taken from Parquet at a time.
 ROWS = 1 << 15
 #: Bytes of text that rows become at a time.
-TEXT = 1 << 23
+TEXT_BYTES = 1 << 23
 
 
 def read(log: Log) -> Iterator[NDArray[Any]]:
@@ -42,8 +42,8 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
     errors = (pa.ArrowException, OSError, UnicodeDecodeError, ValueError)
     try:
         source = open_url(log.path, at_any_place=True) if is_url(log.path) else log.path
-        with ParquetFile(source) as seen:
-            metadata, types = seen.metadata, {field.name: field.type for field in seen.schema_arrow}
+        with ParquetFile(source) as parquet:
+            metadata, types = parquet.metadata, {field.name: field.type for field in parquet.schema_arrow}
         fields = {name.replace("_", "-"): name for name in types}
         header(log, "the file", list(fields))
         wanted = [name for name in fields if name in HANDLERS or name == "tgw-attachment-id"]
@@ -51,7 +51,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         for name in names:
             if pa.types.is_nested(types[name]) or pa.types.is_fixed_size_binary(types[name]):
                 raise FlowLogError(f"{log.name}: its column {printable(name)} has neither numbers nor texts")
-        # A text that stands in many rows is in memory once.
+        # pyarrow keeps equal texts of a column in memory only once if it reads the column as a dictionary.
         file = ParquetFile(source, metadata=metadata, read_dictionary=names)
     except CaptureError as error:
         raise FlowLogError(str(error)) from error
@@ -82,24 +82,26 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
 
 
 def _pieces(columns: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
-    """Yield the bounds of rows that have about TEXT bytes together, and whether it is one row that is too long."""
+    """Yield the bounds of rows that become about TEXT_BYTES of text together. The third value is true for a single row
+    that is too long.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = len(columns[0])
+    row_count = len(columns[0])
     columns = [column for column in columns if pa.types.is_dictionary(column.type)]
-    texts = [pc.fill_null(pc.binary_length(column.dictionary), 0) for column in columns]
-    if rows * sum(pc.max(text).as_py() or 0 for text in texts) <= TEXT:
-        yield 0, rows, False
+    text_lengths = [pc.fill_null(pc.binary_length(column.dictionary), 0) for column in columns]
+    if row_count * sum(pc.max(lengths).as_py() or 0 for lengths in text_lengths) <= TEXT_BYTES:
+        yield 0, row_count, False
         return
-    taken = [text.take(column.indices) for text, column in zip(texts, columns, strict=True)]
-    lengths = np.sum([np.asarray(pc.fill_null(each, 0), np.int64) for each in taken], axis=0)
-    is_long = lengths >= LONGEST_LINE
+    taken = [lengths.take(column.indices) for lengths, column in zip(text_lengths, columns, strict=True)]
+    row_lengths = np.sum([np.asarray(pc.fill_null(lengths, 0), np.int64) for lengths in taken], axis=0)
+    is_long = row_lengths >= LONGEST_LINE
     # pyarrow reserves the mean length of a dictionary's texts for each row.
-    room = sum(pc.sum(text).as_py() // len(text) for text in texts if len(text))
-    turns = np.cumsum(np.where(is_long, 0, np.maximum(lengths, room))) // TEXT
-    begins = np.flatnonzero((turns[1:] != turns[:-1]) | is_long[1:] | is_long[:-1]) + 1
-    for begin, end in pairwise([0, *begins.tolist(), rows]):
+    reserved = sum(pc.sum(lengths).as_py() // len(lengths) for lengths in text_lengths if len(lengths))
+    piece_of_row = np.cumsum(np.where(is_long, 0, np.maximum(row_lengths, reserved))) // TEXT_BYTES
+    begins = np.flatnonzero((piece_of_row[1:] != piece_of_row[:-1]) | is_long[1:] | is_long[:-1]) + 1
+    for begin, end in pairwise([0, *begins.tolist(), row_count]):
         yield begin, end, bool(is_long[begin])
 
 
