@@ -10,13 +10,15 @@ from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
+import pytest
 from effort import some
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, PORTS, policies
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS, Engine
+from sgfast.loading import parse_policy
 from sgfast.policy.model import PORT_PROTOCOLS, Policy
 
 #: Types that ask, with those of their answers.
@@ -97,22 +99,25 @@ def openers(draw: st.DrawFn, policy: Policy) -> Any:
         str(network.network_address + (3 if network.num_addresses > 8 else 0))
         for each in policy.instances for network in each.addresses if network.version == family
     ]  # fmt: skip
-    ends = st.sampled_from((*owned, *owned, *OUTSIDE[family]))
+    ends = [*owned, *owned, *OUTSIDE[family]]
+    source = draw(st.sampled_from(ends))
+    destination = draw(st.sampled_from([end for end in ends if end != source or len(owned) == 1]))
     protocol = draw(st.sampled_from((6, 6, 17, 17, 132, 47, 50, 58 if family == 6 else 1, 58 if family == 6 else 1)))
     sport, dport = draw(st.sampled_from((*PORTS, 40000))), draw(st.sampled_from(PORTS))
     # A DHCP client needs no rule at the sender if infrastructure is known by its role (SPEC 3.11).
     stateful = all(group.stateful for group in policy.security_groups)
-    if protocol == 17 and stateful and draw(st.integers(0, 4)) == 0:
+    if protocol == 17 and stateful and draw(st.booleans()):
         sport, dport = (68, 67) if family == 4 else (546, 547)
     icmp = None
     if protocol in (1, 58):
         icmp = draw(st.sampled_from(tuple(ICMP_ANSWERS[family]))), draw(st.sampled_from((0, 0, 1)))
-    return header(family, draw(ends), draw(ends), protocol, sport, dport, icmp)
+    return header(family, source, destination, protocol, sport, dport, icmp)
 
 
 def test_a_question_has_the_answer_of_an_engine_that_has_seen_nothing_else() -> None:
     seen: Counter[Any] = Counter()
 
+    @seed(61)
     @settings(max_examples=some(50, 3000), deadline=None, suppress_health_check=list(HealthCheck), database=None,
               phases=(Phase.generate,))
     @given(st.data())
@@ -121,6 +126,7 @@ def test_a_question_has_the_answer_of_an_engine_that_has_seen_nothing_else() -> 
         stateless = data.draw(st.booleans())
         policy = replace(
             policy, settings=replace(policy.settings, max_connections=1000),
+            peerings=policy.peerings if data.draw(st.booleans()) else frozenset(),
             security_groups=tuple(
                 replace(group, stateful=group.stateful and not stateless) for group in policy.security_groups
             ),
@@ -139,3 +145,55 @@ def test_a_question_has_the_answer_of_an_engine_that_has_seen_nothing_else() -> 
         ("allow", "rule"), ("deny", "no-rule"), ("deny", "deny-rule"), ("deny", "vpc-isolated"),
         ("deny", "reply-denied"),
     } <= seen.keys(), seen
+
+
+OUTWARD = """
+version: 1
+security_groups:
+  - name: web
+    stateful: false
+    rules:
+      - {direction: inbound, protocol: all}
+      - {id: tcp-4000, direction: outbound, protocol: tcp, ports: 4000}
+      - {id: tcp-80, direction: outbound, protocol: tcp, ports: 80}
+      - {id: tcp-443, direction: outbound, protocol: tcp, ports: 443}
+      - {id: icmp-0-1, direction: outbound, protocol: icmp, icmp_type: 0, icmp_code: 1}
+      - {id: icmp-0, direction: outbound, protocol: icmp, icmp_type: 0}
+      - {id: icmp-8, direction: outbound, protocol: icmp, icmp_type: 8}
+      - {id: icmp-14, direction: outbound, protocol: icmp, icmp_type: 14}
+instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("ports", "icmp", "rule"),
+    [
+        ((4000, 443), None, "tcp-4000"),
+        ((0, 0), (8, 0), "icmp-0"),
+        ((0, 0), (8, 1), "icmp-0-1"),
+        ((0, 0), (13, 0), "icmp-14"),
+    ],
+)
+def test_the_first_reply_of_a_stateless_group_has_the_openers_port_and_the_type_and_code_of_an_answer(
+    ports: tuple[int, int], icmp: tuple[int, int] | None, rule: str
+) -> None:
+    policy = parse_policy(OUTWARD)
+    opener = header(4, "198.51.100.7", "10.0.0.5", 1 if icmp else 6, *ports, icmp)
+    found = asked(Engine(policy, mode="verbatim"), opener)
+    assert found == judged(policy, opener) and found[:2] == ("allow", "rule") and rule in found[-1]
+
+
+@pytest.mark.parametrize(
+    ("infrastructure", "expected"),
+    [("exempt", ("exempt", None)), ("by-role", ("exempt", None)), ("filtered", ("deny", "no-rule"))],
+)
+def test_a_dhcp_client_needs_a_rule_if_infrastructure_is_filtered(
+    infrastructure: str, expected: tuple[str, str]
+) -> None:
+    policy = parse_policy(
+        f"version: 1\nsettings: {{infrastructure: {infrastructure}}}\nsecurity_groups: [{{name: web}}]\n"
+        "instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]\n"
+    )
+    opener = header(4, "10.0.0.5", "255.255.255.255", 17, 68, 67)
+    found = asked(Engine(policy, mode="verbatim"), opener)
+    assert found == judged(policy, opener) and found[:2] == expected

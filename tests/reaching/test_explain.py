@@ -352,7 +352,8 @@ def test_the_command_tells_of_vpcs_that_are_not_peered(capsys: Capsys, tmp_path:
     path.write_text(TWO_VPCS)
     arguments = ("explain", path, "--vpc", "red", "--from", "a", "--protocol", "tcp", "--port", 80, "--to")
     named = sgfast(capsys, *arguments, "b", "--fail-on", "denied")
-    assert named.status == 1 and "denied (vpc-isolated)" in named.out and named.err == ""
+    assert named.status == 1 and "denied (vpc-isolated)" in named.out
+    assert named.one_line() == "sgfast: status 1, because of --fail-on denied"
     found = valid("explain", json.loads(sgfast(capsys, *arguments, "10.0.1.1", "--json").out))
     assert found["verdict"] == "cannot-tell" and "it is b's in VPC blue, which is not peered" in found["choices"][-1]
     assert [reason["code"] for reason in found["evidence"]["reasons"]] == ["other-vpc"]

@@ -279,7 +279,8 @@ def test_rules_are_only_taken_away_by_captures_of_the_time_that_is_named(capsys:
     wanted = (*TODAY, "--to", "aws", "-o", script)
     refused = command(capsys, *wanted, "--remove", "30d")
     assert refused.status == 1 and script.read_text() == "as it was"
-    said = refused.one_line()
+    said, cause = refused.messages()
+    assert cause == "sgfast: status 1, because of a suggestion that falls short"
     assert "nothing is written: the captures last 13 s and not 30 d" in said
     assert "--accept-evidence short-window" in said
     for enough in (("--remove", "13s"), ("--remove", "30d", "--accept-evidence", "short-window")):
