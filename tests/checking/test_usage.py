@@ -22,6 +22,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text
+from sgfast.reaching.difference import difference
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
 
 SECOND = 10**9
@@ -276,3 +277,32 @@ def test_no_packet_of_the_captures_has_another_verdict_with_the_narrower_rules(
     print(seen)
     assert seen["rules"] > some(60, 2000) and seen["packets"] > some(10_000, 200_000)
     assert seen["groups"] > some(20, 500)
+
+
+#: Everybody is in `base`, and db's filter denies web.
+EVERYBODY = """
+version: 1
+security_groups:
+  - {name: base, rules: [{direction: outbound, protocol: all, destination: 0.0.0.0/0}]}
+  - {name: app, rules: []}
+  - {name: worker, rules: []}
+  - {name: web, rules: []}
+  - name: db
+    rules:
+      - {direction: inbound, protocol: tcp, ports: 5432, source: web, action: deny, priority: 1}
+      - {id: r, direction: inbound, protocol: tcp, ports: 5432, source: 0.0.0.0/0, priority: 2}
+instances:
+  - {name: app-1, addresses: [10.0.0.1], security_groups: [base, app]}
+  - {name: worker-1, addresses: [10.0.1.2], security_groups: [base, worker]}
+  - {name: web-1, addresses: [10.0.2.3], security_groups: [base, web]}
+  - {name: db-1, addresses: [10.0.0.5], security_groups: [base, db]}
+"""
+
+
+def test_the_narrower_rules_name_exact_groups_and_open_nothing_that_another_rule_denies(tmp_path: Path) -> None:
+    policy = parse_policy(EVERYBODY)
+    capture = write_pcap(tmp_path / "x.pcap", openers([("10.0.0.1", 5432), ("10.0.1.2", 5432)] * 8, outbound=False))
+    checked, _ = replayed(policy, capture)
+    (wide,) = (each for each in checked.findings if (each.code, each.group) == ("SG015", "db"))
+    assert [rule.peer for rule in wide.instead] == [GroupPeer("app"), GroupPeer("worker")]
+    assert difference(policy, narrowed(policy, checked)).opened == ()
