@@ -183,7 +183,7 @@ def diff(
             write_page(page, diff_html(difference, result, warnings, lines))
     if export is not None:
         if not is_stopped():
-            print_text(export.text(parts[0], old, new))
+            print_text(export.text(parts[0], old, new, files[0] if plan is None else None))
         to_error = True
     damaged = None if result is None else result.damaged
     tell_of_input(form, warnings, damaged, quiet=quiet, to_error=to_error)

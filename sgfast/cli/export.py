@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -35,6 +35,10 @@ Devices = tuple[tuple[str, str | None], ...]
 _LISTED_PROBLEMS = 20
 #: Names of instances that can be used as names of files.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+#: By target: words for applying an export.
+_APPLY: Final = dict.fromkeys(TARGETS, "run what this prints") | {"terraform": "apply what this prints like this file"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +128,35 @@ class Export:
                 continue
             text = self._text(part, devices, old, new)
             if self.form == "script":
-                text = _commented(text, comments, self._undo_comments(parts, old_name))
+                has_undo = any(each.is_undo for each in parts)
+                text = _commented(text, comments, [] if has_undo else self._undo_comments(part, devices, old_name))
             file.write(text.encode())
             written.append(file)
         publish(written)
 
-    def text(self, part: ExportPart, old: Policy | None, new: Policy) -> str:
+    def text(self, part: ExportPart, old: Policy | None, new: Policy, old_name: str | None) -> str:
         """Return the text of one part. Errors are as in ``write``."""
         from sgfast.exporting.texts import devices_of
 
-        return self._text(part, devices_of(old, new, part.devices), old, new)
+        devices = devices_of(old, new, part.devices)
+        text = self._text(part, devices, old, new)
+        return _commented(text, (), self._undo_comments(part, devices, old_name)) if self.form == "script" else text
 
-    def _undo_comments(self, parts: Sequence[ExportPart], old: str | None) -> list[str]:
-        if old is None or self.target in ("terraform", "nftables") or any(part.is_undo for part in parts):
+    def _undo_comments(
+        self, part: ExportPart, devices: Mapping[str, str | None], old_name: str | None
+    ) -> list[str]:
+        """Return a comment with the command that makes the way back, unless no policy file says where it leads."""
+        if old_name is None or (self.target == "nftables" and not part.is_change):
             return []
-        undo = f"sgfast export {shlex.quote(old)} --since now.yaml --to {self.target}"
-        return [f"To take this back, import the account as now.yaml, and run what this prints: {undo}"]
+        command = ["sgfast", "export", old_name, "--to", self.target]
+        if self.target == "nftables":
+            for name, device in devices.items():
+                command += ["--instance", name] if device is None else ["--interface", f"{name}={device}"]
+            return [f"To take this back, load what this prints: {shlex.join(command)}"]
+        command[3:3] = ["--since", "now.yaml"]
+        if self.provider is not None:
+            command += ["--provider", self.provider]
+        return [f"To take this back, import the account as now.yaml, and {_APPLY[self.target]}: {shlex.join(command)}"]
 
     def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
         from sgfast.errors import ExportError

@@ -30,7 +30,7 @@ from sgfast.errors import ExportError
 from sgfast.exporting import aws
 from sgfast.importing.live_aws import policy_from_boto3
 from sgfast.loading import load_policy, parse_policy
-from sgfast.policy.model import AddressGroupPeer, Policy
+from sgfast.policy.model import AddressGroupPeer, Policy, SecurityGroup
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -235,6 +235,22 @@ def test_three_commands_lead_from_a_capture_to_an_account_that_breaks_nothing_an
     assert sgfast(capsys, "diff", today, then, "--fail-on", "closed").status == 0
     was, now = (load_policy(each).group_of_rule.keys() for each in (today, then))
     assert was < now
+
+
+def test_the_undo_leads_back_to_the_account_as_it_was(client: Any) -> None:
+    """SPEC 13.1: the same policies, exchanged. The change makes a group that has no id, and deletes another one."""
+    first = parse_policy(SHOP)
+    needed = place(client, first)
+    before = apply(client, None, first, needed)
+    cache = SecurityGroup("cache", before.group_by_name["web"].rules[:1], vpc=before.group_by_name["web"].vpc)
+    groups = tuple(cache if each.name == "db" else each for each in before.security_groups)
+    instances = tuple(
+        replace(each, security_groups=("cache",)) if "db" in each.security_groups else each for each in before.instances
+    )
+    edited = replace(before, security_groups=groups, instances=instances)
+    then = apply(client, before, edited, needed)
+    assert {"cache"} == then.group_by_name.keys() - before.group_by_name.keys()
+    assert_same(before, apply(client, edited, before, needed), aws.TARGET)
 
 
 def test_the_policy_of_readme_comes_back_though_a_rule_with_a_group_is_for_ipv4_alone(client: Any) -> None:

@@ -414,6 +414,37 @@ def test_the_undo_is_the_way_back(capsys: Capsys, tmp_path: Path) -> None:
     assert sgfast(capsys, "export", *there, "--to", "aws", "-o", "/dev/null").status == 0
     assert not Path("/dev/null.undo").exists()
     for target in ("terraform", "aws"):
-        assert sgfast(capsys, "export", tmp_path / "new", "--to", target, "-o", tmp_path / f"{target}.txt").status == 0
-    assert sgfast(capsys, "export", *there, "--to", "terraform", "-o", tmp_path / "other.tf").status == 0
+        made = sgfast(capsys, "export", tmp_path / "new", "--to", target, "-o", tmp_path / f"{target}.txt")
+        assert made.status == 0 and "take this back" not in (tmp_path / f"{target}.txt").read_text()
     assert not [*tmp_path.glob("*.undo.t*")]
+
+
+def test_what_cannot_lie_beside_its_undo_says_how_to_make_it(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 13.1. Terraform would load a second file of the directory, and nft loads the filter of OLD whole."""
+    for name, port in (("old", 1), ("new", 2)):
+        (tmp_path / name).write_text(
+            "version: 1\n"
+            f"security_groups: [{{name: g, rules: [{{direction: inbound, protocol: tcp, ports: {port}}}]}}]\n"
+            "instances: [{name: i, addresses: [10.0.0.1], security_groups: [g]}]\n"
+        )
+    old, new = tmp_path / "old", tmp_path / "new"
+    there = new, "--since", old
+    terraform = sgfast(capsys, "export", *there, "--to", "terraform", "--provider", "openstack").out
+    assert (
+        "# To take this back, import the account as now.yaml, and apply what this prints like this file: "
+        f"sgfast export {old} --since now.yaml --to terraform --provider openstack\n" in terraform
+    )
+    said = "# To take this back, load what this prints: "
+    for devices in (("--instance", "i"), ("--interface", "i=tap0")):
+        filtering = ("--to", "nftables", *devices)
+        for text in (
+            sgfast(capsys, "export", *there, *filtering).out,
+            sgfast(capsys, "diff", old, new, *filtering).out,
+        ):
+            (line,) = (line for line in text.splitlines() if line.startswith(said))
+            assert line == f"{said}sgfast export {old} {' '.join(filtering)}"
+        way_back = sgfast(capsys, *line.removeprefix(f"{said}sgfast ").split()).out
+        assert way_back == sgfast(capsys, "export", old, *filtering).out and "flush" not in way_back
+        assert said not in sgfast(capsys, "export", new, *filtering).out
+    diffed = sgfast(capsys, "diff", old, new, "--to", "aws", "--to-format", "json").out
+    assert json.loads(diffed)["calls"]
