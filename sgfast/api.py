@@ -24,11 +24,6 @@ from sgfast.policy.model import Action
 Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
 
-_VERDICTS = {
-    "allow": "allowed", "deny": "denied",
-    "cannot-tell": "allowed, but an instance of a VPC that is not peered may have the address",
-}  # fmt: skip
-
 
 # Why one packet is allowed or denied ---------------------------------------------------------------------------------
 
@@ -54,7 +49,7 @@ def explain(
     None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
     policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
     has. ``accept_evidence``: ``other-vpc`` takes an address for that of a machine outside, although an instance of
-    another VPC has it. These four are for one packet.
+    another VPC has it. The first three are for one packet.
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for an unknown service.
@@ -77,12 +72,12 @@ def explain(
             policy, ends[0], ends[1], packet.protocol, port=packet.port, sport=sport, icmp_type=packet.icmp_type,
             icmp_code=packet.icmp_code, vpc=vpc, as_if_in=as_if_in, accept_evidence=accept_evidence,
         )  # fmt: skip
-    if sport is not None or vpc is not None or as_if_in or accept_evidence:
+    if sport is not None or vpc is not None or as_if_in:
         raise ArgumentError(
-            "sport, vpc, as_if_in and accept_evidence are for one packet: name one instance or address at each end, "
+            "a source port, a VPC and an assumed machine are for one packet: name one instance or address at each end, "
             "and one service, such as tcp/443"
         )
-    return _standing_for(policy, *words, service)
+    return _standing_for(policy, *words, service, accept_evidence)
 
 
 def _only_one(end: types.NamedEnd) -> str | None:
@@ -94,7 +89,9 @@ def _only_one(end: types.NamedEnd) -> str | None:
     return None
 
 
-def _standing_for(policy: model.Policy, source: str, destination: str, service: str) -> types.Explanation:
+def _standing_for(
+    policy: model.Policy, source: str, destination: str, service: str, accept_evidence: Sequence[str]
+) -> types.Explanation:
     """Explain one of several packets: a denied one if there is one."""
     from sgfast.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
@@ -104,24 +101,29 @@ def _standing_for(policy: model.Policy, source: str, destination: str, service: 
     origin = shown_origin(policy.origin)
     question = f"{service} from {source} to {destination}"
 
-    def with_verdict(verdict: Action) -> types.Explanation | None:
+    def proof_that_all_are(verdict: Action) -> types.ExpectationsResult:
         ends = (Word(source, origin),), (Word(destination, origin),)
-        opposite: Action = "deny" if verdict == "allow" else "allow"
-        expectation = Expectation(*ends, (Word(service, origin),), opposite, "", "", 0, origin)
-        (outcome,) = Expectations(policy, ExpectationsFile(origin, (expectation,))).prove().outcomes
-        return outcome.counterexample
+        expectation = Expectation(*ends, (Word(service, origin),), verdict, "", "", 0, origin)
+        return Expectations(policy, ExpectationsFile(origin, (expectation,))).prove(accept_evidence)
 
-    denied, allowed = with_verdict("deny"), with_verdict("allow")
+    proof = proof_that_all_are("allow")
+    denied, allowed = (each.outcomes[0].counterexample for each in (proof, proof_that_all_are("deny")))
     found = denied or allowed
     if found is None:
         raise PolicyError(f"{origin}: no filter judges any packet for {show(question)[1:-1]}")
-    mixed = f"{question}: some of these packets are {{}}, and some are {{}}. This is one that is {{}}."
-    uniform = f"{question}: all of these packets are {{}}. This is one of them."
+    evidence = proof.evidence if found.verdict == "allow" else found.evidence
     if denied is not None and allowed is not None:
-        words = mixed.format("allowed", "denied", "denied")
+        words = "some of these packets are allowed, and some are denied. This is one that is denied."
+    elif evidence.conclusive == "yes":
+        words = f"all of these packets are {'denied' if denied else 'allowed'}. This is one of them."
     else:
-        words = uniform.format(_VERDICTS[found.verdict])
-    return replace(found, choices=(words, *found.choices))
+        words = (
+            "all of these packets are allowed, unless an instance of a VPC that is not peered has one of the "
+            "addresses. This is one of them."
+        )
+    elsewhere = [f"{each[0].upper()}{each[1:]}." for outcome in proof.uncertain for each in outcome.elsewhere]
+    choices = (f"{question}: {words}", *dict.fromkeys((*found.choices, *elsewhere)))
+    return replace(found, choices=choices, evidence=evidence)
 
 
 # Questions about all packets -----------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ class ExpectationsResult(Shown):
         if uncertain:
             yield EvidenceReason(
                 "other-vpc", "partly", len(uncertain), len(uncertain) / len(self.outcomes), uncertain[0].elsewhere[0],
-                "write the instance's name into EXPECTATIONS, or --accept-evidence other-vpc",
+                "write the instance's name, or --accept-evidence other-vpc if that machine is outside",
             )  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -287,7 +287,7 @@ class Expectations:
         """
         accepted = known_codes(accept_evidence)
         self._refuse(self._all_steps(), len(self._resolved))
-        outcomes = tuple([self._outcome(resolved) for resolved in self._resolved])
+        outcomes = tuple([self._outcome(resolved, accepted) for resolved in self._resolved])
         return ExpectationsResult(self.policy, self.origin, outcomes, accepted)
 
     def _refuse(self, steps: int, expectations: int) -> None:
@@ -323,12 +323,12 @@ class Expectations:
         policy = 10 * count_rules(self.policy) + count_addresses(self.policy)
         return 2 * len(resolved.sources) * len(resolved.destinations) * (250 + policy + named)
 
-    def _outcome(self, resolved: _Resolved) -> Outcome:
+    def _outcome(self, resolved: _Resolved, accepted: Sequence[str]) -> Outcome:
         wanted = resolved.expectation.verdict
         notes: list[str] = []
         found, about_something = self._contradiction(resolved, wanted, notes)
         return Outcome(
-            resolved.expectation, None if found is None else self._judged(found, wanted), about_something,
+            resolved.expectation, None if found is None else self._judged(found, wanted, accepted), about_something,
             resolved.nobody, tuple(notes),
         )  # fmt: skip
 
@@ -347,14 +347,16 @@ class Expectations:
                 return found, True
         return None, about_something
 
-    def _judged(self, opener: Opener, wanted: Action) -> Explanation:
+    def _judged(self, opener: Opener, wanted: Action, accepted: Sequence[str]) -> Explanation:
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None
             vpc = opener.source.instance.vpc
         ends = [end.instance or end.address for end in (opener.source, opener.destination)]
         filters = filters_about(self.policy, vpc, ends)
-        explained = explain_opener(self.policy, filters, opener.source, opener.destination, opener.service)
+        explained = explain_opener(
+            self.policy, filters, opener.source, opener.destination, opener.service, accepted=accepted
+        )
         if (explained.verdict == "deny") != (wanted == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained

@@ -281,6 +281,34 @@ def test_a_packet_that_stands_for_many_is_denied_if_one_of_them_is() -> None:
     assert len(told) == 4, told
 
 
+UNPEERED = """
+version: 1
+vpcs: [{name: red}, {name: blue}]
+security_groups:
+  - {name: app, rules: [{direction: inbound, protocol: tcp, ports: 80}, {direction: outbound, protocol: all}]}
+instances:
+  - {name: a, vpc: red, addresses: [10.0.0.1], security_groups: [app]}
+  - {name: b, vpc: red, addresses: [10.0.0.2], security_groups: [app]}
+  - {name: c, vpc: blue, addresses: [10.0.1.1], security_groups: [app]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict", "level"), [("10.0.0.0/16", "allow", "partly"), ("10.0.1.0/24", "cannot-tell", "no")]
+)
+def test_a_packet_that_stands_for_some_that_nobody_can_tell_says_so(source: str, verdict: str, level: str) -> None:
+    policy = library.load(text=UNPEERED)
+    answer = policy.explain(source, "a", "tcp/80")
+    assert (answer.verdict, answer.evidence.conclusive) == (verdict, level)
+    assert "all of these packets are allowed, unless an instance of a VPC that is not peered" in answer.choices[0]
+    assert "it is c's in VPC blue, which is not peered" in answer.choices[1]
+    accepted = policy.explain(source, "a", "tcp/80", accept_evidence=["other-vpc"])
+    assert accepted.allowed and accepted.evidence.conclusive == "yes"
+    assert "all of these packets are allowed. This is one" in accepted.choices[0]
+    assert policy.explain(source, "a", "tcp/22", accept_evidence=["other-vpc"]).verdict == "deny"
+    assert policy.explain("10.0.0.0/24", "a", "tcp/80").evidence.conclusive == "yes"
+
+
 def test_one_packet_is_the_one_that_the_words_mean() -> None:
     for service, fields in {
         "tcp/5432": {"protocol": "tcp", "port": 5432},
