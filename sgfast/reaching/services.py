@@ -68,7 +68,8 @@ def _item(item: str, text: str) -> dict[int, list[Range]]:
     if match := re.fullmatch(r"(icmp|icmpv6)(?: type |/| )(\S+?)(?:(?: code |/)(\S+))?", item):
         families = (4, 6) if match[1] == "icmp" else (6,)
         return {family: _icmp(family, match[2], match[3] or "0-255", text) for family in families}
-    name, slash, ports = item.partition("/")
+    # The name of protocol 107 is a/n.
+    name, slash, ports = (item, "", "") if item in PROTOCOL_NUMBERS else item.partition("/")
     number = PROTOCOL_NUMBERS.get(name)
     if number is None:
         raise ArgumentError(f"{text[:80]!r} is no service: {_HOW}")

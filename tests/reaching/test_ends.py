@@ -98,6 +98,7 @@ def test_services_are_read_in_every_way_in_which_reports_write_them() -> None:
     assert named_service("icmp timestamp-request").six == ()
     assert named_service("gre; tcp/22").four == ((tcp + 22, tcp + 22), (47 * KEYS, 48 * KEYS - 1))
     assert named_service("protocols 254-255").four == named_service("protocol 254; protocol 255").six
+    assert named_service("a/n; gre").four == named_service("protocol 107; protocol 47").six
     assert named_service("all").four == ((0, 256 * KEYS - 1),)
 
 
