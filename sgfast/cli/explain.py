@@ -6,6 +6,7 @@ import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
+    ENDS,
     FILE,
     Choice,
     OutputForm,
@@ -26,7 +27,7 @@ from sgfast.cli.printing import print_report, warn
     "source",
     metavar="A",
     required=True,
-    help="The sender: an address, or an instance by its name, id or label or by its machine's id.",
+    help=f"The sender: {ENDS}. group:A, instance:A and address-group:A name one of that kind.",
 )
 @click.option("--to", "destination", metavar="B", required=True, help="The receiver, named in the same ways.")
 @click.option("--protocol", metavar="NAME", required=True, help="tcp, udp, icmp, another IANA name, or 0 to 255.")
@@ -53,7 +54,7 @@ from sgfast.cli.printing import print_report, warn
 @click.option(
     "--fail-on",
     type=Choice(["denied"]),
-    help="Exit with status 1 if the packet is denied, or if nobody can tell.",
+    help="Exit with status 1 if a packet is denied, or if nobody can tell.",
 )
 @policy_options
 @sandbox_option
@@ -75,6 +76,9 @@ def explain(
 ) -> None:
     """Explain why a packet that opens a connection is allowed or denied.
 
+    If an end means several addresses, such as a group or internet, one packet stands for all: a denied one, if there is
+    one. The answer says whether all of them get the same verdict.
+
     The report covers the sender's outbound rules and the receiver's inbound rules. If rules match, it shows the winning
     rule and those that lose to it. If none matches, it shows the allow rules that fail on the fewest fields, with what
     the rule wants and what the packet has. POLICY may be "-" for standard input.
@@ -86,11 +90,14 @@ def explain(
     Examples:
       sgfast explain policy.yaml --from 198.51.100.7 --to web-1 --protocol tcp --port 443
       sgfast explain policy.yaml --from web-1 --to db-1 --protocol icmp
+      sgfast explain policy.yaml --from internet --to db --protocol tcp --port 5432 --fail-on denied
       sgfast explain policy.yaml --as-if-in web --from 10.0.0.77 --to i-0123 --protocol tcp --port 5432
     """
+    from sgfast.api import explain as explain_policy
     from sgfast.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
-    from sgfast.reaching.explaining import explain as explain_packet
+    from sgfast.reaching.explaining import packet_service
+    from sgfast.reaching.services import single_service_text
     from sgfast.report.explain import explain_document
     from sgfast.report.json.explain import explain_answer
 
@@ -99,14 +106,15 @@ def explain(
     lines: Lines = {}
     loaded = policies.load(policy, lines)
     try:
-        explained = explain_packet(
-            loaded, source, destination, number, port=port, sport=sport, icmp_type=icmp_type, icmp_code=icmp_code,
-            vpc=vpc, as_if_in=as_if_in, accept_evidence=accept_evidence,
+        service = single_service_text(packet_service(number, port, sport, icmp_type, icmp_code))
+        explained = explain_policy(
+            loaded, source, destination, service, sport=sport, vpc=vpc, as_if_in=as_if_in,
+            accept_evidence=accept_evidence,
         )  # fmt: skip
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
     warn(loaded.warnings)
     print_report(form, lambda: explain_answer(explained, lines), lambda: explain_document(explained, lines))
-    is_ruled_out = {"denied": explained.verdict != "cannot-tell"}
+    is_ruled_out = {"denied": explained.evidence.conclusive == "yes"}
     causes = fail_on_causes([fail_on] if fail_on else [], {"denied": explained.verdict == "deny"}, is_ruled_out)
     exit_status(damaged=False, causes=causes)

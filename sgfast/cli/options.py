@@ -134,6 +134,11 @@ def mapped(policy: Policy, vnis: tuple[str, ...]) -> Policy:
         raise click.UsageError(f"--vni: {error}") from None
 
 
+#: The help on ends of a question (SPEC 12.2).
+ENDS = (
+    "an instance or a group by its name, id or label, an address group, an address, a CIDR, internet (public addresses "
+    "that no instance has), or any"
+)
 as_if_in_option = click.option(
     "--as-if-in",
     metavar="GROUP[=ADDRESS]",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
-from sgfast.cli.options import FILE, OutputForm, format_option
+from sgfast.cli.options import ENDS, FILE, OutputForm, format_option
 from sgfast.cli.page_file import page_file, report_option, takes_standard_output, write_page
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     "source",
     metavar="X",
     default="any",
-    help="Only connections from X: an instance or a group by its name, id or label, an address group, an address, a "
-    "CIDR, internet (public addresses that no instance has), or any (the default). group:X, instance:X and "
-    "address-group:X name one of that kind.",
+    help=f"Only connections from X: {ENDS} (the default). group:X, instance:X and address-group:X name one of that "
+    "kind.",
 )
 @click.option("--to", "destination", metavar="Y", default="any", help="Only connections to Y, named in the same ways.")
 @click.option(

@@ -187,17 +187,8 @@ def explain(
     policy, assumed = with_assumed(base, as_if_in, vpc=vpc, candidates=addresses)
     named = [_address_or_instance(policy, text) for text in (source, destination)]
     filters = filters_about(policy, vpc_name(policy, vpc) or home_vpc(policy, *named), named, base)
-    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
-    if number is None or not 0 <= number <= 255:
-        hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
-        ports = [port for port, name in SERVICES.items() if name == str(protocol).lower()]
-        if ports:
-            hint = f"; {protocol} is a service: tcp or udp, with port {ports[0]}"
-        raise ArgumentError(
-            f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
-        )
     sport = None if sport is None else int(index(sport))
-    _check_fields(number, port, sport, icmp_type, icmp_code)
+    number = packet_service(protocol, port, sport, icmp_type, icmp_code).protocol
     choices: list[str] = []
     src, dst = _ends(filters, (source, destination), named, number, choices)
     for machine in assumed:
@@ -215,6 +206,29 @@ def explain(
         icmp_code = icmp_code or 0
     service = SingleService(number, port, icmp_type, icmp_code)
     return explain_opener(policy, filters, src, dst, service, sport, choices, assumed, accepted)
+
+
+def packet_service(
+    protocol: str | int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
+) -> SingleService:
+    """Return the service of a packet with these fields. Raises ArgumentError if there is no such packet."""
+    number = PROTOCOL_NUMBERS.get(protocol.lower()) if isinstance(protocol, str) else protocol
+    if number is None or not 0 <= number <= 255:
+        hint = did_you_mean(str(protocol), USUAL_PROTOCOLS) or did_you_mean(str(protocol), PROTOCOL_NUMBERS)
+        ports = [port for port, name in SERVICES.items() if name == str(protocol).lower()]
+        if ports:
+            hint = f"; {protocol} is a service: tcp or udp, with port {ports[0]}"
+        raise ArgumentError(
+            f"unknown protocol {protocol!r:.80}: use one of IANA's names, or a number from 0 to 255{hint}"
+        )
+    check_packet_fields(number, port, sport, icmp_type, icmp_code)
+    for field, value, top in (
+        ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
+        ("an ICMP code", icmp_code, 255),
+    ):  # fmt: skip
+        if value is not None and not 0 <= value <= top:
+            raise ArgumentError(f"{field} must be 0 to {top}, not {value}")
+    return SingleService(number, port, icmp_type, icmp_code)
 
 
 def explain_addresses(
@@ -359,18 +373,6 @@ def _decision(explained: Explanation) -> str:
 
 
 # The packet ----------------------------------------------------------------------------------------------------------
-
-
-def _check_fields(
-    protocol: int, port: int | None, sport: int | None, icmp_type: int | None, icmp_code: int | None
-) -> None:
-    check_packet_fields(protocol, port, sport, icmp_type, icmp_code)
-    for field, value, top in (
-        ("a port", port, 65535), ("a port", sport, 65535), ("an ICMP type", icmp_type, 255),
-        ("an ICMP code", icmp_code, 255),
-    ):  # fmt: skip
-        if value is not None and not 0 <= value <= top:
-            raise ArgumentError(f"{field} must be 0 to {top}, not {value}")
 
 
 def _ends(

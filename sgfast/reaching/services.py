@@ -188,6 +188,15 @@ def _one_type(services: Ranges, protocol: int) -> tuple[int, int] | None:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
+def single_service_text(service: SingleService) -> str:
+    """Format the service of one packet so that ``single_service`` can read it."""
+    protocol, port, icmp_type, icmp_code = service
+    name = protocol_name(protocol) or f"protocol {protocol}"
+    if protocol in ICMP_OF.values():
+        return f"{name} echo-request/0" if icmp_type is None else f"{name}/{icmp_type}/{icmp_code or 0}"
+    return name if port is None else f"{name}/{port}"
+
+
 def services_text(services: Ranges, family: int, everything: Ranges) -> str:
     """Format services so that ``named_service`` can read them. ``everything``: all services that can open connections.
 

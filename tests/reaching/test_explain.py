@@ -17,11 +17,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, policies
 
+from sgfast.api import explain as explain_question
 from sgfast.engine import Engine
 from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import (
+    ICMP,
+    ICMPV6,
     PORT_PROTOCOLS,
     TCP,
     AddressGroupPeer,
@@ -34,6 +37,7 @@ from sgfast.policy.model import (
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.explaining import ExplainedSide, Explanation, explain
 from sgfast.reaching.filters import CLIENT_PORT
+from sgfast.reaching.services import SingleService, single_service, single_service_text
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import matches, winning_rule
@@ -459,7 +463,7 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
         ((*ends, "--protocol", "all"), "unknown protocol"),
         ((*ends, "--protocol", "256"), "unknown protocol"),
         ((*ends, "--protocol", "\x1b[2J"), "unknown protocol"),
-        (("--from", "web\n9", "--to", "db-1", "--protocol", "gre"), "neither an address nor an instance"),
+        (("--from", "web\n9", "--to", "db-1", "--protocol", "gre"), "is no instance, security group or address group"),
         ((*ends, "--protocol", "gre", "--vpc", "nowhere"), "unknown VPC"),
         (("--from", "web-1", "--protocol", "gre"), "--to"),
         ((*ends, "--protocol", "tcp", "--port", 65536), "--port"),
@@ -467,6 +471,53 @@ def test_what_cannot_be_asked_is_one_line(capsys: Capsys, tmp_path: Path) -> Non
         outcome = sgfast(capsys, "explain", SHOP[0], *arguments)
         assert outcome.status == 2 and words in outcome.one_line() and outcome.out == "", arguments
     assert "cannot be read" in sgfast(capsys, "explain", tmp_path / "x", *ends, "--protocol", "gre").one_line()
+
+
+def test_each_word_of_reach_is_an_end_and_a_denied_packet_stands_for_all(capsys: Capsys, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(TWO_VPCS)
+    policy = policy_of(TWO_VPCS)
+    for source, destination, protocol, service, verdict, told in (
+        ("internet", "db", ("gre",), "gre", "deny", "all of these packets are denied"),
+        ("group:app", "d", ("tcp", "--port", 5432), "tcp/5432", "deny", "some of these packets are allowed"),
+        ("a", "any", ("6", "--port", 80), "tcp/80", "deny", "some of these packets are allowed"),
+        ("10.0.9.0/30", "offices", ("icmp",), "icmp echo-request/0", "deny", "all of these packets are denied"),
+        ("a", "internet", ("icmp", "--icmp-type", 13), "icmp/13/0", "allow", "all of these packets are allowed"),
+        ("a", "internet", ("icmpv6",), "icmpv6 echo-request/0", "deny", "all of these packets are denied"),
+        ("a", "2.0.0.0/8", (253,), "protocol 253", "allow", "all of these packets are allowed"),
+    ):
+        packet = ("--from", source, "--to", destination, "--protocol", *protocol)
+        found = ask(capsys, *packet, policy=path)
+        assert found["verdict"] == verdict
+        assert found["choices"][0].startswith(f"{service} from {source} to {destination}: {told}")
+        answer = explain_question(policy, source, destination, service)
+        assert found["choices"] == list(answer.choices) and found["to"]["address"] == str(answer.destination.address)
+        text = sgfast(capsys, "explain", path, *packet, "--fail-on", "denied")
+        assert text.status == (verdict == "deny") and told in " ".join(text.out.split())
+
+
+def test_an_address_of_another_vpc_among_others_fails_like_one_that_is_asked_for(
+    capsys: Capsys, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(TWO_VPCS.replace("10.0.1.1", "10.0.2.2").replace(", region: north", ""))
+    packet = ("explain", path, "--from", "a", "--protocol", "tcp", "--port", 80, "--fail-on", "denied", "--to")
+    for address, verdict in (("10.0.2.2", "cannot tell"), ("10.0.2.0/24", "allowed (rule)")):
+        unsure = sgfast(capsys, *packet, address)
+        assert unsure.status == 1 and "which the evidence cannot rule out" in unsure.one_line()
+        assert unsure.out.splitlines()[0].endswith(verdict)
+        assert sgfast(capsys, *packet, address, "--accept-evidence", "other-vpc").status == 0
+
+
+def test_a_service_of_one_packet_is_read_as_it_is_written() -> None:
+    for protocol in range(256):
+        services = [SingleService(protocol)]
+        if protocol in PORT_PROTOCOLS:
+            services = [SingleService(protocol, port) for port in (0, 80, 65535)]
+        elif protocol in (ICMP, ICMPV6):
+            services += [SingleService(protocol, None, *kind) for kind in ((8, 3), (13, 0), (255, 255))]
+        for service in services:
+            assert single_service(single_service_text(service)) == service
 
 
 def test_names_from_outside_cannot_steer_a_terminal() -> None:

@@ -89,8 +89,9 @@ class JsonExplain(Answer, published="explain"):
     note: Annotated[TextOrNull, "More details on the reason, as a sentence."]
     choices: Annotated[
         list[str],
-        "Which addresses were taken where there was a choice, what was assumed, by which instance an end is in a "
-        "group, and which instances of VPCs that are not peered have an end's address.",
+        "Whether all packets get the same verdict if an end means several addresses, which addresses were taken where "
+        "there was a choice, what was assumed, by which instance an end is in a group, and which instances of VPCs "
+        "that are not peered have an end's address.",
     ]
     evidence: EvidenceField
     egress: JsonSide | None
