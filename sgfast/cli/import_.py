@@ -86,7 +86,7 @@ def import_command(
         if live:
             account = _read_account(form, aws_profile, regions, os_cloud, quiet)
             places = [account.called]
-            imported = import_sources(account.sources, form, account.called, unresolved)
+            imported = import_sources(account.sources, form, account.called, unresolved, takes_files=False)
         else:
             places = inputs.files
             imported = load(files, form, unresolved)

@@ -119,9 +119,8 @@ class _AwsReader:
                 add(location, [entry.required("Cidr") for entry in item.objects("Entries")])
             elif item.has("Cidrs"):
                 add(location, item.texts("Cidrs"))
-        for list_id, document in self._files.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
-            location = names.get(list_id) or Location(document.location.file, "prefix list", list_id)
-            add(location, [entry.required("Cidr") for entry in document.objects("Entries")])
+        for list_id, document, addresses in self._files.list_entries():
+            add(names.get(list_id) or Location(document.location.file, "prefix list", list_id), addresses)
         for list_id, (location, addresses) in entries.items():
             self._account.prefix_list(names.get(list_id, location), addresses)
 

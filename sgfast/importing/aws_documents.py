@@ -47,14 +47,24 @@ class AwsDocuments:
         """
         for document in self.documents:
             if document.has(section):
-                ids = set(re.findall(rf"{prefix}-[0-9a-f]{{8,17}}(?![0-9a-f])", PurePath(document.location.file).name))
-                owner = document.text(key) or ("".join(ids) if len(ids) == 1 else "")
+                owner = document.text(key) or owner_in_name(document.location.file, prefix)
                 if owner:
                     yield owner, document
                 elif any(item.has(mark) for item in document.objects(section)):
                     owner_kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", key.removesuffix("Id")).lower()
                     message = f'do not name their {owner_kind}: name the file after it, "{prefix}-….json"'
                     raise document.error(section, message)
+
+    def list_entries(self) -> Iterator[tuple[str, JsonObject, list[str]]]:
+        """Yield the documents with the entries of a prefix list, each with the list's id and the entries."""
+        for list_id, document in self.of_owner("Entries", "PrefixListId", "pl", "Cidr"):
+            yield list_id, document, [entry.required("Cidr") for entry in document.objects("Entries")]
+
+
+def owner_in_name(file: str, prefix: str) -> str:
+    """Return the only id in a file's name that begins with ``prefix``, or "" if there is not exactly one."""
+    ids = set(re.findall(rf"{prefix}-[0-9a-f]{{8,17}}(?![0-9a-f])", PurePath(file).name))
+    return ids.pop() if len(ids) == 1 else ""
 
 
 def name_tag(item: JsonObject) -> str:

@@ -41,6 +41,8 @@ class Format(NamedTuple):
     paging: frozenset[str] = frozenset()
     #: The commands or lists that have the security groups and their rules, for an export that lacks them.
     lists_groups: str = ""
+    #: Whether files with the entries of AWS's prefix lists may be added, though they have another format.
+    takes_entries: bool = False
 
     def read(self, sources: Sequence[Source]) -> Draft:
         """Read files into one draft. The format's module is imported only here, because it is large."""
@@ -111,6 +113,7 @@ FORMATS: dict[str, Format] = {
             "terraform show -json (a plan: what it makes); state files",
             TERRAFORM,
             TERRAFORM,
+            takes_entries=True,
         ),
         Format(
             "cloudformation",
@@ -118,6 +121,7 @@ FORMATS: dict[str, Format] = {
             "AWS CloudFormation: templates, and files of parameters",
             _CLOUDFORMATION,
             _CLOUDFORMATION,
+            takes_entries=True,
         ),
     )
 }  # fmt: skip

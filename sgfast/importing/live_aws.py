@@ -106,7 +106,7 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
             raise ArgumentError(f"the client is of the region {name!r}, not {region!r}: leave region out")
     called = f"AWS ({name})"
     sources = [*_Region(client, name, lambda listing, objects: None).sources()]
-    return import_sources(sources, "aws", called, unresolved).policy()
+    return import_sources(sources, "aws", called, unresolved, takes_files=False).policy()
 
 
 def _client(session: Any, region: str) -> Any:

@@ -17,7 +17,7 @@ from sgfast.importing.conversion import policy_of, yaml_of
 from sgfast.importing.draft import Draft
 from sgfast.importing.formats import FORMATS, TERRAFORM, Format
 from sgfast.importing.sources import Source, json_value, plain_source, read_sources
-from sgfast.importing.unresolved import addresses_in, is_address_file, resolve
+from sgfast.importing.unresolved import addresses_in, has_entries, is_address_file, resolve
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
@@ -71,22 +71,26 @@ def load(
 
 
 def import_sources(
-    sources: Sequence[Source], name: str = "auto", origin: str = "", unresolved: Unresolved = "error"
-) -> Imported:
-    """Read one or more files as one export. Messages call the policy ``origin``.
+    sources: Sequence[Source], name: str = "auto", origin: str = "", unresolved: Unresolved = "error", *,
+    takes_files: bool = True,
+) -> Imported:  # fmt: skip
+    """Read one or more files as one export. Messages call the policy ``origin``. ``takes_files``: whether the user can
+    add files.
 
     A PolicyError names the file and the object that cannot be imported.
     """
     all_files = sources[0].file + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
     origin = origin or all_files
-    addresses = addresses_in(filter(is_address_file, sources))
     pages = [page for source in sources if not is_address_file(source) for page in _pages(source)]
     chosen, used, passed_over = _choose(pages, name, origin)
-    draft = chosen.read(used)
+    lists = [page for page in used if chosen.takes_entries and has_entries(page)]
+    exports = [page for page in used if not (chosen.takes_entries and has_entries(page))]
+    addresses = addresses_in(filter(is_address_file, sources), lists)
+    draft = chosen.read(exports or used)
     for source in passed_over:
         message = f"Passed over because it is no export of {chosen.title}"
         draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))), whole=True)
-    resolve(draft, addresses, unresolved, origin, chosen.lists_groups)
+    resolve(draft, addresses, unresolved, origin, chosen.lists_groups, takes_files=takes_files)
     return Imported(chosen, draft, origin)
 
 
@@ -196,7 +200,9 @@ def _detected_formats(source: Source) -> tuple[set[str], set[str]]:
     if _is_document(source.value) or _other_cloud(source.value):
         return set(), set()
     top, below = _keys(source.value)
-    fitting = {name for name, each in FORMATS.items() if each.sections & top}
+    fitting = {
+        name for name, each in FORMATS.items() if each.sections & top or (each.takes_entries and has_entries(source))
+    }
     return fitting, {name for name in fitting if FORMATS[name].own & below}
 
 

@@ -65,7 +65,7 @@ def load_plan(
     if account is not None:
         add_account((old, new), account)
     for draft in (old, new):
-        resolve(draft, {}, unresolved, source.file)
+        resolve(draft, {}, unresolved, source.file, takes_files=False)
     return policy_of(old.made, source.file), policy_of(new.made, source.file)
 
 

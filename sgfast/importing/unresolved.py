@@ -7,14 +7,18 @@ key ``addresses``::
     addresses:
       sg-0a1b2c3d: [10.9.0.0/24]
       pl-63a5400a: [52.218.0.0/17, "2a05:d07a:a000::/40"]
+
+So does the output of ``aws ec2 get-managed-prefix-list-entries`` beside the files of Terraform or CloudFormation, in a
+file that is named after the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.importing.aws_documents import AwsDocuments, owner_in_name
 from sgfast.importing.draft import Draft, DraftRule
 from sgfast.importing.object_location import Location
 from sgfast.importing.sources import Source
@@ -25,6 +29,9 @@ from sgfast.spelling import did_you_mean
 
 #: The given addresses of groups and lists by id, with the place where they are given.
 Addresses = dict[str, tuple[Location, list[str]]]
+
+#: The command that prints the entries of a prefix list.
+_ENTRIES_COMMAND = "aws ec2 get-managed-prefix-list-entries --prefix-list-id"
 
 #: The kind and id of each missing object, and the first object that refers to it.
 _Missing = dict[tuple[str, str], Location]
@@ -38,9 +45,24 @@ def is_address_file(source: Source) -> bool:
     return isinstance(value, dict) and value.keys() == {_KEY} and isinstance(value[_KEY], dict)
 
 
-def addresses_in(sources: Iterable[Source]) -> Addresses:
-    """Read the addresses of groups and lists from files that ``is_address_file`` accepts."""
+def has_entries(source: Source) -> bool:
+    """Return whether a file only has the entries of a prefix list of AWS, and says of which one."""
+    value = source.value
+    if not isinstance(value, dict) or not isinstance(value.get("Entries"), list):
+        return False
+    return bool(value.get("PrefixListId") or owner_in_name(source.file, "pl"))
+
+
+def addresses_in(sources: Iterable[Source], lists: Sequence[Source] = ()) -> Addresses:
+    """Read the addresses of groups and lists from files that ``is_address_file`` accepts, and from ``lists``, which
+    ``has_entries`` accepts.
+    """
     found: Addresses = {}
+    for list_id, document, entries in AwsDocuments(lists).list_entries() if lists else ():
+        location = Location(document.location.file, "prefix list", list_id)
+        if list_id in found:
+            raise location.error(f"is also in {shown_origin(found[list_id][0].file)}")
+        found[list_id] = location, entries
     for source in sources:
         assert isinstance(source.value, dict)
         for identity, value in source.value[_KEY].items():
@@ -55,11 +77,13 @@ def addresses_in(sources: Iterable[Source]) -> Addresses:
 
 
 def resolve(
-    draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str, lists_groups: str = ""
-) -> None:
+    draft: Draft, addresses: Addresses, unresolved: Unresolved, origin: str, lists_groups: str = "", *,
+    takes_files: bool = True,
+) -> None:  # fmt: skip
     """Resolve every reference of the draft to a group or list that is in none of the files.
 
     ``lists_groups``: the commands or lists that have the security groups, for an export that lacks them.
+    ``takes_files``: whether the user can add files to the export.
     A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
     word, said = _given(unresolved)
@@ -106,7 +130,8 @@ def resolve(
                 f"{shown_origin(origin)}: has instances, but no security group: put it into one directory with the "
                 f"output of {lists_groups}, and name the directory"
             )
-        raise _error_of(missing, draft, origin)
+        raise _error_of(missing, draft, origin, takes_files)
+    advice = _entries_advice(missing, takes_files)
     for kind, identity in missing:
         location = Location("", kind, identity)
         draft.unresolved.add(identity)
@@ -114,7 +139,8 @@ def resolve(
             draft.group(location, draft.foreign.get(identity) or "In none of the files")
         else:
             draft.address_group(location, ())
-        draft.note("In none of the files, so that only what the other files say of it is known", location, whole=True)
+        message = "In none of the files, so that only what the other files say of it is known"
+        draft.note(message + (advice if kind == draft.list_word else ""), location, whole=True)
 
 
 def _given(unresolved: Unresolved) -> tuple[str, Addresses]:
@@ -161,14 +187,28 @@ class _Known:
         return bool(versions) and rule.ethertype not in versions
 
 
-def _error_of(missing: _Missing, draft: Draft, origin: str) -> PolicyError:
+def _entries_advice(missing: _Missing, takes_files: bool) -> str:
+    """Name the command that prints the entries of a prefix list, in brackets. Return "" if no such list is missing."""
+    for _, identity in missing:
+        if owner_in_name(identity, "pl") == identity:
+            file = f" > {identity}.json" if takes_files else ""
+            return f" (the entries of a prefix list: {_ENTRIES_COMMAND} {identity}{file})"
+    return ""
+
+
+def _error_of(missing: _Missing, draft: Draft, origin: str, takes_files: bool) -> PolicyError:
     listed = []
     for (kind, identity), referrer in missing.items():
         hint = draft.foreign.get(identity)
         listed.append(f"{kind} {show(identity)}{f', {hint}' if hint else ''} (see {referrer})")
-    names = "; ".join(listed)
+    names, advice = "; ".join(listed), _entries_advice(missing, takes_files)
+    how = f"say its addresses with --unresolved GROUP=ADDRESSES{advice}"
+    if takes_files:
+        how = (
+            f"add the files that hold it{advice}, say its addresses with --unresolved GROUP=ADDRESSES or in a file "
+            f'with the key "{_KEY}"'
+        )
     return PolicyError(
-        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {names}: add the files "
-        f'that hold it, say its addresses with --unresolved GROUP=ADDRESSES or in a file with the key "{_KEY}", or go '
-        "on without them with --unresolved empty (in Python: unresolved='empty')"
+        f"{shown_origin(origin)}: rules or instances refer to what is in none of the files: {names}: {how}, or go on "
+        "without them with --unresolved empty (in Python: unresolved='empty')"
     )

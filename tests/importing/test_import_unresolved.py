@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import sgfast
 from neutron import WEB_1, group, groups, ports, rule, tcp
+from terraform import plan, resource, state
 
 from sgfast.engine import Engine
 from sgfast.errors import ArgumentError, PolicyError
+from sgfast.importing import live_aws
 from sgfast.importing.reading import Imported, import_sources
-from sgfast.importing.sources import Source
-from sgfast.loading import load_policy
+from sgfast.importing.sources import Account, Source
+from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 
 Capsys = pytest.CaptureFixture[str]
@@ -45,7 +48,7 @@ def test_one_error_lists_all_of_them_and_what_to_do() -> None:
         import_(EXPORT, GONE)
     for said in ("'sg-elb' (see 0.json", "address group 'ag-mirror'", "'sg-gone' (see 1.json", "--unresolved empty"):
         assert said in str(caught.value)
-    assert str(caught.value).isprintable()
+    assert str(caught.value).isprintable() and "prefix list" not in str(caught.value)
 
 
 def test_nobody_is_in_what_is_taken_for_empty_and_nothing_else_is_lost() -> None:
@@ -120,6 +123,73 @@ def test_a_list_of_a_template_that_no_file_holds_may_have_addresses_of_both_vers
     known = {"addresses": {"pl-63a5400a": ["52.218.0.0/17", "2a05:d07a:a000::/40"]}}
     (made,) = import_(template, known).policy().security_groups
     assert sorted(rule.ethertype for rule in made.rules if rule.direction == "inbound") == [4, 6]
+
+
+S3 = "pl-63a5400a"
+#: The output of the command that errors name, of both IP versions.
+ENTRIES = {"Entries": [{"Cidr": "52.218.0.0/17"}, {"Cidr": "2a05:d07a:a000::/40", "Description": "IPv6"}]}
+COMMAND = f"aws ec2 get-managed-prefix-list-entries --prefix-list-id {S3}"
+
+
+def to_s3(form: str) -> Any:
+    """Return a document with a group that may send to a list of AWS."""
+    if form == "aws":
+        sends = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": S3}]}
+        return {"SecurityGroups": [{"GroupId": "sg-1", "GroupName": "web", "IpPermissionsEgress": [sends]}]}
+    if form == "cloudformation":
+        sends = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "DestinationPrefixListId": S3}
+        group = {"Type": "AWS::EC2::SecurityGroup", "Properties": {"SecurityGroupEgress": [sends]}}
+        return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"Web": group}}
+    sends = {"from_port": 443, "to_port": 443, "protocol": "tcp", "prefix_list_ids": [S3]}
+    group = resource("aws_security_group.web", id="sg-1", name="web", ingress=[], egress=[sends])
+    return plan([], [group]) if form == "plan" else state(group)
+
+
+@pytest.mark.parametrize("form", ["aws", "cloudformation", "plan", "state"])
+def test_what_lacks_the_entries_of_a_prefix_list_names_the_command_whose_output_mends_it(
+    form: str, capsys: Capsys, tmp_path: Path
+) -> None:
+    export, entries = tmp_path / "export.json", tmp_path / f"{S3}.json"
+    export.write_text(json.dumps(to_s3(form)))
+    assert f"add the files that hold it (the entries of a prefix list: {COMMAND} > {S3}.json)" in sgfast(
+        capsys, "import", "auto", export
+    ).one_line()
+    warned = sgfast(capsys, "import", "auto", export, "--unresolved", "empty").err
+    assert f"{COMMAND} > {S3}.json): prefix list {S3}." in " ".join(warned.split())
+    entries.write_text(json.dumps(ENTRIES))
+    for files in ([export, entries], [entries, export], [tmp_path]):
+        made = sgfast(capsys, "import", "auto", *files)
+        assert made.status == 0, made.err
+        policy = parse_policy(made.out, "p.yaml")
+        assert [str(each) for each in policy.address_groups[0].addresses] == ["52.218.0.0/17", "2a05:d07a:a000::/40"]
+        assert policy.address_groups[0].name == S3 and "Passed over" not in made.err
+        assert sorted(rule.ethertype for rule in policy.security_groups[0].rules) == [4, 6]
+
+
+def test_where_no_file_can_be_added_the_entries_of_a_prefix_list_are_for_the_command_line(
+    capsys: Capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(to_s3("plan")))
+    account = Account("AWS (eu-central-1)", [Source("describe-security-groups (eu-central-1)", to_s3("aws"))])
+    monkeypatch.setattr(live_aws, "read_account", lambda *_: account)
+    told = f": say its addresses with --unresolved GROUP=ADDRESSES (the entries of a prefix list: {COMMAND})"
+    for command in (("diff", "--plan", path), ("import", "aws", "--live")):
+        assert told in sgfast(capsys, *command).one_line()
+    assert sgfast(capsys, "diff", "--plan", path, "--unresolved", f"{S3}=52.218.0.0/17").status == 0
+
+
+def test_entries_of_prefix_lists_that_contradict_or_end_early_are_errors() -> None:
+    known = Source(f"{S3}.json", ENTRIES)
+    for other, said in (
+        (Source(f"{S3}-b.json", ENTRIES), f"prefix list {S3}: is also in {S3}.json"),
+        (Source("0.json", {"addresses": {S3: ["192.0.2.1"]}}), f"is also in {S3}.json"),
+        (Source("pl-0123456789.json", ENTRIES | {"NextToken": "x"}), "the list is incomplete"),
+        (Source("entries.json", ENTRIES), "has another format than the files before it"),
+        (Source("sg.json", EXPORT), "has another format than the files before it"),
+    ):
+        with pytest.raises(PolicyError, match=re.escape(said)):
+            import_sources([Source("plan.json", to_s3("plan")), known, other])
 
 
 def test_a_group_with_members_here_has_its_members_and_no_other_addresses() -> None:
