@@ -49,7 +49,7 @@ def explain(
     None: that of the source's instance, or else of the destination's. ``as_if_in``: groups of a machine that the
     policy does not have yet, ``"GROUP=ADDRESS"``, or ``"GROUP"`` if only one end is an address that no instance
     has. ``accept_evidence``: ``other-vpc`` takes an address for that of a machine outside, although an instance of
-    another VPC has it. The first three are for one packet.
+    another VPC has it. ``sport``, ``vpc`` and ``as_if_in`` are for one packet.
 
     Raises PolicyError for an end that means nothing or several things, and if no filter judges any such packet;
     ArgumentError for an unknown service.
@@ -107,23 +107,24 @@ def _standing_for(
         return Expectations(policy, ExpectationsFile(origin, (expectation,))).prove(accept_evidence)
 
     proof = proof_that_all_are("allow")
-    denied, allowed = (each.outcomes[0].counterexample for each in (proof, proof_that_all_are("deny")))
-    found = denied or allowed
-    if found is None:
+    denied_packet = proof.outcomes[0].counterexample
+    allowed_packet = proof_that_all_are("deny").outcomes[0].counterexample
+    explained = denied_packet or allowed_packet
+    if explained is None:
         raise PolicyError(f"{origin}: no filter judges any packet for {show(question)[1:-1]}")
-    evidence = proof.evidence if found.verdict == "allow" else found.evidence
-    if denied is not None and allowed is not None:
+    evidence = proof.evidence if explained.verdict == "allow" else explained.evidence
+    if denied_packet is not None and allowed_packet is not None:
         words = "some of these packets are allowed, and some are denied. This is one that is denied."
     elif evidence.conclusive == "yes":
-        words = f"all of these packets are {'denied' if denied else 'allowed'}. This is one of them."
+        words = f"all of these packets are {'denied' if denied_packet else 'allowed'}. This is one of them."
     else:
         words = (
             "all of these packets are allowed, unless an instance of a VPC that is not peered has one of the "
             "addresses. This is one of them."
         )
-    elsewhere = [f"{each[0].upper()}{each[1:]}." for outcome in proof.uncertain for each in outcome.elsewhere]
-    choices = (f"{question}: {words}", *dict.fromkeys((*found.choices, *elsewhere)))
-    return replace(found, choices=choices, evidence=evidence)
+    other_owners = [f"{text[0].upper()}{text[1:]}." for outcome in proof.uncertain for text in outcome.elsewhere]
+    choices = (f"{question}: {words}", *dict.fromkeys((*explained.choices, *other_owners)))
+    return replace(explained, choices=choices, evidence=evidence)
 
 
 # Questions about all packets -----------------------------------------------------------------------------------------

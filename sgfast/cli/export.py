@@ -128,8 +128,9 @@ class Export:
                 continue
             text = self._text(part, devices, old, new)
             if self.form == "script":
-                has_undo = any(each.is_undo for each in parts)
-                text = _commented(text, comments, [] if has_undo else self._undo_comments(part, devices, old_name))
+                has_undo_file = any(each.is_undo for each in parts)
+                undo = [] if has_undo_file else self._undo_comments(part, devices, old, old_name)
+                text = _commented(text, comments, undo)
             file.write(text.encode())
             written.append(file)
         publish(written)
@@ -140,18 +141,21 @@ class Export:
 
         devices = devices_of(old, new, part.devices)
         text = self._text(part, devices, old, new)
-        return _commented(text, (), self._undo_comments(part, devices, old_name)) if self.form == "script" else text
+        if self.form == "script":
+            text = _commented(text, (), self._undo_comments(part, devices, old, old_name))
+        return text
 
     def _undo_comments(
-        self, part: ExportPart, devices: Mapping[str, str | None], old_name: str | None
+        self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, old_name: str | None
     ) -> list[str]:
         """Return a comment with the command that makes the way back, unless no policy file says where it leads."""
-        if old_name is None or (self.target == "nftables" and not part.is_change):
+        if old is None or old_name is None or (self.target == "nftables" and not part.is_change):
             return []
         command = ["sgfast", "export", old_name, "--to", self.target]
         if self.target == "nftables":
             for name, device in devices.items():
-                command += ["--instance", name] if device is None else ["--interface", f"{name}={device}"]
+                if name in old.instance_by_name:
+                    command += ["--instance", name] if device is None else ["--interface", f"{name}={device}"]
             return [f"To take this back, load what this prints: {shlex.join(command)}"]
         command[3:3] = ["--since", "now.yaml"]
         if self.provider is not None:

@@ -41,7 +41,7 @@ class Format(NamedTuple):
     paging: frozenset[str] = frozenset()
     #: The commands or lists that have the security groups and their rules, for an export that lacks them.
     lists_groups: str = ""
-    #: Whether files with the entries of AWS's prefix lists may be added, though they have another format.
+    #: Whether the output of ``aws ec2 get-managed-prefix-list-entries`` may be among the files.
     takes_entries: bool = False
 
     def read(self, sources: Sequence[Source]) -> Draft:

@@ -83,10 +83,13 @@ def import_sources(
     origin = origin or all_files
     pages = [page for source in sources if not is_address_file(source) for page in _pages(source)]
     chosen, used, passed_over = _choose(pages, name, origin)
-    lists = [page for page in used if chosen.takes_entries and has_entries(page)]
-    exports = [page for page in used if not (chosen.takes_entries and has_entries(page))]
-    addresses = addresses_in(filter(is_address_file, sources), lists)
-    draft = chosen.read(exports or used)
+    list_pages: list[Source] = []
+    export_pages: list[Source] = []
+    for page in used:
+        (list_pages if chosen.takes_entries and has_entries(page) else export_pages).append(page)
+    addresses = addresses_in(filter(is_address_file, sources), list_pages)
+    # If there are only lists, the format's reader says what is missing.
+    draft = chosen.read(export_pages or used)
     for source in passed_over:
         message = f"Passed over because it is no export of {chosen.title}"
         draft.note(message, source.location("file", source.file.removeprefix(os.path.join(origin, ""))), whole=True)

@@ -30,7 +30,7 @@ from sgfast.spelling import did_you_mean
 #: The given addresses of groups and lists by id, with the place where they are given.
 Addresses = dict[str, tuple[Location, list[str]]]
 
-#: The command that prints the entries of a prefix list.
+#: The command of AWS that prints the entries of a prefix list. The id of the list follows.
 _ENTRIES_COMMAND = "aws ec2 get-managed-prefix-list-entries --prefix-list-id"
 
 #: The kind and id of each missing object, and the first object that refers to it.

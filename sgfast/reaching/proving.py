@@ -328,7 +328,7 @@ class Expectations:
         notes: list[str] = []
         found, about_something = self._contradiction(resolved, wanted, notes)
         return Outcome(
-            resolved.expectation, None if found is None else self._judged(found, wanted, accepted), about_something,
+            resolved.expectation, None if found is None else self._explained(found, wanted, accepted), about_something,
             resolved.nobody, tuple(notes),
         )  # fmt: skip
 
@@ -347,7 +347,8 @@ class Expectations:
                 return found, True
         return None, about_something
 
-    def _judged(self, opener: Opener, wanted: Action, accepted: Sequence[str]) -> Explanation:
+    def _explained(self, opener: Opener, expected_verdict: Action, accepted: Sequence[str]) -> Explanation:
+        """Explain a packet that contradicts an expectation. ``accepted``: codes of evidence that somebody accepts."""
         vpc = opener.vpc
         if vpc is None:
             assert opener.source.instance is not None
@@ -357,7 +358,7 @@ class Expectations:
         explained = explain_opener(
             self.policy, filters, opener.source, opener.destination, opener.service, accepted=accepted
         )
-        if (explained.verdict == "deny") != (wanted == "allow"):
+        if (explained.verdict == "deny") != (expected_verdict == "allow"):
             raise AssertionError(f"the engine says otherwise: {sentence(explained)}")
         return explained
 

@@ -221,7 +221,7 @@ def test_exports_of_a_change_are_the_texts_that_the_command_writes(
     command = ("export", new, "--since", old, "--to", "nftables", "--interface", "web-1=tap0")
     options: dict[str, Any] = {"since": old, "interfaces": {"web-1": "tap0"}}
     change = sgfast(capsys, *command)
-    # The library knows no file that the way back could be made of (SPEC 13.1).
+    # Only the command names the policy file that the export is undone with (SPEC 13.1).
     lines = [line for line in change.out.splitlines(keepends=True) if not line.startswith("# To take this back")]
     assert library.export(new, "nftables", **options) == "".join(lines) and "flush chain" in change.out
     fates = sgfast(capsys, *command, "--connections", listed)

@@ -279,7 +279,7 @@ def test_no_packet_of_the_captures_has_another_verdict_with_the_narrower_rules(
     assert seen["groups"] > some(20, 500)
 
 
-#: Everybody is in `base`, and db's filter denies web.
+#: A policy in which all instances are in the group `base`, and the group db denies web.
 EVERYBODY = """
 version: 1
 security_groups:

@@ -448,3 +448,18 @@ def test_what_cannot_lie_beside_its_undo_says_how_to_make_it(capsys: Capsys, tmp
         assert said not in sgfast(capsys, "export", new, *filtering).out
     diffed = sgfast(capsys, "diff", old, new, "--to", "aws", "--to-format", "json").out
     assert json.loads(diffed)["calls"]
+
+
+def test_the_way_back_of_a_host_leaves_out_machines_that_are_new(capsys: Capsys, tmp_path: Path) -> None:
+    """SPEC 13.1: OLD has no filter for them, so a command that names them is an error."""
+    text = (
+        "version: 1\nsecurity_groups: [{name: g}]\ninstances:\n"
+        "  - {name: i, addresses: [10.0.0.1], security_groups: [g]}\n"
+    )
+    (tmp_path / "old").write_text(text)
+    (tmp_path / "new").write_text(text + "  - {name: later, addresses: [10.0.0.2], security_groups: [g]}\n")
+    host = ("--to", "nftables", "--interface", "i=tap0", "--interface", "later=tap1")
+    made = sgfast(capsys, "export", tmp_path / "new", "--since", tmp_path / "old", *host)
+    (line,) = (line for line in made.out.splitlines() if "To take this back" in line)
+    assert line.endswith("--to nftables --interface i=tap0")
+    assert sgfast(capsys, *line.partition("sgfast ")[2].split()).status == 0

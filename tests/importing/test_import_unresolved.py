@@ -126,7 +126,7 @@ def test_a_list_of_a_template_that_no_file_holds_may_have_addresses_of_both_vers
 
 
 S3 = "pl-63a5400a"
-#: The output of the command that errors name, of both IP versions.
+#: An output of COMMAND, with an address range of each IP version.
 ENTRIES = {"Entries": [{"Cidr": "52.218.0.0/17"}, {"Cidr": "2a05:d07a:a000::/40", "Description": "IPv6"}]}
 COMMAND = f"aws ec2 get-managed-prefix-list-entries --prefix-list-id {S3}"
 
