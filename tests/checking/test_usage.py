@@ -289,8 +289,8 @@ security_groups:
   - {name: web, rules: []}
   - name: db
     rules:
-      - {direction: inbound, protocol: tcp, ports: 5432, source: web, action: deny, priority: 1}
-      - {id: r, direction: inbound, protocol: tcp, ports: 5432, source: 0.0.0.0/0, priority: 2}
+      - {direction: inbound, protocol: tcp, ports: 5432, source: web, action: deny, priority: 5}
+      - {id: r, direction: inbound, protocol: tcp, ports: 5432, source: 0.0.0.0/0, priority: 10}
 instances:
   - {name: app-1, addresses: [10.0.0.1], security_groups: [base, app]}
   - {name: worker-1, addresses: [10.0.1.2], security_groups: [base, worker]}
@@ -299,10 +299,19 @@ instances:
 """
 
 
-def test_the_narrower_rules_name_exact_groups_and_open_nothing_that_another_rule_denies(tmp_path: Path) -> None:
+def test_the_narrower_rules_name_exact_groups_and_none_that_everybody_is_in(tmp_path: Path) -> None:
     policy = parse_policy(EVERYBODY)
     capture = write_pcap(tmp_path / "x.pcap", openers([("10.0.0.1", 5432), ("10.0.1.2", 5432)] * 8, outbound=False))
     checked, _ = replayed(policy, capture)
     (wide,) = (each for each in checked.findings if (each.code, each.group) == ("SG015", "db"))
     assert [rule.peer for rule in wide.instead] == [GroupPeer("app"), GroupPeer("worker")]
+
+
+def test_the_narrower_rules_open_nothing_that_a_rule_before_them_denies(tmp_path: Path) -> None:
+    """They are for any address, as public clients used the rule, so only their priority keeps web out."""
+    policy = parse_policy(EVERYBODY.replace("5432, source: 0.0.0.0/0", "1-65535, source: 0.0.0.0/0"))
+    capture = write_pcap(tmp_path / "x.pcap", openers([(f"8.8.{n}.8", 5432) for n in range(16)], outbound=False))
+    checked, _ = replayed(policy, capture)
+    (wide,) = (each for each in checked.findings if (each.code, each.group) == ("SG015", "db"))
+    assert [(rule.peer, rule.ports) for rule in wide.instead] == [(None, ((5432, 5432),))]
     assert difference(policy, narrowed(policy, checked)).opened == ()
