@@ -34,7 +34,7 @@ from sgfast.system.names import printable
 from sgfast.system.output import Output, open_output
 
 #: Increased with every change of the format's meaning.
-FORMAT = 17
+FORMAT = 18
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
 #: The most bytes of the archive's directory, in which an array takes at most 128.
@@ -106,6 +106,7 @@ def write_snapshot(
                 "rules": to_plain(tuple(numbering.rules)),
                 "rule_groups": [*numbering.rule_groups],
                 "instances": to_plain(tuple(numbering.instances)),
+                "instance_groups": [*numbering.instance_groups],
                 "of_rules": [[group, rule, n] for (group, rule), n in of_rules.items()],
                 "of_instances": list(of_instances.items()),
             },
@@ -268,6 +269,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
         from_plain(tuple[Rule, ...], numbers["rules"]),
         from_plain(tuple[str, ...], numbers["rule_groups"]),
         from_plain(tuple[Instance, ...], numbers["instances"]),
+        from_plain(tuple[tuple[str, ...], ...], numbers["instance_groups"]),
         {(group, rule): n for group, rule, n in from_plain(tuple[tuple[str, str, int], ...], numbers["of_rules"])},
         dict(from_plain(tuple[tuple[str, int], ...], numbers["of_instances"])),
     )

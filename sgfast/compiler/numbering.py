@@ -19,6 +19,8 @@ class Numbering:
         #: The name of each rule's group, by rule number.
         self.rule_groups: list[str] = []
         self.instances: list[Instance] = []
+        #: The names of the groups in which each instance was when it got its number, by instance number.
+        self.instance_groups: list[tuple[str, ...]] = []
         self._rule: dict[tuple[str, str], int] = {}
         self._instance: dict[str, int] = {}
         self._policy = Policy(security_groups=(), instances=())
@@ -26,6 +28,7 @@ class Numbering:
     @staticmethod
     def restored(
         rules: Iterable[Rule], rule_groups: Iterable[str], instances: Iterable[Instance],
+        instance_groups: Iterable[tuple[str, ...]],
         of_rules: Mapping[tuple[str, str], int], of_instances: Mapping[str, int],
     ) -> Numbering:
         """Restore a numbering from the lists and ``numbers`` of another numbering.
@@ -34,9 +37,10 @@ class Numbering:
         """
         new = Numbering()
         new.rules, new.rule_groups, new.instances = list(rules), list(rule_groups), list(instances)
+        new.instance_groups = list(instance_groups)
         new._rule, new._instance = dict(of_rules), dict(of_instances)
-        if len(new.rules) != len(new.rule_groups):
-            raise ValueError("the number of rules and the number of their groups differ")
+        if len(new.rules) != len(new.rule_groups) or len(new.instances) != len(new.instance_groups):
+            raise ValueError("the number of rules or instances and the number of their groups differ")
         for numbers, length in ((new._rule.values(), len(new.rules)), (new._instance.values(), len(new.instances))):
             if len(set(numbers)) != len(numbers) or not all(0 <= n < length for n in numbers):
                 raise ValueError("an invalid rule or instance number")
@@ -102,9 +106,10 @@ class Numbering:
         if changed:
             self.instances = self.instances.copy()
         if any(instance.name not in self._instance for instance in changed):
-            self._instance = self._instance.copy()
+            self._instance, self.instance_groups = self._instance.copy(), self.instance_groups.copy()
         for instance in changed:
             n = self._instance.setdefault(instance.name, len(self.instances))
             if n == len(self.instances):
                 self.instances.append(instance)
+                self.instance_groups.append(instance.security_groups)
             self.instances[n] = instance

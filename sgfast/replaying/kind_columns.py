@@ -33,8 +33,7 @@ def ends_and_service(kinds: Kinds, rows: Rows, policy: Policy) -> list[Array]:
     peer[outside] = first + np.arange(len(outside))
     inbound = rows["inbound"] == 1
     ends = np.where(inbound, peer, rows["instance"]), np.where(inbound, rows["instance"], peer)
-    owned = [policy.instance_by_name.get(name) for name in kinds.instances]
-    groups = [None if each is None else ", ".join(dict.fromkeys(each.security_groups)) for each in owned]
+    groups = [", ".join(dict.fromkeys(own)) or None for own in kinds.groups_under(policy)]
     service, icmp = rows["port_key"], rows["has_icmp"] != 0
     return [
         *(words.column(end) for words in (Words(names), Words(groups + [None] * len(outside))) for end in ends),

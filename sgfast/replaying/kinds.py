@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from math import prod
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.dtypes import TALLY_DTYPE
 from sgfast.engine import Engine
+from sgfast.policy.model import Policy
 
 Rows = NDArray[Any]
 
@@ -56,11 +58,19 @@ class Kinds:
     rules: Sequence[str] = ()
     #: The number of packets and connections that are in no row, for lack of memory.
     lost: int = 0
+    #: The groups of each instance when the replay began, or when a change added it. Empty: those of the policy.
+    groups: Sequence[tuple[str, ...]] = ()
+
+    def groups_under(self, policy: Policy) -> Sequence[tuple[str, ...]]:
+        """Return the groups of each instance, by number; none for an instance that ``policy`` lacks."""
+        known = policy.instance_by_name
+        return self.groups or [known[name].security_groups if name in known else () for name in self.instances]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Kinds):
             return NotImplemented
         names = [*self.instances] == [*other.instances] and [*self.rules] == [*other.rules]
+        names = names and [*self.groups] == [*other.groups]
         return names and self.lost == other.lost and self.rows.tobytes() == other.rows.tobytes()
 
     __hash__ = None  # type: ignore[assignment]
@@ -87,7 +97,8 @@ def kinds_of(engine: Engine) -> Kinds:
         at += len(tally)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
     instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
-    return Kinds(summed(rows), instances, rules, lost_began + lost_denied)
+    groups = engine.compiled.numbering.instance_groups
+    return Kinds(summed(rows), instances, rules, lost_began + lost_denied, groups)
 
 
 def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
@@ -264,15 +275,19 @@ def added_up(parts: Iterable[Kinds]) -> Kinds:
     parts = list(parts)
     if len(parts) < 2:
         return parts[0] if parts else Kinds()
-    instances: dict[str, int] = {}
+    instances: dict[tuple[str, tuple[str, ...]], int] = {}
     rules: dict[str, int] = {}
     tables = []
     for part in parts:
         rows = part.rows.copy()
-        named = ((part.instances, instances, ("instance", "owner")), (part.rules, rules, ("rule",)))
+        with_groups = zip_longest(part.instances, part.groups, fillvalue=())
+        named: tuple[tuple[Iterable[Any], dict[Any, int], tuple[str, ...]], ...] = (
+            (with_groups, instances, ("instance", "owner")), (part.rules, rules, ("rule",))
+        )  # fmt: skip
         for names, numbers, fields in named:
             renumbered = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1], dtype=np.int32)
             for name in fields:
                 rows[name] = renumbered[rows[name]]
         tables.append(rows)
-    return Kinds(summed(np.concatenate(tables)), [*instances], [*rules], sum(part.lost for part in parts))
+    names, groups = [name for name, _ in instances], [groups for _, groups in instances]
+    return Kinds(summed(np.concatenate(tables)), names, [*rules], sum(part.lost for part in parts), groups)

@@ -267,7 +267,7 @@ TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
 
 _UNPLACED = "the packet was read on a cluster, by the reference model, or by `sgfast.table`"
 _UNKNOWN_END = "there was no room to count the two ends"
-_NO_GROUPS = "the end is no instance, or one that a change added"
+_NO_GROUPS = "the end is no instance"
 _ALL_SERVICES = "the service is all, or all except some"
 _NO_RULES = "there are none, or too many to find"
 _NO_DECIDER = "there is no such packet, filter or rule"

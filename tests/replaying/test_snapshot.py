@@ -194,6 +194,23 @@ def test_replay_that_stops_and_goes_on_is_one_replay(tmp_path: Path, number: int
     assert result.changes_left == expected.changes_left and len(result.captures) == len(at) + 1
 
 
+def test_a_replay_that_goes_on_knows_with_which_groups_an_instance_was_added(tmp_path: Path) -> None:
+    head, parts = records()
+    for name, part in (("first.pcap", parts[:130]), ("rest.pcap", parts[130:])):
+        (tmp_path / name).write_bytes(head + b"".join(part))
+    added = {"name": "new-1", "addresses": ["10.0.0.5"], "security_groups": ["web"]}
+    changes = [
+        {"at": 0, "remove_instance": {"instance": "web-1"}}, {"at": 0, "add_instance": added},
+        {"at": 1, "add_member": {"group": "db", "instance": "new-1"}},
+    ]  # fmt: skip
+    whole = replay(POLICY, CAPTURE, changes=changes)
+    state = tmp_path / "state"
+    replay(POLICY, tmp_path / "first.pcap", changes=changes, snapshot=state)
+    result = replay(POLICY, tmp_path / "rest.pcap", changes=changes, resume=state)
+    groups = {row["destination_groups"] for row in result.tables.denied if row["destination"] == "new-1"}
+    assert groups == {"web"} and result.kinds == whole.kinds
+
+
 def test_another_process_goes_on(tmp_path: Path) -> None:
     head, parts = records()
     for name, part in (("a", parts[:100]), ("b", parts[100:])):
@@ -441,7 +458,7 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 17: replay from"):
+    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 18: replay from"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))

@@ -173,7 +173,7 @@ def replace_names(result: ReplayResult) -> ReplayResult:
     harmless = [f"some-{n}" for n in range(len(result.kinds.instances))]
     return replace(
         result, policy=load_policy(SHOP[0]), captures=("some.pcap",), vpc="some", warnings=["some"],
-        kinds=replace(result.kinds, instances=harmless),
+        kinds=replace(result.kinds, instances=harmless, groups=[("web",)] * len(harmless)),
         changes=[replace(change, text="some") for change in result.changes],
     )  # fmt: skip
 

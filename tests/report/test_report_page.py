@@ -237,6 +237,16 @@ def test_light_and_dark_follow_the_system_and_the_switch(browser: Browser, pages
 # Tables
 
 
+def test_an_instance_that_a_change_added_stands_with_its_groups(browser: Browser, tmp_path: Path) -> None:
+    added = {"name": "new-1", "addresses": ["10.0.0.5"], "security_groups": ["web"]}
+    changes = [{"at": 0, "remove_instance": {"instance": "web-1"}}, {"at": 0, "add_instance": added}]
+    page = tmp_path / "page.html"
+    page.write_text(html_report(*replayed(*SHOP, changes=changes)), encoding="utf-8")
+    shown(browser, page.as_uri() + "#broken")
+    addresses = {"198.51.100.7", "2001:db8:100::7", "3 public addresses"}
+    assert {*column(browser, "broken", 1)} == {"db-1 in db", "new-1 in web"} | addresses
+
+
 def test_an_address_sorts_and_filters(browser: Browser, pages: dict[str, str]) -> None:
     shown(browser, pages["shop"])
     rows = list(zip(column(browser, "broken", 3), column(browser, "broken", 2), strict=True))

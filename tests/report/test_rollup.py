@@ -286,7 +286,7 @@ def test_parts_with_other_numbers_for_the_same_names_add_up() -> None:
     assert counted == {"a": 2, "b": 4, "c": 2}
 
 
-def test_rows_have_the_groups_of_both_ends_and_addresses_and_added_instances_have_none() -> None:
+def test_rows_have_the_groups_of_both_ends_and_addresses_have_none() -> None:
     text = Path(SHOP[0]).read_text().replace("security_groups: [db]}", "security_groups: [db, web]}")
     result = replay(parse_policy(text), SHOP[1])
     answer = valid("summary", replay_answer(result))
@@ -309,4 +309,28 @@ def test_rows_have_the_groups_of_both_ends_and_addresses_and_added_instances_hav
 
     several = only_row("web-1", "web-2")
     assert (several.destinations, several.destination.groups, several.source.groups) == (2, ("web",), ())
-    assert only_row("added-by-a-change").destination.groups == ()
+
+
+def test_instances_that_changes_add_or_remove_are_called_by_their_own_groups(tmp_path: Path) -> None:
+    def syn(second: int, host: int) -> bytes:
+        return pcap_record(ethernet(ip("198.51.100.7", f"10.0.0.{host}", tcp(1000, 9999, "S"))), time=(second, 0))
+
+    capture = tmp_path / "syns.pcap"
+    # Two instances, each twice: first those of the policy, then those that take their addresses.
+    capture.write_bytes(pcap_head() + b"".join(syn(second, host) for second in (0, 9) for host in (5, 6)))
+    changes: list[dict[str, Any]] = [
+        {"at": 1, "add_group": {"name": "late", "label": "new machines", "rules": []}},
+        *({"at": 2, "remove_instance": {"instance": name}} for name in ("web-1", "web-2")),
+        *(
+            {"at": 3, "add_instance": {"name": f"new-{n}", "addresses": [f"10.0.0.{n}"], "security_groups": groups}}
+            for n, groups in ((5, ["late", "db"]), (6, ["late", "db"]))
+        ),
+        {"at": 4, "add_member": {"group": "web", "instance": "new-5"}},
+        {"at": 10, "remove_instance": {"instance": "new-6"}},
+    ]  # fmt: skip
+    result = replay(SHOP[0], capture, changes=changes)
+    answer = valid("summary", replay_answer(result))
+    ends = {(row["to"]["name"], *row["to"]["groups"], row["to"]["ends"]) for row in answer["denied"]}
+    assert ends == {("web", "web", 2), ("late, db", "late", "db", 2)}
+    single = {(row["to"]["name"], *row["to"]["groups"]) for row in replay_answer(result, by="instance")["denied"]}
+    assert single == {("web-1", "web"), ("web-2", "web"), ("new-5", "late", "db"), ("new-6", "late", "db")}

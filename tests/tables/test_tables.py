@@ -199,14 +199,14 @@ def test_groups_of_ends_are_those_of_the_policy_that_blocks() -> None:
 
     # Names are those of NEW where it newly denies, and those of OLD where NEW newly allows.
     assert groups(before, after) == groups(after, before) == {"web, db"}
-    # The names are those of the policy with which a replay began, which lacks an instance that comes later.
+    # The names are those of the policy with which a replay began, or those that an instance was added with.
     added = {"name": "new-1", "addresses": ["10.0.0.5"], "security_groups": ["web"]}
     changes = [
         {"at": 3, "remove_instance": {"instance": "web-1"}}, {"at": 4, "add_instance": added}
     ]  # fmt: skip
     rows = list(sgfast.replay(before, CAPTURE, changes=changes).tables.denied)
     groups_of = {row["destination"]: row["destination_groups"] for row in rows}
-    assert (groups_of["web-1"], groups_of["new-1"]) == ("web", None)
+    assert (groups_of["web-1"], groups_of["new-1"]) == ("web", "web")
 
 
 def test_where_a_packet_is_in_its_capture_survives_filters_and_merging(tmp_path: Path) -> None:

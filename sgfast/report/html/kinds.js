@@ -214,14 +214,14 @@ class KindsTable extends Chosen {
 
   // Return the cell for the ends of entries: the name of a single end with its groups, or the groups of several.
   end(entries, column) {
-    const { addresses, group, groups, nouns, exact, kinds } = this.data;
+    const { group, groups, nouns, exact, kinds } = this.data;
     const several = new Set(entries.map(({ kind }) => kinds[column][kind]));
     const [first] = several;
-    if (several.size === 1) {
-      // Only instances that the policy has come with their addresses.
-      return first in addresses ? span("", this.endName(first), " ", span("soft", `in ${groups[group[first]]}`)) : this.endName(first);
-    }
     const noun = nouns[group[first]];
+    if (several.size === 1) {
+      if (first >= exact || noun !== "instances") return this.endName(first);
+      return span("", this.endName(first), " ", span("soft", `in ${groups[group[first]]}`));
+    }
     const amount = [...several].some((end) => end >= exact) ? "many" : number(several.size);
     if (/^(private|public) addresses$/.test(groups[group[first]])) return span("", `${amount} ${groups[group[first]]}`);
     const name = noun === "instances" ? element("b", {}, groups[group[first]]) : groups[group[first]];

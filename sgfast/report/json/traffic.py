@@ -54,7 +54,7 @@ class JsonEnd(Answer):
     ]
     groups: Annotated[
         list[str],
-        "The security groups of the instances at this end; empty for addresses and instances that a change added.",
+        "The security groups of the instances at this end; empty for addresses.",
     ]
     ends: Annotated[Count, "Number of different instances or addresses at this end."]
 

@@ -74,7 +74,7 @@ class _Addresses:
 
 
 class Ends:
-    """The two ends of each row of ``kinds``. Names of removed instances are kept.
+    """The two ends of each row of ``kinds``. Instances that a change added or removed have names, too.
 
     ``also``: other policies whose rules name addresses.
     """
@@ -88,7 +88,7 @@ class Ends:
         numbers = np.empty(len(order), dtype=np.int64)
         numbers[order] = np.cumsum(begins) - 1
         self._policy = policy
-        self._instances = kinds.instances
+        self._instances, self._instance_groups = kinds.instances, kinds.groups_under(policy)
         self._addresses = _Addresses(peers[order[begins]], families[order[begins]])
         # Numbers of ends: first instances, then addresses that no instance owns, then the two unknown ends.
         unknown_address = len(self._instances) + len(self._addresses)
@@ -109,7 +109,7 @@ class Ends:
 
     def _by_group(self, policy: Policy, named: _Named) -> _Labels:
         places, names = named.names(self._addresses)
-        of_instances = [_groups_of_instance(policy, name) for name in self._instances]
+        of_instances = [groups_name(policy, own) if own else _UNKNOWN_INSTANCE for own in self._instance_groups]
         numbers = {name: n for n, name in enumerate(sorted({
             *of_instances, *(names[n] for n in np.unique(places).tolist()), _UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE
         }))}  # fmt: skip
@@ -130,28 +130,20 @@ class Ends:
         if end < len(self._instances):
             name = self._instances[end]
             instance = self._policy.instance_by_name.get(name)
-            if instance is None:
-                return EndName(name, "instance")
-            words = called(instance) if instance.label else ""
-            return EndName(name, "instance", words, tuple(dict.fromkeys(instance.security_groups)))
+            words = called(instance) if instance is not None and instance.label else ""
+            return EndName(name, "instance", words, tuple(dict.fromkeys(self._instance_groups[end])))
         end -= len(self._instances)
         if end < len(self._addresses):
             return EndName(self._addresses.text(end), "address")
         return _UNKNOWN_ADDRESS if end == len(self._addresses) else _UNKNOWN_INSTANCE
 
 
-def _groups_of_instance(policy: Policy, name: str) -> EndName:
-    """Return the name of an instance by its security groups."""
-    instance = policy.instance_by_name.get(name)
-    return EndName("removed instances", "groups") if instance is None else groups_name(policy, instance.security_groups)
-
-
-def groups_name(policy: Policy, names: Sequence[str]) -> EndName:
-    """Return the name of the instances in these security groups."""
-    groups = [policy.group_by_name[name] for name in dict.fromkeys(names)]
-    words = ", ".join(map(called, groups)) if any(group.label for group in groups) else ""
-    own = tuple(group.name for group in groups)
-    return EndName(", ".join(own), "groups", words, own)
+def groups_name(policy: Policy, names: Iterable[str]) -> EndName:
+    """Return the name of the instances in these security groups, some of which a change may have added."""
+    own, known = tuple(dict.fromkeys(names)), policy.group_by_name
+    words = ", ".join(called(known[name]) if name in known else name for name in own)
+    text = ", ".join(own)
+    return EndName(text, "groups", words if words != text else "", own)
 
 
 def address_group_name(policy: Policy, name: str) -> EndName:
