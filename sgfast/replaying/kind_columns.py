@@ -11,6 +11,7 @@ from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import NEVER, Kinds, Rows
 from sgfast.tables.arrow import Array
 from sgfast.tables.columns import PROTOCOLS, Words, addresses, numbers
+from sgfast.tables.row_schema import groups_text
 from sgfast.tables.text_columns import address_texts
 
 _REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
@@ -33,7 +34,7 @@ def ends_and_service(kinds: Kinds, rows: Rows, policy: Policy) -> list[Array]:
     peer[outside] = first + np.arange(len(outside))
     inbound = rows["inbound"] == 1
     ends = np.where(inbound, peer, rows["instance"]), np.where(inbound, rows["instance"], peer)
-    groups = [", ".join(dict.fromkeys(own)) or None for own in kinds.groups_under(policy)]
+    groups = [*map(groups_text, kinds.groups_under(policy))]
     service, icmp = rows["port_key"], rows["has_icmp"] != 0
     return [
         *(words.column(end) for words in (Words(names), Words(groups + [None] * len(outside))) for end in ends),

@@ -51,19 +51,22 @@ class Names:
     ``rules``: names by rule number.
     ``packets``: the number of packets judged before these names apply.
     ``present``: the numbers of the instances that currently exist and are visible (SPEC 7.1).
+    ``groups``: by instance number, the security groups when the replay began, or when a change added the instance.
     """
 
     instances: Sequence[str]
     rules: Sequence[str]
     packets: int
     present: Sequence[int] = ()
+    groups: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, policy: Policy, vpc: str | None, numbering: Numbering, packets: int) -> Names:
         """Return the names of the rules and instances of a policy."""
         present = numbering.of_names(policy.instances[n].name for n in visible_instances(policy, vpc))
         instances = [instance.name for instance in numbering.instances]
-        return cls(instances, [rule.id for rule in numbering.rules], packets, present)
+        rules = [rule.id for rule in numbering.rules]
+        return cls(instances, rules, packets, present, numbering.instance_groups)
 
 
 @runtime_checkable

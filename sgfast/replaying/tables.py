@@ -31,6 +31,9 @@ class Numbered(Protocol):
     def instances(self) -> Sequence[str]: ...
 
     @property
+    def groups(self) -> Sequence[Sequence[str]]: ...
+
+    @property
     def rules(self) -> Sequence[str]: ...
 
 
@@ -44,13 +47,14 @@ class _Rows:
         self._waiting = 0
         self._count = 0
         self.instances: Sequence[str] = ()
+        self.groups: Sequence[Sequence[str]] = ()
         self.rules: Sequence[str] = ()
         #: Chunks of kept rows, of about ``BATCH_ROWS`` rows each.
         self.chunks: list[tuple[NDArray[Any], ...]] = []
 
     def begin(self, names: Numbered) -> None:
         # Numbers keep their meaning, so the latest names are valid for all rows.
-        self.instances, self.rules = names.instances, names.rules
+        self.instances, self.groups, self.rules = names.instances, names.groups, names.rules
 
     def keep(self, *rows: NDArray[Any]) -> None:
         self._count += len(rows[0])
@@ -150,7 +154,7 @@ class ReplayTables:
         kept = None if self._kept is None else self._kept.flows
         if kept is None:
             raise _not_kept("connections")
-        return connection_table([flows for (flows,) in kept.chunks], kept.instances, kept.rules)
+        return connection_table([flows for (flows,) in kept.chunks], kept.instances, kept.groups, kept.rules)
 
     @property
     def packets(self) -> Table:

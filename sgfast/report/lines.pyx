@@ -180,6 +180,7 @@ cdef inline char* put_counts(char* at, const FlowRow* row, Leading* seconds) noe
 
 
 cdef inline char* put_json_end(char* at, uint8_t end, const Text* instance, const Text* rule) noexcept nogil:
+    # `instance` has its groups, too.
     if end == SIDE_NONE:
         return put_word(at, b"null")
     at = put_word(at, b'{"instance": ')
@@ -227,7 +228,7 @@ cdef class ConnectionLines(FlowRows):
     """
 
     def __init__(self, write):
-        self.set_up(write, _encode_json, b"null", None)
+        self.set_up_flows(write, _encode_json, b"null", None, b', "groups": ')
 
     cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         at = put_ends(at, row)
@@ -268,7 +269,7 @@ cdef inline char* put_csv_side(char* at, const SideRow* row, const Text* instanc
 
 cdef inline char* put_csv_end(char* at, uint8_t end, const Text* instance, const Text* rule) noexcept nogil:
     if end == SIDE_NONE:
-        return put_word(at, b",,,")
+        return put_word(at, b",,,,")
     at = put_text(put_comma(at), instance)
     at = put_text(put_comma(at), rule)
     return put_text(put_comma(at), &csv.ends[end])
@@ -323,7 +324,7 @@ cdef class ConnectionCsv(FlowRows):
     """
 
     def __init__(self, write):
-        self.set_up(write, _encode_csv, b"", line_of_names(CONNECTION_ROWS))
+        self.set_up_flows(write, _encode_csv, b"", line_of_names(CONNECTION_ROWS), b",")
 
     cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil:
         at = put_text(at, &csv.protocols[row.ends.protocol])

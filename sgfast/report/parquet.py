@@ -22,7 +22,7 @@ from sgfast.replaying import Names
 from sgfast.system import usable_processors
 from sgfast.tables import Table
 from sgfast.tables.arrow import Array
-from sgfast.tables.columns import Rows, Words, connection_columns, packet_columns
+from sgfast.tables.columns import Rows, Words, connection_columns, group_words, packet_columns
 from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
 
 Write = Callable[[bytes], object]
@@ -188,10 +188,17 @@ class ConnectionParquet(_Table):
 
     def __init__(self, write: Write) -> None:
         super().__init__(write, CONNECTION_ROWS, (FLOW_DTYPE,))
+        self._groups: Words | None = None
+
+    def begin(self, names: Names) -> None:
+        super().begin(names)
+        self._groups = None
 
     def write(self, flows: Rows) -> None:
         self._keep(flows)
 
     def _columns(self, instances: Words, rules: Words, *rows: Rows) -> list[Array]:
         (flows,) = rows
-        return connection_columns(flows, instances, rules)
+        if self._groups is None:
+            self._groups = group_words(self._names.instances, self._names.groups)
+        return connection_columns(flows, instances, self._groups, rules)

@@ -85,6 +85,8 @@ cdef class RowWriter:
     cdef bint busy              # whether a thread is composing rows
 
     cdef int set_up(self, sink, encode, bytes none, head) except -1
+    # Returns the texts that rows have for instances, by number. `groups`: those of each instance.
+    cdef NameTexts instance_texts(self, instances, groups)
     cdef int resize(self, size_t size) except -1
     # Returns the place for a row of at most `need` bytes.
     cdef char* room(self, size_t need) except NULL
@@ -135,4 +137,8 @@ cdef class PacketRows(RowWriter):
 
 
 cdef class FlowRows(RowWriter):
+    # A row has the groups of an instance right after its name, so that both are one text.
+    cdef bytes before_groups    # what is written between the two
+
+    cdef int set_up_flows(self, sink, encode, bytes none, head, bytes before_groups) except -1
     cdef char* put_flow(self, char* at, const FlowRow* row, const Text** names) noexcept nogil

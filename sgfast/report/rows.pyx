@@ -4,6 +4,9 @@ The writers store texts, names by number and a buffer, and loop over rows. Rows 
 written when it is full. No Python object is created per packet: words and names are escaped once and then copied.
 """
 
+from functools import partial
+from itertools import zip_longest
+
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE, _PyBytes_Resize
@@ -20,7 +23,7 @@ from sgfast.core.conntrack.table cimport SIDE_END_COUNT
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
-from sgfast.tables.row_schema import ANSWERS, ENDS
+from sgfast.tables.row_schema import ANSWERS, ENDS, groups_text
 
 cdef enum:
     WRITE_BYTES = 1 << 18       # the buffer is written when it holds at least this much
@@ -109,7 +112,7 @@ cdef class RowWriter:
 
     def begin(self, names):
         """Take the names that the numbers in rows stand for."""
-        self.instances = NameTexts(names.instances, self.encode, self.none)
+        self.instances = self.instance_texts(names.instances, names.groups)
         self.rules = NameTexts(names.rules, self.encode, self.none)
         self.packets = names.packets
 
@@ -124,9 +127,12 @@ cdef class RowWriter:
         self.encode = encode
         self.none = none
         self.head = head
-        self.instances = NameTexts((), encode, none)
+        self.instances = self.instance_texts((), ())
         self.rules = NameTexts((), encode, none)
         return 0
+
+    cdef NameTexts instance_texts(self, instances, groups):
+        return NameTexts(instances, self.encode, self.none)
 
     cdef int resize(self, size_t size) except -1:
         self.size = 0
@@ -263,11 +269,26 @@ cdef class PacketRows(RowWriter):
         return at
 
 
+def _with_groups(encode, bytes before_groups, of_instance):
+    name, groups = of_instance
+    return encode(name) + before_groups + encode(groups_text(groups))
+
+
 cdef class FlowRows(RowWriter):
     """A ``FlowSink`` that writes rows of text.
 
     Raises ValueError for an array of another dtype and IndexError for numbers out of range.
     """
+
+    cdef int set_up_flows(self, sink, encode, bytes none, head, bytes before_groups) except -1:
+        self.before_groups = before_groups
+        return self.set_up(sink, encode, none, head)
+
+    cdef NameTexts instance_texts(self, instances, groups):
+        encode = partial(_with_groups, self.encode, self.before_groups)
+        return NameTexts(
+            [*zip_longest(instances, groups, fillvalue=())], encode, self.none + self.before_groups + self.none
+        )
 
     def write(self, flows not None):
         """Write some connections."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
 from sgfast.tables.arrow import Array
-from sgfast.tables.row_schema import ANSWERS, ENDS, STATES, STATUSES
+from sgfast.tables.row_schema import ANSWERS, ENDS, STATES, STATUSES, groups_text
 from sgfast.tables.text_columns import address_texts, dictionary_codes
 from sgfast.verdicts import NO_SIDE, REASONS, VERDICTS
 
@@ -59,6 +60,11 @@ _VERDICTS, _REASONS, _ANSWERS, _ENDS, _STATES, _STATUSES = map(
     Words, (VERDICTS, REASONS, ANSWERS, ENDS, STATES, STATUSES)
 )
 PROTOCOLS = Words([protocol_name(number) or str(number) for number in range(256)])
+
+
+def group_words(instances: Sequence[str], groups: Sequence[Sequence[str]]) -> Words:
+    """Return the groups of each instance as words. ``groups`` may lack the last ones."""
+    return Words([groups_text(own) for _, own in zip_longest(instances, groups, fillvalue=())])
 
 
 def words_of(values: Sequence[str | None]) -> Array:
@@ -158,8 +164,8 @@ def remembered_columns(rows: Rows, instances: Words, rules: Words) -> list[Array
     return columns
 
 
-def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Array]:
-    """Return the columns of CONNECTION_ROWS, copied from the rows."""
+def connection_columns(flows: Rows, instances: Words, groups: Words, rules: Words) -> list[Array]:
+    """Return the columns of CONNECTION_ROWS, copied from the rows. ``groups``: as text, by instance number."""
     columns = [
         *_ends(flows, is_icmp(flows)),
         numbers(flows["first_ns"]),
@@ -172,7 +178,8 @@ def connection_columns(flows: Rows, instances: Words, rules: Words) -> list[Arra
     for end in (0, 1):
         there = flows["side_end"][:, end] != 0
         columns += [
-            instances.column(flows["instance"][:, end], there), rules.column(flows["rule"][:, end], there),
+            instances.column(flows["instance"][:, end], there), groups.column(flows["instance"][:, end], there),
+            rules.column(flows["rule"][:, end], there),
             _ENDS.column(flows["side_end"][:, end], there),
         ]  # fmt: skip
     return columns

@@ -79,7 +79,8 @@ PORT = _integer("port", "an integer from 0 to 65535", 0, 65535, "uint16")
 BYTE = _integer("byte", "an integer from 0 to 255", 0, 255, "uint8")
 NUMBER = _integer("number", "an integer, 1 or more", 1, None, "int64")
 COUNT = _integer("count", "an integer, 0 or more", 0, None, "int64")
-TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT)
+TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
+TYPES = (TIME, ADDRESS, PROTOCOL, WORD, NAME, RULE, PORT, BYTE, NUMBER, COUNT, TEXT)
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Column:
 
 def _described(meaning: str, null: str) -> str:
     return f"{meaning} Null where {null}." if null else meaning
+
+
+def groups_text(groups: Iterable[str]) -> str | None:
+    """Return the security groups of an instance as columns have them; None if there are none."""
+    return ", ".join(dict.fromkeys(groups)) or None
 
 
 def _object(columns: Iterable[Column], **more: Schema) -> Schema:
@@ -224,6 +230,12 @@ CONNECTION_ROWS = RowKind(
     ),
     side=(
         Column("instance", NAME, "The instance whose filter judged it.", "it was not recorded"),
+        Column(
+            "groups",
+            TEXT,
+            "The security groups of the instance, with commas: those when the replay began, or when a change added it.",
+            "the instance was not recorded",
+        ),
         Column("rule", RULE, "The rule that the reason is about.", "the reason is about no rule"),
         Column(
             "ended",
@@ -263,7 +275,6 @@ def _with_pending(verdict: Column) -> Column:
 
 BOOLEAN = Type("boolean", "true or false", {"type": "boolean"}, "boolean")
 FILE = Type("file", "a capture's path or URL", {"type": "string"}, "string, dictionary encoded")
-TEXT = Type("text", "text", {"type": "string"}, "string, dictionary encoded")
 
 _UNPLACED = "the packet was read on a cluster, by the reference model, or by `sgfast.table`"
 _UNKNOWN_END = "there was no room to count the two ends"

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from sgfast.tables.arrow import Array
 from sgfast.tables.arrow_table import BATCH_ROWS, Table
-from sgfast.tables.columns import Rows, Words, connection_columns, numbers, packet_columns, remembered_columns
+from sgfast.tables.columns import (
+    Rows,
+    Words,
+    connection_columns,
+    group_words,
+    numbers,
+    packet_columns,
+    remembered_columns,
+)
 from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE, REMEMBERED_TABLE
 
 
@@ -49,14 +57,18 @@ def packet_table(
     return Table(PACKET_TABLE.columns, sum(len(chunk.headers) for chunk in chunks), batches)
 
 
-def connection_table(chunks: Sequence[Rows], instances: Sequence[str], rules: Sequence[str]) -> Table:
-    """Return a table of the connections of all chunks (FLOW_DTYPE). A chunk has at most about ``BATCH_ROWS`` rows."""
+def connection_table(
+    chunks: Sequence[Rows], instances: Sequence[str], groups: Sequence[Sequence[str]], rules: Sequence[str]
+) -> Table:
+    """Return a table of the connections of all chunks (FLOW_DTYPE). A chunk has at most about ``BATCH_ROWS`` rows.
+    ``groups``: those of each instance.
+    """
 
     def batches() -> Iterator[list[Array]]:
-        of_instances, of_rules = Words(instances), Words(rules)
+        of_instances, of_groups, of_rules = Words(instances), group_words(instances, groups), Words(rules)
         for flows in chunks:
             first = flows["number"].astype(np.int64)
-            yield [*connection_columns(flows, of_instances, of_rules), numbers(first, first > 0)]
+            yield [*connection_columns(flows, of_instances, of_groups, of_rules), numbers(first, first > 0)]
 
     return Table(CONNECTION_TABLE.columns, sum(map(len, chunks)), batches)
 

@@ -68,7 +68,7 @@ def test_a_connection_whose_time_was_up_is_not_removed_by_a_later_change(tmp_pat
         story = [(0.0, to_web("S")), *between, (100.0, to_web("S", 9))]
         change = f"{{at: {at}, remove_instance: {{instance: web-1}}}}"
         _, _, [connection] = replayed(tmp_path, POLICY, story, change)
-        assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": ended}
+        assert connection["ingress"] == {"instance": "web-1", "groups": "web", "rule": "http", "ended": ended}
 
 
 def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_address_now(tmp_path: Path) -> None:
@@ -76,10 +76,30 @@ def test_connection_bears_the_name_of_whose_filter_judged_it_whoever_has_the_add
     frames = [(0.0, to_web("S", 9)), (0.1, ssh), (0.2, http), (5.0, ssh)]
     _, _, connections = replayed(tmp_path, POLICY, frames, *MOVED)
     told = {(row["initiator"], row["responder_port"]): (row["egress"], row["ingress"]) for row in connections}
-    assert told[CLIENT, 22][1] == {"instance": "web-1", "rule": None, "ended": "denied"}
+    assert told[CLIENT, 22][1] == {"instance": "web-1", "groups": "web", "rule": None, "ended": "denied"}
     egress, ingress = told["10.0.0.6", 80]
     assert egress["instance"] == "web-2"
-    assert ingress == {"instance": "web-1", "rule": "http", "ended": "removed"}
+    assert ingress == {"instance": "web-1", "groups": "web", "rule": "http", "ended": "removed"}
+
+
+def test_rows_of_connections_have_the_groups_that_an_instance_began_with(tmp_path: Path) -> None:
+    policy = POLICY.replace("instances:", "  - {name: db}\ninstances:").replace(
+        "addresses: [10.0.0.6], security_groups: [web]", "addresses: [10.0.0.6], security_groups: [db, web]"
+    )
+    frames = [
+        (at, ethernet(ip("10.0.0.6", SERVER, tcp(4000 + int(at), 80, "S")))) for at in (0.0, 2.0, 4.0, 6.0)
+    ] + [(7.0, to_web("S"))]  # fmt: skip
+    _, _, rows = replayed(
+        tmp_path, policy, frames,
+        "{at: 1, add_member: {group: db, instance: web-1}}",
+        "{at: 3, remove_instance: {instance: web-1}}",
+        "{at: 3, add_instance: {name: new, addresses: [10.0.0.5], security_groups: [db]}}",
+        "{at: 5, add_member: {group: web, instance: new}}",
+    )  # fmt: skip
+    told = [[row[side] and (row[side]["instance"], row[side]["groups"]) for side in ("egress", "ingress")]
+            for row in sorted(rows, key=lambda row: float(row["first_time"]))]  # fmt: skip
+    peer = ("web-2", "db, web")
+    assert told == [[peer, ("web-1", "web")]] * 2 + [[peer, ("new", "db")]] * 2 + [[None, ("new", "db")]]
 
 
 def test_broken_connection_of_an_instance_that_is_gone_later_is_still_that_instances(tmp_path: Path) -> None:
@@ -357,8 +377,8 @@ def test_denied_attempt_whose_key_opens_after_all_is_an_attempt_and_a_connection
         if engine == "fast":
             attempt, connection = connections
             assert (attempt["verdict"], attempt["reason"], attempt["answer"]) == ("deny", "no-rule", "refused")
-            assert attempt["ingress"] == {"instance": "web-1", "rule": None, "ended": "denied"}
+            assert attempt["ingress"] == {"instance": "web-1", "groups": "web", "rule": None, "ended": "denied"}
             assert attempt["last_time"] < connection["first_time"] == "1000001.100000000"
             assert (connection["verdict"], connection["answer"]) == ("allow", "answered")
-            assert connection["ingress"] == {"instance": "web-1", "rule": "http", "ended": "open"}
+            assert connection["ingress"] == {"instance": "web-1", "groups": "web", "rule": "http", "ended": "open"}
             assert (connection["packets_from_initiator"], connection["packets_from_responder"]) == (1, 1)

@@ -177,7 +177,7 @@ def test_forgotten_connection_is_followed_like_a_disconnected_one(tmp_path: Path
     # The opener that the new rules deny is a denial of its own; the two packets before it are not.
     assert denials(result) == {"no-rule": 1} and result.reasons["midstream"] == 2
     opened, denied = (valid("connection", row) for row in connections)
-    assert opened["ingress"] == {"instance": "web-1", "rule": "http", "ended": "forgotten"}
+    assert opened["ingress"] == {"instance": "web-1", "groups": "web", "rule": "http", "ended": "forgotten"}
     assert opened["packets_from_initiator"] + opened["packets_from_responder"] == 3
     assert denied["verdict"] == "deny" and denied["ingress"]["ended"] == "denied"
 
@@ -193,8 +193,8 @@ def test_one_that_only_one_end_forgets_goes_on_as_one_connection(tmp_path: Path)
     _, cut = only(result)
     assert (cut.outcome, cut.egress_rule, cut.ingress_rule) == ("back", "out", "new")
     [row] = (valid("connection", row) for row in connections)
-    assert row["egress"] == {"instance": "web-2", "rule": "out", "ended": "open"}
-    assert row["ingress"] == {"instance": "web-1", "rule": "new", "ended": "open"}
+    assert row["egress"] == {"instance": "web-2", "groups": "web", "rule": "out", "ended": "open"}
+    assert row["ingress"] == {"instance": "web-1", "groups": "web", "rule": "new", "ended": "open"}
     assert row["packets_from_initiator"] == 3 and denials(result) == {"no-rule": 1}
 
 
@@ -249,7 +249,7 @@ def test_reports_tell_of_changes_and_of_what_they_cut(tmp_path: Path, capsys: py
     assert (summary["changes_left"], summary["denied"]) == (1, [])
     assert summary["connections"]["disconnected"] == 1 and summary["reasons"]["disconnected"] == 2
     [line] = [valid("connection", json.loads(line)) for line in connections.read_text().splitlines()]
-    assert line["ingress"] == {"instance": "web-1", "rule": "http", "ended": "disconnected"}
+    assert line["ingress"] == {"instance": "web-1", "groups": "web", "rule": "http", "ended": "disconnected"}
     text = sgfast(capsys, *replaying).out
     assert "Changes of the policy: 1 connection cut" in text and "1 cut by changes" in text
     assert "1970-01-12 13:46:40.500  remove_rule http" in text and "1 change would come after the last packet" in text

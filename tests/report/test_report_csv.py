@@ -35,6 +35,7 @@ AWKWARD = Names(
     ("plain", 'say "x"', "a,b", "line\nfeed", "carriage\rreturn", "ünïcode \u2028", " space ", "'"),
     ("", '"', ",", "\n", "\r\n", '""', "x"),
     0,
+    groups=(("plain",), ("a", "b"), ('"', ","), ("line\nfeed",), ("carriage\rreturn", "ünïcode \u2028"), ("'",)),
 )
 
 

@@ -23,7 +23,8 @@ from sgfast.tables.row_schema import ANSWERS, ENDS
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")
-NAMES = Names(INSTANCES, RULES, 0)
+GROUPS = (("web",), ("a\"b", "ünïcode", "a\"b"), ("plain", "x" * 60))
+NAMES = Names(INSTANCES, RULES, 0, groups=GROUPS)
 #: The numbers of the reasons that a side can have.
 SIDE_REASONS = [n for n, reason in enumerate(REASONS) if reason not in (None, "opener-denied")]
 
@@ -146,6 +147,7 @@ def expected_connection(row: Any) -> dict[str, Any]:
         owner = row["instance"][role]
         return {
             "instance": INSTANCES[owner] if owner >= 0 else None,
+            "groups": ("web", 'a"b, ünïcode', "plain, " + "x" * 60)[owner] if owner >= 0 else None,
             "rule": RULES[row["rule"][role]] if row["rule"][role] >= 0 else None,
             "ended": ENDS[row["side_end"][role]],
         }
@@ -266,7 +268,8 @@ def test_the_longest_line_has_room() -> None:
 
 
 def test_names_of_any_length_fit() -> None:
-    names = Names(("ü" * 1_000_000, "b"), ("\0" * 300_000, "d"), 0)
+    # The last instance's groups are not known.
+    names = Names(("ü" * 1_000_000, "b"), ("\0" * 300_000, "d"), 0, groups=(("ü" * 1_000_000,),))
     flows = np.repeat(random_flows(1, 1), 4)
     flows["instance"] = flows["rule"] = [[0, 1], [1, 0], [0, 0], [1, 1]]
     flows["side_end"] = 1
@@ -274,6 +277,7 @@ def test_names_of_any_length_fit() -> None:
         for role, side in enumerate(("egress", "ingress")):
             assert line[side]["instance"] == names.instances[row["instance"][role]]
             assert line[side]["rule"] == names.rules[row["rule"][role]]
+            assert line[side]["groups"] == (None if row["instance"][role] else "ü" * 1_000_000)
 
 
 def test_a_writer_that_is_already_writing_refuses_more() -> None:

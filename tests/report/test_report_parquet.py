@@ -118,6 +118,23 @@ def test_names_are_kept_and_two_numbers_of_one_name_are_one_word(names: Names) -
     rows = rows_of(written(ConnectionParquet, names, (flows,)))
     assert [row["egress.instance"] for row in rows] == list(names.instances[:count])
     assert [row["ingress.rule"] for row in rows] == list(names.rules[:count])
+    groups = [", ".join(own) for own in names.groups[:count]] or [None] * count
+    assert [row["ingress.groups"] for row in rows] == groups + [None] * (count - len(groups))
+
+
+def test_groups_are_those_of_the_last_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1)
+    file = io.BytesIO()
+    sink = ConnectionParquet(file.write)
+    flows = random_flows(1, 1)
+    flows["instance"], flows["side_end"], flows["bytes"], flows["packets"] = (0, 1), 1, 0, 0
+    for groups in ((("web",),), (("web",), ("db", "late"))):
+        sink.begin(Names(("a", "b"), NAMES.rules, 0, groups=groups))
+        sink.write(flows)
+    sink.close()
+    assert [(row["egress.groups"], row["ingress.groups"]) for row in rows_of(file)] == [
+        ("web", None), ("web", "db, late")
+    ]  # fmt: skip
 
 
 def test_numbers_go_on_though_names_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

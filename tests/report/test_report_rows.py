@@ -118,7 +118,7 @@ def test_schema_takes_what_a_column_says_and_nothing_else(kind: RowKind) -> None
     wrong: dict[str, list[Any]] = {
         "time": [1.5, "1.5", "1700000000"], "address": [1], "protocol": [256, -1, ""], "word": ["other", 1],
         "name": ["", 1], "rule": [1], "port": [65536, -1, "80"], "byte": [256, -1, "8"], "number": [0, "1"],
-        "count": [-1, "1"],
+        "count": [-1, "1"], "text": [1],
     }  # fmt: skip
     line = full_line(kind)
     for where, column in places(kind, line):
