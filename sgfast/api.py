@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from sgfast import loading, types
+from sgfast import types
 from sgfast.answers import dict_of, text_of
 from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import CapturePaths, EndWord, PolicySource, Progress
+from sgfast.loading import load as load
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
 
-Parameters = ParamSpec("Parameters")
 Sink = TypeVar("Sink")
 
 
@@ -464,32 +464,14 @@ def by_rules(
 # The policy -----------------------------------------------------------------------------------------------------------
 
 
-class Policy(LoadedPolicy):
-    """One account's policy, made by ``sgfast.load``, with the questions that users can ask about it (SPEC 14.3, 14.4).
+def _as_html(policy: model.Policy) -> str:
+    members = Counter(group for instance in policy.instances for group in instance.security_groups)
+    rows = [(group.name, len(group.rules), members[group.name]) for group in policy.security_groups]
+    return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
 
-    An end (``source``, ``destination``) is an instance, a security group or an address group by its name, id or label;
-    an address or a network, as a text or as a value of ``ipaddress``; ``internet``; or ``any``. If a word means several
-    things, write ``instance:web``, ``group:web`` or ``address-group:web``.
 
-    A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
-
-    Each answer prints as the command of the same name prints it: ``print(policy.check())``.
-
-    ``vpcs``: its VPCs.
-    ``peerings``: pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
-    ``address_groups``: its address groups.
-    ``security_groups``: its security groups.
-    ``instances``: its instances.
-    ``settings``: its settings.
-    ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
-    ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
-    ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
-    ``gaps``: what the files of an export do not hold, such as filters that are not read (SPEC 12.7).
-
-    The first ``explain`` compiles the policy, and the policy keeps the result for the next ones, for at most four VPCs.
-    For 10,000 rules and 5,000 instances, this takes 0.3 seconds and 15 MB for each VPC; a further ``explain`` takes
-    half a millisecond. Threads may share a policy. Copies of it have nothing compiled.
-    """
+class Questions:
+    """The questions that users can ask about a policy, as its methods."""
 
     explain = explain
     reach = reach
@@ -499,19 +481,16 @@ class Policy(LoadedPolicy):
     replay = replay
     export = export
 
-    def _repr_html_(self) -> str:
-        members = Counter(group for instance in self.instances for group in instance.security_groups)
-        rows = [(group.name, len(group.rules), members[group.name]) for group in self.security_groups]
-        return html_table(("security group", "rules", "instances"), rows[:SHOWN_ROWS], len(rows))
 
+if TYPE_CHECKING:
+    #: One class for type checkers: any policy has the questions, that of an engine or of an answer, too.
+    Policy = model.Policy
+else:
 
-LoadedPolicy._made_as = Policy
+    class Policy(Questions, LoadedPolicy):
+        __doc__ = model.Policy.__doc__
+        _repr_html_ = _as_html
+
+    LoadedPolicy._made_as = Policy
+
 Shown._text_of, Shown._dict_of = staticmethod(text_of), staticmethod(dict_of)
-
-
-def _public(function: Callable[Parameters, model.Policy]) -> Callable[Parameters, Policy]:
-    """Return the function itself, typed as returning this module's ``Policy``, which ``made_as`` makes it return."""
-    return cast(Callable[Parameters, Policy], function)
-
-
-load = _public(loading.load)

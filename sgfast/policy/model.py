@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.policy.gaps import Gaps
 from sgfast.policy.ranges import normal_form, union
+
+if TYPE_CHECKING:
+    from sgfast.api import Questions
+else:
+    # Policies get their questions from sgfast.api, which makes a class of its own for them.
+    Questions = object
 
 #: An IPv4 or IPv6 network. An address is a /32 or a /128.
 Network = IPv4Network | IPv6Network
@@ -348,11 +354,31 @@ OwnersByLength = dict[tuple[str, int], dict[int, dict[bytes, str]]]
 
 
 @dataclass(frozen=True)
-class Policy:
-    """One account's policy (SPEC 2). Groups are in document order; a created ``default`` group comes last.
+class Policy(Questions):
+    """One account's policy, made by ``sgfast.load``, with the questions that users can ask about it (SPEC 14.3, 14.4).
 
-    Readers make a ``LoadedPolicy``. ``sgfast.Policy`` adds methods for users, such as questions about packets.
-    The docstring of ``sgfast.Policy`` explains the fields.
+    An end (``source``, ``destination``) is an instance, a security group or an address group by its name, id or label;
+    an address or a network, as a text or as a value of ``ipaddress``; ``internet``; or ``any``. If a word means several
+    things, write ``instance:web``, ``group:web`` or ``address-group:web``.
+
+    A service is ``tcp/443``, ``udp/1000-2000``, ``tcp``, ``icmp``, ``icmp/8``, ``gre``, ``all`` or the like.
+
+    Each answer prints as the command of the same name prints it: ``print(policy.check())``.
+
+    ``vpcs``: its VPCs.
+    ``peerings``: pairs of VPC names in either order. Peering is symmetric and not transitive (SPEC 7.2).
+    ``address_groups``: its address groups.
+    ``security_groups``: its security groups.
+    ``instances``: its instances.
+    ``settings``: its settings.
+    ``quotas``: the limits of its size. A policy beyond them is refused (SPEC 8.5).
+    ``origin``: the source of the policy, for messages: a path, or "-". Equal policies may have different sources.
+    ``warnings``: warnings for the author of the document (SPEC 8.1), as full sentences, which may name the source.
+    ``gaps``: what the files of an export do not hold, such as filters that are not read (SPEC 12.7).
+
+    The first ``explain`` compiles the policy, and the policy keeps the result for the next ones, for at most four VPCs.
+    For 10,000 rules and 5,000 instances, this takes 0.3 seconds and 15 MB for each VPC; a further ``explain`` takes
+    half a millisecond. Threads may share a policy. Copies of it have nothing compiled.
     """
 
     vpcs: tuple[Vpc, ...] = (Vpc(DEFAULT_VPC),)

@@ -67,8 +67,8 @@ def source(module: str) -> list[str]:
 
 def definition(value: type | FunctionType) -> ast.ClassDef | Function | None:
     """Return the definition of a class or a function; None for a class that a stub leaves out."""
-    body = ast.parse("\n".join(source(value.__module__))).body
-    found = (node for node in body if isinstance(node, ast.ClassDef | Function) and node.name == value.__name__)
+    nodes = ast.walk(ast.parse("\n".join(source(value.__module__))))      # those of the module itself come first
+    found = (node for node in nodes if isinstance(node, ast.ClassDef | Function) and node.name == value.__name__)
     return next(found, None)
 
 

@@ -68,6 +68,8 @@ def modules() -> dict[str, set[str]]:
         name: {f"{module}.{what}" if f"{module}.{what}" in found else module for module, what in others} - {name}
         for name, others in found.items()
     }
+    # Only type checkers see this one: a policy has questions, and their answers have policies.
+    resolved["sgfast.policy.model"].remove("sgfast.api")
     return {name: others & found.keys() for name, others in resolved.items()}
 
 
@@ -172,8 +174,7 @@ def test_a_public_class_name_stands_once() -> None:
         for path in product()
         for name in re.findall(r"^(?:cdef )?class ([A-Z]\w*)", path.read_text(), flags=re.M)
     )
-    # The public policy has the questions, and derives from the model's.
-    assert {name for name, times in found.items() if times > 1} == {"Policy"}
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def test_no_module_is_a_snippet() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from typed_program import ask, embed, fail, load, replay
+from typed_program import ask, change_and_hand_on, embed, fail, load, replay
 
 import sgfast
 from sgfast import types
@@ -103,6 +103,7 @@ def test_the_program_that_uses_everything_runs() -> None:
     ask(policy)
     replay(policy, pcaps / "shop.pcap")
     embed(policy)
+    change_and_hand_on(policy, pcaps / "shop.pcap")
     fail()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, assert_type
@@ -85,6 +86,26 @@ def embed(policy: sgfast.Policy) -> None:
     engine.apply(sgfast.AddGroup(group), now_ns=0)
 
 
+def change_and_hand_on(policy: sgfast.Policy, capture: Path) -> None:
+    """A policy is a ``sgfast.Policy`` wherever it comes from, and has its questions there."""
+    engine = sgfast.Engine(policy)
+    engine.apply(change(), now_ns=0)
+    changed = assert_type(engine.policy, sgfast.Policy)
+    smaller = assert_type(replace(changed, instances=changed.instances[:2]), sgfast.Policy)
+    difference = changed.diff(policy, capture)
+    assert difference.traffic is not None
+    suggestion = sgfast.suggest(capture, policy=smaller, instances=changed)
+    for each in (
+        smaller, difference.traffic.old, difference.by_rules.new, sgfast.replay(changed, capture).policy,
+        changed.check(captures=capture).policy, changed.reach(destination="web").policy,
+        changed.explain("web-1", "db-1", "tcp/5432").policy, changed.test([EXPECTATION]).policy,
+    ):
+        assert_type(each, sgfast.Policy)
+        assert_type(each.diff(suggestion.policy).opened, tuple[types.Row, ...])
+        assert_type(sgfast.export(each, "otc"), str)
+        assert_type(sgfast.Engine(each).policy.check(baseline=policy), sgfast.CheckResult)
+
+
 def fail() -> None:
     try:
         sgfast.load("no such file")
@@ -100,4 +121,5 @@ if __name__ == "__main__":
     ask(load(shop))
     replay(load(shop), shop / "shop.pcap")
     embed(load(shop))
+    change_and_hand_on(load(shop), shop / "shop.pcap")
     fail()
