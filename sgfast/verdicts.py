@@ -23,6 +23,8 @@ PENDING = VERDICTS.index("pending")
 NO_SIDE = 255
 #: The values of ``settings.infrastructure``, indexed by the data plane's numbers for them.
 INFRASTRUCTURES = ("filtered", "exempt", "by-role")
+#: True for mypy, and for no other type checker.
+MYPY = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,13 @@ class Verdict(AsJson):
         """Whether the verdict is ``allow``."""
         return self.verdict == "allow"
 
-    def __bool__(self) -> NoReturn:
-        """Raise TypeError: a denial would count as true, too."""
-        raise TypeError(f"a Verdict is neither true nor false: ask for .allowed, or for .verdict ({self.verdict!r})")
+    if not MYPY:
+        # Because of this return type, pyright refuses a verdict as a condition. mypy would not, and would check nothing
+        # after it: without the method, its check truthy-bool refuses the condition.
+        def __bool__(self) -> NoReturn:
+            """Raise TypeError: a denial would count as true, too."""
+            advice = f"ask for .allowed, or for .verdict ({self.verdict!r})"
+            raise TypeError(f"a Verdict is neither true nor false: {advice}")
 
 
 @dataclass(frozen=True, slots=True)

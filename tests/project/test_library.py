@@ -25,6 +25,7 @@ from sgfast.evidence import CODES as EVIDENCE_CODES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("typed_program.py")
+MISUSE = Path(__file__).with_name("misused_library.py")
 
 
 @pytest.mark.parametrize(
@@ -107,13 +108,26 @@ def test_the_program_that_uses_everything_runs() -> None:
     fail()
 
 
-def test_type_checkers_know_every_value_of_a_program_that_uses_everything(tmp_path: Path) -> None:
+def type_checked(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("mypy")
     # Elsewhere, so that the checker sees the package as it is installed.
-    shutil.copy2(PROGRAM, tmp_path)
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / "build" / "mypy"), PROGRAM.name]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    shutil.copy2(program, folder)
+    command = [sys.executable, "-m", "mypy", "--strict", "--enable-error-code", "truthy-bool"]
+    command += ["--cache-dir", str(ROOT / "build" / "mypy"), program.name]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_type_checkers_know_every_value_of_a_program_that_uses_everything(tmp_path: Path) -> None:
+    told = type_checked(PROGRAM, tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_type_checkers_refuse_misuse_and_check_what_follows_it(tmp_path: Path) -> None:
+    told = type_checked(MISUSE, tmp_path)
+    found = re.findall(r"^\w+\.py:(\d+): error: .* \[([\w-]+)\]$", told.stdout, flags=re.M)
+    lines = enumerate(MISUSE.read_text().splitlines(), 1)
+    meant = [(str(number), line.rpartition("  # ")[2]) for number, line in lines if "  # " in line]
+    assert found == meant, told.stdout + told.stderr
 
 
 def test_an_editable_install_is_a_path_that_type_checkers_follow(monkeypatch: pytest.MonkeyPatch) -> None:
