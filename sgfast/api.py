@@ -37,7 +37,7 @@ def explain(
     sport: int | None = None,
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[types.EvidenceCode] = (),
 ) -> types.Explanation:
     """Explain why a packet that opens a connection is allowed or denied: the rule that wins, or the nearest ones.
 
@@ -90,7 +90,7 @@ def _only_one(end: types.NamedEnd) -> str | None:
 
 
 def _standing_for(
-    policy: model.Policy, source: str, destination: str, service: str, accept_evidence: Sequence[str]
+    policy: model.Policy, source: str, destination: str, service: str, accept_evidence: Sequence[types.EvidenceCode]
 ) -> types.Explanation:
     """Explain one of several packets: a denied one if there is one."""
     from sgfast.errors import PolicyError
@@ -170,7 +170,7 @@ def reach(
 
 
 def test(
-    policy: PolicySource, expectations: types.ExpectationsSource, *, accept_evidence: Sequence[str] = ()
+    policy: PolicySource, expectations: types.ExpectationsSource, *, accept_evidence: Sequence[types.EvidenceCode] = ()
 ) -> types.ExpectationsResult:
     """Prove for all packets that the policy allows and denies what is meant (SPEC 10.23).
 
@@ -201,7 +201,7 @@ def check(
     captures: CapturePaths = (),
     vpc: str | None = None,
     reading: types.ReadOptions | None = None,
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[types.EvidenceCode] = (),
     as_if_in: Sequence[str] = (),
     baseline: PolicySource | None = None,
     accepted: types.AcceptedSource | None = None,
@@ -270,7 +270,7 @@ def replay(
     snapshot: str | os.PathLike[str] | None = None,
     jobs: int = 1,
     reading: types.ReadOptions | None = None,
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[types.EvidenceCode] = (),
     client: Any = None,
     shards: int | None = None,
     tables: Sequence[types.Kept] | types.Kept = (),
@@ -413,7 +413,7 @@ def diff(
     vpc: str | None = None,
     jobs: int = 1,
     reading: types.ReadOptions | None = None,
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[types.EvidenceCode] = (),
     progress: Progress | None = None,
 ) -> types.DiffResult:
     """Compare two policies, as if ``new`` took the place of ``old`` (SPEC 10.14, 12.6).
@@ -446,7 +446,7 @@ def diff(
 
 
 def by_rules(
-    old: model.Policy, new: model.Policy, *, must: bool, accept_evidence: Sequence[str] = ()
+    old: model.Policy, new: model.Policy, *, must: bool, accept_evidence: Sequence[types.EvidenceCode] = ()
 ) -> types.Difference:
     """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
     from sgfast.errors import AmbiguousAddress, TooMuch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ EventKind = Literal["opened", "denied", "ended", "cut"]
 EventCause = Literal["closed", "reset", "timeout", "evicted", "removed", "disconnected", "forgotten"]
 
 #: The order of EventKind in ``core/conntrack/table.pxd``.
-_KINDS: tuple[EventKind, ...] = ("opened", "denied", "ended", "cut")
+_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 #: Events are put into words so many at a time.
 _TOGETHER = 4096
 

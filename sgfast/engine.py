@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +40,11 @@ else:
 #: Whether the packets that followed a denied opener are recognised, or judged as given (SPEC 9.2).
 Mode = Literal["causal", "verbatim"]
 #: The treatment of TCP packets of unknown connections (SPEC 9.3).
-Midstream = Literal["infer", "deny", "allow"]
+Midstream = Literal["deny", "infer", "allow"]
 
-MODES: tuple[Mode, ...] = ("causal", "verbatim")
-MIDSTREAMS: tuple[Midstream, ...] = ("deny", "infer", "allow")
+MODES: tuple[Mode, ...] = get_args(Mode)
+#: Indexed by the data plane's numbers for them.
+MIDSTREAMS: tuple[Midstream, ...] = get_args(Midstream)
 #: The mode and midstream of a replay by default, for captured packets.
 CAPTURED: tuple[Mode, Midstream] = ("causal", "infer")
 

@@ -137,7 +137,7 @@ class Evidence:
         """Return whether a reason, accepted or not, makes this part of the answer uncertain."""
         return any(part in CODES[each.code] for each in self.reasons)
 
-    def accepting(self, codes: Iterable[str]) -> Evidence:
+    def accepting(self, codes: Iterable[EvidenceCode]) -> Evidence:
         """Return the evidence with reasons of these codes accepted."""
         accepted = set(codes)
         return Evidence(tuple(replace(each, accepted=each.code in accepted) for each in self.reasons))
@@ -201,10 +201,10 @@ def ended(sentence: str) -> str:
     return sentence if sentence.endswith("?") else f"{sentence}."
 
 
-def known_codes(codes: Iterable[str]) -> tuple[str, ...]:
-    """Return the codes as a tuple. Raise ArgumentError for an unknown code."""
+def known_codes(codes: Iterable[str]) -> tuple[EvidenceCode, ...]:
+    """Return each code once, in the order of ``CODES``. Raise ArgumentError for an unknown code."""
     given = (codes,) if isinstance(codes, str) else tuple(codes)
     for code in given:
         if code not in CODES:
             raise ArgumentError(f"{code[:40]!r} is not one of {', '.join(CODES)}{did_you_mean(code, tuple(CODES))}")
-    return given
+    return tuple(code for code in CODES if code in given)

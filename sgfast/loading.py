@@ -11,7 +11,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.export_files import Unresolved, refuse_table, refuse_terraform_input
+from sgfast.policy.export_files import ExportFormat, Unresolved, refuse_table, refuse_terraform_input
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
@@ -37,7 +37,7 @@ def load_policy(
     path: str | os.PathLike[str],
     lines: Lines | None = None,
     *,
-    format: str = "auto",
+    format: ExportFormat = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
     """Load the policy in a file; ``-`` is standard input.
@@ -62,7 +62,7 @@ def parse_policy(
     origin: str = "<policy>",
     lines: Lines | None = None,
     *,
-    format: str = "auto",
+    format: ExportFormat = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
     """Parse the text of a document or of a cloud's export.
@@ -89,7 +89,7 @@ def load(
     source: PolicySource | None = None,
     *,
     text: str | bytes | None = None,
-    format: str = "auto",
+    format: ExportFormat = "auto",
     unresolved: Unresolved = "error",
 ) -> Policy:
     """Load a policy from a path, a text or plain values (SPEC 14.2).
@@ -138,7 +138,7 @@ def load(
     return policy
 
 
-def _from_values(source: Mapping[str, Any] | Sequence[Any], format: str, unresolved: Unresolved) -> Policy:
+def _from_values(source: Mapping[str, Any] | Sequence[Any], format: ExportFormat, unresolved: Unresolved) -> Policy:
     origin = "<policy>"
     with garbage_collection_paused():
         root = compose_values(source, origin)

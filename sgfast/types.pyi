@@ -54,6 +54,7 @@ from sgfast.policy.changes import Change as Change
 from sgfast.policy.expectations import Expectation as Expectation
 from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
 from sgfast.policy.expectations import Word as Word
+from sgfast.policy.export_files import ExportFormat as ExportFormat
 from sgfast.policy.export_files import Unresolved as Unresolved
 from sgfast.policy.gaps import ComparedFilter as ComparedFilter
 from sgfast.policy.gaps import Gaps as Gaps
@@ -67,16 +68,19 @@ from sgfast.policy.model import AddressGroup as AddressGroup
 from sgfast.policy.model import AddressGroupPeer as AddressGroupPeer
 from sgfast.policy.model import Direction as Direction
 from sgfast.policy.model import GroupPeer as GroupPeer
+from sgfast.policy.model import Infrastructure as Infrastructure
 from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Network as Network
 from sgfast.policy.model import Peer as Peer
 from sgfast.policy.model import Ports as Ports
+from sgfast.policy.model import ProfileName as ProfileName
 from sgfast.policy.model import Quotas as Quotas
 from sgfast.policy.model import Rule as Rule
 from sgfast.policy.model import SecurityGroup as SecurityGroup
 from sgfast.policy.model import Settings as Settings
 from sgfast.policy.model import Timeouts as Timeouts
 from sgfast.policy.model import Vpc as Vpc
+from sgfast.preprocess import TunnelKind as TunnelKind
 from sgfast.reaching.difference import Difference as Difference
 from sgfast.reaching.ends import EndKind as EndKind
 from sgfast.reaching.ends import NamedEnd as NamedEnd
@@ -106,6 +110,7 @@ from sgfast.replaying.options import Kept as Kept
 from sgfast.replaying.packet_selection import PacketsLeftOut as PacketsLeftOut
 from sgfast.replaying.results import ChangeDone as ChangeDone
 from sgfast.replaying.results import ClusterUsed as ClusterUsed
+from sgfast.replaying.results import ConnectionWord as ConnectionWord
 from sgfast.replaying.results import Contradicted as Contradicted
 from sgfast.replaying.results import CutConnection as CutConnection
 from sgfast.replaying.results import Expected as Expected

@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.notebook import AsJson
-from sgfast.policy.model import Action, Instance, Rule
+from sgfast.policy.model import Action, Infrastructure, Instance, Rule
 
 #: The verdict on a packet (SPEC 10.2). ``pending``: a fragment waits for its datagram's first one (SPEC 9.4).
 VerdictWord = Literal["allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip", "pending"]
@@ -22,7 +22,7 @@ PENDING = VERDICTS.index("pending")
 #: A side's verdict if the side does not exist or the packet never reached it.
 NO_SIDE = 255
 #: The values of ``settings.infrastructure``, indexed by the data plane's numbers for them.
-INFRASTRUCTURES = ("filtered", "exempt", "by-role")
+INFRASTRUCTURES: tuple[Infrastructure, ...] = ("filtered", "exempt", "by-role")
 #: True for mypy, and for no other type checker.
 MYPY = False
 

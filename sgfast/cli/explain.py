@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
@@ -18,6 +20,9 @@ from sgfast.cli.options import (
 )
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
+
+if TYPE_CHECKING:
+    from sgfast.evidence import EvidenceCode
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
@@ -69,7 +74,7 @@ def explain(
     icmp_code: int | None,
     vpc: str | None,
     as_if_in: tuple[str, ...],
-    accept_evidence: tuple[str, ...],
+    accept_evidence: tuple[EvidenceCode, ...],
     policies: PolicyOptions,
     form: OutputForm,
     fail_on: str | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sgfast.cli.inputs import Inputs, sandbox_option
@@ -19,6 +21,9 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, say, tell_of_input
 from sgfast.system.signals import raise_arrived
+
+if TYPE_CHECKING:
+    from sgfast.evidence import EvidenceCode
 
 #: Where this command's question went.
 HINT = "sgfast flowlog is replaced by sgfast replay --compare-actions and goes with the next release"
@@ -45,7 +50,7 @@ def flowlog(
     policies: PolicyOptions,
     form: OutputForm,
     fail_on: str | None,
-    accept_evidence: tuple[str, ...],
+    accept_evidence: tuple[EvidenceCode, ...],
     quiet: bool,
 ) -> None:
     """Find flow log records whose ACCEPT or REJECT differs from what the policy says.

@@ -17,8 +17,10 @@ from sgfast.system.signals import Signalled, complete, is_stopped
 
 if TYPE_CHECKING:
     from sgfast.capture import Damage
+    from sgfast.evidence import EvidenceCode
     from sgfast.flow_logs.log_records import LogRecords
     from sgfast.policy.model import Policy
+    from sgfast.preprocess import TunnelKind
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
@@ -198,7 +200,7 @@ quiet_option = click.option(
 )
 
 
-def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[str, ...]:
+def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[TunnelKind, ...]:
     if given is None:
         return ()
     from sgfast.preprocess.decap import KINDS
@@ -211,7 +213,7 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 
 
-def _codes(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+def _codes(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[EvidenceCode, ...]:
     from sgfast.errors import ArgumentError
     from sgfast.evidence import known_codes
 

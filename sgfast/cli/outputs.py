@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.replaying import ReplayResult, Sinks
     from sgfast.report.html import Timeline
+    from sgfast.verdicts import VerdictWord
 
 #: Verdicts of packets that would not be on the wire: filters stop them, or they would never have been sent.
 NOT_SEEN = ("deny", "moot")
@@ -147,7 +148,7 @@ def _allowed(option: str, path: str, output: Output) -> Any:
     return _split(option, path, output, [verdict for verdict in VERDICTS if verdict not in NOT_SEEN])
 
 
-def _split(option: str, path: str, output: Output, verdicts: list[str]) -> Any:
+def _split(option: str, path: str, output: Output, verdicts: list[VerdictWord]) -> Any:
     from sgfast.report.captures import PcapngWriter, PcapWriter
 
     if _capture_format(option, path, (".pcapng", ".pcap")) == ".pcap":

@@ -14,12 +14,12 @@ from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
-    from sgfast.policy.export_files import Unresolved
+    from sgfast.policy.export_files import ExportFormat, Unresolved
     from sgfast.policy.model import Policy
 
 FORMATS = ("auto", *KNOWN_FORMATS)
 #: Other words for formats.
-SYNONYMS = {"openstack": "neutron"}
+SYNONYMS: dict[str, ExportFormat] = {"openstack": "neutron"}
 
 
 class _UnresolvedText(click.ParamType):  # type: ignore[type-arg]
@@ -54,7 +54,7 @@ unresolved_option = click.option(
 class PolicyOptions:
     """Options about every POLICY of a command."""
 
-    format: str
+    format: ExportFormat
     unresolved: Unresolved
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
@@ -83,7 +83,7 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--policy-format`` and ``--unresolved``. The command gets them as ``policies``."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, policy_format: str, unresolved: Unresolved, **given: Any) -> Any:
+    def run(*arguments: Any, policy_format: ExportFormat, unresolved: Unresolved, **given: Any) -> Any:
         policies = PolicyOptions(SYNONYMS.get(policy_format, policy_format), unresolved)
         return command(*arguments, policies=policies, **given)
 

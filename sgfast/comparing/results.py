@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.notebook import html_doubts, html_table
-from sgfast.policy.model import Policy, Rule
+from sgfast.policy.model import Direction, Policy, Rule
+from sgfast.preprocess import TunnelKind
 from sgfast.replaying import Service
 from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
@@ -27,7 +28,7 @@ from sgfast.verdicts import VerdictWord
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).
 NewVerdict = Literal["newly-denied", "newly-allowed"]
 
-NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
+NEW_VERDICTS: tuple[NewVerdict, ...] = get_args(NewVerdict)
 
 #: The maximum number of peers that a group lists.
 LISTED_PEERS = 5
@@ -98,7 +99,7 @@ class ChangedGroup:
 
     change: NewVerdict
     service: Service
-    direction: Literal["inbound", "outbound"]
+    direction: Direction
     peer_groups: tuple[str, ...]
     peers: tuple[str, ...]
     peer_count: int
@@ -226,11 +227,11 @@ class TrafficDiff:
     elapsed_seconds: float = 0.0
     damaged: Damage | None = None
     warnings: list[str] = field(default_factory=list)
-    decapsulated: dict[str, int] | None = None
+    decapsulated: dict[TunnelKind, int] | None = None
     observed: Observed | None = None
     doubts: tuple[EvidenceReason, ...] = ()
     connections: int = 0
-    accepted_evidence: tuple[str, ...] = ()
+    accepted_evidence: tuple[EvidenceCode, ...] = ()
     records: LogRecords | None = None
     openers: UnsureOpeners | None = None
     actions: ComparedActions | None = None

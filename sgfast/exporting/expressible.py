@@ -23,6 +23,7 @@ from sgfast.policy.model import (
     GroupPeer,
     Peer,
     Policy,
+    ProfileName,
     Rule,
     SecurityGroup,
     Settings,
@@ -50,7 +51,7 @@ class Target:
 
     title: str
     #: The profile whose settings are the target's own (SPEC 6.7).
-    profile: str
+    profile: ProfileName
     #: Whether rules have an action and a priority.
     has_denies: bool = False
     #: Whether a rule can have several ranges of ports.

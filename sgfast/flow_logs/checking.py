@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sgfast.errors import AmbiguousAddress
-from sgfast.evidence import Evidence, known_codes
+from sgfast.evidence import Evidence, EvidenceCode, known_codes
 from sgfast.flow_logs.conversations import ACK, FIN, RST, SYN, Conversation, RecordPlace, Waiting, way_by_ports
 from sgfast.flow_logs.evidence import evidence_of_records, largest_networks
 from sgfast.flow_logs.judging import Judge, OpenerVerdict
 from sgfast.flow_logs.record_vpcs import MOST_INTERFACES, RecordVpcs
 from sgfast.flow_logs.records import FlowLog, Record
 from sgfast.policy.lookup import vpc_name
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Policy
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Action, Direction, Policy
 
 #: The time that a record waits for records of the other direction, in log seconds: twice the clouds' longest interval.
 PATIENCE_SECONDS = 1200
@@ -70,11 +70,11 @@ class Disagreement:
     file: str
     record: Record
     instance: str
-    direction: Literal["inbound", "outbound"]
+    direction: Direction
     #: Whether the record was judged as sent in the opener's direction or as a reply.
     role: Literal["opener", "reply"]
     #: The policy's verdict and reason; ``rule`` is the winning rule, if any.
-    verdict: Literal["allow", "deny"]
+    verdict: Action
     reason: str
     rule: str | None
 
@@ -107,7 +107,7 @@ class FlowLogCheck:
     #: Networks with most packets between addresses that no instance has, and these packets.
     networks: tuple[tuple[str, int], ...] = ()
     #: Codes of reasons in spite of which the user accepts the answer.
-    accepted_evidence: tuple[str, ...] = ()
+    accepted_evidence: tuple[EvidenceCode, ...] = ()
 
     @property
     def evidence(self) -> Evidence:
@@ -119,7 +119,7 @@ class FlowLogCheck:
 
 
 def check_logs(
-    policy: Policy, logs: Iterable[str], *, vpc: str | None = None, accept_evidence: Sequence[str] = (),
+    policy: Policy, logs: Iterable[str], *, vpc: str | None = None, accept_evidence: Sequence[EvidenceCode] = (),
     progress: Callable[[], None] | None = None,
 ) -> FlowLogCheck:  # fmt: skip
     """Check ``logs`` (paths; ``-`` is standard input), read once and in order. ``accept_evidence``: codes of reasons to

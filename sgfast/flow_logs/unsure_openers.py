@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.policy.matching import Kind
-from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
+from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Action
 
 #: Ends and service of a kind of connection: the addresses of opener and other end, protocol, and the port of the other
 #: end, or the ICMP type and code in 16 bits.
@@ -40,7 +39,7 @@ class Reading:
     ingress: str | None
     protocol: int
     key: int
-    verdict: Literal["allow", "deny"]
+    verdict: Action
     reason: ReasonWord
     rule: str | None
     inbound: bool

@@ -56,6 +56,7 @@ from sgfast.policy.model import (
     Action,
     Direction,
     Network,
+    ProfileName,
 )
 from sgfast.policy.networks import network_key, without_duplicates
 from sgfast.policy.profiles import PROFILES
@@ -182,7 +183,7 @@ class Draft:
     object.
     """
 
-    def __init__(self, profile: Literal["otc", "neutron", "aws"]) -> None:
+    def __init__(self, profile: ProfileName) -> None:
         self._profile = profile
         self._vpcs: dict[str, _Vpc] = {}
         self._peerings: list[tuple[Location, str, str]] = []

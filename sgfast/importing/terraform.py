@@ -11,7 +11,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 from sgfast.errors import PolicyError
 from sgfast.importing import terraform_aws, terraform_neutron
@@ -24,10 +23,10 @@ from sgfast.importing.sources import Source, json_value, read_sources
 from sgfast.importing.terraform_stack import Stack, StackResource, resources_of_state, resources_of_values
 from sgfast.importing.unresolved import resolve
 from sgfast.policy.export_files import Unresolved
-from sgfast.policy.model import Policy
+from sgfast.policy.model import Policy, ProfileName
 from sgfast.policy.yaml_nodes import read_document, show
 
-_PROVIDERS: dict[str, Literal["otc", "neutron", "aws"]] = {
+_PROVIDERS: dict[str, ProfileName] = {
     "aws": "aws",
     "huaweicloud": "otc",
     "opentelekomcloud": "otc",
@@ -125,7 +124,7 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
     return prior, Stack(file, planned, fields.get("configuration"), prior)
 
 
-def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
+def _profile(stacks: list[Stack]) -> ProfileName:
     """Return the profile of the cloud to which all supported resources belong."""
     first: StackResource | None = None
     for stack in stacks:
@@ -139,7 +138,7 @@ def _profile(stacks: list[Stack]) -> Literal["otc", "neutron", "aws"]:
     return _cloud(first) if first else "otc"
 
 
-def _cloud(resource: StackResource) -> Literal["otc", "neutron", "aws"]:
+def _cloud(resource: StackResource) -> ProfileName:
     return _PROVIDERS[resource.type.partition("_")[0]]
 
 

@@ -38,7 +38,6 @@ from sgfast.policy.field_kinds import (
     whole,
 )
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Action, Settings
-from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.policy.templates import FAST_ADD, TEMPLATES
 
@@ -105,7 +104,7 @@ def _setting(name: str) -> OneOf:
 
 
 SETTINGS = Form({
-    "profile": Key(OneOf([*PROFILES]), "The cloud whose defaults apply to all settings that are left out.", "otc"),
+    "profile": Key(_setting("profile"), "The cloud whose defaults apply to all settings that are left out.", "otc"),
     "timeouts": Key(TIMEOUTS, "The seconds without an allowed packet after which a connection ends."),
     "on_change": Key(_setting("on_change"), "The effect of a change of a group on its members' connections."),
     "max_connections": Key(whole(1, 2**31 - 1), "The number of connections that are remembered at most."),

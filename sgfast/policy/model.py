@@ -28,6 +28,10 @@ Ports = tuple[tuple[int, int], ...]
 Direction = Literal["inbound", "outbound"]
 #: The decision of a rule or of one filter.
 Action = Literal["allow", "deny"]
+#: The cloud whose behaviour is assumed (SPEC 6.8).
+ProfileName = Literal["otc", "neutron", "aws"]
+#: The treatment of DHCP and the like (SPEC 3.11).
+Infrastructure = Literal["exempt", "by-role", "filtered"]
 
 ICMP = 1
 TCP = 6
@@ -329,11 +333,11 @@ class Settings:
     ``group_members``: the addresses that a group as peer stands for (SPEC 4.11).
     """
 
-    profile: str = "otc"
+    profile: ProfileName = "otc"
     timeouts: Timeouts = field(default_factory=Timeouts)
     on_change: Literal["cut-inbound", "cut-unmatched", "forget-unmatched", "keep"] = "cut-inbound"
     max_connections: int = 4_000_000
-    infrastructure: Literal["exempt", "by-role", "filtered"] = "exempt"
+    infrastructure: Infrastructure = "exempt"
     group_members: Literal["by-owner", "by-address"] = "by-owner"
 
 

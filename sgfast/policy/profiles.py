@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sgfast.policy.model import Quotas, Settings, Timeouts
+from sgfast.policy.model import ProfileName, Quotas, Settings, Timeouts
 
 
 class Profile(NamedTuple):
@@ -92,4 +92,4 @@ AWS = Profile(
     first_port=0,                       # ec2: FromPort and ToPort are 0 to 65535
 )
 
-PROFILES: dict[str, Profile] = {"otc": OTC, "neutron": NEUTRON, "aws": AWS}
+PROFILES: dict[ProfileName, Profile] = {"otc": OTC, "neutron": NEUTRON, "aws": AWS}

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from typing import get_args
+
 from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.wire.next_header cimport ETHERTYPE_NONE, LINK_ETHERNET
 from sgfast.preprocess.tunnels cimport (
@@ -17,6 +19,8 @@ from sgfast.preprocess.tunnels cimport (
 )
 from sgfast.preprocess.vpcs cimport VpcMarks
 
+from sgfast.preprocess import TunnelKind
+
 cdef enum:
     # Limit for the tunnels of one packet: one by a mirror, one by the provider, one by the tenant, and one in reserve.
     # Without a limit, a frame made of headers only would cost as much as thousands of packets.
@@ -31,7 +35,7 @@ TUNNELS_LOOKED_AT = <int>LOOKED_AT
 TUNNELS_LOOK_EVERY = <int>LOOK_EVERY
 
 #: The names of tunnel kinds, in the order of ``tunnels.Kind``.
-KINDS = ("vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe")
+KINDS = get_args(TunnelKind)
 assert len(KINDS) == <int>KIND_COUNT
 
 

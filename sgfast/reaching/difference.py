@@ -11,7 +11,7 @@ import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import Mask
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
 from sgfast.notebook import html_doubts, html_text
 from sgfast.policy.gaps import ComparedFilter, compared_filters
 from sgfast.policy.matching import Address
@@ -63,7 +63,7 @@ class Difference:
     closed: tuple[Row, ...]
     not_compared: str = ""
     warnings: tuple[str, ...] = ()
-    accepted_evidence: tuple[str, ...] = ()
+    accepted_evidence: tuple[EvidenceCode, ...] = ()
 
     @property
     def unread_filters(self) -> tuple[ComparedFilter, ...]:

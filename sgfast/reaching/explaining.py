@@ -17,7 +17,7 @@ from typing import Literal
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.errors import ArgumentError, PolicyError
-from sgfast.evidence import SOUND, Evidence, EvidenceReason, known_codes
+from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
 from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assumed_instances import with_assumed
@@ -168,7 +168,7 @@ def explain(
     icmp_code: int | None = None,
     vpc: str | None = None,
     as_if_in: Sequence[str] = (),
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[EvidenceCode] = (),
 ) -> Explanation:
     """Explain the verdict for a packet that would open a connection.
 
@@ -246,7 +246,7 @@ def explain_addresses(
 
 def explain_opener(
     policy: Policy, filters: Filters, src: End, dst: End, service: SingleService, sport: int | None = None,
-    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[str] = (),
+    choices: Sequence[str] = (), assumed: tuple[Instance, ...] = (), accepted: Sequence[EvidenceCode] = (),
 ) -> Explanation:  # fmt: skip
     """Explain one packet as ``explain`` does. The filters may know fewer instances than the policy."""
     owners_vpcs = (end.instance.vpc for end in (src, dst) if end.instance is not None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
 from sgfast.errors import ArgumentError, PolicyError, TooMuch
-from sgfast.evidence import Evidence, EvidenceReason, known_codes
+from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason, known_codes
 from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
@@ -111,7 +111,7 @@ class ExpectationsResult(Shown):
     policy: Policy
     origin: str
     outcomes: tuple[Outcome, ...]
-    accepted_evidence: tuple[str, ...] = ()
+    accepted_evidence: tuple[EvidenceCode, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -279,7 +279,7 @@ class Expectations:
             lowest(ranges[network.version], *range_of(network)) is not None for network in owned
         )
 
-    def prove(self, accept_evidence: Sequence[str] = ()) -> ExpectationsResult:
+    def prove(self, accept_evidence: Sequence[EvidenceCode] = ()) -> ExpectationsResult:
         """Hold each expectation against all packets that it is about. ``accept_evidence``: codes of reasons to doubt
         the answer that do not count for its ``evidence``.
 
@@ -323,7 +323,7 @@ class Expectations:
         policy = 10 * count_rules(self.policy) + count_addresses(self.policy)
         return 2 * len(resolved.sources) * len(resolved.destinations) * (250 + policy + named)
 
-    def _outcome(self, resolved: _Resolved, accepted: Sequence[str]) -> Outcome:
+    def _outcome(self, resolved: _Resolved, accepted: Sequence[EvidenceCode]) -> Outcome:
         wanted = resolved.expectation.verdict
         notes: list[str] = []
         found, about_something = self._contradiction(resolved, wanted, notes)
@@ -347,7 +347,7 @@ class Expectations:
                 return found, True
         return None, about_something
 
-    def _explained(self, opener: Opener, expected_verdict: Action, accepted: Sequence[str]) -> Explanation:
+    def _explained(self, opener: Opener, expected_verdict: Action, accepted: Sequence[EvidenceCode]) -> Explanation:
         """Explain a packet that contradicts an expectation. ``accepted``: codes of evidence that somebody accepts."""
         vpc = opener.vpc
         if vpc is None:

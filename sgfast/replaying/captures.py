@@ -20,6 +20,7 @@ from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import CaptureError
 from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
+from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
@@ -240,7 +241,7 @@ class Captures:
         )  # fmt: skip
 
     @property
-    def decapsulated(self) -> dict[str, int] | None:
+    def decapsulated(self) -> dict[TunnelKind, int] | None:
         """The number of tunnel headers removed so far, by kind; None if the options remove none."""
         return self._decapsulation.counts if self._decapsulation is not None and self._reading.decap else None
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import REASONS
+from sgfast.policy.model import Direction
 from sgfast.replaying.kinds import Kinds
 
 
@@ -43,7 +44,7 @@ class Denied:
     """
 
     service: Service
-    direction: Literal["inbound", "outbound"]
+    direction: Direction
     peer: str
     peer_name: str | None
     reason: ReasonWord
@@ -64,7 +65,7 @@ class Broken:
     """
 
     service: Service
-    direction: Literal["inbound", "outbound"]
+    direction: Direction
     peer: str
     peer_name: str | None
     reason: ReasonWord
@@ -105,7 +106,7 @@ def peer_of(kinds: Kinds, row: Any) -> tuple[str, str | None]:
     return str(ip_address(packed)), kinds.instances[owner] if owner >= 0 else None
 
 
-def direction_of(row: Any) -> Literal["inbound", "outbound"]:
+def direction_of(row: Any) -> Direction:
     return "inbound" if row["inbound"] else "outbound"
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
 from sgfast.errors import ArgumentError, ArgumentTypeError, ReadingError
-from sgfast.evidence import known_codes
+from sgfast.evidence import EvidenceCode, known_codes
 from sgfast.policy.timestamps import MAX_SECONDS
+from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
@@ -65,7 +66,7 @@ class ReadOptions:
     end: str | float | datetime | None = None
     filter: str | None = None
     dedup: bool = False
-    decap: Sequence[str] = ()
+    decap: Sequence[TunnelKind] = ()
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
@@ -139,7 +140,7 @@ class ReplayOptions:
     shards: int | None = None
     tables: tuple[Kept, ...] = ()
     #: Codes of reasons in spite of which the answer is accepted (SPEC 10.27).
-    accept_evidence: Sequence[str] = ()
+    accept_evidence: Sequence[EvidenceCode] = ()
     #: Whether to compare the actions of flow logs with the policy's verdicts.
     compare_actions: bool = False
     #: Whether the captures are flow logs, whose frames stand for several packets each. The replay finds it out.

@@ -13,6 +13,7 @@ from sgfast.engine import Engine
 from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
+from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.captures import Noticed
 from sgfast.replaying.options import ReadOptions, ReplayOptions
@@ -34,10 +35,10 @@ class Earlier:
     changes: tuple[ChangeDone, ...] = ()
     left_out: PacketsLeftOut | None = None
     #: The numbers of tunnel headers removed, by kind; None if the options remove none.
-    decapsulated: tuple[tuple[str, int], ...] | None = None
+    decapsulated: tuple[tuple[TunnelKind, int], ...] | None = None
     noticed: Noticed = field(default_factory=Noticed)
 
-    def all_decapsulated(self, counts: dict[str, int] | None) -> dict[str, int] | None:
+    def all_decapsulated(self, counts: dict[TunnelKind, int] | None) -> dict[TunnelKind, int] | None:
         """Add the counts of the replay that resumes to these. Both replays have the same options."""
         if counts is None:
             return None

@@ -14,13 +14,14 @@ from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
+from sgfast.preprocess import TunnelKind
 from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.listed_kinds import (
@@ -38,6 +39,8 @@ from sgfast.system.names import without_credentials
 from sgfast.verdicts import VerdictWord
 
 Rows = NDArray[Any]
+#: The fate of connections that a replay counts.
+ConnectionWord = Literal["opened", "denied", "disconnected", "inferred"]
 
 #: The maximum number of connections listed for one change.
 LISTED_CUTS = 1000
@@ -381,7 +384,7 @@ class ReplayResult(Shown):
     bytes: int = 0
     verdicts: dict[VerdictWord, int] = field(default_factory=dict)
     reasons: dict[ReasonWord, int] = field(default_factory=dict)
-    connections: dict[str, int] = field(default_factory=dict)
+    connections: dict[ConnectionWord, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
     first_time_ns: int | None = None
     last_time_ns: int | None = None
@@ -396,10 +399,10 @@ class ReplayResult(Shown):
     changes_left: int = 0
     cluster: ClusterUsed | None = None
     oddities: Oddities = field(default_factory=lambda: Oddities())
-    decapsulated: dict[str, int] | None = None
+    decapsulated: dict[TunnelKind, int] | None = None
     observed: Observed | None = None
     doubts: tuple[EvidenceReason, ...] = ()
-    accepted_evidence: tuple[str, ...] = ()
+    accepted_evidence: tuple[EvidenceCode, ...] = ()
     records: LogRecords | None = None
     openers: UnsureOpeners | None = None
     rejected: ReplayResult | None = None

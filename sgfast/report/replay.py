@@ -45,6 +45,8 @@ from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.comparing import TrafficDiff
+    from sgfast.preprocess import TunnelKind
+    from sgfast.replaying.results import ConnectionWord
 
 _NOTES = {
     "moot": "follow a denied opener: would not exist",
@@ -284,9 +286,11 @@ def _connections(result: ReplayResult) -> list[Section]:
     return [Section("Connections", [Paragraph(each) for each in [each for each in words if each] or ["none"]])]
 
 
-def connection_counts(counts: Mapping[str, int]) -> list[str]:
+def connection_counts(counts: Mapping[ConnectionWord, int]) -> list[str]:
     """Return the counts of SPEC 10.2 that are not 0 in words, without inferred connections."""
-    named = {"opened": "opened", "denied": "denied", "disconnected": "cut by changes"}
+    named: dict[ConnectionWord, str] = {
+        "opened": "opened", "denied": "denied", "disconnected": "cut by changes",
+    }  # fmt: skip
     return [f"{grouped(counts[word])} {words}" for word, words in named.items() if counts.get(word)]
 
 
@@ -368,7 +372,7 @@ def time_items(result: ReplayResult | TrafficDiff) -> list[Item]:
     ]
 
 
-def tunnel_items(decapsulated: Mapping[str, int] | None) -> list[Item]:
+def tunnel_items(decapsulated: Mapping[TunnelKind, int] | None) -> list[Item]:
     """Return the number of packets that left each kind of tunnel, in words: ``vxlan 1,200, gre 3``."""
     if decapsulated is None:
         return []

@@ -65,7 +65,7 @@ def suggestion_document(
     words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found)}")
-    packets = [(number, word) for word, number in found.other_packets.items()]
+    packets: list[tuple[int, str]] = [(number, word) for word, number in found.other_packets.items()]
     packets += [(number, why) for number, why in left_out_counts(found.packets_left_out) if number]
     counts = ", ".join(f"{grouped(number)} {word}" for number, word in packets)
     warnings = naming(found.warnings, policy, found.records, found.unseen_rules or (), left_out)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sgfast.capture import Damage
-from sgfast.core.base.reasons import REASON_TABLE
+from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.errors import ArgumentError, TooMuch
-from sgfast.evidence import SOUND, Evidence, EvidenceReason
+from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
@@ -53,6 +53,7 @@ from sgfast.suggesting.observing import (
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 from sgfast.system.names import listed
+from sgfast.verdicts import VerdictWord
 
 if TYPE_CHECKING:
     from sgfast.reaching.difference import Difference
@@ -130,7 +131,7 @@ class Suggestion(Shown):
     rules: tuple[SuggestedRule, ...]
     left_out: tuple[LeftOut, ...]
     check: Check
-    other_packets: dict[str, int]
+    other_packets: dict[VerdictWord | ReasonWord, int]
     captures: tuple[str, ...]
     packets_left_out: PacketsLeftOut | None
     damaged: Damage | None = None
@@ -175,7 +176,7 @@ def suggest(
     limits: Limits | None = None,
     vpc: str | None = None,
     reading: ReadOptions | None = None,
-    accept_evidence: Sequence[str] = (),
+    accept_evidence: Sequence[EvidenceCode] = (),
     progress: Progress | None = None,
 ) -> Suggestion:
     """Suggest a policy that allows the connections in ``captures``, which must be files: they are read several times.
@@ -276,7 +277,7 @@ def suggest(
         if (doubt := _denied_readings(replayed_again)) is not None:
             doubtful = Evidence.of([
                 *(each for each in evidence.reasons if each.code != doubt.code), doubt
-            ]).accepting(accept_evidence)  # fmt: skip
+            ]).accepting(options.accept_evidence)  # fmt: skip
             text = document(made, suggested.rules, _comments(result, doubtful, claimed, reasons))
         check = _check(claimed, repeated)
         if check.matches:
@@ -510,7 +511,7 @@ def _denied_before(seen: Observer, claimed: dict[Kind, TrafficTotals], repeated:
     )  # fmt: skip
 
 
-def _other_packets(result: ReplayResult) -> dict[str, int]:
+def _other_packets(result: ReplayResult) -> dict[VerdictWord | ReasonWord, int]:
     verdicts = {word: number for word, number in result.verdicts.items() if number and word not in ("allow", "deny")}
     alone = [reason.word for reason in REASON_TABLE if reason.verdict == "deny" and not reason.by_policy]
     return verdicts | {word: result.reasons[word] for word in alone if word in result.reasons}

@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[Policy, str]] = {
         replace(with_rule(), quotas=Quotas(rules_per_group=1)), "policy.security_groups[0].rules: 2 exceed the quota",
     ),
     "a quota": (made(quotas=Quotas(0)), "policy.quotas.security_groups must be 1 to 1000000, not 0"),
-    "a profile": (made(settings=Settings(profile="gcp")), "policy.settings.profile must be one of otc, neutron, aws"),
+    "a profile": (made(settings=Settings(profile="gcp")), "policy.settings.profile must be otc or neutron or aws"),
     "a timeout": (made(settings=Settings(timeouts=Timeouts(icmp=0))), "timeouts.icmp must be more than 0 seconds"),
     "no number": (made(settings=Settings(timeouts=Timeouts(icmp=float("nan")))), "timeouts.icmp must be of the type"),
     "a setting": (made(settings=Settings(on_change="cut")), "policy.settings.on_change must be cut-inbound or"),

@@ -5,6 +5,8 @@ and no other line (SPEC 14.8).
 from __future__ import annotations
 
 import sgfast
+from sgfast import types
+from sgfast.report.captures import PcapngWriter
 
 policy = sgfast.load("policy.yaml")
 engine = sgfast.Engine(policy)
@@ -23,6 +25,13 @@ sgfast.Engine(policy, mode="casual")  # arg-type
 policy.replay("monday.pcap", midstream="infr")  # arg-type
 sgfast.Rule("web-http", "inbond", 4)  # arg-type
 policy.export("azure")  # arg-type
+sgfast.load("policy.yaml", format="azure")  # arg-type
+policy.check(accept_evidence=["clock"])  # list-item
+sgfast.ReadOptions(decap=["vxlam"])  # list-item
+types.Settings(profile="azure")  # arg-type
+PcapngWriter(print, ["drop"])  # list-item
+result = policy.replay("monday.pcap")
+print(result.connections["open"])  # index
 
 # A verdict is neither true nor false, and an explanation is always true.
 verdict = engine.check("web-1", "db-1", "tcp", dport=5432)

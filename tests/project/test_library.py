@@ -22,6 +22,8 @@ from sgfast import types
 from sgfast.checking import CODES as FINDING_CODES
 from sgfast.errors import pip_install
 from sgfast.evidence import CODES as EVIDENCE_CODES
+from sgfast.importing.formats import FORMATS
+from sgfast.policy.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("typed_program.py")
@@ -197,5 +199,6 @@ def test_the_words_that_type_checkers_know_are_those_that_answers_have() -> None
     for words, found in (
         (types.VerdictWord, sgfast.VERDICTS), (types.ReasonWord, sgfast.REASONS[1:]),
         (types.FindingCode, tuple(FINDING_CODES)), (types.EvidenceCode, tuple(EVIDENCE_CODES)),
+        (types.ProfileName, tuple(PROFILES)), (types.ExportFormat, ("auto", *FORMATS)),
     ):
         assert get_args(words) == found

@@ -22,6 +22,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.errors import ClusterError
 from sgfast.evidence import UnreadFiles
 from sgfast.policy.serialization import from_plain, to_plain
+from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.capture_pairs import Sampled
 from sgfast.replaying.captures import Captures, Noticed
@@ -71,7 +72,7 @@ class Segment:
     quotes_in_fragments: int
     left_out: PacketsLeftOut | None
     #: The number of tunnel headers removed, by kind; None if the options remove none.
-    decapsulated: tuple[tuple[str, int], ...] | None
+    decapsulated: tuple[tuple[TunnelKind, int], ...] | None
     noticed: Noticed
     #: Samples of its captures, to compare them with those of other units; empty if there is one capture in all.
     samples: tuple[Sampled, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS
@@ -10,7 +10,7 @@ from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
-from sgfast.replaying.results import LISTED_CUTS
+from sgfast.replaying.results import LISTED_CUTS, ConnectionWord
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.log_records import RecordsField
@@ -36,7 +36,7 @@ LISTS: tuple[tuple[str, TrafficPart], ...] = (
     ("unanswered", "unanswered"), ("allowed", "allowed"),
 )  # fmt: skip
 _VERDICTS = [*VERDICTS[:PENDING]]
-_CONNECTIONS = ["opened", "denied", "disconnected", "inferred"]
+_CONNECTIONS = [*get_args(ConnectionWord)]
 # Denials after a cut are in no list.
 _ROW_REASONS = [
     "rule", "established", "inferred", "refused", "silent", NOT_SEEN, "readings-differ",

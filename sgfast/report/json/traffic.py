@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from sgfast.json_types import Answer, Keywords, at, one_of
+from sgfast.preprocess import TunnelKind
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, Port, Time
 from sgfast.report.rollup import RollupRow
@@ -29,7 +30,7 @@ LeftOutField = Annotated[
 ]
 Decapsulated = Annotated[
     dict[str, Count],
-    Keywords(propertyNames=one_of(["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"])),
+    Keywords(propertyNames=one_of(get_args(TunnelKind))),
     "Packets taken out of tunnels (--decap), by kind of tunnel; only kinds that occurred. Absent without --decap.",
 ]
 
