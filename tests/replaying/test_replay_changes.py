@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from captures import pcap_head
 from command import SERVER, sgfast, write_policy
+from datagrams import Datagram
 from frames import ethernet, ip, tcp, udp
 from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, write_story
 
@@ -127,6 +128,22 @@ def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
             ("web-1", "silent", 1)
         ]
         assert len(told.tables.allowed) == 0
+
+
+@pytest.mark.parametrize(
+    "leaving", ["remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}"]
+)
+@pytest.mark.parametrize("source", [CLIENT, "10.0.0.6"], ids=["from a stranger", "from an instance"])
+def test_a_denied_fragment_counts_for_the_instance_whose_address_went_after_the_first_one(
+    tmp_path: Path, source: str, leaving: str
+) -> None:
+    """SPEC 10.24: no denied packet is lost."""
+    policy = write_policy(tmp_path, POLICY.replace("[10.0.0.5]", '[10.0.0.5, "10.0.0.8"]'))
+    first, later = map(ethernet, Datagram(source, SERVER, udp(4000, 53, bytes(40))).pieces("0-24+ 24-48"))
+    changes = write_changes(tmp_path, f"{{at: 1, {leaving}}}")
+    told = replay(policy, write_story(tmp_path, [(0.0, first), (2.0, later)]), changes=changes)
+    assert told.verdicts["deny"] == 2
+    assert [(each.service.instance, each.reason, each.packets) for each in told.denied] == [("web-1", "no-rule", 2)]
 
 
 def test_a_change_that_is_wrong_is_told_before_any_packet(tmp_path: Path, capsys: Capsys) -> None:

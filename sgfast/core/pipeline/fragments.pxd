@@ -36,7 +36,7 @@ from sgfast.core.fragments.datagrams cimport (
     overdue,
     take_held,
 )
-from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row, find_owners
+from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.packet_tallies cimport tally_denial
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.pipeline.slow_path cimport finish
@@ -66,7 +66,9 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     cdef const Packet* p = c.packet
     cdef Packet like_first
     cdef PacketContext of_first
-    cdef int side = p.source_high if d.row.egress.verdict == DENY else 1 - p.source_high
+    cdef bint leaving = d.row.egress.verdict == DENY
+    cdef const SideRow* denied = &d.row.egress if leaving else &d.row.ingress
+    cdef int side = p.source_high if leaving else 1 - p.source_high
     plane.counters.cut_by_tunnel += d.row.reason == TRUNCATED and d.first.cut == CUT_BY_TUNNEL
     count_rule(plane, &d.row.egress, p)
     count_rule(plane, &d.row.ingress, p)
@@ -82,14 +84,12 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
         )
     ):
         begin_packet(&of_first, &like_first, NULL, False, c.now)
-        find_owners(plane, &of_first)
+        # A change may have taken the address from the instance whose filter denied the first fragment.
+        of_first.instance[side] = denied.instance
+        of_first.owners_known = True
         if d.row.reason == REPLY_DENIED:
             of_first.initiator_high = 1 - like_first.source_high
-        if of_first.instance[0] >= 0 or of_first.instance[1] >= 0:
-            tally_denial(
-                plane, &of_first, side, d.row.reason,
-                d.row.egress.rule if d.row.egress.verdict == DENY else d.row.ingress.rule
-            )
+        tally_denial(plane, &of_first, side, d.row.reason, denied.rule)
     if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
         count_connection(&(<Plane*>d.home).table, d, p, c.now)
         count_connection(&(<Plane*>d.home).attempts, d, p, c.now)
