@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SERVER, sgfast, valid, write_policy
+from datagrams import Datagram
 from frames import ethernet, icmp, ip, other, tcp, udp
 from reports import text_report
 from stories import CLIENT, from_web, replayed, to_web, write_changes, write_story
@@ -196,6 +197,31 @@ def test_one_that_only_one_end_forgets_goes_on_as_one_connection(tmp_path: Path)
     assert row["egress"] == {"instance": "web-2", "groups": "web", "rule": "out", "ended": "open"}
     assert row["ingress"] == {"instance": "web-1", "groups": "web", "rule": "new", "ended": "open"}
     assert row["packets_from_initiator"] == 3 and denials(result) == {"no-rule": 1}
+
+
+#: The client is a stranger until its VPC is peered. Then its own filter, without any rule, judges it, too.
+APART = POLICY.replace("security_groups:", "vpcs: [{name: red}, {name: green}]\nsecurity_groups:", 1).replace(
+    "instances:", f"""  - {{name: db, rules: []}}
+instances:
+  - {{name: db-1, vpc: green, addresses: [{CLIENT}], security_groups: [db]}}"""
+).replace("{name: web", "{vpc: red, name: web")  # fmt: skip
+
+
+def test_what_a_cut_connection_denies_counts_after_the_cut_even_if_another_filter_denied_an_opener(
+    tmp_path: Path,
+) -> None:
+    """SPEC 10.24: no denied packet is lost."""
+    pieces = map(ethernet, Datagram(SERVER, CLIENT, udp(53, 4000, bytes(40))).pieces("0-24+ 24-48"))
+    story = [
+        (0.0, ask()), (0.1, answer()), (1.0, answer()), (2.0, ask()), (2.1, answer()), (2.2, ask()),
+        *((2.3 + n / 10, piece) for n, piece in enumerate(pieces)),
+    ]  # fmt: skip
+    peered = "{at: 1.5, add_peering: [red, green]}"
+    result = told(tmp_path, story, NO_DNS, peered, policy=APART, mode="verbatim", vpc="red")
+    done, cut = only(result)
+    assert (result.verdicts["deny"], result.reasons["disconnected"], result.reasons["no-rule"]) == (6, 4, 2)
+    assert (cut.outcome, cut.packets_after, done.packets_after) == ("denied", 4, 4)
+    assert denials(result) == {"no-rule": 2}
 
 
 def test_cut_twice_before_it_comes_back_comes_back_for_both(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
     # A first fragment that was denied but not tallied follows a cut, and so does the rest of its datagram.
     if plane.reporting and d.row.verdict == DENY and (
         d.tallied or not (
-            follows_cut(&(<Plane*>d.home).cuts, &like_first, False, c.now) or d.row.reason == DISCONNECTED
+            follows_cut(&(<Plane*>d.home).cuts, &like_first, False, d.row.reason, c.now)
+            or d.row.reason == DISCONNECTED
         )
     ):
         begin_packet(&of_first, &like_first, NULL, False, c.now)

@@ -432,7 +432,7 @@ cdef inline void deny(
     # itself or the packet that it quotes. A packet that follows a cut is not tallied as a denial (disconnects.pxd).
     cdef bint after_cut = o.reason == DISCONNECTED
     if plane.cuts.waiting.used:
-        after_cut |= follows_cut(&plane.cuts, named, o.attempt != NO_ATTEMPT and can_open(named), c.now)
+        after_cut |= follows_cut(&plane.cuts, named, o.attempt != NO_ATTEMPT and can_open(named), o.reason, c.now)
     if plane.reporting and not after_cut:
         tally_denial(plane, c, side, o.reason, o.rule)
     finish(plane, c, DENY, o.reason)

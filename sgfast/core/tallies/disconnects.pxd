@@ -2,7 +2,8 @@
 #
 # The key of a cut connection waits here until a packet opens it again and is allowed. Until then, the capture's
 # remaining packets of the connection are not listed as denials: after the change they would be retransmissions at most.
-# But an opener that the rules deny is listed as a denial, and so is every denied packet after it.
+# But an opener that the rules deny is listed as a denial, and so is every packet after it that is not denied as
+# disconnected.
 #
 # Only denied packets, and packets that open a connection, are looked up here, and only while some key waits.
 
@@ -11,7 +12,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memset
 
 from sgfast.core.base.key cimport FlowKey
-from sgfast.core.base.types cimport NO_SLOT, READ_TRACKED, Packet
+from sgfast.core.base.types cimport DISCONNECTED, NO_SLOT, READ_TRACKED, Packet
 from sgfast.core.conntrack.flow_rows cimport key_of, write_ends
 from sgfast.core.conntrack.lifetime cimport add_key, drop_key, free_table, init_table
 from sgfast.core.conntrack.protocols cimport is_finished
@@ -114,8 +115,10 @@ cdef inline void note_cut(
     row.finished = is_finished(e.state[side])
 
 
-cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t now) noexcept nogil:
-    # Whether a denied packet follows a cut. If so, the packet is counted in the cut's row.
+cdef inline bint follows_cut(
+    Cuts* cuts, const Packet* p, bint opener, uint8_t reason, int64_t now
+) noexcept nogil:
+    # Whether a packet that was denied for `reason` follows a cut. If so, the packet is counted in the cut's row.
     cdef uint32_t place
     cdef CutRow* row
     if p.outcome != READ_TRACKED:
@@ -127,7 +130,7 @@ cdef inline bint follows_cut(Cuts* cuts, const Packet* p, bint opener, int64_t n
     if row.outcome == CUT_NEVER and opener:
         row.outcome = CUT_DENIED
         row.again_ns = now
-    if row.outcome == CUT_DENIED:
+    if row.outcome == CUT_DENIED and reason != DISCONNECTED:
         return False
     row.packets += p.count
     row.bytes += p.wire
