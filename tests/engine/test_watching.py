@@ -246,8 +246,8 @@ def test_several_jobs_tell_the_same_and_a_copy_goes_on_as_the_original() -> None
                 for engine in engines[1:]:
                     engine.apply(changes, now_ns)
             if n == copied:
-                assert list(one.events()) == list(several.events())
                 engines += [one.copy(), several.copy()]
+                assert list(one.events()) == list(several.events())
             results = [engine.process(frames) for engine in engines]
             assert all((result == results[0]).all() for result in results)
         told = [list(engine.events()) for engine in engines]
@@ -287,6 +287,48 @@ def test_a_change_of_a_copy_does_not_reach_the_original() -> None:
         each.apply({"add_rule": rule}, now_ns=3 * SECOND)
     assert [each.rules[-1].id for each in (engine, copy)] == ["new-0", "new-1"]
     assert len(engine.rules) == len(copy.rules)
+
+
+def copies(engine: Engine, tmp_path: Path) -> list[Engine]:
+    """Return a copy of the engine, and what a snapshot of it becomes."""
+    sgfast.save_snapshot(engine, tmp_path / "state")
+    return [engine.copy(), sgfast.load_snapshot(tmp_path / "state", jobs=engine.dataplane.jobs)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_copy_tells_of_no_timeout_that_came_before_it_was_made(jobs: int, tmp_path: Path) -> None:
+    """Neither long before the copy nor at its own time. A later timeout is told by all."""
+    engine = opened(Engine(parse_policy(PAIR), events=True, jobs=jobs))
+    opened(engine, sport=1001, time_ns=70 * SECOND)
+    opened(engine, sport=1002, time_ns=71 * SECOND)
+    assert not engine.check("10.0.0.1", "10.0.0.2", "tcp", sport=1, dport=1, time_ns=100 * SECOND).allowed
+    engines = [engine, *copies(engine, tmp_path)]
+    for each in engines:
+        assert not each.check("10.0.0.1", "10.0.0.2", "tcp", sport=1, dport=1, time_ns=102 * SECOND).allowed
+    original, *others = map(told, engines)
+    timeouts = [event for event in original if event[1] == "timeout"]
+    assert timeouts == [("ended", "timeout", at * SECOND) for at in (31, 100, 101)]
+    assert others == [timeouts[2:]] * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_copy_tells_of_no_earlier_timeout_once_a_key_is_no_longer_moot(jobs: int, tmp_path: Path) -> None:
+    policy = PAIR.replace("version: 1", "version: 1\nsettings: {on_change: forget-unmatched}").replace("tcp", "udp")
+    engine = Engine(parse_policy(policy), mode="causal", events=True, jobs=jobs)
+
+    def send(src: str, dst: str, ports: tuple[int, int], at: int, *, engine: Engine = engine) -> str:
+        return engine.check(src, dst, "udp", sport=ports[0], dport=ports[1], time_ns=at * SECOND).verdict
+
+    assert send("10.0.0.1", "10.0.0.2", (1000, 80), 1) == "allow"
+    engine.apply({"remove_rule": {"group": "b", "rule": "in"}}, now_ns=2 * SECOND)
+    assert send("10.0.0.1", "10.0.0.2", (1000, 80), 3) == "deny"        # the sender's filter remembers it until 33
+    assert [send("10.0.0.2", "10.0.0.1", (80, 1000), at) for at in (20, 40)] == ["moot", "moot"]
+    engines = [engine, *copies(engine, tmp_path)]
+    for each in engines:
+        assert send("10.0.0.1", "10.0.0.9", (1, 1), 80, engine=each) == "allow"
+    original, *others = map(told, engines)
+    assert ("ended", "timeout", 33 * SECOND) in original
+    assert others == [[("opened", None, 80 * SECOND)]] * 2
 
 
 @pytest.mark.parametrize("made", [copying.copy, copying.deepcopy])

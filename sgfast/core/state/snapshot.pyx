@@ -1,6 +1,6 @@
 """Save a data plane's state as arrays, and load it; ``snapshot.pxd`` explains the format."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -21,6 +21,7 @@ from sgfast.core.base.key cimport (
 )
 from sgfast.core.base.types cimport NO_SLOT, REASON_COUNT, VERDICT_COUNT
 from sgfast.core.classify.classifier cimport Classifier
+from sgfast.core.conntrack.events cimport status_of
 from sgfast.core.conntrack.flow_rows cimport key_of
 from sgfast.core.conntrack.lifetime cimport add_key, join_age, mark_opener, rearm, sweep
 from sgfast.core.conntrack.protocols cimport can_be_in
@@ -40,6 +41,7 @@ from sgfast.core.conntrack.storage cimport (
 )
 from sgfast.core.conntrack.table cimport (
     EVICTABLE,
+    NOT_REMEMBERED,
     OPENER_SEEN,
     REPLY,
     SIDE_END_COUNT,
@@ -100,8 +102,8 @@ cdef inline Table* _table_of(DataPlane plane, int i, size_t offset) noexcept nog
     return <Table*>(<uint8_t*>plane.planes[i] + offset)
 
 
-cdef object _save_table(Table* t):
-    # Returns the rows, the records, the origins, and the age list and mark list as row numbers.
+cdef object _save_table(Table* t, int64_t now):
+    # Returns the rows, the records, the origins, and the age list and mark list as row numbers. `now`: engine time.
     rows = np.zeros(t.used, dtype=TUPLE_DTYPE)
     records = np.zeros(t.used if t.keep_flows else 0, dtype=RECORD_DTYPE)
     cdef TupleRow* row = <TupleRow*>_bytes_of(rows)
@@ -137,6 +139,8 @@ cdef object _save_table(Table* t):
             if t.keep_flows:
                 record[n].flow = flow_at(&t.slab, slot)[0]
                 record[n].sides = flow_sides_at(&t.slab, slot)[0]
+                if status_of(e, now) == NOT_REMEMBERED:
+                    record[n].flow.watched = False      # its timeout came before the copy was made
             if t.keep_origins:
                 there = origin_at(&t.slab, slot)
                 origin[n].counted_for = there.counted_for
@@ -174,7 +178,7 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
     base = 0
     for i in range(plane.plane_count):
         t = _table_of(plane, i, offset)
-        own, their_records, their_origins, their_age, their_seen = _save_table(t)
+        own, their_records, their_origins, their_age, their_seen = _save_table(t, plane.clock.now)
         rows.append(own)
         records.append(their_records)
         origins.append(their_origins)
