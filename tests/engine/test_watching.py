@@ -27,6 +27,7 @@ from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import Change
 from sgfast.reference.engine import ReferenceEngine
+from sgfast.replaying.kinds import kinds_of
 
 STATES = {
     "SS": "syn-sent", "SR": "syn-received", "ES": "established", "FW": "fin-wait", "CW": "close-wait", "LA": "last-ack",
@@ -105,7 +106,7 @@ class Watcher:
             n = event.first_packet
             assert (event.cause is None) == (event.kind in ("opened", "denied")) == (event.bytes_from_initiator is None)
             if event.kind == "opened":
-                assert n not in self.begun
+                assert n not in self.begun and event.reason in ("rule", "inferred", "established")
                 if n in self.over:      # one filter forgot it, and lets it begin again
                     assert set(deadlines(self.last[n])) and event.first_time_ns < event.time_ns
                     self.over.remove(n)
@@ -365,6 +366,25 @@ def test_both_ends_of_a_denied_connection_name_the_rule_that_denied() -> None:
     assert (event.kind, event.reason, event.first_packet) == ("denied", "deny-rule", 1)
     assert event.egress is not None and event.ingress is not None
     assert (event.egress.instance, event.ingress.instance, event.ingress.rule) == ("left", "right", "no")
+
+
+def test_opened_is_established_where_the_receiver_knows_its_own_opener_that_the_other_end_denied() -> None:
+    """It counts as opened, and as a kind of traffic of its own."""
+    policy = PAIR.replace("{id: in,", "{id: out, direction: outbound, protocol: udp}, {id: in,")
+    engine = Engine(parse_policy(policy), events=True, _reporting=True)
+    assert not engine.check("10.0.0.2", "10.0.0.1", "udp", sport=7, dport=9, time_ns=SECOND).allowed
+    assert engine.check("10.0.0.1", "10.0.0.2", "udp", sport=9, dport=7, time_ns=2 * SECOND).reason == "established"
+    assert engine.check("10.0.0.1", "10.0.0.2", "udp", sport=9, dport=8, time_ns=3 * SECOND).reason == "no-rule"
+    denied, begun, _ = engine.events()
+    assert [(event.kind, event.reason, event.initiator) for event in (denied, begun)] == [
+        ("denied", "no-rule", "10.0.0.2"), ("opened", "established", "10.0.0.1")
+    ]
+    assert begun.egress is not None and begun.ingress is not None
+    assert (begun.egress.rule, begun.ingress.rule) == ("a/outbound/2", "out")
+    counters, kinds = engine.dataplane.counters, kinds_of(engine).rows
+    assert (counters["opened"], counters["denied"]) == (1, 2)
+    established = kinds[kinds["reason"] == sgfast.REASONS.index("established")]
+    assert established["connections"].tolist() == [1]
 
 
 def test_a_denied_attempt_is_not_open_although_the_first_filter_remembers_it() -> None:
