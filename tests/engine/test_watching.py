@@ -16,7 +16,7 @@ import pytest
 from datagrams import Datagram
 from differential import ON_CHANGE, counters_of
 from effort import some
-from frames import ethernet, udp
+from frames import ethernet, ip, tcp, udp
 from policy_changes import Changer
 from traffic import SECOND, Crowd, drawn, routed
 
@@ -25,7 +25,8 @@ from sgfast import ArgumentError, ConnectionEvent, Engine, FrameBatch, Policy
 from sgfast.engine import MIDSTREAMS, MODES
 from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
-from sgfast.policy.changes import Change
+from sgfast.policy.changes import AddRule, Change, RemoveRule
+from sgfast.policy.model import Rule
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.replaying.kinds import kinds_of
 
@@ -412,6 +413,45 @@ def test_a_denied_attempt_is_not_open_although_the_first_filter_remembers_it() -
         assert opens() and status() == "open"
         engine.apply(cut, 0)
         assert status() == "disconnected"
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "source", "begun"),
+    [("verbatim", "10.0.0.1", [0, 31, 63]), ("causal", "10.0.0.1", [0]), ("verbatim", "10.0.0.9", [0])],
+)
+def test_a_syn_begins_another_attempt_once_the_first_of_two_filters_has_forgotten_the_denied_one(
+    mode: Any, source: str, begun: list[int], reference: bool
+) -> None:
+    """It does so in verbatim mode only, and not if it meets one filter. SPEC 10.2."""
+    policy, found = parse_policy(PAIR), []
+    engine, model = Engine(policy, mode=mode, events=True), ReferenceEngine(policy, mode=mode)
+    for seconds in (0, 1, 3, 7, 15, 31, 63):
+        if reference:
+            verdict = model.process_frame(seconds * SECOND, ethernet(ip(source, "10.0.0.2", tcp(1000, 81, "S"))))
+            found += [seconds] if verdict.began == "denied" else []
+        else:
+            engine.check(source, "10.0.0.2", "tcp", sport=1000, dport=81, time_ns=seconds * SECOND)
+            found += [event.time_ns // SECOND for event in engine.events() if event.kind == "denied"]
+    assert found == begun
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_what_the_second_filter_denies_is_another_attempt_than_what_the_first_one_denied(reference: bool) -> None:
+    """Later openers that the first filter denies again are retries of its own attempt. SPEC 10.2."""
+    policy, found = parse_policy(PAIR), []
+    engine, model = Engine(policy, events=True), ReferenceEngine(policy)
+    no = Rule("no", "outbound", 4, 6, action="deny", priority=1)
+    for seconds, change in ((0, AddRule("a", no)), (10, RemoveRule("a", "no")), (50, AddRule("a", no))):
+        if reference:
+            model.apply(change, seconds * SECOND)
+            frame = ethernet(ip("10.0.0.1", "10.0.0.2", tcp(1000, 81, "S")))
+            found += [seconds] if model.process_frame(seconds * SECOND, frame).began == "denied" else []
+        else:
+            engine.apply(change, seconds * SECOND)
+            engine.check("10.0.0.1", "10.0.0.2", "tcp", sport=1000, dport=81, time_ns=seconds * SECOND)
+            found += [event.time_ns // SECOND for event in engine.events() if event.kind == "denied"]
+    assert found == [0, 10]
 
 
 @pytest.mark.parametrize(("left", "right"), [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")])
