@@ -232,7 +232,8 @@ def test_what_breaks_is_told_in_every_form(tmp_path: Path, capsys: pytest.Captur
     assert (first["verdict"], first["reason"], first["answer"]) == ("deny", "reply-denied", "answered")
     assert (first["packets_from_initiator"], first["packets_from_responder"]) == (5, 3)
     assert first["first_time"] == "1000000.000000000"
-    assert (first["egress"], first["ingress"]) == (None, {"instance": "loose", "rule": None, "ended": "denied"})
+    ingress = {"instance": "loose", "groups": "s", "rule": None, "ended": "denied"}
+    assert (first["egress"], first["ingress"]) == (None, ingress)
     text = sgfast(capsys, "replay", policy, capture).out
     assert "41 connections would break" in text and "reply-denied" in text
     html = page.read_text()
