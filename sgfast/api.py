@@ -483,7 +483,7 @@ class Questions:
 
 
 if TYPE_CHECKING:
-    #: One class for type checkers: any policy has the questions, that of an engine or of an answer, too.
+    #: Type checkers know one class of policies. So the policies of engines and answers have the questions, too.
     Policy = model.Policy
 else:
 

@@ -200,12 +200,12 @@ quiet_option = click.option(
 )
 
 
-def _tunnels(context: click.Context, option: click.Parameter, given: str | None) -> tuple[TunnelKind, ...]:
-    if given is None:
+def _tunnel_kinds(context: click.Context, option: click.Parameter, listed: str | None) -> tuple[TunnelKind, ...]:
+    if listed is None:
         return ()
     from sgfast.preprocess.decap import KINDS
 
-    words = [word.strip() for word in given.split(",")]
+    words = [word.strip() for word in listed.split(",")]
     for word in words:
         if word not in (*KINDS, "auto"):
             hint = did_you_mean(word, (*KINDS, "auto"))
@@ -213,19 +213,21 @@ def _tunnels(context: click.Context, option: click.Parameter, given: str | None)
     return KINDS if "auto" in words else tuple(kind for kind in KINDS if kind in words)
 
 
-def _codes(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[EvidenceCode, ...]:
+def _evidence_codes(
+    context: click.Context, option: click.Parameter, codes: tuple[str, ...]
+) -> tuple[EvidenceCode, ...]:
     from sgfast.errors import ArgumentError
     from sgfast.evidence import known_codes
 
     try:
-        return known_codes(given)
+        return known_codes(codes)
     except ArgumentError as error:
         raise click.BadParameter(str(error)) from None
 
 
 accept_option = click.option(
     "--accept-evidence",
-    callback=_codes,
+    callback=_evidence_codes,
     multiple=True,
     metavar="CODE",
     help="Accept the answer in spite of this reason to doubt it, which the report names. Repeatable.",
@@ -254,7 +256,7 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--decap",
-            callback=_tunnels,
+            callback=_tunnel_kinds,
             metavar="LIST",
             help="Remove tunnel headers and judge the packets inside. A comma-separated list of vxlan, geneve, gre, "
             "ipip, 6in4, erspan, gtp-u, mpls and pppoe, or auto for all of these.",

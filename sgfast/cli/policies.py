@@ -83,9 +83,9 @@ def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--policy-format`` and ``--unresolved``. The command gets them as ``policies``."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, policy_format: ExportFormat, unresolved: Unresolved, **given: Any) -> Any:
+    def run(*arguments: Any, policy_format: ExportFormat, unresolved: Unresolved, **options: Any) -> Any:
         policies = PolicyOptions(SYNONYMS.get(policy_format, policy_format), unresolved)
-        return command(*arguments, policies=policies, **given)
+        return command(*arguments, policies=policies, **options)
 
     run = unresolved_option(run)
     return click.option(

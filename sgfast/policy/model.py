@@ -17,7 +17,7 @@ from sgfast.policy.ranges import normal_form, union
 if TYPE_CHECKING:
     from sgfast.api import Questions
 else:
-    # Policies get their questions from sgfast.api, which makes a class of its own for them.
+    # When the program runs, sgfast.api derives a class of policies that has the questions.
     Questions = object
 
 #: An IPv4 or IPv6 network. An address is a /32 or a /128.

@@ -63,8 +63,8 @@ class Kinds:
 
     def groups_under(self, policy: Policy) -> Sequence[tuple[str, ...]]:
         """Return the groups of each instance, by number; none for an instance that ``policy`` lacks."""
-        known = policy.instance_by_name
-        return self.groups or [known[name].security_groups if name in known else () for name in self.instances]
+        owners = map(policy.instance_by_name.get, self.instances)
+        return self.groups or [() if owner is None else owner.security_groups for owner in owners]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Kinds):

@@ -39,6 +39,7 @@ instances:
 """
 
 
+ADDRESS_LEAVES = ("remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}")
 REMOVE = "{at: %s, remove_rule: {group: web, rule: http}}"
 MOVED = (
     "{at: 1, remove_instance: {instance: web-1}}", "{at: 1, add_address: {instance: web-2, address: 10.0.0.5}}",
@@ -112,9 +113,7 @@ def test_broken_connection_of_an_instance_that_is_gone_later_is_still_that_insta
         assert [(broken.service.instance, broken.connections) for broken in told.broken] == [("web-1", 1)]
 
 
-@pytest.mark.parametrize(
-    "leaving", ["remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}"]
-)
+@pytest.mark.parametrize("leaving", ADDRESS_LEAVES)
 @pytest.mark.parametrize("source", [CLIENT, "10.0.0.6"], ids=["from a stranger", "from an instance"])
 def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
     tmp_path: Path, source: str, leaving: str
@@ -130,9 +129,7 @@ def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
         assert len(told.tables.allowed) == 0
 
 
-@pytest.mark.parametrize(
-    "leaving", ["remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}"]
-)
+@pytest.mark.parametrize("leaving", ADDRESS_LEAVES)
 @pytest.mark.parametrize("source", [CLIENT, "10.0.0.6"], ids=["from a stranger", "from an instance"])
 def test_a_denied_fragment_counts_for_the_instance_whose_address_went_after_the_first_one(
     tmp_path: Path, source: str, leaving: str

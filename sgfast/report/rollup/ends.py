@@ -140,10 +140,10 @@ class Ends:
 
 def groups_name(policy: Policy, names: Iterable[str]) -> EndName:
     """Return the name of the instances in these security groups, some of which a change may have added."""
-    own, known = tuple(dict.fromkeys(names)), policy.group_by_name
-    words = ", ".join(called(known[name]) if name in known else name for name in own)
-    text = ", ".join(own)
-    return EndName(text, "groups", words if words != text else "", own)
+    own_names, group_by_name = tuple(dict.fromkeys(names)), policy.group_by_name
+    words = ", ".join(called(group_by_name[name]) if name in group_by_name else name for name in own_names)
+    text = ", ".join(own_names)
+    return EndName(text, "groups", words if words != text else "", own_names)
 
 
 def address_group_name(policy: Policy, name: str) -> EndName:
