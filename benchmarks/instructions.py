@@ -88,7 +88,7 @@ class Scenario:
 
 def _policy(family: Family) -> Policy:
     """Return a small policy, because the time to load it is not measured."""
-    return make_policy(rules=200, groups=20, instances=400, family=family)
+    return make_policy(rules=100, groups=10, instances=40, family=family)
 
 
 def _flows(wanted: int, *, family: Family = 4, denied: bool = False) -> Flows:

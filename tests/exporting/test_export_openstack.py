@@ -112,7 +112,7 @@ def test_random_policies_and_their_changes_come_back_from_the_calls(project: Clo
         return apply(project, old, new)
 
     assert_policies_and_their_changes_come_back(
-        seeds(some(20, 200), 2131), exporting.OPENSTACK, changed,
+        seeds(some(6, 200), 2131), exporting.OPENSTACK, changed,
         lambda old, new: exporting.export(old, new, "openstack", "json").calls, (47, 132),
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ ENGINE_TESTS = (
 #: Tests that cover most of the engine in the shortest time.
 SHORT = (
     "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_many_fragments",
-    "engine/test_stateless", "replaying/test_recordings", "replaying/test_snapshot",
+    "engine/test_stateless", "replaying/test_recordings",
 )  # fmt: skip
 
 #: Tests of parsers of external bytes and a few others. There are few, because checks make tests several times slower.
@@ -143,7 +143,8 @@ def gccs_own(library: str) -> str:
 
 def tested(workshop: Workshop, tests: Sequence[str]) -> int:
     seconds = WHOLE_TIMEOUT_SECONDS if WHOLE[0] in tests else TIMEOUT_SECONDS
-    status, output = workshop.call([*PYTEST, *tests], seconds)
+    # One process for each processor: each takes long to start, and there is nothing to wait for.
+    status, output = workshop.call([*PYTEST, "-n", str(os.cpu_count() or 1), *tests], seconds)
     print(output, end="")
     return status
 

@@ -1,8 +1,8 @@
 """Create objects of extension classes in wrong ways: without their constructor, constructed twice, or copied.
 
-    python tests/support/odd_objects.py MODULE
+    python tests/support/odd_objects.py MODULE...
 
-The program calls all methods of the module's classes on such objects. Exceptions are acceptable. A crash or a hang ends
+The program calls all methods of the modules' classes on such objects. Exceptions are acceptable. A crash or a hang ends
 the process in another way.
 """
 
@@ -221,7 +221,7 @@ def all_of(cls: type, arguments: Arguments) -> None:
 def main() -> int:
     faulthandler.enable()
     known = arguments_of()
-    for cls in classes_of(sys.argv[1]):
+    for cls in itertools.chain.from_iterable(map(classes_of, sys.argv[1:])):
         all_of(cls, known[cls.__name__])
         print(cls.__name__, flush=True)
     return 0
