@@ -218,12 +218,12 @@ class RuleUse:
     ``rule``: the rule. Of two twins (SPEC 2.16), it is the first one.
     ``group``: the name of its security group.
     ``connections``: the number of connections that used the rule or its twin.
-    ``last_ns``: the time of the last packet of these connections, in nanoseconds since the Unix epoch.
+    ``last_time_ns``: the time of the last packet of these connections, in nanoseconds since the Unix epoch.
     ``kinds``: the number of these connections by kind, as far as there was room to count them separately.
     """
 
     rule: Rule
     group: str
     connections: int
-    last_ns: int
+    last_time_ns: int
     kinds: Mapping[Kind, int] = field(repr=False, default_factory=dict)

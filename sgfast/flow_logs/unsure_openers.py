@@ -67,8 +67,8 @@ class UncertainConnections:
     ``packets``: the number of their packets.
     ``bytes``: the number of their bytes.
     ``answered``: the number of connections that were answered, whoever opened them.
-    ``first_ns``: the start of the first record.
-    ``last_ns``: the end of the last record.
+    ``first_time_ns``: the start of the first record.
+    ``last_time_ns``: the end of the last record.
     """
 
     likelier: Reading
@@ -78,8 +78,8 @@ class UncertainConnections:
     packets: int = 0
     bytes: int = 0
     answered: int = 0
-    first_ns: int = np.iinfo(np.int64).max
-    last_ns: int = np.iinfo(np.int64).min
+    first_time_ns: int = np.iinfo(np.int64).max
+    last_time_ns: int = np.iinfo(np.int64).min
 
 
 @dataclass(slots=True)

@@ -296,7 +296,7 @@ class ReadingQuestions:
         ])  # fmt: skip
         for number, first, last in zip(numbers.tolist(), first_ns.tolist(), last_ns.tolist(), strict=True):
             kind = self._kinds[number][0]
-            kind.first_ns, kind.last_ns = min(kind.first_ns, first), max(kind.last_ns, last)
+            kind.first_time_ns, kind.last_time_ns = min(kind.first_time_ns, first), max(kind.last_time_ns, last)
         for number, port in np.unique(np.stack([numbers[places], ports], axis=1), axis=0).tolist():
             if len(self._kinds[number][0].other_ports) < MOST_PORTS:
                 self._kinds[number][0].other_ports.add(port)
@@ -333,7 +333,7 @@ class ReadingQuestions:
             if known is not kind:
                 known.connections += kind.connections
                 known.other_ports |= kind.other_ports
-        answer.differing.sort(key=lambda each: (-each.connections, each.first_ns, each.likelier.source))
+        answer.differing.sort(key=lambda each: (-each.connections, each.first_time_ns, each.likelier.source))
         return answer
 
 

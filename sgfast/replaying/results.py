@@ -212,7 +212,7 @@ class CutConnection:
     retransmissions.
     ``outcome``: ``back``: after the cut, an opener with the same addresses and ports was allowed; ``denied``: such an
     opener was denied; ``never``: no such opener was sent.
-    ``again_ns``: the time of the allowed opener, or else of the first denied one.
+    ``opener_time_ns``: the time of the allowed opener, or else of the first denied one.
     ``turned``: whether the allowed opener was sent by the other end.
     ``egress_rule``: the rule that allowed the new opener at the egress side; None if no rule did.
     ``ingress_rule``: the rule that allowed the new opener at the ingress side; None if no rule did.
@@ -228,7 +228,7 @@ class CutConnection:
     finished: bool
     packets_after: int
     outcome: Literal["back", "denied", "never"]
-    again_ns: int | None
+    opener_time_ns: int | None
     turned: bool
     egress_rule: str | None
     ingress_rule: str | None
@@ -238,7 +238,7 @@ class CutConnection:
 class ChangeDone:
     """A change of the policy during the replay (SPEC 6).
 
-    ``at_ns``: the time on the replay's clock (SPEC 9.1).
+    ``time_ns``: the time on the replay's clock (SPEC 9.1).
     ``text``: the operation and its object.
     ``disconnected``: the number of connections that the change disconnected or forgot. Connections between two
     instances count once.
@@ -251,7 +251,7 @@ class ChangeDone:
     followed.
     """
 
-    at_ns: int
+    time_ns: int
     text: str
     disconnected: int
     came_back: int | None = None

@@ -118,7 +118,7 @@ class Schedule:
         for vpc in self._vpcs:
             refuse_ambiguous(self._policy, changes, vpc)
         known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
-        if known != [(done.at_ns, done.text) for done in self.done]:
+        if known != [(done.time_ns, done.text) for done in self.done]:
             raise SnapshotError(
                 f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
                 "snapshot; use the change file of that replay"

@@ -76,7 +76,7 @@ class VpcRunner:
             self._dealer.go_on(dealt.clock)
         for whole, numbers in zip(earlier.changes, dealt.changes, strict=True):
             parts = [
-                (runner, ChangeDone(whole.at_ns, whole.text, 0, number=number))
+                (runner, ChangeDone(whole.time_ns, whole.text, 0, number=number))
                 for runner, number in zip(self._runners.values(), numbers, strict=False)
             ]
             self._changes.append((whole, parts))

@@ -67,12 +67,12 @@ def use_sections(policy: Policy, uses: Sequence[RuleUse], most: int) -> list[Sec
     if not uses:
         return []
     rows = []
-    for use in sorted(uses, key=lambda each: each.last_ns)[:most]:
+    for use in sorted(uses, key=lambda each: each.last_time_ns)[:most]:
         peers = {kind.initiator if use.rule.direction == "inbound" else kind.responder for kind in use.kinds}
         services = sorted({_service(kind) for kind in use.kinds})
         words = ", ".join(services) if len(services) <= NAMED_SERVICES else plural(len(services), "service")
         rows.append((
-            instant(use.last_ns, 0), grouped(use.connections), grouped(len(peers)), words,
+            instant(use.last_time_ns, 0), grouped(use.connections), grouped(len(peers)), words,
             Name(rule_name(policy, use.rule, use.group)),
         ))  # fmt: skip
     table = TableBlock(("last use (UTC)", "connections", "peers", "services", "rule"), rows, 3)

@@ -159,7 +159,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
         shown = _largest_changes(result, most)
         rows = [
             (grouped(change.disconnected), "?" if change.came_back is None else grouped(change.came_back),
-             instant(change.at_ns, digits), Name(change.text))
+             instant(change.time_ns, digits), Name(change.text))
             for change in shown
         ]  # fmt: skip
         unlisted = len(result.changes) - len(shown)
@@ -170,7 +170,7 @@ def _changes(result: ReplayResult, most: int) -> list[Section]:
     followed = [(change, connection) for change in result.changes for connection in change.connections]
     if followed:
         connections = [
-            (instant(change.at_ns, digits), _cut_words(connection), _cut_end(result.policy, connection, digits))
+            (instant(change.time_ns, digits), _cut_words(connection), _cut_end(result.policy, connection, digits))
             for change, connection in followed[:most]
         ]
         blocks.append(TableBlock(("cut at (UTC)", "connection", "what became of it"), connections))
@@ -331,10 +331,10 @@ def _cut_end(policy: Policy, cut: CutConnection, digits: int) -> str:
     parts = ["had finished"] if cut.finished else []
     if cut.packets_after:
         parts.append(f"{plural(cut.packets_after, 'packet')} came after that")
-    if cut.again_ns is None:
+    if cut.opener_time_ns is None:
         parts.append("not opened again")
         return "; ".join(parts)
-    at = f"{instant(cut.again_ns, digits)} UTC"
+    at = f"{instant(cut.opener_time_ns, digits)} UTC"
     if cut.outcome == "denied":
         parts.append(f"tried again at {at}, denied")
     else:

@@ -93,11 +93,11 @@ def in_words(evidence: TrafficTotals) -> list[str]:
 
 
 def _times(evidence: TrafficTotals) -> str:
-    if evidence.first_ns is None or evidence.last_ns is None:
+    if evidence.first_time_ns is None or evidence.last_time_ns is None:
         return ""
     first, last = (
         (datetime(1970, 1, 1) + timedelta(seconds=ns // 10**9)).isoformat(" ")
-        for ns in (evidence.first_ns, evidence.last_ns)
+        for ns in (evidence.first_time_ns, evidence.last_time_ns)
     )
     return f", {first} UTC" if first == last else f", {first} to {last} UTC"
 

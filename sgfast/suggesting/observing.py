@@ -58,16 +58,16 @@ class TrafficTotals:
     ``connections``: the number of connections.
     ``packets``: the number of packets.
     ``bytes``: the number of bytes on the wire.
-    ``first_ns``: the time of the first packet.
-    ``last_ns``: the time of the last packet.
+    ``first_time_ns``: the time of the first packet.
+    ``last_time_ns``: the time of the last packet.
     ``examples``: descriptions of a few of the connections.
     """
 
     connections: int = 0
     packets: int = 0
     bytes: int = 0
-    first_ns: int | None = None
-    last_ns: int | None = None
+    first_time_ns: int | None = None
+    last_time_ns: int | None = None
     examples: list[str] = field(default_factory=list)
 
     def add(self, other: TrafficTotals) -> None:
@@ -75,9 +75,9 @@ class TrafficTotals:
         self.connections += other.connections
         self.packets += other.packets
         self.bytes += other.bytes
-        firsts = [ns for ns in (self.first_ns, other.first_ns) if ns is not None]
-        lasts = [ns for ns in (self.last_ns, other.last_ns) if ns is not None]
-        self.first_ns, self.last_ns = min(firsts, default=None), max(lasts, default=None)
+        firsts = [ns for ns in (self.first_time_ns, other.first_time_ns) if ns is not None]
+        lasts = [ns for ns in (self.last_time_ns, other.last_time_ns) if ns is not None]
+        self.first_time_ns, self.last_time_ns = min(firsts, default=None), max(lasts, default=None)
         self.examples += [text for text in other.examples if text not in self.examples]
         del self.examples[EXAMPLES:]
 
@@ -296,13 +296,14 @@ def _leave_out_unknown(observer: Observer, openers: UnsureOpeners) -> None:
 
 
 def _totals(found: UncertainConnections) -> TrafficTotals:
-    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_ns, found.last_ns)
+    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_time_ns, found.last_time_ns)
 
 
 def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:
     """Sort kinds by the time when they were first seen."""
-    return dict(sorted(kinds.items(), key=lambda item: (item[1].first_ns or 0, item[0].initiator, item[0].responder,
-                                                        item[0].protocol, item[0].port or 0)))  # fmt: skip
+    return dict(sorted(kinds.items(), key=lambda item: (
+        item[1].first_time_ns or 0, item[0].initiator, item[0].responder, item[0].protocol, item[0].port or 0
+    )))  # fmt: skip
 
 
 class PrivateHosts:

@@ -28,8 +28,8 @@ for _name in odd_objects.extension_modules():
 def test_no_object_crashes_the_interpreter(folder: str) -> None:
     path = os.pathsep.join([str(TESTS / "support"), str(TESTS)])
     ended = subprocess.run(
-        [sys.executable, odd_objects.__file__, *BY_FOLDER[folder]], env=environment(PYTHONPATH=path), capture_output=True,
-        text=True, timeout=5 * DEADLINE_SECONDS, check=False,
+        [sys.executable, odd_objects.__file__, *BY_FOLDER[folder]], env=environment(PYTHONPATH=path),
+        capture_output=True, text=True, timeout=5 * DEADLINE_SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-500:] + ended.stderr[-5000:]
     assert ended.stdout.split() == [cls.__name__ for name in BY_FOLDER[folder] for cls in odd_objects.classes_of(name)]

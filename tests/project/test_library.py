@@ -195,6 +195,22 @@ def test_every_type_in_a_public_signature_can_be_resolved_and_imported_by_name()
     assert not told, "\n".join(told)
 
 
+def test_one_thing_has_one_name() -> None:
+    """SPEC 14.1."""
+    packet, question = {"src", "dst", "dport"}, {"source", "destination", "service"}
+    public = [getattr(module, name) for module in (sgfast, types) for name in dir(module)]
+    of_packets = set()
+    for member in chain.from_iterable(map(_annotated, public)):
+        is_class = isinstance(member, type)
+        names = set(getattr(member, "__annotations__", {}) if is_class else inspect.signature(member).parameters)
+        assert not (names & packet and names & question), member.__qualname__
+        if names & packet:
+            of_packets.add(member.__qualname__)
+        told = {name for name in names if re.search("^(first|last)_ns$|dest$|^(src|dst)_|timestamp", name)}
+        assert not told, (member.__qualname__, told)
+    assert of_packets == {"Engine.check", "Engine.explain", "header"}
+
+
 def test_the_words_that_type_checkers_know_are_those_that_answers_have() -> None:
     for words, found in (
         (types.VerdictWord, sgfast.VERDICTS), (types.ReasonWord, sgfast.REASONS[1:]),

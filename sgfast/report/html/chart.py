@@ -55,12 +55,12 @@ def lanes_of(timeline: Timeline) -> list[tuple[Lane, NDArray[np.int64]]]:
 def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
     """Return an ``svg`` element of full width. ``changes``: all changes, in order."""
     lanes = lanes_of(timeline)
-    assert timeline.first_ns is not None
+    assert timeline.first_time_ns is not None
     length_ns = len(timeline.counts) * timeline.interval_ns
     marked = [
-        (number, (change.at_ns - timeline.first_ns) / length_ns)
+        (number, (change.time_ns - timeline.first_time_ns) / length_ns)
         for number, change in enumerate(changes, 1)
-        if timeline.first_ns <= change.at_ns <= timeline.first_ns + length_ns
+        if timeline.first_time_ns <= change.time_ns <= timeline.first_time_ns + length_ns
     ]
     top = _FLAGS_HEIGHT if marked else 0
     height = _LABEL_HEIGHT + _BARS_HEIGHT + _GAP
@@ -70,7 +70,7 @@ def chart(timeline: Timeline, changes: Sequence[ChangeDone]) -> Markup:
     for n, (lane, counts) in enumerate(lanes):
         parts += _lane(lane, counts, top + n * height)
     parts += _axis(length_ns, bottom)
-    described = f"Packets over time, from {instant(timeline.first_ns)} UTC, by what became of them"
+    described = f"Packets over time, from {instant(timeline.first_time_ns)} UTC, by what became of them"
     if marked:
         described += f", and {plural(len(marked), 'change')} of the policy"
     return tag(
@@ -190,9 +190,9 @@ def numbers(timeline: Timeline) -> Markup:
 
 def _beginning(timeline: Timeline, interval: int) -> str:
     """Return the time at which an interval begins, with no more decimals than tell it from the next one's."""
-    assert timeline.first_ns is not None
+    assert timeline.first_time_ns is not None
     decimals = next((each for each in (0, 3, 6) if timeline.interval_ns * 10**each >= NS_PER_SECOND), 9)
-    return instant(timeline.first_ns + interval * timeline.interval_ns, decimals)
+    return instant(timeline.first_time_ns + interval * timeline.interval_ns, decimals)
 
 
 def caption(timeline: Timeline) -> Markup:

@@ -253,7 +253,7 @@ def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     found += uncertain_section(result.policy, result.openers)
     if result.rejected is not None:
         found += _rejected(result.rejected)
-    if timeline is not None and timeline.first_ns is not None:
+    if timeline is not None and timeline.first_time_ns is not None:
         found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
         count = grouped(len(result.changes))

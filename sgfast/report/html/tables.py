@@ -126,7 +126,7 @@ def changes_table(changes: Sequence[ChangeDone], decimals: int) -> Markup:
     # The changes that cut most connections are shown, in their original order.
     shown = sorted(sorted(numbered, key=lambda item: -item[1].disconnected)[:MAX_ROWS], key=lambda item: item[0])
     rows = [
-        (Cell(number, number), _instant(change.at_ns, decimals), Cell(tag("span", change.text, class_="code")),
+        (Cell(number, number), _instant(change.time_ns, decimals), Cell(tag("span", change.text, class_="code")),
          _count(change.disconnected), _count(change.came_back), _count(change.denied_again),
          _count(change.packets_after))
         for number, change in shown
@@ -146,8 +146,8 @@ def cuts_table(policy: Policy, changes: Sequence[ChangeDone], decimals: int) -> 
     )  # fmt: skip
     followed = [(n, change, cut) for n, change in enumerate(changes, 1) for cut in change.connections]
     rows = [
-        (Cell(_connection(cut)), _count(number), _instant(change.at_ns, decimals), _count(cut.packets_after),
-         Cell(_outcome(policy, cut)), _instant(cut.again_ns, decimals))
+        (Cell(_connection(cut)), _count(number), _instant(change.time_ns, decimals), _count(cut.packets_after),
+         Cell(_outcome(policy, cut)), _instant(cut.opener_time_ns, decimals))
         for number, change, cut in followed[:MAX_ROWS]
     ]  # fmt: skip
     unlisted = sum(change.disconnected for change in changes) - len(rows)

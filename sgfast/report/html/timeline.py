@@ -35,7 +35,7 @@ class Timeline:
 
     If a replay resumes another one, the timeline gets only the new packets.
 
-    ``first_ns``, ``last_ns``: the first and the last time by the replay's clock; None without packets.
+    ``first_time_ns``, ``last_time_ns``: the first and the last time by the replay's clock; None without packets.
 
     For example:
 
@@ -44,8 +44,8 @@ class Timeline:
     """
 
     def __init__(self) -> None:
-        self.first_ns: int | None = None
-        self.last_ns: int | None = None
+        self.first_time_ns: int | None = None
+        self.last_time_ns: int | None = None
         self._clock = ReplayClock()
         self._shift = 0
         self._counts = np.zeros((MAX_INTERVALS, len(KINDS)), dtype=np.int64)
@@ -57,10 +57,11 @@ class Timeline:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Packets by interval since ``first_ns`` and by kind (``KINDS``): shape (n, 8), n at most ``MAX_INTERVALS``."""
-        if self.first_ns is None or self.last_ns is None:
+        """Packets by interval, from ``first_time_ns`` on, and by kind (``KINDS``): shape (n, 8), n at most
+        ``MAX_INTERVALS``."""
+        if self.first_time_ns is None or self.last_time_ns is None:
             return self._counts[:0]
-        used = (self.last_ns - self.first_ns >> self._shift) + 1
+        used = (self.last_time_ns - self.first_time_ns >> self._shift) + 1
         return self._counts[:used]
 
     def begin(self, names: Names) -> None:
@@ -80,13 +81,13 @@ class Timeline:
         if not len(headers):
             return
         times = self._clock.advance(headers["time_ns"])
-        if self.first_ns is None:
-            self.first_ns = int(times[0])
-        self.last_ns = int(times[-1])
-        self._make_room(self.last_ns - self.first_ns)
+        if self.first_time_ns is None:
+            self.first_time_ns = int(times[0])
+        self.last_time_ns = int(times[-1])
+        self._make_room(self.last_time_ns - self.first_time_ns)
         kinds = results["verdict"].astype(np.int64)
         kinds[results["reason"] == _DISCONNECTED] = PENDING
-        cells = (times.view(np.uint64) - np.uint64(self.first_ns % 2**64) >> np.uint64(self._shift)).view(np.int64)
+        cells = (times.view(np.uint64) - np.uint64(self.first_time_ns % 2**64) >> np.uint64(self._shift)).view(np.int64)
         cells = (cells << _KIND_BITS) | kinds
         counted = np.bincount(cells, packets, minlength=self._counts.size)
         self._counts += counted.astype(np.int64).reshape(self._counts.shape)

@@ -118,14 +118,14 @@ class JsonCut(Answer):
     outcome: Annotated[
         Literal["back", "denied", "never"], "Whether the same addresses and ports were opened again, and allowed."
     ]
-    time: Annotated[Time | None, "When it was opened again, or first denied again."] = at("again_ns")
+    time: Annotated[Time | None, "When it was opened again, or first denied again."] = at("opener_time_ns")
     turned: Annotated[bool, "Whether the other end opened it again."]
     egress_rule: Annotated[str | None, "The rule that allowed it again, on the sender's side."]
     ingress_rule: str | None
 
 
 class JsonChange(Answer):
-    time: Time = at("at_ns")
+    time: Time = at("time_ns")
     change: Annotated[str, "The operation, and the object that it changes."] = at("text")
     disconnected: Count
     came_back: Annotated[

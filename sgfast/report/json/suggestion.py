@@ -29,8 +29,8 @@ class JsonTotals(Answer):
     connections: Count = at("evidence.connections")
     packets: Count = at("evidence.packets")
     bytes: Count = at("evidence.bytes")
-    first_time: Time | None = at("evidence.first_ns")
-    last_time: Time | None = at("evidence.last_ns")
+    first_time: Time | None = at("evidence.first_time_ns")
+    last_time: Time | None = at("evidence.last_time_ns")
     examples: list[str] = at("evidence.examples")
 
 

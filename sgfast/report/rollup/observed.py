@@ -55,6 +55,6 @@ def kinds_of_connections(found: Sequence[tuple[Kind, TrafficTotals | UncertainCo
             row["port_key"] = kind.port << 8 | (kind.code or 0) if is_icmp else kind.port
         for name in ("connections", "packets", "bytes"):
             row[name] = getattr(evidence, name)
-        row["first_ns"] = NEVER[0] if evidence.first_ns is None else evidence.first_ns
-        row["last_ns"] = NEVER[1] if evidence.last_ns is None else evidence.last_ns
+        row["first_ns"] = NEVER[0] if evidence.first_time_ns is None else evidence.first_time_ns
+        row["last_ns"] = NEVER[1] if evidence.last_time_ns is None else evidence.last_time_ns
     return Kinds(rows, [*names])
