@@ -61,7 +61,7 @@ class JsonRuleUse(Answer):
     group: str
     rule: str = at("rule.id")
     connections: Annotated[Count, "Connections that used the rule or its twin."]
-    last_time: Annotated[Time, "The last packet of these connections."] = at("last_ns")
+    last_time: Annotated[Time, "The last packet of these connections."] = at("last_time_ns")
     used: Annotated[JsonUses, "Who used it, and for which service."]
 
 
