@@ -380,7 +380,7 @@ def test_a_replay_takes_changes_as_file_values_and_classes(tmp_path: Path) -> No
     found = []
     for changes in (file, {"changes": timed}, timed, *pairs):
         result = sgfast.replay(SHOP[0], SHOP[1], changes=changes)
-        found.append((result.verdicts, [(change.at_ns, change.text) for change in result.changes]))
+        found.append((result.verdicts, [(change.time_ns, change.text) for change in result.changes]))
     assert len(found[0][1]) == len(CHANGES) and found == [found[0]] * len(found)
     # A class that cannot be applied is named by its number and its operation, before any packet is judged.
     with pytest.raises(sgfast.PolicyError, match=r"^<changes>: changes\[1\]\.remove_instance: "):

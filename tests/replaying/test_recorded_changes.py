@@ -107,7 +107,7 @@ def test_each_change_disconnects_what_the_table_says(engine: str, mode: str) -> 
     assert {at: sum(since == at for _, since in cut) for at in DISCONNECTED} == DISCONNECTED
     by_time = dict.fromkeys(DISCONNECTED, 0)
     for change in result.changes:
-        by_time[f"{Decimal(change.at_ns - time_ns(lines[0])) / 10**9}"] += change.disconnected
+        by_time[f"{Decimal(change.time_ns - time_ns(lines[0])) / 10**9}"] += change.disconnected
     assert by_time == DISCONNECTED
     assert result.connections["disconnected"] == len(cut) == 13
     assert len(result.changes) == 12 and result.changes_left == 0

@@ -79,18 +79,18 @@ FOLLOWED: dict[str, tuple[list[tuple[float, bytes]], list[str], dict[str, Any], 
     # 10 s after its last allowed packet its key is free, and nobody there.
     "TCP goes on past the deadline": (
         [*OPEN, *((1.0 + n, to_web("PA")) for n in range(20)), (21.0, from_web("R"))], [REMOVE % 0.5], {},
-        {"packets_after": 21, "outcome": "never", "again_ns": None, "finished": False}, {},
+        {"packets_after": 21, "outcome": "never", "opener_time_ns": None, "finished": False}, {},
     ),
     "an opener that the new rules deny is a denial, and so is what comes then": (
         [*OPEN, (1.0, to_web("PA")), (11.0, to_web("S")), (12.0, to_web("PA")), (13.0, to_web("S"))], [REMOVE % 0.5],
-        {"mode": "verbatim"}, {"packets_after": 1, "outcome": "denied", "again_ns": 1_000_011 * SECOND},
+        {"mode": "verbatim"}, {"packets_after": 1, "outcome": "denied", "opener_time_ns": 1_000_011 * SECOND},
         {"no-rule": 2, "midstream": 1},
     ),
     # 4 s after the answer the key is free; the query at 5 s is denied by the rules, the one at 6 s is not.
     "UDP comes back under the rule of the day": (
         [(0.0, ask()), (0.1, answer()), (1.0, ask()), (2.0, answer()), (5.0, ask()), (6.0, ask()), (6.1, answer())],
         [NO_DNS, "{at: 5.5, add_rule: {group: web, rule: {id: new, direction: inbound, protocol: udp, ports: 53}}}"],
-        {}, {"packets_after": 2, "outcome": "back", "again_ns": 1_000_006 * SECOND, "turned": False,
+        {}, {"packets_after": 2, "outcome": "back", "opener_time_ns": 1_000_006 * SECOND, "turned": False,
              "ingress_rule": "new", "egress_rule": None}, {"no-rule": 1},
     ),
     "back in the other direction, under an outbound rule": (
@@ -116,7 +116,7 @@ FOLLOWED: dict[str, tuple[list[tuple[float, bytes]], list[str], dict[str, Any], 
     # SPEC 6.12: they are counted apart, as they are where the opener was seen.
     "packets of one that was inferred and forgotten open nothing": (
         [(0.0, to_web("PA")), (1.0, to_web("PA")), (2.0, to_web("PA")), (3.0, to_web("S"))], [REMOVE % 0.5],
-        {"policy": FORGETTING}, {"outcome": "denied", "packets_after": 2, "again_ns": 1_000_003 * SECOND},
+        {"policy": FORGETTING}, {"outcome": "denied", "packets_after": 2, "opener_time_ns": 1_000_003 * SECOND},
         {"no-rule": 1},
     ),
     # SPEC 6.13: the next packet meets the rules, and the outbound ones let the server's answer open it.

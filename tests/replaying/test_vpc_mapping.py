@@ -438,7 +438,7 @@ def test_the_reference_model_judges_a_mapped_capture_alike(seed: int, tmp_path: 
         assert (alone.verdicts, alone.reasons) == (result.verdicts, result.reasons)
         told.append((
             packets, result.packets, result.bytes, result.verdicts, result.reasons, result.connections, result.rules,
-            result.first_time_ns, result.last_time_ns, [(done.at_ns, done.disconnected) for done in result.changes],
+            result.first_time_ns, result.last_time_ns, [(done.time_ns, done.disconnected) for done in result.changes],
             [warning for warning in result.warnings if "with a timestamp" in warning],
         ))  # fmt: skip
     fast, reference = told
