@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sgfast.suggesting import Suggestion
 
 NOT_EXACT = "the suggested policy does not allow exactly what it was made for"
+FOR_OTHERS = "the suggested policy has rules that are also for instances to whom --policy denies this: see the warnings"
 
 
 class _Prefixes(click.ParamType):  # type: ignore[type-arg]
@@ -241,7 +242,8 @@ def suggest(
 
     print_report(form, answer, lambda: suggestion_document(found, by, *lengths), to_error=to_error)
     if found.damaged is None and not found.check.matches and not refusal:
-        say(NOT_EXACT)
+        allows_all = found.check.allowed == found.check.claimed
+        say(FOR_OTHERS if allows_all and any(each.denied_members for each in found.rules) else NOT_EXACT)
     if found.evidence.conclusive == "no" and not refusal:
         say("nobody can rely on the suggested policy: the report says what the captures lack")
     causes = ["a suggestion that falls short"] if refusal or not found.is_reliable else []

@@ -74,6 +74,8 @@ def test_a_group_that_lets_in_whom_the_policy_denies_is_told(
     text = " ".join((told.out + told.err).split())
     assert "of the group db is also for web-1, although the given policy denies this" in text
     assert "Connections that only the suggested policy allows" in text and "tcp/5432 (IPv4) of db to" in text
+    assert "rules that are also for instances to whom --policy denies this: see the warnings" in text
+    assert "does not allow exactly" not in text
 
 
 def test_with_keep_addresses_take_the_place_of_such_a_group(
