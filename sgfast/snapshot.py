@@ -34,7 +34,7 @@ from sgfast.system.names import printable
 from sgfast.system.output import Output, open_output
 
 #: Increased with every change of the format's meaning.
-FORMAT = 18
+FORMAT = 19
 #: The most arrays of a snapshot. A replay has 23 for each VPC (SPEC 7.5), so this is enough for 5,600 VPCs.
 _MOST_ARRAYS = 1 << 17
 #: The most bytes of the archive's directory, in which an array takes at most 128.

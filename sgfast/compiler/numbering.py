@@ -19,7 +19,7 @@ class Numbering:
         #: The name of each rule's group, by rule number.
         self.rule_groups: list[str] = []
         self.instances: list[Instance] = []
-        #: The names of the groups in which each instance was when it got its number, by instance number.
+        #: By instance number: the names of the groups that the instance was in when it got its number.
         self.instance_groups: list[tuple[str, ...]] = []
         self._rule: dict[tuple[str, str], int] = {}
         self._instance: dict[str, int] = {}

@@ -65,7 +65,7 @@ _ORIGIN = "<changes>"
 class TimedChange:
     """A change from a change file, scheduled at a time on the replay's clock."""
 
-    at_ns: int
+    time_ns: int
     change: Change
     #: The operation and its target, for reports.
     text: str

@@ -28,7 +28,7 @@ Ports = tuple[tuple[int, int], ...]
 Direction = Literal["inbound", "outbound"]
 #: The decision of a rule or of one filter.
 Action = Literal["allow", "deny"]
-#: The cloud whose behaviour is assumed (SPEC 6.8).
+#: The name of the cloud whose behaviour a policy assumes (SPEC 6.8).
 ProfileName = Literal["otc", "neutron", "aws"]
 #: The treatment of DHCP and the like (SPEC 3.11).
 Infrastructure = Literal["exempt", "by-role", "filtered"]

@@ -4,5 +4,5 @@ Steps depend on frames and headers, but neither on the policy nor on the engine.
 
 from typing import Literal
 
-#: A kind of tunnels whose headers can be removed. The order is that of ``Kind`` in ``tunnels.pxd``.
+#: The name of a tunnel protocol whose headers can be removed. ``Kind`` in ``tunnels.pxd`` has the same order.
 TunnelKind = Literal["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"]

@@ -164,9 +164,9 @@ class EngineRunner:
         # from before the change.
         self.flush()
         number = self.engine.dataplane.counters["changes"]
-        applied = self.engine.apply(change.change, change.at_ns)
+        applied = self.engine.apply(change.change, change.time_ns)
         done = ChangeDone(
-            change.at_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
+            change.time_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
             finished=0,
         )  # fmt: skip
         self.flush()

@@ -68,7 +68,7 @@ class PolicyHistory:
                 if groups.intersection(each.security_groups)
             }))  # fmt: skip
             self._policies.append(done.policy)
-        self._times = np.array([timed.at_ns for timed in changes], np.int64)
+        self._times = np.array([timed.time_ns for timed in changes], np.int64)
 
     def _engine(self, version: int, vpc: int) -> Engine:
         key = version, vpc

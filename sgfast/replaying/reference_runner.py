@@ -89,12 +89,12 @@ class ReferenceRunner:
         """Do nothing: ``process`` has already written all packets, and the model reports no connections."""
 
     def apply(self, change: TimedChange) -> ChangeDone:
-        disconnected = sum(engine.apply(change.change, change.at_ns).disconnected for engine in self.engines.values())
+        disconnected = sum(engine.apply(change.change, change.time_ns).disconnected for engine in self.engines.values())
         self.disconnected += disconnected
         self.policy = apply_change(self.policy, change.change).policy
         # Numbers are as in the engine, except that an instance that is deleted and added again keeps its number.
         self._number(self.numbering.after(self.policy))
-        return ChangeDone(change.at_ns, change.text, disconnected)
+        return ChangeDone(change.time_ns, change.text, disconnected)
 
     def process(self, batch: FrameBatch, first: int, number: int) -> None:
         headers = np.zeros(number, dtype=HEADER_DTYPE)

@@ -61,7 +61,7 @@ class Schedule:
         first = 0
         while self.pending:
             change = self.pending[0]
-            number = self._runner.frames_before(batch, first, change.at_ns)
+            number = self._runner.frames_before(batch, first, change.time_ns)
             if number == len(batch) - first:
                 break
             self._process(batch, first, number)
@@ -87,7 +87,7 @@ class Schedule:
         """Return the times of the changes to come. ``first_ns``: as for ``process``."""
         if not self._resolved:
             self._resolve(first_ns)
-        return [change.at_ns for change in self.pending]
+        return [change.time_ns for change in self.pending]
 
     def changed_instances(self) -> list[Instance]:
         """Return instances with the addresses that the changes to come give them."""
@@ -117,7 +117,7 @@ class Schedule:
         changes = self._file.resolve(self._policy, first_ns or 0)
         for vpc in self._vpcs:
             refuse_ambiguous(self._policy, changes, vpc)
-        known = [(change.at_ns, change.text) for change in changes[: len(self.done)]]
+        known = [(change.time_ns, change.text) for change in changes[: len(self.done)]]
         if known != [(done.time_ns, done.text) for done in self.done]:
             raise SnapshotError(
                 f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "

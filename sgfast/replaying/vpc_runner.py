@@ -168,7 +168,7 @@ class VpcRunner:
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine
         self._policy, self._numbering = engine.policy, engine.compiled.numbering
-        whole = ChangeDone(change.at_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
+        whole = ChangeDone(change.time_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
         self._changes.append((whole, parts))
         self.flush()
         self._begin_sinks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Literal
 
 from sgfast.checking import Finding
@@ -67,7 +68,7 @@ def use_sections(policy: Policy, uses: Sequence[RuleUse], most: int) -> list[Sec
     if not uses:
         return []
     rows = []
-    for use in sorted(uses, key=lambda each: each.last_time_ns)[:most]:
+    for use in sorted(uses, key=attrgetter("last_time_ns"))[:most]:
         peers = {kind.initiator if use.rule.direction == "inbound" else kind.responder for kind in use.kinds}
         services = sorted({_service(kind) for kind in use.kinds})
         words = ", ".join(services) if len(services) <= NAMED_SERVICES else plural(len(services), "service")

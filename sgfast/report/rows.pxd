@@ -137,7 +137,7 @@ cdef class PacketRows(RowWriter):
 
 
 cdef class FlowRows(RowWriter):
-    # A row has the groups of an instance right after its name, so that both are one text.
+    # In a row, the groups of an instance come right after its name. Name and groups are written as one text.
     cdef bytes before_groups    # what is written between the two
 
     cdef int set_up_flows(self, sink, encode, bytes none, head, bytes before_groups) except -1

@@ -79,7 +79,7 @@ def test_values_of_the_standard_library_stand_for_their_texts() -> None:
     assert policy.instances[0].addresses == (ip_network("2001:db8::5/128"),)
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
     (change,) = changes_of([(at, sgfast.RemoveInstance("web-1"))]).resolve(policy, 0)
-    assert change.at_ns == int(at.timestamp()) * 10**9
+    assert change.time_ns == int(at.timestamp()) * 10**9
 
 
 def test_a_zone_with_seconds_is_taken_wherever_a_datetime_is() -> None:
@@ -88,7 +88,7 @@ def test_a_zone_with_seconds_is_taken_wherever_a_datetime_is() -> None:
     assert at.isoformat().endswith("+00:53:28")
     (change,) = changes_of([(at, sgfast.RemoveInstance("web-1"))]).resolve(sgfast.load(changed()), 0)
     start, _ = parse_window(sgfast.ReadOptions(start=at).start, None)
-    assert start is not None and change.at_ns == start.ns == int(at.timestamp()) * 10**9
+    assert start is not None and change.time_ns == start.ns == int(at.timestamp()) * 10**9
 
 
 DEEP: dict[str, Any] = {}

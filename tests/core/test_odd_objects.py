@@ -18,7 +18,7 @@ from sgfast.preprocess.selection import Dedup, Window
 from sgfast.preprocess.vpcs import Dealer
 
 TESTS = Path(__file__).parents[1]
-#: Modules by their folder: starting a process takes longer than trying most modules.
+#: The extension modules of each folder. One process tries them all, as its start takes longer than trying a module.
 BY_FOLDER: dict[str, list[str]] = {}
 for _name in odd_objects.extension_modules():
     BY_FOLDER.setdefault(_name.rpartition(".")[0], []).append(_name)

@@ -188,10 +188,10 @@ def documents(data: bytes) -> None:
         refused(error)
     try:
         changes = parse_changes(change_text, "changes").resolve(policy, 1_700_000_000 * SECOND)
-        assert [change.at_ns for change in changes] == sorted(change.at_ns for change in changes)
+        assert [change.time_ns for change in changes] == sorted(change.time_ns for change in changes)
         engine = Engine(policy)
         for change in changes[:20]:
-            engine.apply(change.change, change.at_ns)
+            engine.apply(change.change, change.time_ns)
             assert engine.policy == apply_changes(policy, [change.change]).policy
             policy = engine.policy
     except PolicyError as error:

@@ -51,7 +51,7 @@ changes:
   - {at: 30, add_member: {group: sg-AB, instance: db-1}}
   - {at: 40, remove_member: {group: sg-AB, instance: db-1}}
 """)
-    assert [(timed.at_ns - FIRST) / SECOND for timed in found] == [12.5, 20, 25, 30, 40]
+    assert [(timed.time_ns - FIRST) / SECOND for timed in found] == [12.5, 20, 25, 30, 40]
     assert [timed.text for timed in found] == [
         "add_rule sg-AB/inbound/4", "remove_rule sg-AB/inbound/2", "modify_rule sg-AB/inbound/3",
         "add_member sg-AB db-1", "remove_member sg-AB db-1",
@@ -99,7 +99,7 @@ changes:
   - {at: -1, add_member: {group: sg-AB, instance: db-1}}
   - {at: "2023-11-14 23:13:50.000000000+01:00", remove_member: {group: sg-AB, instance: db-1}}
 """)
-    assert [(timed.at_ns - FIRST, timed.text) for timed in found] == [
+    assert [(timed.time_ns - FIRST, timed.text) for timed in found] == [
         (-SECOND, "add_member sg-AB db-1"),
         (30 * SECOND, "add_member other web-1"),
         (30 * SECOND, "remove_member sg-AB db-1"),
@@ -352,7 +352,7 @@ def test_time_beyond_the_clock_is_told_with_its_limits(at: str) -> None:
 ])  # fmt: skip
 def test_no_time_at_all_and_the_ends_of_the_clock_are_times(at: str, expected: int) -> None:
     [timed] = resolved(f"changes: [{{at: {at}, add_group: {{name: a}}}}]")
-    assert timed.at_ns == expected
+    assert timed.time_ns == expected
 
 
 def test_an_instance_without_groups_brings_the_default_group_that_later_changes_may_name() -> None:

@@ -235,7 +235,7 @@ def explained(doc: str, known: str) -> list[str]:
 def types_in(text: str, name: str) -> list[str]:
     """Return a line that leads to the public types of a signature."""
     found = [each for each in dict.fromkeys(re.findall(r"\b[A-Z]\w+", text)) if each in places() and each != name]
-    return [f"Types: {', '.join(f'[`{each}`]({places()[each]})' for each in found)}."] if found else []
+    return [f"It uses the types {', '.join(f'[`{each}`]({places()[each]})' for each in found)}."] if found else []
 
 
 def item(member: Member, said: dict[str, str]) -> str:

@@ -203,7 +203,7 @@ def test_as_many_changes_as_a_group_has_rules(changes: Callable[[int], list[str]
         file = parse_changes("changes:\n" + "".join(f"  - {line}\n" for line in changes(n)))
         engine = Engine(before)
         for timed in file.resolve(before, 0):
-            engine.apply(timed.change, timed.at_ns)
+            engine.apply(timed.change, timed.time_ns)
 
     assert_near_linear(apply, 50)
 

@@ -39,6 +39,8 @@ instances:
 """
 
 
+#: The policy, in which web-1 has two addresses.
+TWO_ADDRESSES = POLICY.replace("[10.0.0.5]", '[10.0.0.5, "10.0.0.8"]')
 ADDRESS_LEAVES = ("remove_address: {instance: web-1, address: 10.0.0.5}", "remove_instance: {instance: web-1}")
 REMOVE = "{at: %s, remove_rule: {group: web, rule: http}}"
 MOVED = (
@@ -118,7 +120,7 @@ def test_broken_connection_of_an_instance_that_is_gone_later_is_still_that_insta
 def test_connection_without_an_answer_is_not_answered_when_its_address_goes(
     tmp_path: Path, source: str, leaving: str
 ) -> None:
-    policy = write_policy(tmp_path, POLICY.replace("[10.0.0.5]", '[10.0.0.5, "10.0.0.8"]'))
+    policy = write_policy(tmp_path, TWO_ADDRESSES)
     story = [(0.0, ethernet(ip(source, "10.0.0.5", tcp(4000, 80, "S")))), (2.0, to_web("A", 5000))]
     for flows in (None, ConnectionLines(lambda _: None)):
         changes = write_changes(tmp_path, f"{{at: 1, {leaving}}}")
@@ -135,7 +137,7 @@ def test_a_denied_fragment_counts_for_the_instance_whose_address_went_after_the_
     tmp_path: Path, source: str, leaving: str
 ) -> None:
     """SPEC 10.24: no denied packet is lost."""
-    policy = write_policy(tmp_path, POLICY.replace("[10.0.0.5]", '[10.0.0.5, "10.0.0.8"]'))
+    policy = write_policy(tmp_path, TWO_ADDRESSES)
     first, later = map(ethernet, Datagram(source, SERVER, udp(4000, 53, bytes(40))).pieces("0-24+ 24-48"))
     changes = write_changes(tmp_path, f"{{at: 1, {leaving}}}")
     told = replay(policy, write_story(tmp_path, [(0.0, first), (2.0, later)]), changes=changes)

@@ -199,7 +199,8 @@ def test_one_that_only_one_end_forgets_goes_on_as_one_connection(tmp_path: Path)
     assert row["packets_from_initiator"] == 3 and denials(result) == {"no-rule": 1}
 
 
-#: The client is a stranger until its VPC is peered. Then its own filter, without any rule, judges it, too.
+#: Before the VPCs are peered, the client's address belongs to no instance. Afterwards it is that of db-1, which has no
+#: rules, and whose filter judges the client's packets, too.
 APART = POLICY.replace("security_groups:", "vpcs: [{name: red}, {name: green}]\nsecurity_groups:", 1).replace(
     "instances:", f"""  - {{name: db, rules: []}}
 instances:

@@ -458,7 +458,7 @@ def test_contents_that_do_not_fit_are_told_in_one_line(tmp_path: Path, state: Pa
 
 def test_other_formats_and_compressed_archives_are_refused(tmp_path: Path, state: Path) -> None:
     rewrite(state, tmp_path / "newer", lambda about, arrays: about.update(format=99))
-    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 18: replay from"):
+    with pytest.raises(SnapshotError, match="of format 99, but this version of sgfast reads format 19: replay from"):
         load_snapshot(tmp_path / "newer")
     bomb = io.BytesIO()
     np.save(bomb, np.zeros(10**8, dtype=np.uint8))

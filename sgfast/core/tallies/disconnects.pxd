@@ -118,7 +118,8 @@ cdef inline void note_cut(
 cdef inline bint follows_cut(
     Cuts* cuts, const Packet* p, bint opener, uint8_t reason, int64_t now
 ) noexcept nogil:
-    # Whether a packet that was denied for `reason` follows a cut. If so, the packet is counted in the cut's row.
+    # Counts a packet that was denied for `reason` in the row of the cut that it follows. Returns False if it follows
+    # no cut.
     cdef uint32_t place
     cdef CutRow* row
     if p.outcome != READ_TRACKED:

@@ -46,7 +46,7 @@ ROWS_AT_ONCE = 1 << 16
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Fill in the result, except for the values that ``fill_reading`` adds."""
-    made = [change for change in job.changes if chain.packets and change.at_ns <= job.now_ns]
+    made = [change for change in job.changes if chain.packets and change.time_ns <= job.now_ns]
     *_, (_, numbering) = numberings(run.policy, made)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
     wholes = []
@@ -70,7 +70,7 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: 
         result.oddities += reduce(add, (whole.oddities for whole in wholes), Oddities())
     for number, change in enumerate(made):
         own = [done for shard in judged for done in shard.changes[number]]
-        whole_change = ChangeDone(change.at_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
+        whole_change = ChangeDone(change.time_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
         add_up_change(whole_change, own)
         result.changes.append(whole_change)
     result.changes_left = len(job.changes) - len(made)

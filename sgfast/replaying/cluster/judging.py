@@ -238,7 +238,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             bytes_read += size
             at, first = 0, packets
             while at < len(block):
-                until = max(-NEVER, min(pending[0].at_ns - source.shift_ns, NEVER)) if pending else NEVER
+                until = max(-NEVER, min(pending[0].time_ns - source.shift_ns, NEVER)) if pending else NEVER
                 try:
                     end, count, _, vpcs = records_before(block, at, until, vpc_count)
                     rows_of_packets = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
@@ -262,7 +262,7 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             if packets - first != expected:
                 raise damaged(source)
             most = max(most, runner.connections)
-        while pending and pending[0].at_ns <= job.now_ns:
+        while pending and pending[0].time_ns <= job.now_ns:
             runner.apply(pending.popleft())
         resolved += runner.resolved(everything=True)
         done = False

@@ -118,7 +118,9 @@ class JsonCut(Answer):
     outcome: Annotated[
         Literal["back", "denied", "never"], "Whether the same addresses and ports were opened again, and allowed."
     ]
-    time: Annotated[Time | None, "When it was opened again, or first denied again."] = at("opener_time_ns")
+    time: Annotated[Time | None, "The time of the allowed opener, or else of the first denied one."] = at(
+        "opener_time_ns"
+    )
     turned: Annotated[bool, "Whether the other end opened it again."]
     egress_rule: Annotated[str | None, "The rule that allowed it again, on the sender's side."]
     ingress_rule: str | None
