@@ -77,6 +77,6 @@ def kinds_together(several: Sequence[ChangedKinds]) -> ChangedKinds:
         renumbered = np.array([*numbers, ENDS_UNKNOWN, -1], dtype=np.int32)
         rows = part.rows.copy()
         for name in ("instance", "owner"):
-            rows[name] = renumbered[rows[name]]
+            rows[name] = np.take(renumbered, rows[name])
         tables.append(rows)
     return replace(several[0], rows=np.concatenate(tables), instances=[*instances])

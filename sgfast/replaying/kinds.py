@@ -198,7 +198,7 @@ def _add_outcomes(
                 taken = max(min(remaining, room), 0)
                 own[name][at] += taken
                 remaining -= taken
-            own[name][places[order[first[n]]]] += remaining
+            np.add.at(own[name], places[order[first[n]]], remaining)
     return np.flatnonzero(last > first)
 
 
@@ -287,7 +287,7 @@ def added_up(parts: Iterable[Kinds]) -> Kinds:
         for names, numbers, fields in named:
             renumbered = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1], dtype=np.int32)
             for name in fields:
-                rows[name] = renumbered[rows[name]]
+                rows[name] = np.take(renumbered, rows[name])
         tables.append(rows)
     names, groups = [name for name, _ in instances], [groups for _, groups in instances]
     return Kinds(summed(np.concatenate(tables)), names, [*rules], sum(part.lost for part in parts), groups)

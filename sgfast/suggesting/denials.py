@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from sgfast.policy.model import AddressGroupPeer, Direction, Network, Policy
+from sgfast.policy.model import AddressGroupPeer, Network, Policy
 from sgfast.suggesting.needs import Need, NeededService
 from sgfast.suggesting.winners import Winners
 
@@ -111,12 +111,10 @@ class Denials:
         return self._end(self._address_of(need.instance, need.service.family) or b"", need.instance)
 
     def _denies(self, need: Need) -> bool:
-        """Return whether a filter at one of both ends denies the connection. Between VPCs that are not peered, no rule
-        could allow it.
+        """Return whether the filter at the need's instance denies the connection. The rules of the other end have
+        their own needs. Between VPCs that are not peered, no rule could allow it.
         """
-        if not self._winners.are_connected(need.instance, need.peer_instance):
-            return False
-        return not (self._allows(need) and (need.peer_instance is None or self._allows(self._at_other_end(need))))
+        return self._winners.are_connected(need.instance, need.peer_instance) and not self._allows(need)
 
     def _allows(self, need: Need) -> bool:
         key = need.service, self._own_end(need), self._end(need.peer, need.peer_instance)
@@ -124,12 +122,6 @@ class Denials:
             rule = self._winners.of(need)
             self._known[key] = rule is not None and rule.action == "allow"
         return self._known[key]
-
-    def _at_other_end(self, need: Need) -> Need:
-        service, address = need.service, self._address_of(need.instance, need.service.family)
-        direction: Direction = "inbound" if service.direction == "outbound" else "outbound"
-        assert need.peer_instance is not None and address is not None
-        return Need(need.peer_instance, service._replace(direction=direction), address, need.instance)
 
     def _address_of(self, name: str, family: int) -> bytes | None:
         """Return an instance's first address of an IP version; None without any."""

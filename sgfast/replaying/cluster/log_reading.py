@@ -68,7 +68,7 @@ class FetchedLog:
             self.words.note_idle(text.encode("utf-8", "surrogateescape"))
         for rows in self.batches:
             for name in _WORDS:
-                rows[name] = renumbered[rows[name]]
+                rows[name] = np.take(renumbered, rows[name])
             yield rows
 
 

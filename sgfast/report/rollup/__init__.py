@@ -395,7 +395,7 @@ def with_first_twins(policy: Policy, rows: Rows, column: str, names: Sequence[st
             first[numbers[name]] = numbers[twin.id]
     rows = rows.copy()
     has_rule = rows[column] >= 0
-    rows[column][has_rule] = first[rows[column][has_rule]]
+    rows[column][has_rule] = np.take(first, rows[column][has_rule])
     return rows
 
 
