@@ -117,8 +117,8 @@ class Schedule:
         changes = self._file.resolve(self._policy, first_ns or 0)
         for vpc in self._vpcs:
             refuse_ambiguous(self._policy, changes, vpc)
-        known = [(change.time_ns, change.text) for change in changes[: len(self.done)]]
-        if known != [(done.time_ns, done.text) for done in self.done]:
+        changes_before = [(change.time_ns, change.text) for change in changes[: len(self.done)]]
+        if changes_before != [(done.time_ns, done.text) for done in self.done]:
             raise SnapshotError(
                 f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
                 "snapshot; use the change file of that replay"

@@ -46,8 +46,8 @@ ROWS_AT_ONCE = 1 << 16
 
 def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Fill in the result, except for the values that ``fill_reading`` adds."""
-    made = [change for change in job.changes if chain.packets and change.time_ns <= job.now_ns]
-    *_, (_, numbering) = numberings(run.policy, made)
+    applied_changes = [change for change in job.changes if chain.packets and change.time_ns <= job.now_ns]
+    *_, (_, numbering) = numberings(run.policy, applied_changes)
     vpcs = sorted({vpc for shard in judged for vpc in shard.parts})
     wholes = []
     for vpc in vpcs:
@@ -68,12 +68,12 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: 
     result.oddities = chain.oddities
     if not run.is_mapped:
         result.oddities += reduce(add, (whole.oddities for whole in wholes), Oddities())
-    for number, change in enumerate(made):
+    for number, change in enumerate(applied_changes):
         own = [done for shard in judged for done in shard.changes[number]]
         whole_change = ChangeDone(change.time_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
         add_up_change(whole_change, own)
         result.changes.append(whole_change)
-    result.changes_left = len(job.changes) - len(made)
+    result.changes_left = len(job.changes) - len(applied_changes)
 
 
 def fill_reading(result: ReplayResult, run: Run, chain: SegmentChain) -> None:
