@@ -275,6 +275,8 @@ def _look(path: str) -> _Look:
         seen = _look_at(head)
         if seen.format is AWS_PARQUET and not is_web_url(path) and not _has_ends(file):
             return _NO_LOG
+        if seen.is_capture or seen.format not in (None, ZEEK_OTHER):
+            return seen
         is_damaged |= compression is None and _COMPRESSED.search(path) is not None
         return seen._replace(seems_log=is_damaged or _are_like_records(head))
 
