@@ -236,11 +236,13 @@ def check(
     traffic = uses = None
     if captures:
         from sgfast.checking.usage import Uses
-        from sgfast.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
+        from sgfast.replaying import ReadOptions, ReplayOptions, Sinks
+        from sgfast.replaying.narrowest_rules import replay_narrowest_first
 
         uses = Uses(policy)
         options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
-        traffic = run_replay(policy, captures, options, Sinks(packets=(uses.openers,), flows=(uses,)), progress)
+        sinks = Sinks(packets=(uses.openers,), flows=(uses,))
+        traffic = replay_narrowest_first(policy, captures, options, sinks, progress)
     proof = None if expected is None else expected.prove(accept_evidence)
     result = check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
     if baseline is None and accepted is None:

@@ -30,6 +30,7 @@ from sgfast.checking.codes import (
     CODES,
     INSTANCE_CODES,
     NEVER_HIT,
+    REDUNDANT,
     SEVERITIES,
     SHADOWED,
     TRAFFIC_CODES,
@@ -117,10 +118,18 @@ def check_policy(
         )
         if count
     ]
+    unused_rules = {finding.rule for finding in findings if finding.code == NEVER_HIT}
+    if unused_rules:
+        # Advice to remove a rule that was used, and the unused one which allows the same, would break what used it.
+        findings = [
+            finding for finding in findings
+            if finding.code not in (SHADOWED, REDUNDANT) or finding.rule in unused_rules
+            or not coverage.may_need(finding.rule, unused_rules)
+        ]  # fmt: skip
     used_rules = _rule_uses(traffic, uses)
     connections_of_rule = {use.rule.id: use.connections for use in used_rules}
     # Where flow logs cannot tell whether a rule was used, it is not among these.
-    connections_of_rule |= {str(finding.rule): 0 for finding in findings if finding.code == NEVER_HIT}
+    connections_of_rule |= dict.fromkeys(map(str, unused_rules), 0)
     findings = [_with_numbers(finding, index, connections_of_rule) for finding in findings]
     rank = {severity: n for n, severity in enumerate(SEVERITIES)}
     place = {group.name: n for n, group in enumerate(policy.security_groups)}

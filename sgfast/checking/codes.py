@@ -99,7 +99,7 @@ CODES: dict[FindingCode, Code] = {
     NEVER_HIT: Code(
         "never-hit", "note", "a rule that no packet of the captures used",
         "If the captures cover all that should work (backups, month ends, failovers), the rule may be superfluous. Of "
-        "rules that overlap, the first counts as used.",
+        "rules that overlap, the narrowest counts as used.",
     ),
     ONE_VERSION: Code(
         "one-ip-version", "note", "a service that is open over one IP version only, though the instances have both",

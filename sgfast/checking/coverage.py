@@ -19,7 +19,7 @@ the rule beneath an allow rule still allows. The first context already refutes m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
@@ -356,6 +356,13 @@ class Coverage:
             message = f"{rule_text(rule, self.index.policy)} makes the narrower {narrower_rules} useless"
             found.append(Finding(WIDER, message, group=group, rule=rule.id))
         return found
+
+    def may_need(self, rule: str | None, others: Container[str | None]) -> bool:
+        """Return whether a useless rule, by its id, may be useless only because there are some of ``others``."""
+        standing, policy = self.standing[self._key_of[str(rule)]], self.index.policy
+        if not standing.explained or len(standing.deciders) >= _KEPT_DECIDERS:
+            return True
+        return any(policy._first_twin(self.rule(key)).id in others for key in standing.deciders)
 
     def _is_usual_egress(self, key: RuleKey) -> bool:
         """Return whether a rule lets out everything, as clouds write it into each new group."""

@@ -9,7 +9,6 @@ from ipaddress import ip_address
 
 import numpy as np
 
-from sgfast.algebra.services import KEYS, key_ranges
 from sgfast.checking.codes import WIDER_THAN_USED, Finding, RuleUse
 from sgfast.engine import REASONS
 from sgfast.policy.matching import Kind
@@ -18,6 +17,7 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult
+from sgfast.replaying.narrowest_rules import RuleSizes
 from sgfast.replaying.results import Names, Rows
 
 # The package comes first, so that a thread that imports it does not deadlock with one that imports this module.
@@ -248,14 +248,9 @@ def _would_do(rules: Sequence[Rule], policy: Policy) -> str:
 
 class _Narrower:
     def __init__(self, policy: Policy) -> None:
+        self._size = RuleSizes(policy).of
         self._first_port = PROFILES[policy.settings.profile].first_port
         self._drafters = [Drafter(policy, Limits(max_prefix=block)) for block in BLOCKS]
-        #: The number of addresses that the members of a group have of each family.
-        self._addresses: defaultdict[tuple[str, int], int] = defaultdict(int)
-        for instance in policy.instances:
-            for group in instance.security_groups:
-                for network in instance.addresses:
-                    self._addresses[group, network.version] += network.num_addresses
 
     def than(self, rule: Rule, uses: Sequence[Need]) -> tuple[Rule, ...]:
         """Return rules that would allow these uses, if the rules are few and much narrower; else none."""
@@ -297,21 +292,6 @@ class _Narrower:
             for protocol, needs in of_protocol.items()
             for made in _rules(rule, protocol, rule.peer, {use.service.port for use in needs})
         ]
-
-    def _size(self, rule: Rule) -> int:
-        """Return the number of combinations of a peer's address and a service that the rule matches."""
-        if isinstance(rule.peer, GroupPeer):
-            addresses = self._addresses[rule.peer.name, rule.ethertype]
-        elif isinstance(rule.peer, AddressGroupPeer):
-            addresses = 1  # rules are compared only with rules that have the same peer
-        elif rule.peer is None:
-            addresses = 1 << (32 if rule.ethertype == 4 else 128)
-        else:
-            addresses = rule.peer.num_addresses
-        if rule.protocol is None:
-            return addresses * 256 * KEYS
-        ranges = key_ranges(rule)
-        return addresses * (KEYS if ranges is None else sum(last - first + 1 for first, last in ranges))
 
 
 def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -> list[Rule]:

@@ -125,7 +125,7 @@ class _RuleBook:
     #: All groups that rules name as peers.
     named: frozenset[str]
     #: The precedence of each rule, removed ones included, by rule number (``_precedence``).
-    precedence: NDArray[np.int16]
+    precedence: NDArray[np.int64]
     #: The rank of each rule, by rule number: its position in the order of precedence, then of the document. The lowest
     #: rank wins.
     rank: NDArray[np.int32]
@@ -337,14 +337,14 @@ def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last
     rules, first = numbering.rules, 0 if last is None else len(last.precedence)
     changed = [each for each in groups if id(each.group) not in known]
     others = [*range(first, len(rules)), *(n for each in changed for n in each.numbers.tolist())]
-    precedence, denies = np.zeros(len(rules), dtype=np.int16), np.zeros(len(rules), dtype=np.uint8)
+    precedence, denies = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.uint8)
     if last is not None:
         precedence[:first], denies[:first] = last.precedence, last.denies
     precedence[others] = [_precedence(rules[n]) for n in others]
     denies[others] = [rules[n].action == "deny" for n in others]
     in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(each.numbers for each in groups)])
     rank = np.zeros(len(rules), dtype=np.int32)
-    # The sort is stable, so rules of equal precedence stay in document order. NumPy sorts 16-bit numbers fastest.
+    # The sort is stable, so rules of equal precedence stay in document order.
     rank[in_order[np.argsort(precedence[in_order], kind="stable")]] = np.arange(len(in_order), dtype=np.int32)
     return _RuleBook(
         groups,

@@ -17,7 +17,8 @@ from sgfast.flow_logs.unsure_openers import UncertainConnections, UnsureOpeners
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings
 from sgfast.policy.profiles import PROFILES
-from sgfast.replaying import ReplayResult, run_replay
+from sgfast.replaying import ReplayResult
+from sgfast.replaying.narrowest_rules import replay_narrowest_first
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Names, Rows, Sinks
 
@@ -264,7 +265,7 @@ def observe(
     progress: Progress | None,
 ) -> ReplayResult:  # fmt: skip
     """Replay captures. The observer has their connections by kind, in order of time."""
-    result = run_replay(policy, captures, options, Sinks(flows=(observer,)), progress)
+    result = replay_narrowest_first(policy, captures, options, Sinks(flows=(observer,)), progress)
     if result.openers is not None:
         _leave_out_unknown(observer, result.openers)
     # The order in which connections end differs from process to process, so they are sorted here.
