@@ -87,12 +87,15 @@ class Browser:
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a page anew, even if only the part after # differs."""
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.call("Emulation.setDeviceMetricsOverride", **screen)
+        self.resize(width, height)
         self.media("screen", dark=dark)
         self._load("about:blank")
         self._events.clear()
         self._load(address)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
 
     def reload(self) -> None:
         self._load()
