@@ -34,8 +34,10 @@ from sgfast.evidence import EvidenceReason as EvidenceReason
 from sgfast.exporting.terraform import Provider as Provider
 from sgfast.exporting.texts import TargetName as TargetName
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
+from sgfast.flow_logs.log_records import LeftOutCause as LeftOutCause
 from sgfast.flow_logs.log_records import LogRecords as LogRecords
 from sgfast.flow_logs.log_records import NoticedInterface as NoticedInterface
+from sgfast.flow_logs.log_records import UndecidedCause as UndecidedCause
 from sgfast.flow_logs.unlogged import UnseenRule as UnseenRule
 from sgfast.flow_logs.unlogged import UnseenWhy as UnseenWhy
 from sgfast.flow_logs.unsure_openers import Ends as Ends

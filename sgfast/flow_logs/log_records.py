@@ -11,8 +11,16 @@ from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 #: Share of records from which a cause makes a part of the answer uncertain.
 SOME = 0.01
 
+#: The cause for which records do not tell enough about their connection to be judged.
+UndecidedCause = Literal["readings-differ", "icmp-type"]
+#: The cause for which records are left out.
+LeftOutCause = Literal[
+    "other-end", "copy", "time-window", "no-time", "no-ports", "no-protocol", "icmp-error", "no-room", "no-packets",
+    "no-opener", "other-owner", "nat-gateway", "no-data", "lost", "broken", "other-lines",
+]  # fmt: skip
+
 #: Sentences about undecided records and records that are left out, by cause.
-CAUSES = {
+CAUSES: dict[UndecidedCause | LeftOutCause, str] = {
     "readings-differ": "either end may have opened the connection, and the policy's verdict depends on which one did",
     "icmp-type": "ICMP without its type, and with packets one way only",
     "no-opener": "rejected, but perhaps no openers: the cloud also rejects packets of connections that it forgot",
@@ -36,9 +44,9 @@ CAUSES = {
 #: The remedy where nobody can tell who opened a connection. Of UDP, no log tells it.
 OPENERS_TOLD_BY = "a capture; for TCP, flow logs that have the field tcp-flags and begin earlier are enough"
 #: Causes for which records are left out although they are traffic that nothing else shows.
-UNJUDGED = ("no-time", "no-ports", "no-protocol", "no-room")
+UNJUDGED: tuple[LeftOutCause, ...] = ("no-time", "no-ports", "no-protocol", "no-room")
 #: Causes for which records are left out that are no traffic at all.
-NOT_TRAFFIC = ("no-data", "lost", "broken", "other-lines")
+NOT_TRAFFIC: tuple[LeftOutCause, ...] = ("no-data", "lost", "broken", "other-lines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +140,9 @@ class LogRecords:
     read: int = 0
     judged: int = 0
     rejected: int = 0
-    undecided: dict[str, int] = field(default_factory=dict)
+    undecided: dict[UndecidedCause, int] = field(default_factory=dict)
     undecided_connections: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[LeftOutCause, int] = field(default_factory=dict)
     late: int = 0
     in_changes: int = 0
     formats: dict[str, int] = field(default_factory=dict)

@@ -3,9 +3,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.flow_logs.log_records import LeftOutCause, UndecidedCause
+
 TIMEOUTS: tuple[tuple[str, ...], ...]
-UNDECIDED: tuple[str | None, ...]
-LEFT_OUT: tuple[str, ...]
+UNDECIDED: tuple[UndecidedCause | None, ...]
+LEFT_OUT: tuple[LeftOutCause, ...]
 
 class RecordPackets:
     frames_left: int
@@ -33,8 +35,8 @@ class RecordPackets:
     @property
     def lost(self) -> int: ...
     @property
-    def undecided(self) -> dict[str, tuple[int, int]]: ...
+    def undecided(self) -> dict[UndecidedCause, tuple[int, int]]: ...
     @property
     def asked(self) -> NDArray[np.uint64]: ...
     @property
-    def left_out(self) -> dict[str, int]: ...
+    def left_out(self) -> dict[LeftOutCause, int]: ...

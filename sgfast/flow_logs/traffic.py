@@ -17,7 +17,7 @@ from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.formats import open_log
 from sgfast.flow_logs.formats.columns import ACTION_UNKNOWN, UNKNOWN
 from sgfast.flow_logs.interface_owners import InterfaceOwners
-from sgfast.flow_logs.log_records import LogRecords, NoticedInterface, some_records
+from sgfast.flow_logs.log_records import LeftOutCause, LogRecords, NoticedInterface, some_records
 from sgfast.flow_logs.merged import MergedLogs
 from sgfast.flow_logs.record_packets import TIMEOUTS
 from sgfast.flow_logs.sources import LogSources
@@ -152,7 +152,7 @@ class LogTraffic:
     def records(self) -> LogRecords:
         """The fate of the records read so far."""
         logs, made = self.logs, self._connections
-        counted = {
+        counted: dict[LeftOutCause, int] = {
             "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
         }
         left_out = {cause: number for cause, number in counted.items() if number}

@@ -12,7 +12,7 @@ import numpy as np
 from sgfast.algebra.addresses import ADDRESS, range_of
 from sgfast.engine import REASONS, Engine
 from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
-from sgfast.flow_logs.log_records import CAUSES
+from sgfast.flow_logs.log_records import CAUSES, LeftOutCause, UndecidedCause
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
@@ -212,13 +212,13 @@ def _no_packets(left_out: PacketsLeftOut | None, records: LogRecords | None) -> 
 
 def _why_none(records: LogRecords) -> tuple[str, str]:
     """Return why no record was judged, and what would help."""
-    fates = {"rejected": records.rejected, **records.undecided, **records.left_out}
-    fate, number = max(fates.items(), key=lambda each: each[1])
+    causes: list[tuple[UndecidedCause | LeftOutCause, int]] = [*records.undecided.items(), *records.left_out.items()]
+    fate, number = max(causes, key=lambda each: each[1], default=("no-data", 0))
+    if records.rejected and records.rejected >= number:
+        sentence = f"no record could be judged: the cloud rejected the traffic of {records.rejected:,}"
+        return sentence, "flow logs of accepted traffic, too"
     if not number:
         return "the logs have no records", "flow logs of a time with traffic"
-    if fate == "rejected":
-        sentence = f"no record could be judged: the cloud rejected the traffic of {number:,}"
-        return sentence, "flow logs of accepted traffic, too"
     command = "flow logs of a time with traffic"
     if fate == "time-window":
         command = "the same without --start and --end"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
-from sgfast.errors import ArgumentError, TooMuch
+from sgfast.errors import AmbiguousAddress, ArgumentError, TooMuch
 from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
@@ -378,12 +378,13 @@ def _kept(
 
 
 def _difference(policy: Policy, suggested: Policy, warnings: list[str]) -> Difference | None:
-    """Compare the suggested policy with the given one by the rules alone. Return None if that would take too long."""
+    """Compare the suggested policy with the given one by the rules alone. Return None if that would take too long, or
+    if one VPC sees the same address in two others."""
     from sgfast.reaching.difference import difference
 
     try:
         return difference(policy, suggested)
-    except TooMuch as error:
+    except (AmbiguousAddress, TooMuch) as error:
         warnings.append(f"what the suggested policy opens by the rules alone is not listed: {error}")
         return None
 

@@ -22,6 +22,8 @@ from sgfast import types
 from sgfast.checking import CODES as FINDING_CODES
 from sgfast.errors import pip_install
 from sgfast.evidence import CODES as EVIDENCE_CODES
+from sgfast.flow_logs.log_records import NOT_TRAFFIC
+from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 from sgfast.importing.formats import FORMATS
 from sgfast.policy.profiles import PROFILES
 
@@ -216,5 +218,6 @@ def test_the_words_that_type_checkers_know_are_those_that_answers_have() -> None
         (types.VerdictWord, sgfast.VERDICTS), (types.ReasonWord, sgfast.REASONS[1:]),
         (types.FindingCode, tuple(FINDING_CODES)), (types.EvidenceCode, tuple(EVIDENCE_CODES)),
         (types.ProfileName, tuple(PROFILES)), (types.ExportFormat, ("auto", *FORMATS)),
+        (types.UndecidedCause, UNDECIDED[1:]), (types.LeftOutCause, (*LEFT_OUT, *NOT_TRAFFIC)),
     ):
         assert get_args(words) == found

@@ -312,3 +312,22 @@ instances: [{name: web-1, addresses: [10.0.0.5], security_groups: [web]}]
     assert ids[:2] == ["https", "never"] and len(ids) == 3 and found.check.matches
     assert [each.rule.id for each in found.removed] == ["old", "out"] and found.kept == 2
     assert found.policy.security_groups[0].rules[0].peer is None
+
+
+def test_a_hub_whose_spokes_share_addresses_leaves_the_traffic_of_a_spoke_without_a_comparison(tmp_path: Path) -> None:
+    """From the hub nobody can tell the spokes apart (SPEC 7.1). The packets of a spoke with a mark never meet that."""
+    hosts = [("h", "hub", "10.0.0.1"), ("a", "left", "10.1.0.1"), ("b", "left", "10.1.0.2"), ("c", "right", "10.1.0.1")]
+    policy = sgfast.load({
+        "version": 1,
+        "vpcs": [{"name": "hub"}, {"name": "left", "file": "left*"}, {"name": "right", "file": "right*"}],
+        "peerings": [["hub", "left"], ["hub", "right"]],
+        "security_groups": [{"name": "g", "rules": [{"direction": "outbound", "protocol": "all"}]}],
+        "instances": [
+            {"name": name, "vpc": vpc, "addresses": [address], "security_groups": ["g"]} for name, vpc, address in hosts
+        ],
+    })  # fmt: skip
+    capture = write_capture(tmp_path, *handshake(40000, 80, "10.1.0.2", "10.1.0.1"), name="left.pcap")
+    found = suggest([capture], policy=policy, keep=True)
+    assert [rule_text(each.rule, policy) for each in found.rules] == ["tcp/80 from 10.1.0.2/32"]
+    (said,) = [each for each in found.warnings if "cannot be distinguished" in each]
+    assert found.difference is None and said.startswith("what the suggested policy opens by the rules alone is not")
