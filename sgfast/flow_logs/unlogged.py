@@ -89,13 +89,23 @@ def unlogged_groups(policy: Policy, records: LogRecords | None) -> frozenset[str
 
 def said_of_unlogged(policy: Policy, records: LogRecords | None, most: int = MOST_NAMED) -> list[str]:
     """Return a sentence about the instances that were not logged; none if all were."""
+    return _said_of_unlogged("No rule of the groups of these instances is called unused", policy, records, most)
+
+
+def said_of_lacking(policy: Policy, records: LogRecords | None) -> list[str]:
+    """Return a sentence about the instances for which a suggested policy has rules by their peers' records at most;
+    none if all were logged.
+    """
+    return _said_of_unlogged("The suggested policy may lack rules that these instances need", policy, records)
+
+
+def _said_of_unlogged(
+    consequence: str, policy: Policy, records: LogRecords | None, most: int = MOST_NAMED
+) -> list[str]:
     if records is None or not records.unlogged:
         return []
     names = [called(policy.instance_by_name[name]) for name in records.unlogged]
-    return [
-        "No rule of the groups of these instances is called unused, as the logs have no record of their own "
-        f"interfaces: {some_names(names, most)}."
-    ]
+    return [f"{consequence}, as the logs have no record of their own interfaces: {some_names(names, most)}."]
 
 
 def unseen_words(each: UnseenRule) -> str:

@@ -17,7 +17,7 @@ from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.errors import AmbiguousAddress, ArgumentError, TooMuch
 from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
+from sgfast.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
@@ -152,7 +152,8 @@ class Suggestion(Shown):
     def cautions(self) -> list[str]:
         """Comments at the top of the policy on what the captures lack."""
         damage = [f"{self.damaged}: what follows was not read"] if self.damaged is not None else []
-        return [*damage, *_cautions(self.evidence)]
+        lacking = said_of_lacking(self.policy, self.records) if self.kept is None else []
+        return [*damage, *_cautions(self.evidence), *lacking]
 
     def __repr__(self) -> str:
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
@@ -258,7 +259,7 @@ def suggest(
         suggested = suggest_rules(target, wanted, limits, denials=denials)
         too_few |= {kind: evidence for kind, evidence in wanted.items() if kind in suggested.too_few}
         claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
-        warnings = list(result.warnings)
+        warnings = [*result.warnings, *said_of_lacking(target, result.records)]
         quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
         made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
         parts = (
@@ -465,7 +466,7 @@ def _comments(
 ) -> list[str]:
     allowed = sum(totals.connections for totals in claimed.values())
     comments = [
-        *_cautions(evidence),
+        *_cautions(evidence), *said_of_lacking(result.policy, result.records),
         f"Suggested by sgfast from {count(result.packets, 'packet')} of {', '.join(result.captures)}:",
         f"allows {count(allowed, 'connection')} that were seen. A capture shows what was used, not what is needed.",
     ]

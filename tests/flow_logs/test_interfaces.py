@@ -171,6 +171,19 @@ def test_zeek_has_no_interfaces(tmp_path: Path) -> None:
     assert "db-ssh" in taken(suggested(path, load(text=POLICY)))
 
 
+def test_a_suggested_policy_says_whom_the_logs_leave_out(tmp_path: Path) -> None:
+    path, policy = written(tmp_path, month()), load(text=POLICY)
+    said = "The suggested policy may lack rules that these instances need, as the logs have no record of their own "
+    found = suggest(path, policy=policy)
+    assert f"{said}interfaces: db-1." in found.warnings and f"# {said}interfaces: db-1.\n" in found.text
+    assert f"{said}interfaces: db-1." in found.cautions
+    # The rules that it has today stay.
+    kept = suggest(path, policy=policy, keep=True)
+    assert not any("may lack rules" in text for text in (*kept.warnings, *kept.cautions, kept.text))
+    logged = suggest(written(tmp_path, [*month(), "2 1 eni-0db - - - - - - - 1000 1600 - NODATA"]), policy=policy)
+    assert not any("may lack rules" in text for text in (*logged.warnings, logged.text))
+
+
 def test_records_outside_of_the_window_cover_nothing(tmp_path: Path) -> None:
     early = [*both("192.0.2.7", DB, 50000, 22, start=5, interface="eni-0db")]
     path = written(tmp_path, [*month(), *early])
