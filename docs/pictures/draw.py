@@ -84,8 +84,7 @@ cut > ended : deadline
 4 0 1.45 diff | diff | two policies: what differs?
 5 0 1.45 replay | replay | captures: what would break?
 6 0 1.45 suggest | suggest | captures: what do they need?
-7 0 1.45 flowlog | flowlog | flow logs: do they agree?
-8 0 1.45 export | export | how does it come into force?
+7 0 1.45 export | export | how does it come into force?
 0 1.5 1.15 explaining | reaching | Explanation
 1 1.5 1.15 rows | reaching | ReachResult
 2 1.5 1.15 proving | reaching | ExpectationsResult
@@ -93,9 +92,8 @@ cut > ended : deadline
 4 1.5 1.15 comparing | reaching, comparing | DiffResult
 5 1.5 1.15 replaying | replaying | ReplayResult
 6 1.5 1.15 suggesting | suggesting | Suggestion
-7 1.5 1.15 logs | flow_logs | FlowLogCheck
-8 1.5 1.15 exporting | exporting | the text itself
-0 2.75 0.85x8 report | report | writes answers; expectations writes that of test
+7 1.5 1.15 exporting | exporting | the text itself
+0 2.75 0.85x7 report | report | writes answers; expectations writes that of test
 0 3.7 1.6x2 text | Text, Markdown | …_document makes sections (document.py), which text.py or markdown.py writes
 2 3.7 1.6x2 html | HTML page | report/html: for replay, reach and diff
 4 3.7 1.6x2 json | JSON | report/json: one type makes the JSON and its schema
@@ -107,7 +105,6 @@ check > checking
 diff > comparing
 replay > replaying
 suggest > suggesting
-flowlog > logs
 export > exporting
 explaining > report
 rows > report
@@ -116,7 +113,6 @@ checking > report
 comparing > report
 replaying > report
 suggesting > report
-logs > report
 report > text
 report > html
 report > json

@@ -14,7 +14,6 @@ from sgfast.cli.completion import completion
 from sgfast.cli.diff import diff
 from sgfast.cli.explain import explain
 from sgfast.cli.export import export
-from sgfast.cli.flowlog import flowlog
 from sgfast.cli.import_ import import_command
 from sgfast.cli.reach import reach
 from sgfast.cli.replay import replay
@@ -44,7 +43,6 @@ def main() -> None:
 
 
 for command in (
-    replay, diff, check, explain, reach, test, suggest, flowlog, import_command, export, template, schema,
-    completion,
+    replay, diff, check, explain, reach, test, suggest, import_command, export, template, schema, completion,
 ):  # fmt: skip
     main.add_command(command)

@@ -18,7 +18,6 @@ SCHEMAS = {
     "diff": "report.json.diff:JsonDiff",
     "explain": "report.json.explain:JsonExplain",
     "export": "exporting.calls:JsonCalls",
-    "flowlog": "report.json.flow_log:JsonFlowLog",
     "reach": "report.json.reach:JsonReach",
     "suggestion": "report.json.suggestion:JsonSuggestion",
     "test": "report.json.expectations:JsonTest",

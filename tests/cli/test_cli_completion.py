@@ -25,7 +25,7 @@ def told(words: str, number: int, shell: str = "bash") -> list[str]:
         ("sgfast repl", 1, ["plain,replay"]),
         ("sgfast completion z", 2, ["plain,zsh"]),
         ("sgfast replay --midstr", 2, ["plain,--midstream"]),
-        ("sgfast flowlog --sand", 2, ["plain,--sandbox"]),
+        ("sgfast suggest --sand", 2, ["plain,--sandbox"]),
         ("sgfast replay --mode v", 3, ["plain,verbatim"]),
         ("sgfast replay shop", 2, ["file,shop"]),
         ("sgfast replay shop.yaml sh", 3, ["file,sh"]),

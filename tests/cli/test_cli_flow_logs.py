@@ -1,4 +1,4 @@
-"""Flow logs in place of captures on the command line: what is refused, what is damaged, and interrupts (SPEC 10.16)."""
+"""Flow logs in place of captures on the command line: what is refused, what is damaged, and interrupts (SPEC 10.30)."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_the_place_of_an_error_is_shown(tmp_path: Path) -> None:
         ("check", POLICY, "--traffic", CAPTURE, "--json"),
         ("explain", POLICY, "--from", "198.51.100.7", "--to", "web-1", "--protocol", "tcp", "--port", "443"),
         ("test", POLICY, PCAPS / "shop.expect.yaml", "--json"),
-        ("flowlog", POLICY, PCAPS / "shop.flow.log", "--json"),
+        ("replay", POLICY, PCAPS / "shop.aws.log", "--compare-actions", "--json"),
         ("reach", POLICY, "--to", "db-1"),
         ("reach", POLICY, "--report", "-"),
         ("import", "auto", PCAPS / "export"),
@@ -372,7 +372,6 @@ def test_refused_calls_have_the_numbers_of_the_kernels_headers(column: int, head
         "reach BAD",
         "suggest BAD --policy BAD -o OUT",
         "suggest BAD --instances BAD",
-        "flowlog BAD BAD",
         "import auto BAD -o OUT",
     ],
 )

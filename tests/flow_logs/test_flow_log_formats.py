@@ -109,7 +109,7 @@ def test_every_other_kind_of_the_corpus_is_refused_by_its_name(
     others = [row for row in FILES if row["kind"] not in READ]
     assert {row["kind"] for row in others} == set(REFUSED) | {"netflow"}
     for row in others:
-        outcome = sgfast(capsys, "flowlog", policy, LOGS / row["file"])
+        outcome = sgfast(capsys, "replay", policy, LOGS / row["file"])
         assert outcome.status == 2 and "which sgfast does not read yet" in outcome.one_line(), row["file"]
         name = REFUSED.get(row["kind"], "")
         assert name in outcome.one_line(), row["file"]
@@ -425,12 +425,12 @@ def test_zeeks_logs_count_both_directions_in_bytes_of_ip(tmp_path: Path) -> None
         ("srcaddr dstaddr srcport dstport protocol start end\n", "the records have no field action: add it to"),
     ],
 )
-def test_flowlog_says_in_one_line_what_a_format_lacks(
+def test_a_comparison_with_actions_says_in_one_line_what_a_format_lacks(
     content: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "x.log"
     log.write_text(content)
-    outcome = sgfast(capsys, "flowlog", write_policy(tmp_path, POLICY), log)
+    outcome = sgfast(capsys, "replay", write_policy(tmp_path, POLICY), log, "--compare-actions")
     assert outcome.status == 2 and said in outcome.one_line()
 
 

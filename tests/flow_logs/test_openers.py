@@ -1,4 +1,4 @@
-"""Records tell who opened a connection, or do not, and each has a fate (SPEC 10.16)."""
+"""Records tell who opened a connection, or do not, and each has a fate (SPEC 10.30)."""
 
 from __future__ import annotations
 

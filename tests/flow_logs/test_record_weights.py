@@ -1,4 +1,4 @@
-"""Packets and bytes of an answer about flow logs are those of the records, in every table (SPEC 10.16)."""
+"""Packets and bytes of an answer about flow logs are those of the records, in every table (SPEC 10.30)."""
 
 from __future__ import annotations
 

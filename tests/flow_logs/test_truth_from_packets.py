@@ -1,4 +1,4 @@
-"""Logs of captured packets say of each connection what the packets say, as far as logs can (SPEC 10.16)."""
+"""Logs of captured packets say of each connection what the packets say, as far as logs can (SPEC 10.30)."""
 
 from __future__ import annotations
 

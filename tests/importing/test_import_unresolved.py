@@ -101,7 +101,7 @@ def test_every_command_with_a_policy_takes_both_options(capsys: Capsys, tmp_path
     assert sgfast(capsys, "check", export, *options).status == 0
     assert sgfast(capsys, "import", "auto", export, "--unresolved", "empty").status == 0
     assert "state file" in sgfast(capsys, "check", export, "--policy-format", "terraform").one_line()
-    for command in ("replay", "diff", "suggest", "flowlog"):
+    for command in ("replay", "diff", "suggest"):
         assert all(option in sgfast(capsys, command, "--help").out for option in ("--unresolved", "--policy-format"))
 
 

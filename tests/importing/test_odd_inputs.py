@@ -84,15 +84,15 @@ def test_interfaces_beside_their_groups_are_a_policy(capsys: Capsys, tmp_path: P
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("command", ["check", "json", "changes", "test", "instances", "flowlog", "directory"])
+@pytest.mark.parametrize("command", ["check", "json", "changes", "test", "instances", "log", "directory"])
 def test_utf_16_of_powershell_is_named(capsys: Capsys, tmp_path: Path, command: str, encoding: str) -> None:
     path = tmp_path / "given.json"
-    text = {"json": json.dumps(GROUPS), "flowlog": "2 1 eni-1 10.0.0.5 10.0.0.6 1 2 6 1 1 1 2 ACCEPT OK\n"}
+    text = {"json": json.dumps(GROUPS), "log": "2 1 eni-1 10.0.0.5 10.0.0.6 1 2 6 1 1 1 2 ACCEPT OK\n"}
     path.write_text("\ufeff" + text.get(command, "version: 1"), encoding)
     given = {
         "check": ("check", path), "json": ("check", path), "changes": ("replay", *SHOP, "--changes", path),
         "test": ("test", SHOP[0], path), "instances": ("suggest", SHOP[1], "--instances", path),
-        "flowlog": ("flowlog", SHOP[0], path), "directory": ("check", tmp_path),
+        "log": ("replay", SHOP[0], path), "directory": ("check", tmp_path),
     }  # fmt: skip
     (tmp_path / "other.json").write_text("{}")
     outcome = sgfast(capsys, *given[command])

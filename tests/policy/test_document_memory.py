@@ -81,7 +81,7 @@ def flow_log(folder: Path) -> list[str]:
         f"2 1 eni-{n} {address(n)} 10.0.0.5 {n % 60_000 + 1} 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n"
         for n in range(1_000_000)
     )
-    return ["flowlog", str(PCAPS / "shop.yaml"), write(folder / "log", lines)]
+    return ["replay", str(PCAPS / "shop.yaml"), write(folder / "log", lines)]
 
 
 @pytest.mark.parametrize("document", [instances, rules, export, changes, flow_log], ids=lambda made: made.__name__)

@@ -13,8 +13,7 @@ from diffs import traffic_diff as diff
 from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
-from sgfast.flow_logs.checking import check_logs
-from sgfast.loading import load_policy, parse_policy
+from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
 from sgfast.policy.lookup import find
@@ -172,7 +171,7 @@ def test_words_outlive_a_snapshot_and_a_suggested_policy(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("word", ["vpc-01", "Main VPC", "main"])
-def test_a_vpc_is_named_by_every_word_wherever_one_is_named(word: str, tmp_path: Path) -> None:
+def test_a_vpc_is_named_by_every_word_wherever_one_is_named(word: str) -> None:
     """Its instances are seen, and those of the other VPC with the same addresses are not (SPEC 7.1)."""
     assert Engine(POLICY, vpc=word).vpc == "main"
     assert Engine(POLICY, vpc=word).check("198.51.100.7", "10.0.0.2", "tcp", dport=80).reason == "rule"
@@ -182,9 +181,6 @@ def test_a_vpc_is_named_by_every_word_wherever_one_is_named(word: str, tmp_path:
         assert run_replay(POLICY, SHOP[1], options).vpc == "main"
     assert diff(POLICY, POLICY, SHOP[1], vpc=word).vpc == "main"
     assert check_policy(POLICY, vpc=word).warnings == ()  # no warning that VPCs have the same addresses
-    log = tmp_path / "log"
-    log.write_text("2 1 eni-2 198.51.100.7 10.0.0.2 20641 80 6 20 4249 1418530010 1418530070 ACCEPT OK\n")
-    assert check_logs(POLICY, [str(log)], vpc=word).agreeing == 1
 
 
 def test_an_unknown_vpc_is_answered_with_those_there_are() -> None:
@@ -193,15 +189,6 @@ def test_an_unknown_vpc_is_answered_with_those_there_are() -> None:
     twice = replace(POLICY, vpcs=tuple(replace(vpc, label="same") for vpc in POLICY.vpcs))
     with pytest.raises(PolicyError, match=r"^<policy>: 'same' means 2 VPCs: write the name of one, 'main', 'other'$"):
         Engine(twice, vpc="same")
-
-
-def test_a_flow_logs_interface_is_found_by_its_id(tmp_path: Path) -> None:
-    """Both ends are instances: only the interface's id says whose record it is (SPEC 10.16)."""
-    text = Path(SHOP[0]).read_text().replace("{name: db-1,", "{name: db-1, id: eni-0d,")
-    log = tmp_path / "log"
-    log.write_text("2 1 eni-0d 10.0.0.5 10.0.1.9 40000 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n")
-    found = [check_logs(policy, [str(log)]) for policy in (load_policy(SHOP[0]), parse_policy(text))]
-    assert [[each.instance for each in checked.disagreements] for checked in found] == [[], ["db-1"]]
 
 
 def test_an_explanation_shows_what_people_call_the_machine() -> None:

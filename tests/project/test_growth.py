@@ -18,7 +18,6 @@ from sgfast import Engine, replay
 from sgfast.checking import check_policy
 from sgfast.errors import PolicyError
 from sgfast.expectations.from_captures import first_expectations
-from sgfast.flow_logs.checking import check_logs
 from sgfast.importing.draft import Draft
 from sgfast.importing.object_location import Location
 from sgfast.importing.reading import import_sources
@@ -148,7 +147,8 @@ def test_one_line_of_a_flow_log_again_and_again(action: str, tmp_path: Path) -> 
 
     def check(n: int) -> None:
         log.write_text(f"2 1 eni-1 198.51.100.7 10.0.0.5 20641 22 6 20 4249 1418530010 1418530070 {action} OK\n" * n)
-        assert check_logs(policy, [str(log)]).records == n
+        records = replay(policy, log).records
+        assert records is not None and records.read == n
 
     assert_near_linear(check)
 
@@ -251,7 +251,8 @@ def test_different_lines_of_a_flow_log(tmp_path: Path) -> None:
             f"2 1 eni-{i} {address(i)} 10.0.0.5 {i + 1} 22 6 20 4249 1418530010 1418530070 ACCEPT OK\n"
             for i in range(n)
         ))  # fmt: skip
-        assert check_logs(policy, [str(log)]).records == n
+        records = replay(policy, log).records
+        assert records is not None and records.read == n
 
     assert_near_linear(check)
 

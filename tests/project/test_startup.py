@@ -19,7 +19,7 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
-    "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs.checking", "sgfast.flow_logs.traffic",
+    "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs.traffic",
     "sgfast.policy.changes",
     *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
     "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",

@@ -24,7 +24,6 @@ COMMANDS = {
     "diff": ["diff", POLICY, "shop.proposed.yaml", CAPTURE, *TRAFFIC],
     "explain": ["explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "22"],
     "export": ["export", POLICY, "--to", "otc"],
-    "flowlog": ["flowlog", POLICY, "shop.flow.log", "--quiet"],
     "reach": ["reach", POLICY],
     "suggestion": ["suggest", CAPTURE, "--policy", POLICY, "--quiet"],
     "test": ["test", POLICY, "shop.expect.yaml", "--quiet"],

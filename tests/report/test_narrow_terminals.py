@@ -25,7 +25,6 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "explain": ("explain", "shop.yaml", "--from", "198.51.100.7", "--to", "web-1", "--protocol", "tcp", "--port", 8080),
     "reach": ("reach", "shop.yaml", "--top", 3),
     "test": ("test", "shop.yaml", "shop.expect.yaml"),
-    "flowlog": ("flowlog", "shop.proposed.yaml", "shop.flow.log"),
 }  # fmt: skip
 
 

@@ -171,13 +171,13 @@ def _logs(folder: Path) -> Iterator[Case]:
     policy = folder / "logs" / "corpus.yaml"
     policy.parent.mkdir()
     policy.write_text(DOCUMENT)
-    logs = [PCAPS / "shop.flow.log", *(path for path in sorted((ROOT / "flow-logs").rglob("*")) if path.is_file())]
+    logs = [PCAPS / "shop.aws.log", *(path for path in sorted((ROOT / "flow-logs").rglob("*")) if path.is_file())]
     shop = _copy(PCAPS / "shop.yaml", folder / "logs" / "shop.yaml")
     for number, path in enumerate(logs):
         name = str(_copy(path, folder / "logs" / f"{number:03}-{path.name}").relative_to(folder))
         for judged in (policy, shop):
             for form in ("text", "json"):
-                yield name, ["flowlog", str(judged.relative_to(folder)), name, "--format", form]
+                yield name, ["replay", str(judged.relative_to(folder)), name, "--format", form]
 
 
 def _mangled(folder: Path) -> Iterator[Case]:
@@ -212,7 +212,7 @@ def _mangled(folder: Path) -> Iterator[Case]:
 def _wrong_usage() -> Iterator[Case]:
     shop, capture = "captures/shop.yaml", "captures/shop.pcap"
     for command in (
-        "check", "completion", "diff", "explain", "export", "flowlog", "import", "reach", "replay", "schema", "suggest",
+        "check", "completion", "diff", "explain", "export", "import", "reach", "replay", "schema", "suggest",
         "template", "test",
     ):  # fmt: skip
         for arguments in (
@@ -223,8 +223,7 @@ def _wrong_usage() -> Iterator[Case]:
     yield "usage", ["--help"]
     yield "usage", ["no-such-command"]
     for name in (
-        "policy", "changes", "expectations", "replay", "diff", "check", "reach", "explain", "suggest", "flowlog",
-        "test",
+        "policy", "changes", "expectations", "replay", "diff", "check", "reach", "explain", "suggest", "test",
     ):  # fmt: skip
         yield "schemas", ["schema", name]
     yield "schemas", ["schema"]

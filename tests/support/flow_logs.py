@@ -1,4 +1,4 @@
-"""Flow log records for tests, and the findings of a check of them."""
+"""Flow log records for tests, and replays of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sgfast import replay
-from sgfast.flow_logs.checking import FlowLogCheck, check_logs
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import ReplayResult
@@ -35,11 +34,6 @@ def without(policy: Policy, rule: Rule) -> Policy:
     return replace(policy, security_groups=tuple(groups))
 
 
-def assert_adds_up(checked: FlowLogCheck) -> None:
-    outside = checked.out_of_scope.total()
-    assert checked.records == checked.agreeing + checked.disagreeing + checked.undecided.total() + outside
-
-
 POLICY = """
 version: 1
 security_groups:
@@ -63,12 +57,6 @@ instances:
 ONE_WEB = POLICY.replace("  - {name: web-2, addresses: [10.0.0.6], security_groups: [web]}\n", "")
 
 
-def check(tmp_path: Path, *lines: str, policy: str = POLICY, header: str = "") -> FlowLogCheck:
-    path = tmp_path / "some.log"
-    path.write_text("".join(f"{line}\n" for line in ((header, *lines) if header else lines)))
-    return check_logs(parse_policy(policy), [str(path)])
-
-
 def record(
     src: str, dst: str, sport: int = 0, dport: int = 0, protocol: int = 6, action: str = "ACCEPT", *,
     start: int = 1000, seconds: int = 10, interface: str = "eni-1",
@@ -77,11 +65,6 @@ def record(
 
 
 CLIENT, WEB, DB = "198.51.100.7", "10.0.0.5", "10.0.1.9"
-
-
-def told(checked: FlowLogCheck) -> list[tuple[int, str, str]]:
-    assert_adds_up(checked)
-    return [(d.record.line, d.role, d.reason) for d in checked.disagreements]
 
 
 GOOD = record(CLIENT, WEB, 50000, 443)

@@ -1,6 +1,6 @@
 """Random conversations whose flow logs tell as much as logs can, and the connections of replays to compare.
 
-No conversation pauses so long that the answer depends on when packets came within a record (SPEC 10.16).
+No conversation pauses so long that the answer depends on when packets came within a record (SPEC 10.30).
 """
 
 from __future__ import annotations
