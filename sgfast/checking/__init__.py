@@ -105,7 +105,7 @@ def check_policy(
             is_certain = traffic_evidence.carries("verdicts", "absence")
             findings += [replace(each, certain=is_certain) for each in of_traffic]
             withheld += said_of_unlogged(policy, traffic.records)
-    withheld += said_of_unseen(unseen)
+    withheld += said_of_unseen(policy, unseen)
     too_long = [
         f"{count:,} {text}"
         for count, text in (

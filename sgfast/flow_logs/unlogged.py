@@ -14,6 +14,7 @@ import numpy as np
 from sgfast.flow_logs.log_records import MOST_NAMED, LogRecords, some_names
 from sgfast.flow_logs.unsure_openers import PossibleUse, UnsureOpeners
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Policy, Rule, called
+from sgfast.policy.rule_text import rule_name
 
 
 class _Service(NamedTuple):
@@ -71,11 +72,11 @@ def unseen_rule(
     return None
 
 
-def said_of_unseen(rules: Sequence[UnseenRule], most: int = MOST_NAMED) -> list[str]:
+def said_of_unseen(policy: Policy, rules: Sequence[UnseenRule], most: int = MOST_NAMED) -> list[str]:
     """Return a sentence about the unused rules about which the logs cannot tell; none if there are none."""
     if not rules:
         return []
-    names = some_names([unseen_words(each) for each in rules], most)
+    names = some_names([_unseen_words(policy, each) for each in rules], most)
     return [f"These logs cannot tell whether a rule is unused that no record shows in use: {names}."]
 
 
@@ -108,13 +109,13 @@ def _said_of_unlogged(
     return [f"{consequence}, as the logs have no record of their own interfaces: {some_names(names, most)}."]
 
 
-def unseen_words(each: UnseenRule) -> str:
-    """Return the id of a rule, and the record to blame."""
-    use = each.use
+def _unseen_words(policy: Policy, each: UnseenRule) -> str:
+    """Return the name of a rule, and the record to blame."""
+    name, use = rule_name(policy, each.rule, each.group), each.use
     if use is None:
-        return each.rule.id
+        return name
     at = np.datetime64(use.time_ns // 10**9, "s")
-    return f"{each.rule.id} (perhaps used by {use.source} -> {use.destination} at {at}Z)"
+    return f"{name} (perhaps used by {use.source} -> {use.destination} at {at}Z)"
 
 
 def _allows(rule: Rule, service: _Service) -> bool:

@@ -54,9 +54,9 @@ def naming(
     """Return the sentences, of which those about instances that were not logged, and about ``unseen`` rules, name up to
     ``most`` of them.
     """
-    short = [*said_of_unlogged(policy, records), *said_of_unseen(unseen)]
+    short = [*said_of_unlogged(policy, records), *said_of_unseen(policy, unseen)]
     most = max(MOST_NAMED, most)
-    long = [*said_of_unlogged(policy, records, most), *said_of_unseen(unseen, most)]
+    long = [*said_of_unlogged(policy, records, most), *said_of_unseen(policy, unseen, most)]
     replaced = dict(zip(short, long, strict=True))
     return [replaced.get(each, each) for each in sentences]
 

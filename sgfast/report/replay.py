@@ -252,7 +252,7 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
         hits for hits in rules
         if not hits.packets and hits.rule.id not in untold and hits.group not in unlogged
     ]  # fmt: skip
-    sentences = [*said_of_unlogged(result.policy, result.records), *said_of_unseen(unseen)]
+    sentences = [*said_of_unlogged(result.policy, result.records), *said_of_unseen(result.policy, unseen)]
     blocks += [Paragraph(printable(words)) for words in naming(sentences, result.policy, result.records, unseen, most)]
     if idle:
         unlisted = len(idle) - most

@@ -346,7 +346,7 @@ def _kept(
     if needed is not None:
         evidence = evidence_for_removal(result, needed)
         found, removed, unseen = without_unused(policy, found, captures, options, progress)
-    warnings = [*result.warnings, *said_of_unseen(unseen)]
+    warnings = [*result.warnings, *said_of_unseen(policy, unseen)]
     if needed is not None:
         warnings += said_of_unlogged(policy, result.records)
     most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)

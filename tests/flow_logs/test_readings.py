@@ -173,10 +173,11 @@ def test_only_rules_of_the_ends_of_a_record_may_be_needed(tmp_path: Path) -> Non
     found = check_policy(result.policy, traffic=result)
     assert {each.rule for each in found.findings if each.code == "SG012"} >= {"other"}
     assert not any(each.rule == "admin" for each in found.findings if each.code == "SG012")
-    assert "admin (perhaps used by 192.0.2.9 -> 10.0.0.5 at 2023-11-14T22:13:20Z)" in " ".join(found.left_out)
+    said = "inbound tcp/7777 from 192.0.2.0/24 (admin in web) (perhaps used by 192.0.2.9 -> 10.0.0.5 at 2023-11-14T22:1"
+    assert said in " ".join(found.left_out)
     # The replay says so, too.
     text = " ".join(str(result).split())
-    assert "admin (perhaps used by" in text
+    assert "(admin in web) (perhaps used by" in text
     assert "admin" not in text[text.index("Never hit"):].split(" Connections ")[0]
 
 
@@ -288,7 +289,7 @@ def test_icmp_without_a_type_may_need_the_rules_of_its_ends(tmp_path: Path) -> N
         assert result.records.undecided == {"icmp-type": 1}
         assert not (result.openers.differing or result.openers.same)
         text = " ".join(check_policy(result.policy, traffic=result).left_out)
-        assert ("ping (perhaps used by 192.0.2.9 -> 10.0.2.1" in text) == (line is pinged)
+        assert ("(ping in closed) (perhaps used by 192.0.2.9 -> 10.0.2.1" in text) == (line is pinged)
 
 
 def changed(folder: Path, seconds: int, change: str) -> Path:
@@ -440,9 +441,10 @@ def test_rules_that_may_be_needed_are_whole_in_json_and_with_top(
             "group": "web", "rule": "dns", "why": "not-logged-service", "connections": None, "example": None
         }
         text = " ".join(sgfast(capsys, *command).out.split())
-        assert "r7010 (perhaps used by" in text and "r7011" not in text and "and 4 more" in text
+        assert "(r7010 in web) (perhaps used by" in text and "r7011" not in text and "and 4 more" in text
         text = " ".join(sgfast(capsys, *command, "--top", "14").out.split())
-        assert "r7012 (perhaps used by" in text and "dns" in text and "more" not in text.partition("no record shows")[2]
+        assert "(r7012 in web) (perhaps used by" in text and "dns" in text
+        assert "more" not in text.partition("no record shows")[2]
     # Without --remove, nothing is taken away that might be needed.
     answer = json.loads(sgfast(capsys, "suggest", log, "--policy", policy, "--keep", "--format", "json").out)
     assert "unseen_rules" not in answer

@@ -389,7 +389,7 @@ def _unused(result: ReplayResult, rules: Sequence[RuleHits], lines: Lines) -> Ma
     if result.first_time_ns is not None and result.last_time_ns is not None:
         span = f"the {human_seconds((result.last_time_ns - result.first_time_ns) / 1e9)} of this capture"
     doubts = said_of_unlogged(result.policy, result.records)
-    doubts += said_of_unseen(unseen_rules(result))
+    doubts += said_of_unseen(result.policy, unseen_rules(result))
     if doubts:
         words = " ".join((f"Nothing that could be judged in {span} needed these rules.", *doubts))
     elif result.evidence.carries("absence"):
