@@ -62,6 +62,7 @@ cdef struct Asked:
     uint64_t packets        # in records that are not judged, as the readings differ
     uint64_t nbytes
     uint64_t connections    # 1 if it was not judged, else those that began
+    uint64_t attempts       # if the policy denies it, at most so many attempts of its opener
 
 
 cdef class RecordPackets:

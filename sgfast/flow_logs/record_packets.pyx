@@ -99,12 +99,12 @@ cdef class RecordPackets:
 
     @property
     def asked(self):
-        """An array of shape (n, 3) with a row for each question about a connection: packets and bytes that were not
-        judged, and the connections that were judged.
+        """An array of shape (n, 4) with a row for each question about a connection: packets and bytes that were not
+        judged, the connections that were judged, and the most attempts that they are if the policy denies them.
         """
         if not self.question_count:
-            return np.zeros((0, 3), np.uint64)
-        return np.asarray(<uint64_t[:self.question_count, :3]><uint64_t*>self.asked_about).copy()
+            return np.zeros((0, 4), np.uint64)
+        return np.asarray(<uint64_t[:self.question_count, :4]><uint64_t*>self.asked_about).copy()
 
     cdef int expect(self, Py_ssize_t questions) except -1:
         # Makes room for more questions.
@@ -115,7 +115,7 @@ cdef class RecordPackets:
             raise MemoryError
         self.asked_about = grown
         for i in range(self.question_count, count):
-            grown[i] = Asked(0, 0, 0)
+            grown[i] = Asked(0, 0, 0, 0)
         self.question_count = count
         return 0
 
@@ -408,6 +408,8 @@ cdef class RecordPackets:
             self.now_ns = time_ns = max(self.now_ns, time_ns)
             c.alive_ns = time_ns
             if way == c.opener and (c.protocol != PROTO_TCP or flags == SYN):
+                if c.question and time_ns - c.asked_ns > self.step[kind_of(c)]:
+                    self.asked_about[c.question - 1].attempts += 1
                 c.asked_ns = time_ns
         if nbytes > MOST_OF_FRAME and most:
             most = min(most, max(1, <uint64_t>(<double>packets / <double>nbytes * <double>MOST_OF_FRAME)))

@@ -125,7 +125,7 @@ class LogTraffic:
     @property
     def asked(self) -> NDArray[np.uint64]:
         """The fate of the connections that ``ask`` was asked about, as ``RecordPackets.asked`` has it."""
-        return np.zeros((0, 3), np.uint64) if self._connections is None else self._connections.packets.asked
+        return np.zeros((0, 4), np.uint64) if self._connections is None else self._connections.packets.asked
 
     @property
     def warnings(self) -> list[str]:

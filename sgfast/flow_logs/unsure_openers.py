@@ -64,6 +64,7 @@ class UncertainConnections:
     ``other``: the other one.
     ``other_ports``: the different ports of the other reading; not all of them if there are very many.
     ``connections``: the number of connections.
+    ``attempts``: the most attempts that these are if the policy denies them.
     ``packets``: the number of their packets.
     ``bytes``: the number of their bytes.
     ``answered``: the number of connections that were answered, whoever opened them.
@@ -75,6 +76,7 @@ class UncertainConnections:
     other: Reading
     other_ports: set[int] = field(default_factory=set)
     connections: int = 0
+    attempts: int = 0
     packets: int = 0
     bytes: int = 0
     answered: int = 0

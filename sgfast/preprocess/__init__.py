@@ -4,5 +4,5 @@ Steps depend on frames and headers, but neither on the policy nor on the engine.
 
 from typing import Literal
 
-#: The name of a tunnel protocol whose headers can be removed. The names are in the order of ``Kind`` in ``tunnels.pxd``.
+#: The name of a tunnel protocol whose headers can be removed. The names have the order of ``Kind`` in ``tunnels.pxd``.
 TunnelKind = Literal["vxlan", "geneve", "gre", "ipip", "6in4", "erspan", "gtp-u", "mpls", "pppoe"]

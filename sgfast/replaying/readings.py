@@ -317,11 +317,11 @@ class ReadingQuestions:
         answer = UnsureOpeners(possible_uses=self._uses, icmp_groups=self._icmp)
         kind_of = np.concatenate([np.zeros(0, np.int64), *self._kind_of])
         is_answered = np.concatenate([np.zeros(0, bool), *self._is_answered])
-        sums = np.zeros((len(self._kinds), 4), np.uint64)
+        sums = np.zeros((len(self._kinds), 5), np.uint64)
         counted = np.column_stack([asked, np.where(is_answered, asked[:, 2], 0)])
         np.add.at(sums, kind_of[kind_of >= 0], counted[kind_of >= 0])
         for (kind, is_same), counts in zip(self._kinds, sums.tolist(), strict=True):
-            kind.packets, kind.bytes, kind.connections, kind.answered = counts
+            kind.packets, kind.bytes, kind.connections, kind.attempts, kind.answered = counts
             if not kind.connections:
                 continue
             if not is_same:
@@ -332,6 +332,7 @@ class ReadingQuestions:
             known = answer.same.setdefault(ends, kind)
             if known is not kind:
                 known.connections += kind.connections
+                known.attempts += kind.attempts
                 known.other_ports |= kind.other_ports
         answer.differing.sort(key=lambda each: (-each.connections, each.first_time_ns, each.likelier.source))
         return answer
@@ -367,7 +368,7 @@ def openers_of(questions: Rows) -> Rows:
 
 
 def marked_kinds(openers: UnsureOpeners, kinds: Kinds) -> Kinds:
-    """Return the kinds with the number of connections of which nobody knows who opened them."""
+    """Return the kinds with the number of connections, or of denied attempts, of which nobody knows who opened them."""
     known: dict[tuple[str, bytes, bool, int, int], int] = {}
     for each in openers.same.values():
         reading = each.likelier
@@ -376,7 +377,7 @@ def marked_kinds(openers: UnsureOpeners, kinds: Kinds) -> Kinds:
         ):
             if name is not None:
                 key = name, peer, inbound, reading.protocol, reading.key
-                known[key] = known.get(key, 0) + each.connections
+                known[key] = known.get(key, 0) + max(each.connections, each.attempts)
     if not known:
         return kinds
     rows = kinds.rows.copy()
