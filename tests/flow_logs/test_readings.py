@@ -99,7 +99,7 @@ def test_a_row_says_that_its_opener_is_unknown_only_if_no_connection_tells(tmp_p
     assert row["connections"] == 2 and "opener" not in row
 
 
-def test_attempts_of_one_connection_that_either_end_may_have_opened_are_all_of_an_unknown_opener(tmp_path: Path) -> None:
+def test_attempts_of_a_connection_that_either_end_may_have_opened_are_all_of_an_unknown_opener(tmp_path: Path) -> None:
     """Denied packets that lie so far apart are two attempts, where allowed ones are one connection."""
     ends = ("192.0.2.9:7777 > 10.0.2.1:7777", "10.0.2.1:7777 > 192.0.2.9:7777")
     result = of_logs(tmp_path, *(flow(each, *times) for each in ends for times in ((0, 5), (83, 581))))
