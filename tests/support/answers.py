@@ -5,9 +5,9 @@
     python tests/support/answers.py compare RECORD RECORD   # exits with 1 if an output differs
 
 To show that a change does not affect users, run the program before and after it, on the same DIR. The inputs are the
-recordings in pcaps/ and, if present, the corpus (``SGFAST_CORPUS``). Each capture of the corpus is replayed under the
-policy that ``suggest`` finds, complete and without every third rule. A record omits durations and names of temporary
-files.
+recordings in pcaps/, the logs of simulated worlds and, if present, the corpus (``SGFAST_CORPUS``). Each capture of the
+corpus is replayed under the policy that ``suggest`` finds, complete and without every third rule. A record omits
+durations and names of temporary files.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from typing import Any
 
 import yaml
 from corpus import DOCUMENT, ROOT
+from simulated_worlds.judging import write_world
+from simulated_worlds.worlds import draw
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 SEED = 20_261_130
@@ -40,6 +42,7 @@ Case = tuple[str, list[str]]
 
 CAPTURES = 160
 LARGEST_CAPTURE = 400_000
+WORLDS = 24
 MANGLED = 60
 
 #: Patterns of text that differs between runs, with their replacements.
@@ -55,7 +58,7 @@ UNSTEADY = (
 
 def prepare(folder: Path) -> None:
     folder.mkdir(parents=True)
-    cases = [*_policies(folder), *_captures(folder), *_logs(folder), *_mangled(folder), *_wrong_usage()]
+    cases = [*_policies(folder), *_captures(folder), *_logs(folder), *_worlds(folder), *_mangled(folder), *_wrong_usage()]
     (folder / "cases.json").write_text(json.dumps(cases, indent=0))
     print(f"{len({name for name, _ in cases})} inputs, {len(cases)} commands")
 
@@ -67,9 +70,8 @@ def _policies(folder: Path) -> Iterator[Case]:
     exports = [[path] for path in sorted((ROOT / "kubernetes").rglob("*.yaml"))[::4]]
     exports += [[path] for path in sorted((ROOT / "rules").rglob("*.json"))]
     exports += [sorted(f.glob("*.json")) for f in sorted((ROOT / "network-acls").glob("*")) if f.is_dir()]
-    exports.append(sorted((ROOT / "rules").rglob("ec2-describe-*.json")))
     exports.append(sorted((PCAPS / "export").glob("*.json")))
-    for number, paths in enumerate(exports):
+    for number, paths in enumerate(filter(None, exports)):
         home = folder / "exports" / f"{number:03}"
         names = [str(_copy(path, home / path.name).relative_to(folder)) for path in paths]
         imported = home / "policy.yaml"
@@ -178,6 +180,25 @@ def _logs(folder: Path) -> Iterator[Case]:
         for judged in (policy, shop):
             for form in ("text", "json"):
                 yield name, ["replay", str(judged.relative_to(folder)), name, "--format", form]
+
+
+def _worlds(folder: Path) -> Iterator[Case]:
+    for seed in range(WORLDS):
+        home = folder / "worlds" / f"{seed:02}"
+        home.mkdir(parents=True)
+        write_world(draw(seed), home)
+        _leave_out(home / "policy.yaml", home / "less.yaml")
+        policy, less, logs = (str((home / name).relative_to(folder)) for name in ("policy.yaml", "less.yaml", "logs"))
+        for form in ("text", "json", "markdown"):
+            yield logs, ["replay", policy, logs, "--format", form]
+            yield logs, ["replay", less, logs, "--format", form, "--compare-actions"]
+            yield logs, ["diff", policy, less, logs, "--format", form]
+            yield logs, ["suggest", logs, "--policy", policy, "--format", form]
+            yield logs, ["suggest", logs, "--policy", policy, "--remove", "30d", "--format", form]
+            yield logs, ["check", policy, "--traffic", logs, "--format", form]
+        yield logs, ["replay", less, logs, "--report", "OUT/page.html", "--connections", "OUT/c.jsonl"]
+        yield logs, ["suggest", logs, "--policy", less, "--keep"]
+        yield logs, ["suggest", logs, "--policy", less, "--keep", "--to", "aws", "-o", "OUT/script.sh"]
 
 
 def _mangled(folder: Path) -> Iterator[Case]:

@@ -88,13 +88,17 @@ def _services(text: str) -> Iterator[tuple[int | None, frozenset[int] | None]]:
             yield protocol, None
 
 
-def judge(world: World, folder: Path) -> Outcome:
-    """Write a world's policy, logs and truth into a folder, ask sgfast, and judge its answers."""
+def write_world(world: World, folder: Path) -> None:
+    """Write ``policy.yaml`` and ``logs/``."""
     logs = folder / "logs"
     logs.mkdir()
-    policy = folder / "policy.yaml"
-    policy.write_text(json.dumps(world.account.document(world.rules), indent=1))
+    (folder / "policy.yaml").write_text(json.dumps(world.account.document(world.rules), indent=1))
     (write_zeek if world.version == "zeek" else write_aws)(world, logs)
+
+
+def judge(world: World, folder: Path) -> Outcome:
+    """Write a world's policy, logs and truth into a folder, ask sgfast, and judge its answers."""
+    write_world(world, folder)
     (folder / "truth.json").write_text(json.dumps(_truth(world), indent=1))
     outcome = Outcome(world.seed, world.version, world.label, world.kinds, connections=len(world.truth))
     if not any(world.is_seen(connection) for connection in world.truth):
