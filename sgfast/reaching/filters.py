@@ -23,7 +23,7 @@ from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.errors import AmbiguousAddress
 from sgfast.policy.loaded_policy import LoadedPolicy, having
 from sgfast.policy.matching import Address
-from sgfast.policy.model import Instance, Policy, Timeouts
+from sgfast.policy.model import ICMP, ICMPV6, Direction, Instance, Policy, Rule, Timeouts
 from sgfast.reaching.services import SingleService
 from sgfast.verdicts import INFRASTRUCTURES, Verdict, verdict_of
 
@@ -52,6 +52,25 @@ class Filters:
     def owner(self, address: Address) -> Instance | None:
         number = self.compiled.classifier.owner_of(address.packed)
         return None if number < 0 else self.compiled.instances[number]
+
+    def winner(
+        self, instance: str, peer: bytes, direction: Direction, family: int, protocol: int, port: int | None,
+        icmp_code: int | None = None,
+    ) -> Rule | None:  # fmt: skip
+        """Return the rule that wins at an instance's filter (SPEC 4.10); None if no rule matches.
+
+        ``port``: the destination port or ICMP type. ``icmp_code``: None stands for codes that no rule names.
+        """
+        here = self.compiled.numbering.of_instance(self.policy.instance_by_name[instance])
+        is_icmp = protocol == (ICMP if family == 4 else ICMPV6)
+        codes = (range(255, -1, -1) if icmp_code is None else (icmp_code,)) if is_icmp else (0,)
+        for code in codes:
+            key = (port or 0) << 8 | code if is_icmp else port or 0
+            number = self.compiled.classifier.rule_for(here, direction == "inbound", peer, protocol, key)
+            rule = None if number < 0 else self.compiled.rules[number]
+            if rule is None or rule.icmp_code in (None, icmp_code):
+                return rule
+        return None
 
     def judge(self, src: Address, dst: Address, service: SingleService, sport: int | None = None) -> Verdict:
         """Judge a packet as a new engine does. A data plane is made in microseconds, and forgotten afterwards."""
@@ -93,6 +112,14 @@ def filters_about(
         pass
     near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
     return Filters(compiler.copy().compile(having(policy, instances=near)), vpc)
+
+
+def filters_between(policy: Policy, vpc: str, *peers: str) -> Filters:
+    """Return the filters as a VPC sees addresses, if only these VPCs are its peers. Two owners of one address, both
+    peers of a VPC, are thus told apart.
+    """
+    instances = tuple(each for each in policy.instances if each.vpc in (vpc, *peers))
+    return Filters(_compiled_once(policy, vpc).compiler.copy().compile(having(policy, instances=instances)), vpc)
 
 
 def _compiled_once(policy: Policy, vpc: str | None) -> CompiledOnce:

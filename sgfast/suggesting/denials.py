@@ -31,7 +31,6 @@ class Denials:
             numbers = self._prefixes.setdefault((network.max_prefixlen, host_bits), set())
             numbers.add(int(network.network_address) >> host_bits)
         self._ends: dict[tuple[bytes, str | None], _End] = {}
-        self._known: dict[tuple[NeededService, _End, _End], bool] = {}
 
     def of_peers(self, needs: Iterable[Need]) -> Callable[[str], bool]:
         """Return a function of an instance's name: whether one of these connections is denied with that peer."""
@@ -114,14 +113,9 @@ class Denials:
         """Return whether the filter at the need's instance denies the connection. The rules of the other end have
         their own needs. Between VPCs that are not peered, no rule could allow it.
         """
-        return self._winners.are_connected(need.instance, need.peer_instance) and not self._allows(need)
-
-    def _allows(self, need: Need) -> bool:
-        key = need.service, self._own_end(need), self._end(need.peer, need.peer_instance)
-        if key not in self._known:
-            rule = self._winners.of(need)
-            self._known[key] = rule is not None and rule.action == "allow"
-        return self._known[key]
+        rule = self._winners.of(need)
+        is_allowed = rule is not None and rule.action == "allow"
+        return not is_allowed and self._winners.are_connected(need.instance, need.peer_instance)
 
     def _address_of(self, name: str, family: int) -> bytes | None:
         """Return an instance's first address of an IP version; None without any."""

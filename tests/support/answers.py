@@ -58,7 +58,8 @@ UNSTEADY = (
 
 def prepare(folder: Path) -> None:
     folder.mkdir(parents=True)
-    cases = [*_policies(folder), *_captures(folder), *_logs(folder), *_worlds(folder), *_mangled(folder), *_wrong_usage()]
+    from_files = [*_policies(folder), *_captures(folder), *_logs(folder), *_worlds(folder)]
+    cases = [*from_files, *_mangled(folder), *_wrong_usage()]
     (folder / "cases.json").write_text(json.dumps(cases, indent=0))
     print(f"{len({name for name, _ in cases})} inputs, {len(cases)} commands")
 
