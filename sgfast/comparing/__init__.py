@@ -93,7 +93,7 @@ def run_diff(
     # With one hash key for both engines, each packet is parsed and hashed only once.
     hash_key = [secrets.randbits(64) for _ in range(8)]
     vpc = vpc_name(old, options.vpc)
-    result = TrafficDiff(old, new, options.mode, options.midstream, vpc, paths)
+    result = TrafficDiff(old, new, mode=options.mode, midstream=options.midstream, vpc=vpc, captures=paths)
     # A VPC that was only renamed is the same VPC.
     judged = with_vpc_names_of(new, old)
     names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}

@@ -6,22 +6,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
-from sgfast.capture import Damage
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
-from sgfast.flow_logs.log_records import ComparedActions, LogRecords
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
+from sgfast.evidence import Evidence
 from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Direction, Policy, Rule
-from sgfast.preprocess import TunnelKind
 from sgfast.replaying import Service
-from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
-from sgfast.replaying.packet_selection import PacketsLeftOut
+from sgfast.replaying.evidence import NOT_JUDGED
+from sgfast.replaying.judged_traffic import JudgedTraffic
 from sgfast.replaying.results import count
-from sgfast.system.names import without_credentials
 from sgfast.verdicts import VerdictWord
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
@@ -173,20 +167,11 @@ class MovedTraffic:
 
 
 @dataclass
-class TrafficDiff:
+class TrafficDiff(JudgedTraffic):
     """The changes between two policies. Times are nanoseconds since the Unix epoch; None if there was no packet.
 
     ``old``: the old policy.
     ``new``: the new policy.
-    ``mode``: ``causal`` or ``verbatim`` (SPEC 9.2).
-    ``midstream``: the treatment of TCP connections older than the captures (SPEC 9.3).
-    ``vpc``: the VPC that the captures are from, as the caller named it; None: none was named.
-    ``captures``: the captures as the caller named them, but without credentials in URLs.
-    ``packets``: the number of packets that were judged.
-    ``bytes``: bytes on the wire.
-    ``records``: what became of the records of flow logs; None if the captures were packets.
-    ``openers``: the connections of flow logs that either end may have opened; None if the captures were packets.
-    ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
     ``verdicts``: the number of packets for each pair of verdicts of OLD and NEW that occurred.
     ``groups``: the groups of changed connections, sorted: newly denied ones first, then those with most answered
     connections.
@@ -194,63 +179,27 @@ class TrafficDiff:
     ``rules``: effects of rules, those with most connections first.
     ``moved``: connections that another rule allows than before, in the same order.
     ``moved_others``: the number of moved connections for which ``moved`` had no room.
-    ``first_time_ns``: the packets' earliest timestamp.
-    ``last_time_ns``: the packets' latest timestamp.
-    ``elapsed_seconds``: the seconds for reading and judging, without start-up.
-    ``damaged``: the place at which a capture is damaged; None: no capture is.
-    ``warnings``: full sentences about what the user should know.
-    ``decapsulated``: the number of tunnel headers removed, by kind; None if the options remove none.
-    ``observed``: facts from which ``evidence`` follows: those of the engine with OLD.
-    ``doubts``: reasons to doubt the answer that reading the captures gave.
     ``connections``: connections and denied attempts under OLD.
-    ``actions``: of flow logs: the cloud's actions and the verdicts of OLD.
-    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
     """
 
     old: Policy
     new: Policy
-    mode: Mode
-    midstream: Midstream
-    vpc: str | None
-    captures: tuple[str, ...]
-    packets: int = 0
-    bytes: int = 0
-    left_out: PacketsLeftOut | None = None
     verdicts: dict[tuple[VerdictWord, VerdictWord], int] = field(default_factory=dict)
     groups: list[ChangedGroup] = field(default_factory=list)
     kinds: dict[NewVerdict, ChangedKinds] = field(default_factory=dict)
     rules: list[RuleEffect] = field(default_factory=list)
     moved: list[MovedTraffic] = field(default_factory=list)
     moved_others: int = 0
-    first_time_ns: int | None = None
-    last_time_ns: int | None = None
-    elapsed_seconds: float = 0.0
-    damaged: Damage | None = None
-    warnings: list[str] = field(default_factory=list)
-    decapsulated: dict[TunnelKind, int] | None = None
-    observed: Observed | None = None
-    doubts: tuple[EvidenceReason, ...] = ()
     connections: int = 0
-    accepted_evidence: tuple[EvidenceCode, ...] = ()
-    records: LogRecords | None = None
-    openers: UnsureOpeners | None = None
-    actions: ComparedActions | None = None
-
-    def __post_init__(self) -> None:
-        self.captures = tuple(map(without_credentials, self.captures))
 
     @cached_property
     def evidence(self) -> Evidence:
         """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
-        not_ip = self.verdicts.get(("not-ip", "not-ip"), 0)
-        outside = self.verdicts.get(("out-of-scope", "out-of-scope"), 0)
         judged = sum(packets for pair, packets in self.verdicts.items() if not NOT_JUDGED.issuperset(pair))
-        local = self.verdicts.get(("local", "local"), 0)
-        traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, local, self.connections, self.old.is_stateful,
-            self.observed, self.doubts, self.left_out, self.old, self.vpc, self.records,
-        )  # fmt: skip
-        return evidence_of(traffic).accepting(self.accepted_evidence)
+        evidence = self._evidence_for(
+            self.old, lambda word: self.verdicts.get((word, word), 0), judged, self.connections
+        )
+        return evidence.accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> TrafficDiffTables:
@@ -279,8 +228,3 @@ class TrafficDiff:
         rows = [(verdict, total.connections, total.answered, total.packets) for verdict, total in totals]
         table = html_table(("change", "connections", "answered", "packets"), rows)
         return html_doubts(self.evidence) + table + self.tables.changed._repr_html_()
-
-    @property
-    def packets_per_second(self) -> float:
-        """The packets that were judged in a second; 0 if it took no time."""
-        return self.packets / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0

@@ -41,7 +41,7 @@ class Rejections:
         """Return the answer about the rejected attempts, or None if there were none."""
         self._runner.flush()
         self._runner.finish(goes_on=False)
-        found = ReplayResult(whole.policy, whole.mode, whole.midstream, whole.vpc, whole.captures)
+        found = whole._empty_part(whole.vpc)
         self._runner.fill(found)
         if not found.packets:
             return None

@@ -9,20 +9,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from sgfast.capture import Damage
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
-from sgfast.flow_logs.log_records import ComparedActions, LogRecords
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
+from sgfast.evidence import Evidence, EvidenceReason
 from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE
-from sgfast.preprocess import TunnelKind
-from sgfast.replaying.evidence import NOT_JUDGED, Observed, TrafficFacts, evidence_of
+from sgfast.replaying.evidence import NOT_JUDGED
+from sgfast.replaying.judged_traffic import JudgedTraffic
 from sgfast.replaying.kinds import Kinds
 from sgfast.replaying.listed_kinds import (
     Broken,
@@ -33,9 +29,7 @@ from sgfast.replaying.listed_kinds import (
     listed_unanswered,
     unlisted_denials,
 )
-from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.tables import KeptRows, ReplayTables
-from sgfast.system.names import without_credentials
 from sgfast.verdicts import VerdictWord
 
 Rows = NDArray[Any]
@@ -329,31 +323,18 @@ class Expected:
 
 
 @dataclass
-class ReplayResult(Shown):
+class ReplayResult(JudgedTraffic, Shown):
     """Result of a replay. Times are nanoseconds since the Unix epoch; None if there was no packet.
 
     ``policy``: the policy that the answer is about.
-    ``mode``: ``causal`` or ``verbatim`` (SPEC 9.2).
-    ``midstream``: the treatment of TCP connections older than the captures (SPEC 9.3).
-    ``vpc``: the VPC that the captures are from, as the caller named it; None: none was named.
-    ``captures``: the captures as the caller named them, but without credentials in URLs.
     ``engine``: the engine that judged.
-    ``packets``: the number of packets that were judged, those of ``earlier_packets`` included.
-    ``bytes``: bytes on the wire.
     ``verdicts``: the number of packets by verdict, in the words of SPEC 10.2; every verdict is present.
     ``reasons``: the number of packets by reason, in the words of SPEC 10.3; only reasons that occurred.
     ``connections``: the numbers of opened, denied, disconnected and inferred connections. Connections between two
     instances count once.
     ``rules``: the use of each rule.
-    ``first_time_ns``: the packets' earliest timestamp. Timestamps may run backwards, unlike the replay's clock (SPEC
-    9.1).
-    ``last_time_ns``: the packets' latest timestamp.
     ``earlier_packets``: the number of packets judged by earlier replays, up to the snapshot that this replay began
     with.
-    ``left_out``: the packets of the captures that are not in ``packets``; None: no option leaves packets out.
-    ``elapsed_seconds``: the seconds that this replay took to read and judge, without start-up.
-    ``damaged``: the place at which a capture is damaged; None: no capture is.
-    ``warnings``: full sentences about what the user should know.
     ``kinds``: allowed and denied traffic by its ends, which ``sgfast.report.rollup`` summarises; empty with the
     reference engine.
     ``expected``: the comparison with an expectations file; None if there is none.
@@ -361,56 +342,26 @@ class ReplayResult(Shown):
     ``changes_left``: the number of changes after the last packet, which had no effect.
     ``cluster``: the cluster that the replay ran on; None if it did not run on one.
     ``oddities``: facts that users should know although they are no errors.
-    ``decapsulated``: the number of tunnel headers removed, by kind; None if the options remove none.
-    ``observed``: facts from which ``evidence`` follows. The reference engine counts only packets that are cut or
-    malformed.
-    ``doubts``: reasons to doubt the answer that reading the captures gave.
-    ``accepted_evidence``: codes of reasons in spite of which the user accepts the answer.
-    ``records``: what became of the records of flow logs; None if the captures were packets.
-    ``openers``: the connections of flow logs that either end may have opened; None if the captures were packets.
     ``rejected``: the same policy's answer about the attempts that the cloud rejected, as flow logs tell of them: what
     it allows would open. None if there are none.
-    ``actions``: the cloud's actions compared with the policy's verdicts, with ``compare_actions``.
     ``kept``: packets and connections that the caller asked for with ``tables``.
     """
 
     policy: Policy
-    mode: Mode
-    midstream: Midstream
-    vpc: str | None
-    captures: tuple[str, ...]
     engine: Literal["fast", "reference"] = "fast"
-    packets: int = 0
-    bytes: int = 0
     verdicts: dict[VerdictWord, int] = field(default_factory=dict)
     reasons: dict[ReasonWord, int] = field(default_factory=dict)
     connections: dict[ConnectionWord, int] = field(default_factory=dict)
     rules: list[RuleHits] = field(default_factory=list)
-    first_time_ns: int | None = None
-    last_time_ns: int | None = None
     earlier_packets: int = 0
-    left_out: PacketsLeftOut | None = None
-    elapsed_seconds: float = 0.0
-    damaged: Damage | None = None
-    warnings: list[str] = field(default_factory=list)
     kinds: Kinds = field(default_factory=Kinds)
     expected: Expected | None = None
     changes: list[ChangeDone] = field(default_factory=list)
     changes_left: int = 0
     cluster: ClusterUsed | None = None
     oddities: Oddities = field(default_factory=lambda: Oddities())
-    decapsulated: dict[TunnelKind, int] | None = None
-    observed: Observed | None = None
-    doubts: tuple[EvidenceReason, ...] = ()
-    accepted_evidence: tuple[EvidenceCode, ...] = ()
-    records: LogRecords | None = None
-    openers: UnsureOpeners | None = None
     rejected: ReplayResult | None = None
-    actions: ComparedActions | None = None
     kept: KeptRows | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.captures = tuple(map(without_credentials, self.captures))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {word}" for word, number in self.verdicts.items() if number)
@@ -420,16 +371,11 @@ class ReplayResult(Shown):
     def evidence(self) -> Evidence:
         """Reasons to doubt the answer that the captured traffic gives (SPEC 10.27)."""
         # Computed at each access, as `hold_against` may change `expected` after the first one.
-        outside, not_ip = (self.verdicts.get(verdict, 0) for verdict in ("out-of-scope", "not-ip"))
         judged = sum(packets for verdict, packets in self.verdicts.items() if verdict not in NOT_JUDGED)
         connections = sum(self.connections.get(word, 0) for word in ("opened", "denied", "inferred"))
-        local = self.verdicts.get("local", 0)
-        traffic = TrafficFacts(
-            self.packets, self.packets - not_ip, outside, judged, local, connections, self.policy.is_stateful,
-            self.observed, self.doubts, self.left_out, self.policy, self.vpc, self.records,
-        )  # fmt: skip
+        evidence = self._evidence_for(self.policy, lambda word: self.verdicts.get(word, 0), judged, connections)
         doubts = () if self.expected is None else self.expected.doubts
-        return Evidence.of([*evidence_of(traffic).reasons, *doubts]).accepting(self.accepted_evidence)
+        return Evidence.of([*evidence.reasons, *doubts]).accepting(self.accepted_evidence)
 
     @property
     def tables(self) -> ReplayTables:
@@ -459,7 +405,9 @@ class ReplayResult(Shown):
 
     def _empty_part(self, vpc: str | None) -> ReplayResult:
         """Return an empty result for the part of this replay seen from ``vpc``."""
-        return ReplayResult(self.policy, self.mode, self.midstream, vpc, self.captures)
+        return ReplayResult(
+            self.policy, mode=self.mode, midstream=self.midstream, vpc=vpc, captures=self.captures
+        )
 
     def _repr_html_(self) -> str:
         counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]

@@ -84,7 +84,8 @@ def run_replay(
         runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, flushes
     )
     result = ReplayResult(
-        policy, options.mode, options.midstream, options.vpc, (*earlier.captures, *paths), options.engine,
+        policy, mode=options.mode, midstream=options.midstream, vpc=options.vpc, captures=(*earlier.captures, *paths),
+        engine=options.engine,
         warnings=[*policy.warnings, *(() if resumed is None else resumed.warnings)],
         earlier_packets=runner.packets_judged,
     )  # fmt: skip

@@ -89,7 +89,9 @@ def test_a_library_is_quoted_if_the_host_is_known() -> None:
 
 def test_a_result_does_not_know_them_either() -> None:
     policy = parse_policy("version: 1\n")
-    result = ReplayResult(policy, "causal", "infer", None, ("s3://key:secret@bucket/a.pcap", "u:p@b"))
+    result = ReplayResult(
+        policy, mode="causal", midstream="infer", vpc=None, captures=("s3://key:secret@bucket/a.pcap", "u:p@b")
+    )
     assert result.captures == ("s3://…@bucket/a.pcap", "u:p@b")
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -163,7 +164,9 @@ def _annotated(value: Any) -> Iterator[Any]:
             for name, member in vars(base).items() if base.__module__.startswith("sgfast.") else ():
                 places = (getattr(member, at, None) for at in ("fget", "__func__", "func"))
                 inner = next(filter(None, places), member)
-                if inspect.isfunction(inner) and (name == "__init__" or not name.startswith("_")):
+                # A dataclass's __init__ is generated. The class itself has the annotations.
+                is_init = name == "__init__" and not is_dataclass(base)
+                if inspect.isfunction(inner) and (is_init or not name.startswith("_")):
                     yield inner
 
 

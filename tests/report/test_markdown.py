@@ -229,7 +229,8 @@ def test_no_name_is_more_than_a_name(evil: str) -> None:
     cut = CutConnection(6, evil, evil, None, None, None, None, False, 1, "back", 1, False, evil, evil)
     damage = Damage(evil, 1, 1, "cause")
     found = ReplayResult(
-        Policy(origin=evil), "causal", "infer", evil, (evil,) * 5, packets=3, verdicts={"allow": 1, "deny": 2},
+        Policy(origin=evil), mode="causal", midstream="infer", vpc=evil, captures=(evil,) * 5, packets=3,
+        verdicts={"allow": 1, "deny": 2},
         connections=dict.fromkeys(("opened", "denied", "disconnected", "inferred"), 1), damaged=damage,
         kinds=kinds_of(broken=[Broken(Service(evil, 6, 80, None, None), "inbound", "192.0.2.1", evil, "no-rule", 1)]),
         rules=[RuleHits(rule, evil, 1, 1, 1), RuleHits(rule, evil, 0, 0, 0)], warnings=[evil],

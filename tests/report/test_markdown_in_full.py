@@ -45,7 +45,8 @@ def replayed() -> ReplayResult:
     against = Expectation((Word("web", ""),), (Word("db", ""),), (Word("tcp/1", ""),), "deny", "", "", 9, "")
     rules = [RuleHits(Rule(f"web-{n}", "inbound", 4), "web", n // 2, n, 100 * n) for n in (9, 6, 3, *[0] * 8)]
     return ReplayResult(
-        Policy(origin="policy.yaml"), "causal", "deny", "blue", ("a.pcap", "b.pcap", "c.pcap", "d.pcap"), packets=50,
+        Policy(origin="policy.yaml"), mode="causal", midstream="deny", vpc="blue",
+        captures=("a.pcap", "b.pcap", "c.pcap", "d.pcap"), packets=50,
         bytes=5000, verdicts={"allow": 30, "deny": 18, "moot": 2}, reasons={"rule": 30, "no-rule": 12, "midstream": 6},
         connections={"opened": 9, "denied": 11, "disconnected": 4, "inferred": 1}, kinds=kinds, rules=rules,
         first_time_ns=0, last_time_ns=10**9, left_out=PacketsLeftOut(filter=5), decapsulated={"vxlan": 3},

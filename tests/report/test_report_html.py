@@ -128,7 +128,7 @@ def hostile_result() -> ReplayResult:
         for name in names
     )
     return ReplayResult(
-        policy, "causal", "infer", names[2], tuple(names), packets=10, bytes=10,
+        policy, mode="causal", midstream="infer", vpc=names[2], captures=tuple(names), packets=10, bytes=10,
         verdicts={"allow": 5, "deny": 5, "moot": 0, "out-of-scope": 0, "local": 0, "exempt": 0, "not-ip": 0},
         reasons={"rule": 5, "no-rule": 5}, connections={"opened": 1, "denied": 1, "disconnected": 1, "inferred": 1},
         rules=hits, first_time_ns=0, last_time_ns=10, elapsed_seconds=0.1, warnings=list(names),
@@ -293,7 +293,7 @@ def random_kinds(seed: int, number: int, *, number_of_groups: int = 20, ports: i
     verdicts = dict.fromkeys(("moot", "out-of-scope", "local", "exempt", "not-ip"), 0)
     packets = int(rows["packets"].sum())
     return ReplayResult(
-        policy, "causal", "infer", None, ("cloud.pcap",), packets=packets,
+        policy, mode="causal", midstream="infer", vpc=None, captures=("cloud.pcap",), packets=packets,
         verdicts={"allow": 0, "deny": packets} | verdicts,
         rules=[RuleHits(rule, group, 1, 1, 1) for rule, group in zip(rules, groups, strict=True)],
         first_time_ns=10**18, last_time_ns=10**18 + 3600 * 10**9,

@@ -44,7 +44,10 @@ def result(**fields: Any) -> ReplayResult:
         "last_time_ns": 10**9,
         "elapsed_seconds": 0.5,
     }
-    return ReplayResult(Policy(origin="policy.yaml"), "causal", "infer", None, ("some.pcap",), **(given | fields))
+    policy = Policy(origin="policy.yaml")
+    return ReplayResult(
+        policy, mode="causal", midstream="infer", vpc=None, captures=("some.pcap",), **(given | fields)
+    )
 
 
 def denial(packets: int = 1, *, instance: str = "web-1", peer: str = CLIENT, peer_name: str | None = None) -> Denied:

@@ -88,8 +88,9 @@ def replay_on_cluster(
     """
     began = time.perf_counter()
     result = ReplayResult(
-        policy, options.mode, options.midstream, options.vpc, captures, warnings=list(policy.warnings)
-    )
+        policy, mode=options.mode, midstream=options.midstream, vpc=options.vpc, captures=captures,
+        warnings=list(policy.warnings),
+    )  # fmt: skip
     cluster = Cluster(options.client)
     for path in captures:
         if not can_be_tried(path):

@@ -177,7 +177,9 @@ class ShardRunner:
         parts, counts = {}, {}
         for vpc, (runner, _) in self._runners.items():
             seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._options.vpc
-            part = ReplayResult(self._first_policy, self._options.mode, self._options.midstream, seen, ())
+            part = ReplayResult(
+                self._first_policy, mode=self._options.mode, midstream=self._options.midstream, vpc=seen, captures=()
+            )
             part.changes = [done for pairs in self.changes for other, done in pairs if other == vpc]
             runner.fill(part)
             hits = [(rule.connections, rule.packets, rule.bytes) for rule in part.rules]
