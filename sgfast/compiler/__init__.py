@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import named_networks, owned_prefixes, visible_instances
-from sgfast.compiler.address_classes import AddressClasses, Moved, Profile, moved_prefixes
+from sgfast.compiler.address_classes import AddressClasses, Context, Moved, moved_prefixes
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import RuleTables, TableCache, rule_tables
@@ -51,10 +51,10 @@ class InstanceGroups:
 
     #: The number of each instance, by position in the policy.
     numbers: NDArray[np.int64]
-    #: The number of instances with each profile. A profile's number is its position.
-    profiles: dict[Profile, int]
-    #: The profile number of each instance, by position in the policy.
-    profile_number: NDArray[np.int64]
+    #: The number of instances with each context. A context's number is its position.
+    contexts: dict[Context, int]
+    #: The context number of each instance, by position in the policy.
+    context_number: NDArray[np.int64]
     #: The VPC of each instance, removed ones included, by instance number.
     vpc: NDArray[np.int32]
 
@@ -93,9 +93,9 @@ class CompiledPolicy:
     def members(self, groups: Iterable[str]) -> NDArray[np.int64]:
         """Return the numbers of the instances that are in any of these groups, without duplicates."""
         of_groups = {n for n, group in enumerate(self.policy.security_groups) if group.name in groups}
-        profiles = self.instance_groups.profiles
-        affected = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in profiles], dtype=bool)
-        numbers: NDArray[np.int64] = self.instance_groups.numbers[affected[self.instance_groups.profile_number]]
+        contexts = self.instance_groups.contexts
+        affected = np.array([not of_groups.isdisjoint(in_groups) for in_groups, _ in contexts], dtype=bool)
+        numbers: NDArray[np.int64] = self.instance_groups.numbers[affected[self.instance_groups.context_number]]
         return numbers
 
 
@@ -222,12 +222,12 @@ class Compiler:
 
         numbers_of = [each.by_direction for each in book.groups]
         made = rule_tables(
-            policy, numbering.rules, numbers_of, instance_groups.profiles, addresses, ports, book.rank, tables
+            policy, numbering.rules, numbers_of, instance_groups.contexts, addresses, ports, book.rank, tables
         )
         # A pair of uint32 for each instance, as one number: NumPy picks numbers much faster than rows.
         choice = np.zeros(len(numbering.instances), dtype=np.uint64)
         if len(instance_groups.numbers):
-            choice[instance_groups.numbers] = made.chosen.view(np.uint64)[instance_groups.profile_number, 0]
+            choice[instance_groups.numbers] = made.chosen.view(np.uint64)[instance_groups.context_number, 0]
         stateless = _stateless(policy, numbering, instance_groups)
         classifier = _classifier(
             policy, addresses, ports, choice.view(np.uint32), made, book, instance_groups, stateless
@@ -273,21 +273,21 @@ class Compiler:
 def _instance_groups(policy: Policy, numbering: Numbering) -> InstanceGroups:
     group_number = {group.name: n for n, group in enumerate(policy.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
-    place: dict[Profile, int] = {}
-    profiles: dict[Profile, int] = {}
-    profile_number = np.zeros(len(policy.instances), dtype=np.int64)
-    known: dict[tuple[tuple[str, ...], str], Profile] = {}
+    place: dict[Context, int] = {}
+    contexts: dict[Context, int] = {}
+    context_number = np.zeros(len(policy.instances), dtype=np.int64)
+    known: dict[tuple[tuple[str, ...], str], Context] = {}
     for n, instance in enumerate(policy.instances):
-        profile = known.get((instance.security_groups, instance.vpc))
-        if profile is None:
+        context = known.get((instance.security_groups, instance.vpc))
+        if context is None:
             groups = tuple(sorted({group_number[name] for name in instance.security_groups}))
-            profile = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
-        profile_number[n] = place.setdefault(profile, len(place))
-        profiles[profile] = profiles.get(profile, 0) + 1
+            context = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
+        context_number[n] = place.setdefault(context, len(place))
+        contexts[context] = contexts.get(context, 0) + 1
     return InstanceGroups(
         np.array([numbering.of_instance(instance) for instance in policy.instances], dtype=np.int64),
-        profiles,
-        profile_number,
+        contexts,
+        context_number,
         np.array([vpc_number[instance.vpc] for instance in numbering.instances], dtype=np.int32),
     )
 
@@ -297,19 +297,19 @@ def _membership_after(
 ) -> InstanceGroups | None:
     """Update ``instance_groups`` for a later policy with changed groups of instances, or with added instances.
 
-    Return None if instances differ otherwise, or if most profiles would have no instances.
+    Return None if instances differ otherwise, or if most contexts would have no instances.
     """
     known = len(before.instances)
     if len(after.instances) < known:
         return None
     group_number = {group.name: n for n, group in enumerate(after.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(after.vpcs)}
-    place = {profile: n for n, profile in enumerate(instance_groups.profiles)}
-    profiles = instance_groups.profiles.copy()
-    names = list(instance_groups.profiles)
+    place = {context: n for n, context in enumerate(instance_groups.contexts)}
+    contexts = instance_groups.contexts.copy()
+    names = list(instance_groups.contexts)
     added = range(known, len(after.instances))
     numbers, vpc = instance_groups.numbers, instance_groups.vpc
-    profile_number = np.append(instance_groups.profile_number, np.zeros(len(added), dtype=np.int64))
+    context_number = np.append(instance_groups.context_number, np.zeros(len(added), dtype=np.int64))
     if added:
         new_numbers = [numbering.of_instance(after.instances[n]) for n in added]
         numbers = np.append(numbers, np.array(new_numbers, dtype=np.int64))
@@ -320,15 +320,15 @@ def _membership_after(
         if n < known:
             if numbers[n] != numbering.of_instance(new) or before.instances[n].vpc != new.vpc:
                 return None
-            profiles[names[profile_number[n]]] -= 1
-        profile = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
-        profiles[profile] = profiles.get(profile, 0) + 1
-        profile_number[n] = place.setdefault(profile, len(place))
-    # A profile stays listed after its last instance has left it. Once most listed profiles have no instances, the
+            contexts[names[context_number[n]]] -= 1
+        context = (tuple(sorted({group_number[name] for name in new.security_groups})), vpc_number[new.vpc])
+        contexts[context] = contexts.get(context, 0) + 1
+        context_number[n] = place.setdefault(context, len(place))
+    # A context stays listed after its last instance has left it. Once most listed contexts have no instances, the
     # caller makes the list anew.
-    if 2 * sum([count > 0 for count in profiles.values()]) < len(profiles):
+    if 2 * sum([count > 0 for count in contexts.values()]) < len(contexts):
         return None
-    return InstanceGroups(numbers, profiles, profile_number, vpc)
+    return InstanceGroups(numbers, contexts, context_number, vpc)
 
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last: _RuleBook | None) -> _RuleBook:
@@ -374,7 +374,7 @@ def _group_rules(group: SecurityGroup, numbering: Numbering) -> _GroupRules:
 
 def _membership(
     instance: Instance, named: frozenset[str], group_number: Mapping[str, int], vpc_number: Mapping[str, int]
-) -> Profile:
+) -> Context:
     return tuple(sorted({group_number[g] for g in instance.security_groups if g in named})), vpc_number[instance.vpc]
 
 
@@ -391,13 +391,13 @@ def _address_classes(
     changes of owners since ``earlier``, or None if they are too many or unknown.
     """
     is_named = {n for n, group in enumerate(policy.security_groups) if group.name in named}.__contains__
-    memberships = [(tuple(filter(is_named, in_groups)), own_vpc) for in_groups, own_vpc in instance_groups.profiles]
+    memberships = [(tuple(filter(is_named, in_groups)), own_vpc) for in_groups, own_vpc in instance_groups.contexts]
     networks: dict[int, list[Network]] = {4: [], 6: []}
     for rule in rules:
         networks[rule.ethertype].extend(named_networks(policy, rule))
     return AddressClasses(
         policy, moved or owned_prefixes(policy, vpc), networks, instance_groups.numbers, memberships,
-        instance_groups.profile_number, earlier,
+        instance_groups.context_number, earlier,
     )  # fmt: skip
 
 
@@ -446,15 +446,15 @@ def _stateless(policy: Policy, numbering: Numbering, instance_groups: InstanceGr
     groups = policy.security_groups
     if all(group.stateful for group in groups):
         return None
-    of_profile = []
-    for n, (in_groups, _) in enumerate(instance_groups.profiles):
+    of_context = []
+    for n, (in_groups, _) in enumerate(instance_groups.contexts):
         kinds = {groups[group].stateful for group in in_groups}
         if len(kinds) == 2:
-            places = np.flatnonzero(instance_groups.profile_number == n)
-            if len(places):     # empty if no instance has the profile any more
+            places = np.flatnonzero(instance_groups.context_number == n)
+            if len(places):     # empty if no instance has the context any more
                 raise PolicyError(f"{policy.origin}: {mixed_groups(policy.instances[places[0]], policy.group_by_name)}")
-        of_profile.append(False in kinds)
+        of_context.append(False in kinds)
     flags = np.zeros(len(numbering.instances), dtype=np.uint8)
-    if of_profile:
-        flags[instance_groups.numbers] = np.array(of_profile)[instance_groups.profile_number]
+    if of_context:
+        flags[instance_groups.numbers] = np.array(of_context)[instance_groups.context_number]
     return flags

@@ -29,9 +29,9 @@ from sgfast.policy.networks import NEVER_AN_INSTANCE, network_key, without_dupli
 
 Indices = NDArray[np.int64]
 
-# A set of groups in one VPC, by their positions in the policy. An instance's *profile* has all groups of the instance
+# A set of groups in one VPC, by their positions in the policy. An instance's *context* has all groups of the instance
 # and determines its rule tables. Its *membership* has only the groups that rules name as peers.
-Profile = tuple[tuple[int, ...], int]
+Context = tuple[tuple[int, ...], int]
 
 #: The number for "none": no named prefix contains the address, the address is in no named group, or it has no owner.
 NONE = -1
@@ -139,26 +139,26 @@ class AddressClasses:
         owned: Owned | Mapping[int, Moved],
         named: Mapping[int, Iterable[Network]],
         numbers: Indices,
-        memberships: Sequence[Profile],
-        profile_number: Indices,
+        memberships: Sequence[Context],
+        context_number: Indices,
         earlier: AddressClasses | None = None,
     ) -> None:
         """Build the classes of a policy.
 
         ``owned``: all owned prefixes by family, or the changes of owners since ``earlier``. ``named``: the prefixes
         that rules name, by family. ``numbers``: the number of each instance, by position in the policy.
-        ``profile_number``: the index in ``memberships`` of each instance's membership, by position in the policy.
+        ``context_number``: the index in ``memberships`` of each instance's membership, by position in the policy.
         ``earlier``: the classes of an earlier policy with the same groups, VPCs and settings.
         """
         self.policy = policy
         self._is_united = False
         #: The number of each membership, and the number of each class by its ``_key``.
-        self._membership: dict[Profile, int] = {} if earlier is None else earlier._membership.copy()
+        self._membership: dict[Context, int] = {} if earlier is None else earlier._membership.copy()
         self._class: dict[int, int] = {} if earlier is None else earlier._class.copy()
         known = len(self._class)
-        of_profile = np.array([self._number(each) for each in memberships], dtype=np.int64)
-        membership_of_place = np.append(of_profile[profile_number], NONE)      # last entry: no owner
-        vpc_of_place = np.array([vpc for _, vpc in memberships], dtype=np.int64)[profile_number]
+        of_context = np.array([self._number(each) for each in memberships], dtype=np.int64)
+        membership_of_place = np.append(of_context[context_number], NONE)      # last entry: no owner
+        vpc_of_place = np.array([vpc for _, vpc in memberships], dtype=np.int64)[context_number]
         number_of_place = np.append(numbers, NONE).astype(np.int32)
 
         self._families: dict[int, _Family] = {}
@@ -216,7 +216,7 @@ class AddressClasses:
             self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_new, strict=True)]
         self._matching: dict[tuple[object, ...], Indices] = {}
 
-    def _number(self, membership: Profile) -> int:
+    def _number(self, membership: Context) -> int:
         return self._membership.setdefault(membership, len(self._membership)) if membership[0] else NONE
 
     def _united(self, made: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
@@ -228,7 +228,7 @@ class AddressClasses:
         if not len(nested):
             return in_groups
         self._is_united = True
-        profiles = list(self._membership)
+        contexts = list(self._membership)
         known: dict[tuple[int, int], int] = {}
         vpcs = vpc_of_place[made.owner_place].tolist()
         numbers = in_groups.tolist()
@@ -238,9 +238,9 @@ class AddressClasses:
             if vpcs[inner] != vpcs[outer] or pair[1] == NONE:
                 continue
             if pair not in known:
-                groups = {group for number in pair if number != NONE for group in profiles[number][0]}
+                groups = {group for number in pair if number != NONE for group in contexts[number][0]}
                 known[pair] = self._number((tuple(sorted(groups)), vpcs[inner]))
-                profiles = list(self._membership) if known[pair] == len(profiles) else profiles
+                contexts = list(self._membership) if known[pair] == len(contexts) else contexts
             numbers[inner] = known[pair]
         united: Indices = np.array(numbers, dtype=np.int64)[made.owned_by]
         return united
@@ -290,7 +290,7 @@ class AddressClasses:
             for network in named_networks(self.policy, rule)
         )
 
-    def with_members(self, policy: Policy, memberships: Mapping[int, Profile]) -> AddressClasses | None:
+    def with_members(self, policy: Policy, memberships: Mapping[int, Context]) -> AddressClasses | None:
         """Return the classes of a later policy in which some instances changed their membership, or None if that needs
         new classes. ``memberships``: the new membership of each such instance, by instance number.
         """

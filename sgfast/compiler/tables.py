@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.services import service_key
-from sgfast.compiler.address_classes import AddressClasses, Indices, Profile
+from sgfast.compiler.address_classes import AddressClasses, Context, Indices
 from sgfast.compiler.dimensions import Dimension, Selector
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import LIST_FLAG, RuleArrays
@@ -60,7 +60,7 @@ class RuleTables:
     """Rule tables as ``core.classify.classifier.Classifier`` takes them, with statistics about them."""
 
     tables: list[RuleArrays]
-    #: For each profile and direction (outbound, inbound): the number of its only table; or ``LIST_FLAG`` and the place
+    #: For each context and direction (outbound, inbound): the number of its only table; or ``LIST_FLAG`` and the place
     #: in ``lists`` where the list of its tables begins.
     chosen: NDArray[np.uint32]
     #: Lists of table numbers. The rule with the lowest rank among all tables of a list wins.
@@ -96,21 +96,21 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The last tables that were made, with their groups and profiles."""
+    """The last tables that were made, with their groups and contexts."""
 
     groups: tuple[SecurityGroup, ...]
-    #: Each profile, and whether any instance had this profile when the tables were made.
-    profiles: list[tuple[Profile, bool]]
-    #: The numbers of the profiles that have tables.
+    #: Each context, and whether any instance had this context when the tables were made.
+    contexts: list[tuple[Context, bool]]
+    #: The numbers of the contexts that have tables.
     with_tables: set[int]
     #: The place of each table in ``made``, by the ``id()`` of the table. The table without rules has the key None.
     places: dict[int | None, int]
     made: RuleTables
 
-    def serves(self, profiles: list[tuple[Profile, bool]]) -> bool:
-        """Return whether ``profiles`` begins with the last profiles in the same order."""
-        begin = profiles[: len(self.profiles)]
-        return [profile for profile, _ in begin] == [profile for profile, _ in self.profiles]
+    def serves(self, contexts: list[tuple[Context, bool]]) -> bool:
+        """Return whether ``contexts`` begins with the last contexts in the same order."""
+        begin = contexts[: len(self.contexts)]
+        return [context for context, _ in begin] == [context for context, _ in self.contexts]
 
 
 class TableCache:
@@ -122,23 +122,23 @@ class TableCache:
     def __init__(self) -> None:
         # Tables by the names of groups, direction and VPC.
         self._kept: dict[tuple[object, ...], _Kept] = {}
-        # The tables of each profile, by direction.
-        self._profiles: dict[Profile, list[tuple[_Kept, ...]]] = {}
+        # The tables of each context, by direction.
+        self._contexts: dict[Context, list[tuple[_Kept, ...]]] = {}
         self.last: _Last | None = None
 
-    def of_profile(self, profile: Profile) -> list[tuple[_Kept, ...]] | None:
-        """Return the tables that this profile used last, for each direction; None if it has none."""
-        return self._profiles.get(profile)
+    def of_context(self, context: Context) -> list[tuple[_Kept, ...]] | None:
+        """Return the tables that this context used last, for each direction; None if it has none."""
+        return self._contexts.get(context)
 
-    def use(self, profiles: dict[Profile, list[tuple[_Kept, ...]]], forget: bool) -> None:
-        """Keep the tables of these profiles. ``forget``: drop the tables of all other profiles."""
+    def use(self, contexts: dict[Context, list[tuple[_Kept, ...]]], forget: bool) -> None:
+        """Keep the tables of these contexts. ``forget``: drop the tables of all other contexts."""
         if forget:
-            self._profiles = profiles
+            self._contexts = contexts
             self._kept = {
-                kept.key: kept for tables in profiles.values() for in_direction in tables for kept in in_direction
+                kept.key: kept for tables in contexts.values() for in_direction in tables for kept in in_direction
             }
         else:
-            self._profiles |= profiles
+            self._contexts |= contexts
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
         """Return the table of the groups with these names, which may be older than the groups; None: no table."""
@@ -155,7 +155,7 @@ class TableCache:
 
     def copy(self) -> TableCache:
         later = TableCache()
-        later._kept, later._profiles, later.last = self._kept.copy(), self._profiles.copy(), self.last
+        later._kept, later._contexts, later.last = self._kept.copy(), self._contexts.copy(), self.last
         return later
 
 
@@ -163,7 +163,7 @@ def rule_tables(
     policy: Policy,
     rules: Sequence[Rule],
     numbers_of: Sequence[Mapping[Direction, Indices]],
-    profiles: dict[Profile, int],
+    contexts: dict[Context, int],
     addresses: AddressClasses,
     ports: PortClasses,
     rank: NDArray[np.int32],
@@ -171,13 +171,13 @@ def rule_tables(
 ) -> RuleTables:
     """Build the rule tables of a policy.
 
-    ``numbers_of``: the numbers of each group's rules, by direction. ``profiles``: the number of instances that have
-    each profile. Raises PolicyError if the tables would take too much memory.
+    ``numbers_of``: the numbers of each group's rules, by direction. ``contexts``: the number of instances that have
+    each context. Raises PolicyError if the tables would take too much memory.
     """
     groups = policy.security_groups
-    listed = [(profile, instances > 0) for profile, instances in profiles.items()]
+    listed = [(context, instances > 0) for context, instances in contexts.items()]
     last = cache.last
-    if last is not None and last.groups is groups and last.profiles == listed:
+    if last is not None and last.groups is groups and last.contexts == listed:
         return replace(last.made, built=0)
     builder = _Builder(policy, rules, addresses, ports, rank)
     directions: tuple[Direction, ...] = ("outbound", "inbound")
@@ -200,68 +200,68 @@ def rule_tables(
         return None if built is None else cache.put(members, direction, vpc, built)
 
     @cache_result
-    def common_groups() -> dict[Profile, frozenset[int]]:
-        return _common_groups([profile for profile, has_instances in listed if has_instances])
+    def common_groups() -> dict[Context, frozenset[int]]:
+        return _common_groups([context for context, has_instances in listed if has_instances])
 
-    def tables_of(profile: Profile, direction: Direction) -> tuple[_Kept, ...]:
-        in_groups = [g for g in profile[0] if len(numbers_of[g][direction])]
-        joined = table_of(in_groups, direction, profile[1])
+    def tables_of(context: Context, direction: Direction) -> tuple[_Kept, ...]:
+        in_groups = [g for g in context[0] if len(numbers_of[g][direction])]
+        joined = table_of(in_groups, direction, context[1])
         if joined is not None:
             return (joined,)
-        common = common_groups().get(profile, frozenset())
+        common = common_groups().get(context, frozenset())
         shared_groups = [g for g in in_groups if g in common]
         if len(shared_groups) > 1:
-            joined = table_of(shared_groups, direction, profile[1], common=True)
+            joined = table_of(shared_groups, direction, context[1], common=True)
         separate_groups = in_groups if joined is None else [g for g in in_groups if g not in common]
-        parts = [joined, *(table_of([g], direction, profile[1]) for g in separate_groups)]
+        parts = [joined, *(table_of([g], direction, context[1]) for g in separate_groups)]
         return tuple(part for part in parts if part is not None)
 
-    # If the groups are the same, the earlier tables stay, and only profiles without tables get new tables.
+    # If the groups are the same, the earlier tables stay, and only contexts without tables get new tables.
     earlier = last if last is not None and last.groups is groups and last.serves(listed) else None
     before = groups if last is None else last.groups
     changed = {g for g, (old, new) in enumerate(zip(before, groups, strict=True)) if old is not new}
     chosen: dict[int, list[tuple[_Kept, ...]]] = {}
-    several: list[tuple[int, Profile]] = []
-    single: list[tuple[int, Profile]] = []
-    for n, (profile, has_instances) in enumerate(listed):
+    several: list[tuple[int, Context]] = []
+    single: list[tuple[int, Context]] = []
+    for n, (context, has_instances) in enumerate(listed):
         if not has_instances or (earlier is not None and n in earlier.with_tables):
             continue
-        kept = cache.of_profile(profile) if changed.isdisjoint(profile[0]) else None
+        kept = cache.of_context(context) if changed.isdisjoint(context[0]) else None
         if kept is None:
-            (several if len(profile[0]) > 1 else single).append((n, profile))
+            (several if len(context[0]) > 1 else single).append((n, context))
         else:
             chosen[n] = kept
     # Joined tables have a limit, so the most frequent sets of groups come first.
-    several.sort(key=lambda each: (-profiles[each[1]], each[0]))
-    for n, profile in [*several, *single]:
-        chosen[n] = [tables_of(profile, direction) for direction in directions]
+    several.sort(key=lambda each: (-contexts[each[1]], each[0]))
+    for n, context in [*several, *single]:
+        chosen[n] = [tables_of(context, direction) for direction in directions]
     cache.use({listed[n][0]: tables for n, tables in chosen.items()}, forget=earlier is None)
     cache.last = _listed(groups, listed, chosen, builder.built, earlier)
     return cache.last.made
 
 
-def _common_groups(profiles: Sequence[Profile]) -> dict[Profile, frozenset[int]]:
-    """Find the common groups of each profile. A profile is left out if too few others have the same common groups."""
-    several = [profile for profile in profiles if len(profile[0]) > 1]
+def _common_groups(contexts: Sequence[Context]) -> dict[Context, frozenset[int]]:
+    """Find the common groups of each context. A context is left out if too few others have the same common groups."""
+    several = [context for context in contexts if len(context[0]) > 1]
     sets = Counter(g for groups, _ in several for g in groups)
     common = frozenset(g for g, n in sets.items() if n >= COMMON_PART * len(several))
-    parts = {profile: common.intersection(profile[0]) for profile in several}
+    parts = {context: common.intersection(context[0]) for context in several}
     sharing = Counter((part, vpc) for (_, vpc), part in parts.items())
-    return {profile: part for profile, part in parts.items() if sharing[part, profile[1]] >= COMMON_SETS}
+    return {context: part for context, part in parts.items() if sharing[part, context[1]] >= COMMON_SETS}
 
 
 def _listed(
     groups: tuple[SecurityGroup, ...],
-    profiles: list[tuple[Profile, bool]],
+    contexts: list[tuple[Context, bool]],
     chosen: dict[int, list[tuple[_Kept, ...]]],
     built: int,
     earlier: _Last | None,
 ) -> _Last:
-    """List the tables of profiles behind the tables of ``earlier``. ``chosen``: tables by profile and direction."""
+    """List the tables of contexts behind the tables of ``earlier``. ``chosen``: tables by context and direction."""
     # Profiles may share a table, which is listed once. All tables without rules are the same, so only one is listed.
     places: dict[int | None, int] = {} if earlier is None else earlier.places.copy()
     tables: list[RuleArrays] = [] if earlier is None else [*earlier.made.tables]
-    of_profile = []
+    of_context = []
     for in_direction in [in_direction for per_direction in chosen.values() for in_direction in per_direction]:
         numbers = []
         for each in in_direction:
@@ -270,26 +270,26 @@ def _listed(
             if place == len(tables):
                 tables.append(table)
             numbers.append(place)
-        of_profile.append(tuple(numbers))
-    choice = np.zeros((len(profiles), 2), dtype=np.uint32)
+        of_context.append(tuple(numbers))
+    choice = np.zeros((len(contexts), 2), dtype=np.uint32)
     lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.made.lists
     if earlier is not None:
-        choice[: len(earlier.profiles)] = earlier.made.chosen
-    choice[[*chosen]], new_lists = _choices(of_profile, tables, len(lists))
+        choice[: len(earlier.contexts)] = earlier.made.chosen
+    choice[[*chosen]], new_lists = _choices(of_context, tables, len(lists))
     made = RuleTables(
         tables, choice, np.append(lists, new_lists), sum([table.has_bit_vectors for table in tables]), built
     )
-    return _Last(groups, profiles, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
+    return _Last(groups, contexts, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
 
 
 def _choices(
-    of_profile: Sequence[tuple[int, ...]], tables: Sequence[RuleArrays], first: int
+    of_context: Sequence[tuple[int, ...]], tables: Sequence[RuleArrays], first: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Return ``RuleTables.chosen``, and the part of ``RuleTables.lists`` that begins at place ``first``."""
     lists: list[int] = []
     begins: dict[tuple[int, ...], int] = {}
     chosen = []
-    for numbers in of_profile:
+    for numbers in of_context:
         if len(numbers) == 1:
             chosen.append(numbers[0])
             continue
