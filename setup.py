@@ -44,7 +44,7 @@ HOT = {
     "sgfast.core.pipeline.batch",
     "sgfast.core.parallel.parsing",
     "sgfast.core.parallel.workers",
-    "sgfast.flow_logs.formats.tokenizer",
+    "sgfast.clouds.logs.tokenizer",
     "sgfast.report.lines",
     "sgfast.report.rows",
 }

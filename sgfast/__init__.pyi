@@ -4,6 +4,7 @@ from sgfast.api import export as export
 from sgfast.api import load as load
 from sgfast.api import replay as replay
 from sgfast.checking.result import CheckResult as CheckResult
+from sgfast.clouds.aws.live import policy_from_boto3 as policy_from_boto3
 from sgfast.comparing import TrafficDiff as TrafficDiff
 from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.connection_events import ConnectionEvent as ConnectionEvent
@@ -29,7 +30,6 @@ from sgfast.errors import ReadingError as ReadingError
 from sgfast.errors import SgfastError as SgfastError
 from sgfast.errors import SnapshotError as SnapshotError
 from sgfast.errors import TableError as TableError
-from sgfast.importing.live_aws import policy_from_boto3 as policy_from_boto3
 from sgfast.packet_headers import header as header
 from sgfast.policy.changes import AddAddress as AddAddress
 from sgfast.policy.changes import AddGroup as AddGroup

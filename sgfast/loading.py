@@ -48,7 +48,7 @@ def load_policy(
     line and field. If there are several errors, it has a line for each, and its ``errors`` has them one by one.
     """
     if format != "auto" or (os.fsdecode(path) != "-" and os.path.isdir(path)):
-        from sgfast.importing.reading import load as load_export
+        from sgfast.clouds.importing.reading import load as load_export
 
         return load_export([path], format, unresolved).policy()
     data, origin = read_document(path)
@@ -71,8 +71,8 @@ def parse_policy(
     """
     with garbage_collection_paused():
         if format != "auto":
-            from sgfast.importing.reading import import_sources
-            from sgfast.importing.sources import source_of
+            from sgfast.clouds.importing.reading import import_sources
+            from sgfast.clouds.importing.sources import source_of
 
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
             return import_sources([source_of(data, origin)], format, unresolved=unresolved).policy()
@@ -143,8 +143,8 @@ def _from_values(source: Mapping[str, Any] | Sequence[Any], format: ExportFormat
     with garbage_collection_paused():
         root = compose_values(source, origin)
         if format != "auto":
-            from sgfast.importing.reading import import_sources
-            from sgfast.importing.sources import plain_source
+            from sgfast.clouds.importing.reading import import_sources
+            from sgfast.clouds.importing.sources import plain_source
 
             return import_sources([plain_source(root, origin)], format, unresolved=unresolved).policy()
         return _read(root, origin, None, unresolved)
@@ -165,7 +165,7 @@ def _read(root: Node, origin: str, lines: Lines | None, unresolved: Unresolved) 
 
 def _export(document: bytes | Node, origin: str, unresolved: Unresolved) -> Policy | None:
     """Read an export, which is the text of JSON or the root node of YAML. Return None if it is no export."""
-    from sgfast.importing.reading import export_in_json, export_in_yaml, import_sources
+    from sgfast.clouds.importing.reading import export_in_json, export_in_yaml, import_sources
 
     source = export_in_json(document, origin) if isinstance(document, bytes) else export_in_yaml(document, origin)
     return None if source is None else import_sources([source], unresolved=unresolved).policy()

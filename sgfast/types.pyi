@@ -8,6 +8,8 @@ from sgfast.checking.known_findings import AcceptedSource as AcceptedSource
 from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.checking.table_sizes import TableSizes as TableSizes
 from sgfast.checking.tables import CheckTables as CheckTables
+from sgfast.clouds.exporting.texts import TargetName as TargetName
+from sgfast.clouds.terraform.export import Provider as Provider
 from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.comparing.results import ChangedGroup as ChangedGroup
 from sgfast.comparing.results import Counts as Counts
@@ -31,8 +33,6 @@ from sgfast.evidence import Conclusive as Conclusive
 from sgfast.evidence import Evidence as Evidence
 from sgfast.evidence import EvidenceCode as EvidenceCode
 from sgfast.evidence import EvidenceReason as EvidenceReason
-from sgfast.exporting.terraform import Provider as Provider
-from sgfast.exporting.texts import TargetName as TargetName
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
 from sgfast.flow_logs.log_records import LeftOutCause as LeftOutCause
 from sgfast.flow_logs.log_records import LogRecords as LogRecords

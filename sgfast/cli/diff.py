@@ -159,7 +159,7 @@ def diff(
             raise click.UsageError("--to and --report cannot both write to standard output")
         lines: dict[str, Lines] = {"old": {}, "new": {}}
         if plan is not None:
-            from sgfast.importing.terraform import load_plan
+            from sgfast.clouds.terraform.plan import load_plan
 
             account = None if account_file is None else policies.load(account_file)
             old, new = load_plan(plan, policies.unresolved, account)

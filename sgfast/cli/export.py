@@ -19,8 +19,8 @@ from sgfast.cli.printing import say, warn
 from sgfast.system.names import printable
 
 if TYPE_CHECKING:
-    from sgfast.exporting.terraform import Provider
-    from sgfast.exporting.texts import TargetName
+    from sgfast.clouds.exporting.texts import TargetName
+    from sgfast.clouds.terraform.export import Provider
     from sgfast.policy.model import Policy
     from sgfast.system.output import Output
 
@@ -118,7 +118,7 @@ class Export:
 
         An error with several problems is printed problem by problem, and ends the command.
         """
-        from sgfast.exporting.texts import devices_of
+        from sgfast.clouds.exporting.texts import devices_of
         from sgfast.system.output import publish
 
         written = []
@@ -137,7 +137,7 @@ class Export:
 
     def text(self, part: ExportPart, old: Policy | None, new: Policy, old_name: str | None) -> str:
         """Return the text of one part. Errors are as in ``write``."""
-        from sgfast.exporting.texts import devices_of
+        from sgfast.clouds.exporting.texts import devices_of
 
         devices = devices_of(old, new, part.devices)
         text = self._text(part, devices, old, new)
@@ -163,8 +163,8 @@ class Export:
         return [f"To take this back, import the account as now.yaml, and {_APPLY[self.target]}: {shlex.join(command)}"]
 
     def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
+        from sgfast.clouds.exporting.texts import cloud_text, connections_text, filter_text
         from sgfast.errors import ExportError
-        from sgfast.exporting.texts import cloud_text, connections_text, filter_text
 
         try:
             if part.is_undo and old is not None:

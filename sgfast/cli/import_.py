@@ -12,10 +12,10 @@ from sgfast.cli.options import FILE, Choice, quiet_option
 from sgfast.cli.policies import FORMATS, SYNONYMS, unresolved_option
 from sgfast.cli.printing import warn
 from sgfast.cli.progress import progress_of_account
-from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
+from sgfast.clouds.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
-    from sgfast.importing.sources import Account
+    from sgfast.clouds.importing.sources import Account
     from sgfast.policy.export_files import Unresolved
 
 
@@ -77,7 +77,7 @@ def import_command(
     """Turn a cloud's export into a policy."""
     form = SYNONYMS.get(form, form)
     _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
-    from sgfast.importing.reading import import_sources, load
+    from sgfast.clouds.importing.reading import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.version import __version__
 
@@ -121,7 +121,8 @@ def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, i
 def _read_account(
     form: str, aws_profile: str | None, regions: Sequence[str], os_cloud: str | None, quiet: bool
 ) -> Account:
-    from sgfast.importing import live_aws, live_openstack
+    from sgfast.clouds.aws import live as live_aws
+    from sgfast.clouds.openstack import live as live_openstack
 
     with progress_of_account(shown=not quiet) as progress:
         if form == "aws":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sgfast.cli.options import Choice
-from sgfast.importing.formats import FORMATS as KNOWN_FORMATS
+from sgfast.clouds.importing.formats import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
@@ -74,7 +74,7 @@ class PolicyOptions:
 
     def load_baseline(self, path: str) -> Policy:
         """Load an earlier policy. Of a Terraform plan, it is the state before the plan."""
-        from sgfast.importing.terraform import is_plan, load_plan
+        from sgfast.clouds.terraform.plan import is_plan, load_plan
 
         return load_plan(path, self.unresolved)[0] if is_plan(path) else self.load(path)
 

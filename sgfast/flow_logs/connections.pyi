@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.clouds.logs.tokenizer import WordNumbers
 from sgfast.core.base.frames import FrameBatch
-from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.interface_owners import InterfaceOwners
 from sgfast.flow_logs.interfaces import Interfaces
 from sgfast.flow_logs.record_packets import RecordPackets

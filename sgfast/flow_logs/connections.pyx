@@ -16,7 +16,7 @@ from sgfast.core.base.intrinsics cimport fold
 from sgfast.core.base.types cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from sgfast.core.wire.ip cimport transport_header_length
 from sgfast.flow_logs.conversation_table cimport MOST_CONVERSATIONS, NO_CONVERSATION, ConversationTable
-from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.clouds.logs.record_row cimport Row
 from sgfast.flow_logs.interfaces cimport Interfaces, note_shown
 from sgfast.flow_logs.openers cimport (
     ACK,
@@ -62,7 +62,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sgfast.flow_logs.formats.columns import RECORD_DTYPE
+from sgfast.clouds.logs.columns import RECORD_DTYPE
 
 cdef enum:
     MOST_INTERFACES = 1 << 20           # as many as words are numbered

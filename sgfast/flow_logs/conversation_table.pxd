@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.clouds.logs.record_row cimport Row
 from sgfast.flow_logs.openers cimport Conversation
 
 cdef enum:

@@ -6,7 +6,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from sgfast.core.base.intrinsics cimport fold, load64, popcount64
 from sgfast.core.base.types cimport PROTO_TCP
-from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.clouds.logs.record_row cimport Row
 from sgfast.flow_logs.openers cimport FIRST_RESERVED, NO_INTERFACE, UNUSED, Conversation, Signs, decide_opener
 
 import os

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from sgfast.core.base.intrinsics cimport load64
 from sgfast.flow_logs.conversation_table cimport ConversationTable
-from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.clouds.logs.record_row cimport Row
 from sgfast.flow_logs.openers cimport INTERFACES_SHOWN, NO_INTERFACE, Conversation
 from sgfast.flow_logs.record_packets cimport Waiting
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sgfast.core.base.intrinsics cimport be64, fold, load64
 from sgfast.flow_logs.conversation_table cimport ConversationTable
-from sgfast.flow_logs.formats.record_row cimport Row
+from sgfast.clouds.logs.record_row cimport Row
 from sgfast.flow_logs.openers cimport INTERFACES_SHOWN, NO_INTERFACE, UNUSED, Conversation
 from sgfast.flow_logs.record_packets cimport NAT_GATEWAY, NS, OTHER_OWNER, Waiting
 

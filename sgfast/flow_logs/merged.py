@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.capture.streams import STANDARD_INPUT
+from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
+from sgfast.clouds.logs.detection import open_log
+from sgfast.clouds.logs.log import LISTED_BROKEN, Log
+from sgfast.clouds.logs.tokenizer import WordNumbers
 from sgfast.errors import FlowLogError
-from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
-from sgfast.flow_logs.formats.detection import open_log
-from sgfast.flow_logs.formats.log import LISTED_BROKEN, Log
-from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.system.names import printable, without_credentials
 
 #: The most files that are open at a time. Each takes a descriptor and up to 2 MB.

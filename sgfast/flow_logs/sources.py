@@ -24,10 +24,10 @@ from sgfast.capture.directories import files_in, is_directory, is_pattern, natur
 from sgfast.capture.reader import begins_capture
 from sgfast.capture.streams import STANDARD_INPUT, peek_standard_input
 from sgfast.capture.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
+from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
+from sgfast.clouds.logs.detection import AWS, AWS_MESSAGES, AWS_PARQUET, ZEEK_OTHER, recognised
+from sgfast.clouds.logs.log import HEAD, Log, LogFormat, unsupported
 from sgfast.errors import FlowLogError, SgfastError
-from sgfast.flow_logs.formats.columns import NS_PER_SECOND, UNKNOWN
-from sgfast.flow_logs.formats.detection import AWS, AWS_MESSAGES, AWS_PARQUET, ZEEK_OTHER, recognised
-from sgfast.flow_logs.formats.log import HEAD, Log, LogFormat, unsupported
 from sgfast.system.names import listed, printable
 
 #: Bytes of a file of bzip2 that are read to have its first block.

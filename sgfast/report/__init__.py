@@ -17,7 +17,7 @@ SCHEMAS = {
     "check": "report.json.check:JsonCheck",
     "diff": "report.json.diff:JsonDiff",
     "explain": "report.json.explain:JsonExplain",
-    "export": "exporting.calls:JsonCalls",
+    "export": "clouds.exporting.calls:JsonCalls",
     "reach": "report.json.reach:JsonReach",
     "suggestion": "report.json.suggestion:JsonSuggestion",
     "test": "report.json.expectations:JsonTest",

@@ -18,7 +18,7 @@ from command import PCAPS, SHOP, sgfast
 from effort import some
 
 import sgfast as library
-from sgfast.exporting.nftables import zones
+from sgfast.clouds.linux.nftables import zones
 from sgfast.reaching.contradiction import first_contradiction
 from sgfast.reaching.ends import named_end
 from sgfast.reaching.explaining import explain

@@ -13,8 +13,8 @@ from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
 from sgfast.cli.policies import SYNONYMS
+from sgfast.clouds.importing.formats import FORMATS
 from sgfast.errors import PolicyError
-from sgfast.importing.formats import FORMATS
 
 Capsys = pytest.CaptureFixture[str]
 EXPORT = PCAPS / "export"

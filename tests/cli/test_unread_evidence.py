@@ -16,7 +16,7 @@ from command import handshake, sgfast, valid, write_capture
 from flow_logs import CLIENT, NOON, ONE_WEB, POLICY, WEB, record
 
 from sgfast import replay
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
 
 Capsys = pytest.CaptureFixture[str]

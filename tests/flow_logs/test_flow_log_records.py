@@ -17,8 +17,8 @@ from effort import some
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, record
 
 from sgfast import replay
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.errors import SgfastError
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
 
 

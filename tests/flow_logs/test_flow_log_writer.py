@@ -32,9 +32,11 @@ from logged_packets import Packet, RawPacket, parsed
 from traffic import Crowd, drawn
 from zeek_log_writer import write_zeek_json, write_zeek_tsv
 
-from sgfast.flow_logs.formats import RECORD_DTYPE, Log, open_log
-from sgfast.flow_logs.formats import columns as c
-from sgfast.flow_logs.formats.zeek import CONN_STATES
+from sgfast.clouds.logs import columns as c
+from sgfast.clouds.logs.columns import RECORD_DTYPE
+from sgfast.clouds.logs.detection import open_log
+from sgfast.clouds.logs.log import Log
+from sgfast.clouds.zeek.conn_log import CONN_STATES
 from sgfast.policy.model import Policy
 
 SECOND = 10**9

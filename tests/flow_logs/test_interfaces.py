@@ -14,7 +14,7 @@ from flow_logs import record
 from sgfast import ReadOptions, load
 from sgfast import replay as replay_files
 from sgfast.api import check
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.suggesting import Suggestion, suggest

@@ -24,10 +24,9 @@ from mutation import mutated
 
 from sgfast.capture import open_capture
 from sgfast.capture.reader import begins_capture
+from sgfast.clouds.logs.detection import ZEEK_JSON, ZEEK_OTHER, open_log, recognised
 from sgfast.errors import FlowLogError
 from sgfast.flow_logs import merged, sources
-from sgfast.flow_logs.formats import open_log
-from sgfast.flow_logs.formats.detection import ZEEK_JSON, ZEEK_OTHER, recognised
 from sgfast.flow_logs.merged import HANDED_OUT_NS, MergedLogs
 from sgfast.flow_logs.sources import LogSources, is_flow_log, logs_in
 

@@ -14,7 +14,7 @@ from flow_logs import CLIENT, DB, ONE_WEB, POLICY, WEB, record
 
 from sgfast import ReadOptions, ReplayResult, replay
 from sgfast.checking.unused import never_hit
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.loading import parse_policy
 from sgfast.replaying.removal import evidence_for_removal
 

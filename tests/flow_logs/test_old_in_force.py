@@ -11,7 +11,7 @@ from flow_logs import CLIENT, DB, POLICY, WEB, record
 
 import sgfast as package
 from sgfast import TrafficDiff
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 
 NEW = POLICY.replace("ports: 443", "ports: 80")
 

@@ -16,8 +16,8 @@ from effort import EXHAUSTIVE, some
 from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, refused, replayed, replayed_files
 
 from sgfast import ReadOptions
+from sgfast.clouds.logs.columns import RECORD_DTYPE
 from sgfast.flow_logs.connections import Connections
-from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 from sgfast.loading import parse_policy
 
 # Ends without a port that tells the service; of a client and a server; of ping; of GRE.

@@ -42,9 +42,9 @@ from oracle import (
 )
 from policy_changes import Changer
 
-from sgfast.exporting.connections import commands
-from sgfast.exporting.nft_table import TABLE
-from sgfast.exporting.nftables import OPENED, Interfaces, ruleset, update, zones
+from sgfast.clouds.exporting.connections import commands
+from sgfast.clouds.linux.nft_table import TABLE
+from sgfast.clouds.linux.nftables import OPENED, Interfaces, ruleset, update, zones
 from sgfast.policy.changes import Change
 from sgfast.policy.model import ICMPV6, PORT_PROTOCOLS, Instance, Network, Policy
 from sgfast.version import __version__

@@ -15,9 +15,9 @@ from cloud_documents import Account
 from cloud_traffic import Sent
 from ovs_cloud import Cloud
 
+from sgfast.clouds.importing.reading import import_sources
+from sgfast.clouds.importing.sources import Source
 from sgfast.engine import Engine
-from sgfast.importing.reading import import_sources
-from sgfast.importing.sources import Source
 from sgfast.policy.changes import (
     AddGroup,
     AddInstance,

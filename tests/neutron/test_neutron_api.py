@@ -16,8 +16,8 @@ from neutron_environment import neutron_python
 from running_neutron import command, environment, running_neutron
 
 from sgfast import Engine
-from sgfast.importing.live_openstack import read_account
-from sgfast.importing.reading import Imported, import_sources
+from sgfast.clouds.importing.reading import Imported, import_sources
+from sgfast.clouds.openstack.live import read_account
 from sgfast.loading import load_policy
 
 if neutron_python() is None:

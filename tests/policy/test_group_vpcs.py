@@ -10,8 +10,9 @@ from terraform import LATER, block, plan, refs, resource, state
 
 from sgfast import AddGroup, SecurityGroup
 from sgfast.checking import check_policy
+from sgfast.clouds.aws import export as aws
+from sgfast.clouds.terraform import export as terraform
 from sgfast.errors import ExportError, PolicyError
-from sgfast.exporting import aws, terraform
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy

@@ -53,7 +53,7 @@ PAGES = {
         "[`load`](policy.md#load) takes as a policy.",
         "Policy.explain Policy.reach Policy.test Policy.check replay diff export suggest ReadOptions Limits EndWord "
         "CapturePaths Progress",
-        ("exporting", "policy.change_file", "policy.expectations", "preprocess", "replaying.options"),
+        ("clouds", "policy.change_file", "policy.expectations", "preprocess", "replaying.options"),
         f"import sgfast\n\n{SHOP}",
     ),
     "answers": Page(

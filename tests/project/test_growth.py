@@ -16,12 +16,12 @@ from growth import operations
 
 from sgfast import Engine, replay
 from sgfast.checking import check_policy
+from sgfast.clouds.importing.draft import Draft
+from sgfast.clouds.importing.object_location import Location
+from sgfast.clouds.importing.reading import import_sources
+from sgfast.clouds.importing.sources import source_of
 from sgfast.errors import PolicyError
 from sgfast.expectations.from_captures import first_expectations
-from sgfast.importing.draft import Draft
-from sgfast.importing.object_location import Location
-from sgfast.importing.reading import import_sources
-from sgfast.importing.sources import source_of
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule

@@ -30,13 +30,13 @@ BOXES = """
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
 6 1.3 2 engine | Engine | engine connection_events packet_headers
-6 4.2 0.9 exporting | Export | exporting
 7 1.3 2 reaching | Without traffic | reaching
-8 0.6 1.6 compiler | Policy becomes tables | compiler algebra
+8 0.6 1.6 compiler | Policy becomes tables | compiler
 8 2.3 0.95 rows | Verdicts, rows | verdicts tables
 9 0 1.2 input | Captures | capture preprocess
 10 0.6 1.9 core | Data plane | core
-9 2.5 2.6x2 policy | The policy document | policy loading importing
+8 3.4 1.7 clouds | Clouds | clouds loading
+9 2.5 2.6x2 policy | The policy document, its ranges | policy algebra
 11 0 5.1 base | For everybody | errors evidence system notebook spelling json_types lazy version
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, environment
 
-from sgfast.importing.formats import FORMATS
+from sgfast.clouds.importing.formats import FORMATS
 
 POLICY, CAPTURE = SHOP
 PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect.yaml")
@@ -19,9 +19,9 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
-    "sgfast.exporting", "sgfast.exporting.terraform", "sgfast.flow_logs.traffic",
+    "sgfast.clouds.exporting", "sgfast.clouds.terraform.export", "sgfast.flow_logs.traffic",
     "sgfast.policy.changes",
-    *(f"sgfast.importing.{name}" for name in ("reading", *FORMATS)),
+    "sgfast.clouds.importing.reading", *(f"sgfast.clouds.{each.module}" for each in FORMATS.values()),
     "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",
     "sgfast.reaching.proving", "sgfast.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
@@ -42,9 +42,9 @@ NEEDED = {
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
     ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.reaching.explaining", "sgfast.reaching.proving"},
-    ("import", "auto", str(PCAPS / "export")): {"sgfast.importing.reading", "sgfast.importing.neutron"},
-    ("export", POLICY, "--to", "openstack"): {"sgfast.exporting"},
-    ("export", POLICY, "--to", "aws"): {"sgfast.exporting"},
+    ("import", "auto", str(PCAPS / "export")): {"sgfast.clouds.importing.reading", "sgfast.clouds.openstack.account"},
+    ("export", POLICY, "--to", "openstack"): {"sgfast.clouds.exporting"},
+    ("export", POLICY, "--to", "aws"): {"sgfast.clouds.exporting"},
     ("replay", POLICY, CAPTURE): REPLAY,
     ("suggest", CAPTURE): REPLAY | {"sgfast.suggesting"},
 }

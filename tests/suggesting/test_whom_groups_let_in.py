@@ -12,7 +12,7 @@ from effort import some
 from flow_logs import record
 
 from sgfast import load
-from sgfast.flow_logs.formats.aws import DEFAULT_FIELDS
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.reaching.explaining import explain
 from sgfast.suggesting import suggest
 from sgfast.suggesting.covers import Covers, _greedy

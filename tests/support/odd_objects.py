@@ -34,9 +34,9 @@ import sgfast.compiler.address_classes
 import sgfast.compiler.tables
 import sgfast.engine
 from sgfast.capture import CaptureReader
+from sgfast.clouds.logs.columns import RECORD_DTYPE
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
-from sgfast.flow_logs.formats.columns import RECORD_DTYPE
 
 #: Methods that run until another thread ends them, or that only a program's own threads may call.
 ENDLESS = {"serve"}
@@ -101,9 +101,9 @@ def arguments_of() -> dict[str, Arguments]:
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
     from sgfast.flow_logs.conversation_table import ConversationTable
 
+    from sgfast.clouds.logs.tokenizer import WordNumbers
     from sgfast.core.base.file_reads import FileReads
     from sgfast.core.diff.changed_connections import ChangedConnections
-    from sgfast.flow_logs.formats.tokenizer import WordNumbers
     from sgfast.policy.model import Timeouts
 
     def texts(name: str) -> bytes:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.capture.urls import is_url
+from sgfast.clouds.logs.columns import UNKNOWN
+from sgfast.clouds.logs.detection import open_log
+from sgfast.clouds.logs.log import Log, LogFormat
+from sgfast.clouds.logs.tokenizer import WordNumbers
 from sgfast.errors import ClusterError, FlowLogError
-from sgfast.flow_logs.formats import Log, LogFormat, open_log
-from sgfast.flow_logs.formats.columns import UNKNOWN
-from sgfast.flow_logs.formats.tokenizer import WordNumbers
 from sgfast.flow_logs.sources import LogSource
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.version import __version__

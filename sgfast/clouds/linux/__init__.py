@@ -1,0 +1,1 @@
+"""Rules for nftables on a Linux host."""

@@ -1,0 +1,1 @@
+"""OpenStack Neutron: projects, scripts, and the log of security groups. ``otc`` shares its objects."""

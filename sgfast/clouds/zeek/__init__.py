@@ -1,0 +1,1 @@
+"""The connection log of Zeek."""
