@@ -38,7 +38,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import network_key, without_duplicates
 from sgfast.policy.node_reader import NodeReader
-from sgfast.policy.profiles import OTC, PROFILES, Profile
+from sgfast.policy.profiles import PROFILES, Profile
 from sgfast.policy.rules import RuleReader
 from sgfast.policy.templates import RuleNumbers, default_group, rules_in_group
 from sgfast.policy.yaml_nodes import at_line, line_of, show
@@ -114,7 +114,7 @@ class DocumentReader:
                 document.read("version")
         # If the settings have an error, the profile is unknown, and with it the default quotas and the first port. Then
         # nothing is checked against these.
-        settings, first_port = OTC.settings, 0
+        settings, first_port = Settings(), 0
         with errors:
             profile, settings = self._settings(sections.get("settings"))
             first_port = profile.first_port
@@ -163,9 +163,10 @@ class DocumentReader:
     def _settings(self, node: Node | None) -> tuple[Profile, Settings]:
         """Read the settings. Return the profile, and the settings with the profile's defaults (SPEC 6.7)."""
         if node is None:
-            return OTC, OTC.settings
+            default = PROFILES[Settings().profile]
+            return default, default.settings
         written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)
-        profile = PROFILES[written.get("profile", OTC.settings.profile)]
+        profile = PROFILES[written.get("profile", Settings().profile)]
         if "timeouts" in written:
             written["timeouts"] = replace(profile.settings.timeouts, **written["timeouts"])
         return profile, replace(profile.settings, **written)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from sgfast.policy.gaps import Gaps
+from sgfast.policy.profile_data import profile_data
 from sgfast.policy.ranges import normal_form, union
 
 if TYPE_CHECKING:
@@ -513,7 +514,8 @@ class Policy(Questions):
         lists = {
             group.name for group in self.address_groups if group.id.startswith("pl-") or group.name.startswith("pl-")
         }
-        for group in self.security_groups if self.settings.profile == "aws" else ():
+        unites_versions = profile_data(self.settings.profile).get("unites_versions", False)
+        for group in self.security_groups if unites_versions else ():
             known: dict[int, dict[Rule, Rule]] = {4: {}, 6: {}}
             for rule in group.rules:
                 peer = rule.peer

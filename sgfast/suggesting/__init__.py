@@ -22,6 +22,7 @@ from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.replaying import ReplayResult, run_replay
@@ -247,7 +248,7 @@ def suggest(
     limits = limits or Limits()
     policy_in_force = policy if instances is None else None
     denials = None if policy_in_force is None else Denials(policy_in_force)
-    if target.settings.profile == "aws":
+    if PROFILES[target.settings.profile].unites_versions:
         limits = replace(limits, both_versions=True)
     wanted, evidence = seen.wanted, evidence_for_removal(result)
     left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Policy, Rule
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.templates import next_rule_id
 from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.needs import Need, needs_of
@@ -59,7 +60,7 @@ def missing_rules(
     that a deny rule is for, or that no rule mends, is in ``left_out`` with its reason.
     """
     limits = limits or Limits()
-    if policy.settings.profile == "aws":
+    if PROFILES[policy.settings.profile].unites_versions:
         limits = replace(limits, both_versions=True)
     winners = winners or Winners(policy)
     left_out: defaultdict[str, dict[Kind, TrafficTotals]] = defaultdict(dict)

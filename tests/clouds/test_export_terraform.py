@@ -24,7 +24,7 @@ from sgfast.clouds.terraform import export as terraform
 from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
-from sgfast.policy.profiles import NEUTRON
+from sgfast.policy.profiles import PROFILES
 
 hcl2 = pytest.importorskip("hcl2")
 
@@ -215,7 +215,7 @@ def test_what_has_an_id_is_imported_and_is_no_template(
 
 def test_a_text_with_control_characters_has_only_escapes_that_terraform_knows() -> None:
     written = '\b\f\x00\x1b\t\r\n\\b\\\\f "$${a} $$${b} %%{c} é\U0001f600'
-    policy = Policy(security_groups=(SecurityGroup("g", description=written),), settings=NEUTRON.settings)
+    policy = Policy(security_groups=(SecurityGroup("g", description=written),), settings=PROFILES["neutron"].settings)
     text = terraform.export(None, policy, "openstack", "0")
     (line,) = (line for line in text.splitlines() if line.startswith("  description"))
     assert {*re.findall(r"\\(u0{2}[0-9a-f]{2}|.)", line)} == {*'nrt"\\', "u0000", "u0008", "u000c", "u001b"}

@@ -29,7 +29,7 @@ from sgfast.clouds.terraform.export import Provider
 from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
-from sgfast.policy.profiles import AWS, NEUTRON
+from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
 from sgfast.reaching.difference import difference
 from sgfast.version import __version__
@@ -66,7 +66,7 @@ def test_no_packet_gets_another_verdict(policy: Policy) -> None:
     if views_exist(policy):
         # Only the second target has port 0, and only the first one takes wide addresses for members.
         is_neutron = policy.settings.group_members == "by-address"
-        target, profile = (PLAIN, NEUTRON) if is_neutron else (Target("a cloud", "aws"), AWS)
+        target, profile = (PLAIN, PROFILES["neutron"]) if is_neutron else (Target("a cloud", "aws"), PROFILES["aws"])
         policy = exportable(replace(policy, settings=profile.settings), target)
         rewritten = expressible(policy, target)
         assert all(len(rule.ports or (1,)) == 1 for group in rewritten.security_groups for rule in group.rules)
@@ -345,7 +345,7 @@ def test_calls_keep_to_their_schema_and_say_where_they_come_from(capsys: Capsys,
 
 def test_a_name_with_line_breaks_does_not_leave_the_comments_of_a_script() -> None:
     evil = "x\ntouch made\n#"
-    policy = Policy(security_groups=(SecurityGroup(evil),), settings=NEUTRON.settings)
+    policy = Policy(security_groups=(SecurityGroup(evil),), settings=PROFILES["neutron"].settings)
     script = texts.cloud_text(None, policy, "openstack", "script", None)
     assert "\n# Make the security group x touch made #\n" in script
     assert shlex.split(script[script.index("make_group '") :].split("\n\n")[0])[1] == evil

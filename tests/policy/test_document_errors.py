@@ -12,7 +12,7 @@ from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
-from sgfast.policy.profiles import OTC
+from sgfast.policy.profiles import PROFILES
 from sgfast.reaching.proving import Expectations
 
 MANY = """\
@@ -40,9 +40,8 @@ instances:
 """
 
 
-OVER_QUOTA = [
-    f"{{direction: inbound, protocol: tcp, ports: {port}}}" for port in range(1, OTC.quotas.rules_per_group + 2)
-]
+MOST_RULES = PROFILES["otc"].quotas.rules_per_group
+OVER_QUOTA = [f"{{direction: inbound, protocol: tcp, ports: {port}}}" for port in range(1, MOST_RULES + 2)]
 
 
 def errors_of(text: str) -> PolicyError:

@@ -95,7 +95,7 @@ def test_the_profiles_are_the_contracts() -> None:
     lines = SPEC.partition("**6.8**")[2].partition("**6.9**")[0].splitlines()
     head, _, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|")
     for number, name in enumerate(head[1:], 1):
-        settings, quotas, _, first_port = PROFILES[name]
+        settings, quotas, _, first_port, _ = PROFILES[name]
         values = {
             **{key: f"{value:g}" for key, value in asdict(settings.timeouts).items()},
             "on_change": settings.on_change,
