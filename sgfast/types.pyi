@@ -9,6 +9,7 @@ from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.checking.table_sizes import TableSizes as TableSizes
 from sgfast.checking.tables import CheckTables as CheckTables
 from sgfast.clouds.exporting.texts import TargetName as TargetName
+from sgfast.clouds.logs.log_format import UnloggedService as UnloggedService
 from sgfast.clouds.terraform.export import Provider as Provider
 from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.comparing.results import ChangedGroup as ChangedGroup

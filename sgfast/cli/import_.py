@@ -12,7 +12,8 @@ from sgfast.cli.options import FILE, Choice, quiet_option
 from sgfast.cli.policies import FORMATS, SYNONYMS, unresolved_option
 from sgfast.cli.printing import warn
 from sgfast.cli.progress import progress_of_account
-from sgfast.clouds.importing.formats import FORMATS as KNOWN_FORMATS
+from sgfast.clouds.providers import FORMATS as KNOWN_FORMATS
+from sgfast.clouds.providers import LIVE
 
 if TYPE_CHECKING:
     from sgfast.clouds.importing.sources import Account
@@ -110,7 +111,7 @@ def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, i
             raise click.UsageError("name the FILEs of an export, or read the account itself with --live")
     elif files:
         raise click.UsageError("--live and FILEs cannot be combined: an account is read as a whole")
-    elif form not in ("aws", "neutron", "otc"):
+    elif form not in LIVE:
         raise click.UsageError(f"--live cannot read {form}: choose aws, openstack or otc")
     elif is_for_openstack and form == "aws":
         raise click.UsageError("--os-cloud is for openstack and otc; aws has --aws-profile and --region")

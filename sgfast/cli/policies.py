@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sgfast.cli.options import Choice
-from sgfast.clouds.importing.formats import FORMATS as KNOWN_FORMATS
+from sgfast.clouds.providers import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines

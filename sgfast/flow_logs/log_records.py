@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sgfast.clouds.logs.log_format import UnloggedService
 from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 
 #: Share of records from which a cause makes a part of the answer uncertain.
@@ -118,7 +119,7 @@ class LogRecords:
     ``in_changes``: the number of records during which the policy changed.
     ``formats``: the number of files by their format, in words.
     ``shows_answers``: whether the records show that the other end answered.
-    ``has_aws``: whether AWS wrote some of the logs, which do not show all services.
+    ``unlogged_services``: the services that the clouds of these logs never log.
     ``lacks_protocols``: whether some of the logs, such as Zeek's, have only TCP, UDP and ICMP.
     ``unsure_connections``: the number of judged connections that either end may have opened, with one verdict.
     ``damage``: where and why the reading of a log ended early.
@@ -147,7 +148,7 @@ class LogRecords:
     in_changes: int = 0
     formats: dict[str, int] = field(default_factory=dict)
     shows_answers: bool = True
-    has_aws: bool = False
+    unlogged_services: tuple[UnloggedService, ...] = ()
     lacks_protocols: bool = False
     unsure_connections: int = 0
     damage: tuple[str, ...] = ()

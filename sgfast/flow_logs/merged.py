@@ -26,6 +26,7 @@ from sgfast.capture.streams import STANDARD_INPUT
 from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.clouds.logs.detection import open_log
 from sgfast.clouds.logs.log import LISTED_BROKEN, Log
+from sgfast.clouds.logs.log_format import UnloggedService
 from sgfast.clouds.logs.tokenizer import WordNumbers
 from sgfast.errors import FlowLogError
 from sgfast.system.names import printable, without_credentials
@@ -108,9 +109,11 @@ class MergedLogs:
         self.files: list[str] = []
         #: The number of logs opened so far, by what they were taken for.
         self.formats: Counter[str] = Counter()
-        #: Whether all logs opened so far show answers, and whether AWS wrote any of them.
+        #: Whether all logs opened so far show answers, and whether any of them should name interfaces.
         self.shows_answers = True
-        self.has_aws = False
+        self.names_interfaces = False
+        #: The services that are never logged, each with a sentence about it and others.
+        self.unlogged: dict[UnloggedService, str] = {}
         #: Whether a log has only TCP, UDP and ICMP.
         self.lacks_protocols = False
         #: The first messages about broken lines, about logs whose reading ended early, and about what was assumed.
@@ -205,7 +208,8 @@ class MergedLogs:
             if log.format is not None:
                 self.formats[log.format.name] += 1
                 self.shows_answers &= log.format.shows_answers
-                self.has_aws |= log.format.is_of_aws
+                self.names_interfaces |= log.format.names_interfaces
+                self.unlogged |= {service: log.format.unlogged_words for service in log.format.unlogged_services}
                 self.lacks_protocols |= log.format.lacks_protocols
             if has_rows:
                 self._push(place)

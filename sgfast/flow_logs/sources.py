@@ -24,9 +24,12 @@ from sgfast.capture.directories import files_in, is_directory, is_pattern, natur
 from sgfast.capture.reader import begins_capture
 from sgfast.capture.streams import STANDARD_INPUT, peek_standard_input
 from sgfast.capture.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
+from sgfast.clouds.aws import provider as aws
 from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
-from sgfast.clouds.logs.detection import AWS, AWS_MESSAGES, AWS_PARQUET, ZEEK_OTHER, recognised
-from sgfast.clouds.logs.log import HEAD, Log, LogFormat, unsupported
+from sgfast.clouds.logs.detection import recognised
+from sgfast.clouds.logs.log import HEAD, Log, unsupported
+from sgfast.clouds.logs.log_format import LogFormat
+from sgfast.clouds.zeek.provider import OTHER_LOG
 from sgfast.errors import FlowLogError, SgfastError
 from sgfast.system.names import listed, printable
 
@@ -186,7 +189,7 @@ class _Finding:
                 self._others.append(f"{printable(path)}: has captures")
                 return
             # Zeek writes its other logs beside conn.log.
-            if seen.format is None or seen.format is ZEEK_OTHER:
+            if seen.format is None or seen.format is OTHER_LOG:
                 others.append(file)
                 unread += [file] if seen.seems_log or _NAMED.search(file) else []
             else:
@@ -273,9 +276,9 @@ def _look(path: str) -> _Look:
             raw += _read(file, BZIP2_BLOCK - HEAD)
         head, is_damaged = _decompressed(raw, path)
         seen = _look_at(head)
-        if seen.format is AWS_PARQUET and not is_web_url(path) and not _has_ends(file):
+        if seen.format is aws.PARQUET and not is_web_url(path) and not _has_ends(file):
             return _NO_LOG
-        if seen.is_capture or seen.format not in (None, ZEEK_OTHER):
+        if seen.is_capture or seen.format not in (None, OTHER_LOG):
             return seen
         is_damaged |= compression is None and _COMPRESSED.search(path) is not None
         return seen._replace(seems_log=is_damaged or _are_like_records(head))
@@ -352,13 +355,13 @@ class _Beginning(Log):
 
 def _source(path: str, known: LogFormat, head: bytes) -> LogSource:
     """Return a log with its time. Raises FlowLogError if its format is only recognised."""
-    if known.read is None:
+    if not known.reader:
         raise unsupported(STANDARD_INPUT if path == "-" else printable(path), known)
-    if known is AWS_PARQUET:
+    if known is aws.PARQUET:
         return LogSource(path, _begin_of_parquet(path))
-    if known is AWS_MESSAGES:
+    if known is aws.MESSAGES:
         # The first object may be larger than the head.
-        known, head = AWS, b"\n".join(_MESSAGES.findall(head))
+        known, head = aws.FLOW_LOG, b"\n".join(_MESSAGES.findall(head))
     with suppress(FlowLogError):
         for rows in _Beginning(path, known, head):
             starts = rows["start_ns"]

@@ -23,10 +23,6 @@ from sgfast.flow_logs.record_packets import TIMEOUTS
 from sgfast.flow_logs.sources import LogSources
 from sgfast.policy.model import Instance, Policy
 
-UNLOGGED = (
-    "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows activation: rules "
-    "for these look unused"
-)
 #: The fields, by AWS's names, without which a record is no traffic.
 NEEDED_FIELDS = ("srcport", "dstport", "start")
 
@@ -134,8 +130,7 @@ class LogTraffic:
         found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
         if logs.damaged > len(logs.damage):
             found.append(f"{logs.damaged - len(logs.damage):,} more logs could not be read to their end")
-        if logs.has_aws:
-            found.append(UNLOGGED)
+        found += dict.fromkeys(logs.unlogged.values())
         if logs.broken_lines > len(logs.complaints):
             found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
         if made is not None and made.without_packets:
@@ -176,10 +171,11 @@ class LogTraffic:
             undecided={cause: records for cause, (records, _) in packets.undecided.items()},
             undecided_connections=sum(connections for _, connections in packets.undecided.values()),
             left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
-            formats=dict(logs.formats), shows_answers=logs.shows_answers, has_aws=logs.has_aws,
+            formats=dict(logs.formats), shows_answers=logs.shows_answers, unlogged_services=(*logs.unlogged,),
             lacks_protocols=logs.lacks_protocols,
             unsure_connections=packets.unsure_connections, damage=tuple(logs.damage),
-            decided_connections=packets.decided, without_interface=packets.without_interface if logs.has_aws else 0,
+            decided_connections=packets.decided,
+            without_interface=packets.without_interface if logs.names_interfaces else 0,
             overlapping=packets.overlapping, silent_hours=made.silent_hours,
             undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
             unread=unread, has_actions=not self._without_action, unlogged=unlogged,

@@ -1,36 +1,21 @@
-"""Traffic that flow logs do not show: services that AWS never logs, instances that were not logged, and records that
-nobody could decide.
+"""Traffic that flow logs do not show: services that the cloud never logs, instances that were not logged, and records
+that nobody could decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import Literal, NamedTuple
+from ipaddress import IPv4Network
+from typing import Literal
 
 import numpy as np
 
+from sgfast.clouds.logs.log_format import UnloggedService
 from sgfast.flow_logs.log_records import MOST_NAMED, LogRecords, some_names
 from sgfast.flow_logs.unsure_openers import PossibleUse, UnsureOpeners
 from sgfast.policy.model import ICMP, ICMPV6, TCP, UDP, Policy, Rule, called
 from sgfast.policy.rule_text import rule_name
-
-
-class _Service(NamedTuple):
-    protocol: int
-    port: int
-    #: The service's address; None: it has an address of the VPC, or it may be any.
-    address: IPv4Address | None
-
-
-_METADATA, _TIME = IPv4Address("169.254.169.254"), IPv4Address("169.254.169.123")
-#: DNS, instance metadata, the time service, and the activation of Windows. Nobody filters DHCP.
-_SERVICES = (
-    _Service(UDP, 53, None), _Service(TCP, 53, None), _Service(TCP, 80, _METADATA), _Service(UDP, 123, _TIME),
-    _Service(TCP, 1688, None),
-)  # fmt: skip
-
 
 #: Why logs cannot tell whether a rule is unused: nobody knows who opened connections, or what ICMP asked; or the logs
 #: never have the services, or the protocols, that it is for.
@@ -65,7 +50,7 @@ def unseen_rule(
         return UnseenRule(group, rule, "either-opener", use)
     if rule.protocol in (None, ICMP, ICMPV6) and (use := openers.icmp_groups.get(group)) is not None:
         return UnseenRule(group, rule, "icmp-type", use)
-    if records.has_aws and rule.direction == "outbound" and any(_allows(rule, service) for service in _SERVICES):
+    if rule.direction == "outbound" and any(_allows(rule, service) for service in records.unlogged_services):
         return UnseenRule(group, rule, "not-logged-service", None)
     if records.lacks_protocols and rule.protocol not in (TCP, UDP, ICMP, ICMPV6):
         return UnseenRule(group, rule, "not-logged-protocol", None)
@@ -118,7 +103,7 @@ def _unseen_words(policy: Policy, each: UnseenRule) -> str:
     return f"{name} (perhaps used by {use.source} -> {use.destination} at {at}Z)"
 
 
-def _allows(rule: Rule, service: _Service) -> bool:
+def _allows(rule: Rule, service: UnloggedService) -> bool:
     if rule.protocol not in (None, service.protocol):
         return False
     if rule.ports is not None and not any(first <= service.port <= last for first, last in rule.ports):

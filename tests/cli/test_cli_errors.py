@@ -31,7 +31,7 @@ from command import (
 )
 
 from sgfast.__main__ import TRACEBACK_VARIABLE
-from sgfast.clouds.importing.formats import FORMATS
+from sgfast.clouds.providers import FORMATS
 
 Capsys = pytest.CaptureFixture[str]
 Signal = signal.Signals

@@ -13,7 +13,7 @@ from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
 from sgfast.cli.policies import SYNONYMS
-from sgfast.clouds.importing.formats import FORMATS
+from sgfast.clouds.providers import FORMATS
 from sgfast.errors import PolicyError
 
 Capsys = pytest.CaptureFixture[str]

@@ -100,7 +100,7 @@ def cloud(project: Cloud) -> Cloud:
 
 def apply(cloud: Cloud, old: Policy | None, new: Policy) -> Policy:
     """Make the calls that lead to ``new``; what is there then."""
-    run(exporting.export(old, new, "openstack", "json").document("0"), {}, cloud.call)
+    run(exporting.export(old, new, "json").document("0"), {}, cloud.call)
     return cloud.live()
 
 
@@ -113,7 +113,7 @@ def test_random_policies_and_their_changes_come_back_from_the_calls(project: Clo
 
     assert_policies_and_their_changes_come_back(
         seeds(some(6, 200), 2131), exporting.OPENSTACK, changed,
-        lambda old, new: exporting.export(old, new, "openstack", "json").calls, (47, 132),
+        lambda old, new: exporting.export(old, new, "json").calls, (47, 132),
     )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
 ) -> None:
     first = parse_policy(SHOP)
     cloud.place(first)
-    script = exporting.export(None, first, "openstack", "script").script("0", exporting.FUNCTIONS)
+    script = exporting.export(None, first, "script").script("0", exporting.FUNCTIONS)
     done = executed(script, tmp_path, shell)
     assert (done.returncode, done.stderr) == (0, ""), done
     back = cloud.live()
@@ -169,7 +169,7 @@ def test_the_script_does_what_the_calls_do_and_changes_may_be_made_again(
 
     text = SHOP.replace("icmp_code: 0, source: web", "source: web").replace("[-db, web]", "[-db]")
     second = parse_policy(text.replace('"80,443"', '"80,8080"').replace("192.0.2.0/24", "192.0.3.0/24"))
-    script = exporting.export(back, second, "openstack", "script").script("0", exporting.FUNCTIONS)
+    script = exporting.export(back, second, "script").script("0", exporting.FUNCTIONS)
     for _ in range(some(1, 2)):
         done = executed(script, tmp_path, shell)
         assert (done.returncode, done.stderr) == (0, ""), done
@@ -180,7 +180,7 @@ def test_what_an_interrupted_run_has_made_is_found_and_used_and_nothing_else_is(
     project: Cloud, shell: dict[str, str], tmp_path: Path
 ) -> None:
     def ran(old: Policy | None, new: Policy) -> subprocess.CompletedProcess[str]:
-        script = exporting.export(old, new, "openstack", "script").script("0", exporting.FUNCTIONS)
+        script = exporting.export(old, new, "script").script("0", exporting.FUNCTIONS)
         return executed(script, tmp_path, shell)
 
     none = parse_policy("version: 1")

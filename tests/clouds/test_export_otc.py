@@ -18,6 +18,7 @@ from sgfast import Policy
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.openstack import export as openstack
+from sgfast.clouds.otc import export as otc
 from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 
@@ -88,7 +89,7 @@ def applying() -> Callable[[Policy | None, Policy], Policy]:
     def apply(old: Policy | None, new: Policy) -> Policy:
         if old is None:
             cloud.__init__(new)  # type: ignore[misc]
-        run(openstack.export(old, new, "otc", "json").document("0"), {"project": "p"}, cloud.call)
+        run(otc.export(old, new, "json").document("0"), {"project": "p"}, cloud.call)
         return cloud.live()
 
     return apply
@@ -96,13 +97,13 @@ def applying() -> Callable[[Policy | None, Policy], Policy]:
 
 def test_random_policies_and_their_changes_come_back_from_the_calls() -> None:
     assert_policies_and_their_changes_come_back(
-        seeds(some(20, 1000), 2161), openstack.OTC_V3, applying(),
-        lambda old, new: openstack.export(old, new, "otc", "json").calls,
+        seeds(some(20, 1000), 2161), otc.OTC_V3, applying(),
+        lambda old, new: otc.export(old, new, "json").calls,
     )  # fmt: skip
 
 
 def test_kept_policy_only_adds_to_the_cloud(tmp_path: Path) -> None:
-    assert_kept_policies_only_add(seeds(some(6, 200), 2162), openstack.OTC_V3, tmp_path, applying())
+    assert_kept_policies_only_add(seeds(some(6, 200), 2162), otc.OTC_V3, tmp_path, applying())
 
 
 def test_deny_rules_priorities_and_lists_of_ports_are_otcs_own_but_not_its_scripts() -> None:
@@ -118,13 +119,13 @@ security_groups:
 """
     )
     bodies = [
-        call.request["body"]["security_group_rule"] for call in openstack.export(None, policy, "otc", "json").calls
+        call.request["body"]["security_group_rule"] for call in otc.export(None, policy, "json").calls
         if "security_group_rule" in call.request.get("body", {})
     ]  # fmt: skip
     assert [(each["action"], each["priority"], each["multiport"]) for each in bodies] == [
         ("allow", 7, "22,80-81"), ("deny", 2, "22"), ("allow", 1, "8-0")
     ]  # fmt: skip
-    script = openstack.export(None, policy, "otc", "script").script("0", openstack.FUNCTIONS)
+    script = otc.export(None, policy, "script").script("0", openstack.FUNCTIONS)
     assert "--dst-port 80:81" in script and "22" not in script.split("security group rule create", 1)[1]
 
 
@@ -142,14 +143,14 @@ security_groups:
 )  # fmt: skip
 def test_what_the_cloud_cannot_be_told_is_an_error(text: str, error: str) -> None:
     with pytest.raises(ExportError, match=error):
-        openstack.export(None, parse_policy(f"version: 1\n{text}"), "otc", "json")
+        otc.export(None, parse_policy(f"version: 1\n{text}"), "json")
 
 
 def test_a_rule_without_its_id_cannot_be_taken_away() -> None:
     rule = "rules: [{direction: inbound, protocol: tcp, ports: 1}]"
     old, new = (parse_policy(f"version: 1\nsecurity_groups: [{{name: g, {rules}}}]") for rules in (rule, "rules: []"))
     with pytest.raises(ExportError, match=r"rule g/inbound/1 \(tcp/1 from 0.0.0.0/0\): can be taken away only"):
-        openstack.export(old, new, "openstack", "script")
+        openstack.export(old, new, "script")
 
 
 def test_of_a_rule_that_is_taken_away_as_a_whole_the_rest_stays() -> None:
@@ -158,7 +159,7 @@ def test_of_a_rule_that_is_taken_away_as_a_whole_the_rest_stays() -> None:
         parse_policy(f"version: 1\nsecurity_groups: [{{name: g, rules: [{rule}]}}]\naddress_groups: [{group}]")
         for group in ("{name: some, addresses: [10.0.0.1, 10.0.0.2]}", "{name: some, addresses: [10.0.0.2, 10.0.0.3]}")
     )
-    calls = openstack.export(old, new, "otc", "json").document("0")["calls"]
+    calls = otc.export(old, new, "json").document("0")["calls"]
     bodies = [each.get("body", {"security_group_rule": {}})["security_group_rule"] for each in calls]
     assert [(each["method"], body.get("remote_ip_prefix")) for each, body in zip(calls, bodies, strict=True)] == [
         ("GET", None), ("POST", "10.0.0.3/32"), ("POST", "10.0.0.2/32"), ("DELETE", None)

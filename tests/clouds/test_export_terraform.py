@@ -20,6 +20,7 @@ from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.openstack import export as openstack
+from sgfast.clouds.otc.export import OTC_V3
 from sgfast.clouds.terraform import export as terraform
 from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
@@ -33,7 +34,7 @@ Blocks = dict[str, dict[str, Any]]
 SCHEMAS = json.loads((Path(__file__).parent / "terraform_schemas.json").read_text())
 #: Providers without types of ICMP, so that policies have rules for all types only.
 TARGETS: dict[terraform.Provider, Target] = {
-    "aws": terraform.aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": openstack.OTC_V3,
+    "aws": terraform.aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": OTC_V3,
 }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ from mutation import mutated
 
 from sgfast.capture import open_capture
 from sgfast.capture.reader import begins_capture
-from sgfast.clouds.logs.detection import ZEEK_JSON, ZEEK_OTHER, open_log, recognised
+from sgfast.clouds.logs.detection import open_log, recognised
+from sgfast.clouds.zeek.provider import CONN_LOG_JSON, OTHER_LOG
 from sgfast.errors import FlowLogError
 from sgfast.flow_logs import merged, sources
 from sgfast.flow_logs.merged import HANDED_OUT_NS, MergedLogs
@@ -130,13 +131,13 @@ def test_what_cannot_be_read_is_neither(tmp_path: Path) -> None:
 
 def test_zeeks_other_logs_are_no_connections() -> None:
     line = '{"ts": 1.5, "id.orig_h": "10.0.0.1", "id.orig_p": 1, "id.resp_h": "10.0.0.2", "id.resp_p": 5, "proto": "x"'
-    assert recognised(f'{line}, "query": "example.org"}}'.encode()) is ZEEK_OTHER
-    assert recognised(f'{line}, "conn_state": "SF"}}'.encode()) is ZEEK_JSON
-    assert recognised(f'{line}, "_path": "dns"}}'.encode()) is ZEEK_JSON
+    assert recognised(f'{line}, "query": "example.org"}}'.encode()) is OTHER_LOG
+    assert recognised(f'{line}, "conn_state": "SF"}}'.encode()) is CONN_LOG_JSON
+    assert recognised(f'{line}, "_path": "dns"}}'.encode()) is CONN_LOG_JSON
     # Kafka wraps lines of all logs. An object of the ends is no wrapper.
-    assert recognised(f'{{"dns": {line}, "query": "example.org"}}}}'.encode()) is ZEEK_JSON
+    assert recognised(f'{{"dns": {line}, "query": "example.org"}}}}'.encode()) is CONN_LOG_JSON
     ends = '{"id": {"orig_h": "10.0.0.1", "orig_p": 1, "resp_h": "10.0.0.2", "resp_p": 5}, "query": "example.org"}'
-    assert recognised(ends.encode()) is ZEEK_OTHER
+    assert recognised(ends.encode()) is OTHER_LOG
 
 
 class Pipe(io.RawIOBase):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command import PCAPS, SHOP, environment
 
-from sgfast.clouds.importing.formats import FORMATS
+from sgfast.clouds.providers import FORMATS
 
 POLICY, CAPTURE = SHOP
 PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect.yaml")

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from sgfast.clouds.exporting.calls import (
     Call,
@@ -134,8 +134,10 @@ rules() {  # ACCEPTED COMMAND GROUP PERMISSION...
 '''
 
 
-def export(old: Policy | None, new: Policy) -> Calls:
-    """Return the calls that change ``old`` into ``new``. Raises ExportError if AWS cannot express ``new`` exactly."""
+def export(old: Policy | None, new: Policy, form: Literal["script", "json"] = "script") -> Calls:
+    """Return the calls that change ``old`` into ``new``, which are the same in both forms. Raises ExportError if AWS
+    cannot express ``new`` exactly.
+    """
     found = aws_delta(old, new)
     if problems := [*_region_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)

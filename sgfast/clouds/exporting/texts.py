@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal, get_args
 
+from sgfast.clouds.providers import EXPORTS
 from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Policy
@@ -14,6 +16,7 @@ from sgfast.policy.yaml_nodes import read_document, show, shown_origin
 from sgfast.version import __version__
 
 if TYPE_CHECKING:
+    from sgfast.clouds.exporting.calls import Calls
     from sgfast.clouds.terraform.export import Provider
 
 #: A target of exports (SPEC 13).
@@ -24,9 +27,6 @@ def cloud_text(
     old: Policy | None, new: Policy, to: TargetName, form: Literal["script", "json"], provider: Provider | None
 ) -> str:
     """Write the configuration, the script or the calls for a cloud."""
-    from sgfast.clouds.aws import export as aws
-    from sgfast.clouds.openstack import export as openstack
-
     if to == "terraform":
         from sgfast.clouds.terraform import export as terraform
 
@@ -34,14 +34,11 @@ def cloud_text(
         if provider not in (None, *known):
             raise ArgumentError(f"provider must be one of {', '.join(known)}, not {provider!r:.80}")
         return terraform.export(old, new, provider or terraform.PROVIDERS[new.settings.profile], __version__)
-    if to == "aws":
-        calls, functions = aws.export(old, new), aws.FUNCTIONS
-    else:
-        calls = openstack.export(old, new, "otc" if to == "otc" else "openstack", form)
-        functions = openstack.FUNCTIONS
+    target = import_module(f"sgfast.clouds.{EXPORTS[to]}")
+    calls: Calls = target.export(old, new, form)
     if form == "json":
         return json.dumps(calls.document(__version__), indent=2) + "\n"
-    return calls.script(__version__, functions)
+    return calls.script(__version__, target.FUNCTIONS)
 
 
 def devices_of(

@@ -14,9 +14,11 @@ from yaml.nodes import Node
 from sgfast.clouds.aws import output_formats as aws_output_formats
 from sgfast.clouds.importing.conversion import policy_of, yaml_of
 from sgfast.clouds.importing.draft import Draft
-from sgfast.clouds.importing.formats import FORMATS, TERRAFORM, Format
+from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.importing.sources import Source, json_value, plain_source, read_sources
 from sgfast.clouds.importing.unresolved import addresses_in, has_entries, is_address_file, resolve
+from sgfast.clouds.providers import FORMATS
+from sgfast.clouds.terraform.provider import DOCUMENT_KEYS
 from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
@@ -130,7 +132,7 @@ def _is_export(value: object) -> bool:
 
 def _is_document(value: object) -> bool:
     """Return whether a value is a policy document. A state file of Terraform has a version, too."""
-    return isinstance(value, dict) and "version" in value and not TERRAFORM & value.keys()
+    return isinstance(value, dict) and "version" in value and not DOCUMENT_KEYS & value.keys()
 
 
 def _other_cloud(value: object) -> str:

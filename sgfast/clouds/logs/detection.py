@@ -10,76 +10,28 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 
-from sgfast.clouds.aws import flow_log as aws
-from sgfast.clouds.aws import flow_log_json as aws_json
-from sgfast.clouds.aws import flow_log_parquet as aws_parquet
-from sgfast.clouds.logs.log import Log, LogFormat
-from sgfast.clouds.openstack import flow_log as neutron
-from sgfast.clouds.zeek import conn_log as zeek
+from sgfast.clouds.aws import provider as aws
+from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
+from sgfast.clouds.logs.log import Log
+from sgfast.clouds.logs.log_format import LogFormat
+from sgfast.clouds.logs.unread_formats import UNREAD
+from sgfast.clouds.otc.provider import FLOW_LOG as OTC_LOG
+from sgfast.clouds.providers import PROVIDERS
+from sgfast.clouds.zeek import provider as zeek
 from sgfast.policy.yaml_nodes import UTF_16_MARKS
 
-_NO_ACTION = {"action": "do not say what was accepted"}
-
-AWS = LogFormat("an AWS VPC flow log", aws.read, is_of_aws=True)
-AWS_GATEWAY = LogFormat("an AWS transit gateway flow log", aws.read, _NO_ACTION, is_of_aws=True)
-AWS_EXPORT = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", aws.read_export, is_of_aws=True)
-AWS_MESSAGES = LogFormat(
-    "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", aws_json.read, is_of_aws=True
+#: All formats in the order of trial. Those of AWS come last: a log of any other format may look like one of them.
+_FORMATS = tuple(
+    each
+    for formats in (*(each.log_formats for each in PROVIDERS if each is not aws.AWS), UNREAD, aws.AWS.log_formats)
+    for each in formats
 )
-AWS_PARQUET = LogFormat("an AWS VPC flow log as Parquet", aws_parquet.read, is_of_aws=True)
-OTC = LogFormat("a VPC flow log of OTC or Huawei Cloud", aws.read)
-NEUTRON = LogFormat("a security group log of OpenStack Neutron", neutron.read, shows_answers=False)
-ZEEK_TSV = LogFormat("a conn.log of Zeek", zeek.read_tsv, _NO_ACTION, lacks_protocols=True)
-ZEEK_OTHER = LogFormat("a log of Zeek other than conn.log", None)
-ZEEK_JSON = LogFormat("a conn.log of Zeek as JSON", zeek.read_json, _NO_ACTION, lacks_protocols=True)
-
-#: Formats by patterns that are all in the first bytes of a file of JSON, in the order of trial.
+#: Patterns that are all in the first bytes of a file of JSON, with their format.
 _JSON = tuple(
-    (tuple(re.compile(pattern) for pattern in patterns), known)
-    for patterns, known in (
-        ((rb'"logEvents"\s*:',), AWS_MESSAGES),
-        # Zeek's other logs have the ends of a connection, too. Objects in which Kafka wraps lines name their log.
-        (
-            (
-                rb'"(?:id[._])?orig_h"\s*:', rb'"(?:id[._])?resp_h"\s*:',
-                rb'"(?:conn_state|history|_path)"\s*:|^\s*\{\s*"(?!id")\w+"\s*:\s*\{',
-            ),
-            ZEEK_JSON,
-        ),
-        ((rb'"(?:id[._])?orig_h"\s*:', rb'"(?:id[._])?resp_h"\s*:'), ZEEK_OTHER),
-        ((rb"NetworkSecurityGroupFlowEvent",), LogFormat("an Azure network security group (NSG) flow log", None)),
-        ((rb"FlowLogFlowEvent|\"flowTuples\"",), LogFormat("an Azure virtual network (VNet) flow log", None)),
-        ((rb"com\.oraclecloud\.vcn\.flowlogs",), LogFormat("a VCN flow log of Oracle Cloud", None)),
-        ((rb'"rule_details"\s*:', rb'"src_ip"\s*:'), LogFormat("a firewall rules log of Google Cloud", None)),
-        (
-            (rb'"dest_ip"\s*:', rb'"src_ip"\s*:', rb'"(?:reporter|bytes_sent|packets_sent)"\s*:'),
-            LogFormat("a VPC flow log of Google Cloud", None),
-        ),
-        ((rb'"event_type"\s*:\s*"', rb'"src_ip"\s*:'), LogFormat("an EVE log of Suricata", None)),
-        ((rb'"verdict"\s*:', rb'"(?:l4|node_name|IP)"\s*:'), LogFormat("a flow log of Hubble (Cilium)", None)),
-        ((rb'"(?:collector_crn|initiator_ip)"\s*:',), LogFormat("a VPC flow log of IBM Cloud", None)),
-        (
-            (rb'(?i)"src_?addr"\s*:', rb'(?i)"(?:sampler_?address|etype|sampling_?rate)"\s*:'),
-            LogFormat("NetFlow, sFlow or IPFIX records", None),
-        ),
-        ((rb'"message"\s*:\s*"',), AWS_MESSAGES),
-    )
+    (tuple(map(re.compile, patterns)), each) for each in _FORMATS for patterns in each.json_patterns
 )
-
-#: Formats by a pattern in the first bytes of a text, in the order of trial.
-_TEXTS = tuple(
-    (re.compile(pattern, re.MULTILINE), known)
-    for pattern, known in (
-        (rb"\bacl_log\(", LogFormat("an ACL log of OVN", None)),
-        (
-            rb"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\S* .*\b(?:Antrea\w*|K8s)NetworkPolicy\b",
-            LogFormat("a network policy log of Antrea", None),
-        ),
-        (rb"^Flow Record:|^Date first seen", LogFormat("output of nfdump", None)),
-        (rb"^StartTime,Flgs,Proto,SrcAddr\b", LogFormat("records of Argus", None)),
-        (rb"\blog_resource_ids=", NEUTRON),
-    )
-)
+#: Patterns in the first bytes of a text, with their format.
+_TEXTS = tuple((re.compile(each.text_pattern, re.MULTILINE), each) for each in _FORMATS if each.text_pattern)
 
 _ZEEK_HEADER = re.compile(rb"^#(?:separator\s|fields\t)", re.MULTILINE)
 _ZEEK_PATH = re.compile(rb"^#path[ \t]+(\w+)", re.MULTILINE)
@@ -105,7 +57,7 @@ def recognised(head: bytes) -> LogFormat | None:
         head = head.decode("utf-16", "ignore").encode("utf-8", "replace")
     head = head.removeprefix(BOM_UTF8)
     known = _shown(head)
-    if known is AWS_MESSAGES:
+    if known is aws.MESSAGES:
         return known if _MESSAGE.search(head) else None
     if known is None and any(map(_shows_aws, head[_begin(head) :].split(b"\n", _FIRST_LINES)[:_FIRST_LINES])):
         return _aws(head)
@@ -120,23 +72,23 @@ def format_of(head: bytes) -> LogFormat:
 def _shown(head: bytes) -> LogFormat | None:
     """Return the format that the first bytes name, which no AWS log as text does."""
     if head.startswith(b"PAR1"):
-        return AWS_PARQUET
+        return aws.PARQUET
     begin = _begin(head)
     if head[begin : begin + 1] in (b"{", b"["):
         return next((known for patterns, known in _JSON if all(pattern.search(head) for pattern in patterns)), None)
     if _ZEEK_HEADER.match(head) or _ZEEK_HEADER.search(head, 0, begin):
         path = _ZEEK_PATH.search(head)
-        return ZEEK_TSV if path is None or path[1] == b"conn" else ZEEK_OTHER
+        return zeek.CONN_LOG if path is None or path[1] == b"conn" else zeek.OTHER_LOG
     return next((known for pattern, known in _TEXTS if pattern.search(head)), None)
 
 
 def _aws(head: bytes) -> LogFormat:
     if _EXPORTED.match(head, _begin(head)):
-        return AWS_EXPORT
+        return aws.EXPORTED_LOG
     first = head.lstrip().partition(b"\n")[0].split()
     if b"tgw-attachment-id" in first and b"srcaddr" in first:
-        return AWS_GATEWAY
-    return OTC if first[:1] == [b"1"] and len(first) == len(aws.DEFAULT_FIELDS) else AWS
+        return aws.GATEWAY_LOG
+    return OTC_LOG if first[:1] == [b"1"] and len(first) == len(DEFAULT_FIELDS) else aws.FLOW_LOG
 
 
 def _shows_aws(line: bytes) -> bool:

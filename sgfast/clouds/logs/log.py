@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from calendar import monthrange
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from sgfast.capture.decompressed import DecompressedStream
 from sgfast.capture.streams import STANDARD_INPUT, standard_input, wait_until_readable
 from sgfast.capture.urls import cause_of, is_url, modified_at, open_url
 from sgfast.clouds.logs.columns import BATCH_ROWS, RECORD_DTYPE, RecordRow
+from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.logs.tokenizer import WordNumbers
 from sgfast.errors import CaptureError, FlowLogError
 from sgfast.policy.yaml_nodes import UTF_16, UTF_16_MARKS
@@ -40,22 +40,6 @@ LISTED_BROKEN = 10
 HOPELESS = 100
 #: In so many years there is one with a February 29, whatever the century.
 LEAP_YEARS = 9
-
-
-@dataclass(frozen=True)
-class LogFormat:
-    """A format of flow logs. ``read`` yields arrays of RECORD_DTYPE, or is None if the format is only recognised."""
-
-    name: str
-    read: Callable[[Log], Iterator[NDArray[Any]]] | None
-    #: Fields by AWS's names that no record of the format has: a verb phrase about its records, for messages.
-    lacks: Mapping[str, str] = field(default_factory=dict)
-    #: Whether records show that the other end answered.
-    shows_answers: bool = True
-    #: Whether AWS wrote it, which does not log all services (``unlogged.py``).
-    is_of_aws: bool = False
-    #: Whether it has only TCP, UDP and ICMP.
-    lacks_protocols: bool = False
 
 
 class Log:
@@ -116,13 +100,13 @@ class Log:
             self.is_empty = not self._head
             self._head = self._head.removeprefix(BOM_UTF8)
             self.format = self._format_of(self._head)
-            if self.format.read is None:
+            if not self.format.reader:
                 raise unsupported(self.name, self.format)
             for name in self.needs:
                 if name in self.format.lacks:
                     lack = self.format.lacks[name]
                     raise FlowLogError(f"{self.name}: is {self.format.name}: its records {lack}, which is needed here")
-            yield from self.format.read(self)
+            yield from self.format.load_reader()(self)
         if self.broken_lines and not self.has_records:
             self._refuse()
 

@@ -42,18 +42,12 @@ from sgfast.policy.rule_text import ports_text, rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 
 OPENSTACK = Target("OpenStack", "neutron", has_address_groups=True, has_stateless_groups=True)
-#: OTC through OpenStack's API, which has neither deny rules nor lists of ports. OTC's own API (``OTC_V3``) has both.
-OTC = Target("Open Telekom Cloud", "otc", port_protocols=frozenset({TCP, UDP}))
-OTC_V3 = Target(
-    "Open Telekom Cloud", "otc", has_denies=True, has_port_lists=True,
-    port_protocols=frozenset({TCP, UDP}),
-)  # fmt: skip
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DIRECTIONS = {"inbound": "ingress", "outbound": "egress"}
 _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
-#: The base paths of groups and rules: in OpenStack's API, and in OTC's API v3. Ports always have OpenStack's path.
-_V2, _OTC_V3 = "/v2.0", "/v3/${project}/vpc"
+#: The base path of OpenStack's API.
+_V2 = "/v2.0"
 
 FUNCTIONS = r'''
 # $answer: the result of the last function. $earlier: groups that existed before, each with the number of rules that it
@@ -136,15 +130,19 @@ accepting() {  # ACCEPTED COMMAND...
 '''
 
 
-def export(
-    old: Policy | None, new: Policy, cloud: Literal["openstack", "otc"], form: Literal["script", "json"]
-) -> Calls:
+def export(old: Policy | None, new: Policy, form: Literal["script", "json"]) -> Calls:
     """Return the calls that change ``old`` into ``new``. Raises ExportError if the cloud cannot express it exactly."""
-    target = OPENSTACK if cloud == "openstack" else OTC_V3 if form == "json" else OTC
+    return project_calls(old, new, OPENSTACK)
+
+
+def project_calls(old: Policy | None, new: Policy, target: Target, place: str = _V2) -> Calls:
+    """Return the calls to OpenStack's API, or to one that has other paths of groups and rules. ``place``: the base path
+    of groups and rules. Ports always have OpenStack's.
+    """
     found = openstack_delta(old, new, target)
     if problems := [*_removed_rule_errors(found)]:
         raise ExportError(shown_origin(new.origin), *problems)
-    return _Project(found, target).calls()
+    return _Project(found, target, place).calls()
 
 
 def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDelta:
@@ -195,10 +193,10 @@ def protocol(rule: Rule, is_otc: bool) -> str:
 
 
 class _Project:
-    def __init__(self, found: PolicyDelta, target: Target) -> None:
+    def __init__(self, found: PolicyDelta, target: Target, place: str) -> None:
         self._changes = found
         self._target = target
-        self._place = _OTC_V3 if target is OTC_V3 else _V2
+        self._place = place
         self._variables = Variables()
         self._calls: list[Call] = []
         #: By kind and name of a group or address group: its id, or the variable that contains the id.
@@ -206,7 +204,7 @@ class _Project:
 
     def calls(self) -> Calls:
         found = self._changes
-        needs = {"project": "the id of the project"} if self._place == _OTC_V3 else {}
+        needs = {} if self._place == _V2 else {"project": "the id of the project"}
         rules = Counter(each.group for each in found.rules)
         self._find_groups()
         for addresses in found.address_groups:
@@ -343,7 +341,7 @@ class _Project:
             "protocol": None if rule.protocol is None else protocol(rule, is_otc=self._target is not OPENSTACK),
         }
         options = [f"--{body['direction']}", "--ethertype", body["ethertype"], "--protocol", body["protocol"] or "any"]
-        if self._place == _OTC_V3:
+        if self._place != _V2:
             body |= {"action": rule.action, "priority": rule.priority}
             if rule.ports is not None:
                 body["multiport"] = ports_text(rule.ports, listed=None)

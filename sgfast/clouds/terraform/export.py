@@ -15,6 +15,7 @@ from sgfast.clouds.exporting.calls import head, id_of_rule, refuse_several_regio
 from sgfast.clouds.exporting.delta import Membership, PolicyDelta
 from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.openstack import export as openstack
+from sgfast.clouds.otc.export import OTC_V3
 from sgfast.errors import ExportError
 from sgfast.policy.model import (
     AddressGroup,
@@ -35,7 +36,7 @@ Provider = Literal["aws", "openstack", "opentelekomcloud"]
 PROVIDERS: dict[str, Provider] = {"aws": "aws", "neutron": "openstack", "otc": "opentelekomcloud"}
 
 _TARGETS: dict[Provider, Target] = {
-    "aws": aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": openstack.OTC_V3,
+    "aws": aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": OTC_V3,
 }  # fmt: skip
 #: The limit for the readable part of a rule's name. The hash after it makes the name unique.
 _NAME_CHARACTERS = 60

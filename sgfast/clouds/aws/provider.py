@@ -1,0 +1,56 @@
+"""Amazon Web Services."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from sgfast.clouds.aws.output_formats import SECTIONS
+from sgfast.clouds.importing.formats import Format
+from sgfast.clouds.logs.log_format import LogFormat, UnloggedService
+from sgfast.clouds.provider import Provider
+
+_TCP, _UDP = 6, 17
+_METADATA, _TIME = IPv4Address("169.254.169.254"), IPv4Address("169.254.169.123")
+#: DNS, instance metadata, the time service, and the activation of Windows. Nobody filters DHCP.
+_UNLOGGED = (
+    UnloggedService(_UDP, 53, None), UnloggedService(_TCP, 53, None), UnloggedService(_TCP, 80, _METADATA),
+    UnloggedService(_UDP, 123, _TIME), UnloggedService(_TCP, 1688, None),
+)  # fmt: skip
+
+
+def _log_format(name: str, reader: str, **facts: object) -> LogFormat:
+    return LogFormat(
+        name, reader, names_interfaces=True, unlogged_services=_UNLOGGED,
+        unlogged_words="AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows "
+        "activation: rules for these look unused",
+        **facts,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+FLOW_LOG = _log_format("an AWS VPC flow log", "aws.flow_log:read")
+GATEWAY_LOG = _log_format(
+    "an AWS transit gateway flow log", "aws.flow_log:read", lacks={"action": "do not say what was accepted"}
+)
+EXPORTED_LOG = _log_format("an AWS VPC flow log that CloudWatch Logs exported", "aws.flow_log:read_export")
+#: Lines in JSON. Objects of other formats may have a message, too, so these are tried last.
+MESSAGES = _log_format(
+    "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", "aws.flow_log_json:read",
+    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)),
+)  # fmt: skip
+PARQUET = _log_format("an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read")
+
+AWS = Provider(
+    format=Format(
+        "aws",
+        "aws.account",
+        "aws ec2 describe-...",
+        "aws ec2 describe-security-groups, ...-network-interfaces, ...",
+        frozenset(SECTIONS),
+        frozenset(SECTIONS),
+        frozenset(("NextToken", "ResponseMetadata")),
+        "aws ec2 describe-security-groups",
+    ),
+    live="aws.live",
+    exports={"aws": "aws.export"},
+    log_formats=(FLOW_LOG, GATEWAY_LOG, EXPORTED_LOG, PARQUET, MESSAGES),
+)

@@ -1,0 +1,51 @@
+"""Every module that a provider names exists, and is imported only when it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import sgfast
+from sgfast.clouds.logs.log_format import LogFormat
+from sgfast.clouds.providers import EXPORTS, FORMATS, LIVE, PROVIDERS
+
+CLOUDS = Path(sgfast.__file__).parent / "clouds"
+
+
+@pytest.mark.parametrize("module", [each.module for each in FORMATS.values()])
+def test_each_format_of_exports_has_a_reader(module: str) -> None:
+    assert callable(import_module(f"sgfast.clouds.{module}").read)
+
+
+@pytest.mark.parametrize("module", sorted({*LIVE.values()}))
+def test_each_live_account_has_a_reader(module: str) -> None:
+    assert callable(import_module(f"sgfast.clouds.{module}").read_account)
+
+
+@pytest.mark.parametrize("module", EXPORTS.values())
+def test_each_target_has_an_export(module: str) -> None:
+    assert callable(import_module(f"sgfast.clouds.{module}").export)
+
+
+@pytest.mark.parametrize("known", [each for provider in PROVIDERS for each in provider.log_formats if each.reader])
+def test_each_format_of_logs_has_a_reader(known: LogFormat) -> None:
+    assert callable(known.load_reader())
+
+
+@pytest.mark.parametrize("path", sorted(CLOUDS.glob("*/profile.py")), ids=lambda path: path.parent.name)
+def test_a_profile_is_data_because_policies_are_below_clouds(path: Path) -> None:
+    nodes = [type(node) for node in ast.walk(ast.parse(path.read_text()))]
+    assert ast.Import not in nodes and ast.ImportFrom not in nodes
+
+
+def test_to_know_all_providers_imports_none_of_their_modules() -> None:
+    program = "import sys, sgfast.clouds.providers; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    readers = [each.module for each in FORMATS.values()]
+    named = {f"sgfast.clouds.{each}" for each in (*EXPORTS.values(), *LIVE.values(), *readers)}
+    assert not named.intersection(modules) and "numpy" not in modules
