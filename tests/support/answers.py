@@ -50,6 +50,8 @@ UNSTEADY = (
     (re.compile(r'("(?:elapsed_seconds|packets_per_second|ended_ns)": )[-+0-9.e]+'), r"\1_"),
     (re.compile(r"\b[0-9.,]+ (?:[mun]?s|min|million/s|M/s)\b"), "_"),
     (re.compile(r"[0-9,.]+ (?:million )?packets(?: per second|/s)"), "_"),
+    # A digest of a page, which names durations.
+    (re.compile(r'(?<=data-content=")[0-9a-f]+'), "_"),
 )
 
 
