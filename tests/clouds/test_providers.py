@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sgfast
+from sgfast.clouds.logs.detection import format_of
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.providers import EXPORTS, FORMATS, LIVE, PROVIDERS
 
@@ -49,3 +50,8 @@ def test_to_know_all_providers_imports_none_of_their_modules() -> None:
     readers = [each.module for each in FORMATS.values()]
     named = {f"sgfast.clouds.{each}" for each in (*EXPORTS.values(), *LIVE.values(), *readers)}
     assert not named.intersection(modules) and "numpy" not in modules
+
+
+def test_an_object_of_another_format_may_have_a_message() -> None:
+    head = b'{"verdict": "FORWARDED", "l4": {"TCP": {}}, "message": "to-endpoint"}'
+    assert format_of(head).name == "a flow log of Hubble (Cilium)"

@@ -7,7 +7,7 @@
 PROFILE = {
     "timeouts": {
         "tcp_established": 432_000,     # ec2: TcpEstablishedTimeout, five days
-        # ec2 documents no timeout for other TCP states, so SPEC 5.2's apply.
+        # ec2 documents no timeout for other TCP states. These are the values of SPEC 5.2.
         "tcp_fin_wait": 30,
         "tcp_other": 30,
         "icmp": 30,                     # ec2 documents no timeout; SPEC 5.2's is also the kernel's
@@ -27,6 +27,6 @@ PROFILE = {
     # ec2: TcpEstablishedTimeout on instance types of Nitro v6.
     "timeouts_of_some": {"tcp_established": 350},
     "first_port": 0,                    # ec2: FromPort and ToPort are 0 to 65535
-    # ec2: a rule with a group or prefix list as its peer is for all addresses of the peer.
+    # ec2: if the peer of a rule is a group or a prefix list, the rule applies to its IPv4 and its IPv6 addresses.
     "unites_versions": True,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
 from sgfast.clouds.aws.output_formats import SECTIONS
 from sgfast.clouds.importing.formats import Format
@@ -17,27 +18,24 @@ _UNLOGGED = (
     UnloggedService(_UDP, 123, _TIME), UnloggedService(_TCP, 1688, None),
 )  # fmt: skip
 
+_FACTS: dict[str, Any] = {
+    "names_interfaces": True,
+    "unlogged_services": _UNLOGGED,
+    "unlogged_words": "AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows "
+    "activation: rules for these look unused",
+}
 
-def _log_format(name: str, reader: str, **facts: object) -> LogFormat:
-    return LogFormat(
-        name, reader, names_interfaces=True, unlogged_services=_UNLOGGED,
-        unlogged_words="AWS logs no traffic with its DNS server, DHCP, instance metadata, its time service and Windows "
-        "activation: rules for these look unused",
-        **facts,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-FLOW_LOG = _log_format("an AWS VPC flow log", "aws.flow_log:read")
-GATEWAY_LOG = _log_format(
-    "an AWS transit gateway flow log", "aws.flow_log:read", lacks={"action": "do not say what was accepted"}
+FLOW_LOG = LogFormat("an AWS VPC flow log", "aws.flow_log:read", **_FACTS)
+GATEWAY_LOG = LogFormat(
+    "an AWS transit gateway flow log", "aws.flow_log:read", lacks={"action": "do not say what was accepted"}, **_FACTS
 )
-EXPORTED_LOG = _log_format("an AWS VPC flow log that CloudWatch Logs exported", "aws.flow_log:read_export")
-#: Lines in JSON. Objects of other formats may have a message, too, so these are tried last.
-MESSAGES = _log_format(
+EXPORTED_LOG = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", "aws.flow_log:read_export", **_FACTS)
+#: Lines in JSON. Objects of other formats may have a message, too. Therefore these patterns are tried last.
+MESSAGES = LogFormat(
     "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", "aws.flow_log_json:read",
-    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)),
+    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)), **_FACTS,
 )  # fmt: skip
-PARQUET = _log_format("an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read")
+PARQUET = LogFormat("an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read", **_FACTS)
 
 AWS = Provider(
     format=Format(

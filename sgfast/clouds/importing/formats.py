@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 #: The keys next to the list in a page of OpenStack's and OTC's APIs.
 API_PAGING = frozenset(("page_info", "request_id", "count", "total_count"))
 
+
 class Format(NamedTuple):
     """A format of exports."""
 

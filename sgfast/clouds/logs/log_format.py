@@ -32,7 +32,7 @@ class LogFormat:
     name: str
     #: The function that yields arrays of RECORD_DTYPE: its module below ``sgfast.clouds``, and its name.
     reader: str = ""
-    #: Patterns of a file of JSON: all of one tuple are in its first bytes.
+    #: Sets of patterns for files of JSON. If all patterns of one set are in the first bytes, the file has this format.
     json_patterns: tuple[tuple[bytes, ...], ...] = ()
     #: A pattern in the first bytes of a text.
     text_pattern: bytes = b""

@@ -131,7 +131,9 @@ accepting() {  # ACCEPTED COMMAND...
 
 
 def export(old: Policy | None, new: Policy, form: Literal["script", "json"]) -> Calls:
-    """Return the calls that change ``old`` into ``new``. Raises ExportError if the cloud cannot express it exactly."""
+    """Return the calls that change ``old`` into ``new``, which are the same in both forms. Raises ExportError if
+    OpenStack cannot express ``new`` exactly.
+    """
     return project_calls(old, new, OPENSTACK)
 
 

@@ -29,4 +29,5 @@ OTC = Provider(
     ),
     live="openstack.live",
     exports={"otc": "otc.export"},
+    log_formats=(FLOW_LOG,),
 )  # fmt: skip
