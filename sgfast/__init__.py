@@ -55,7 +55,7 @@ Each name is imported when it is first used.
 - ``__version__``: the version of sgfast.
 """
 
-from sgfast.lazy import on_demand
+from sgfast.base.lazy import on_demand
 from sgfast.version import __version__ as __version__
 
 # Nothing else is imported here: importing numpy alone takes over a tenth of a second, which `sgfast --help` should not

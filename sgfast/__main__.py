@@ -45,7 +45,7 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit status; errors are printed."""
-    from sgfast.system.signals import ending_signals, raise_arrived, stop_raising
+    from sgfast.base.signals import ending_signals, raise_arrived, stop_raising
 
     with ending_signals(_end_at_once):
         try:
@@ -95,7 +95,7 @@ def _invoke(arguments: list[str]) -> int:
 
 def _outcome(error: BaseException) -> tuple[int, str | None]:
     """Return the exit status and the message for an error. The message has several lines if it shows a document."""
-    from sgfast.system.signals import Signalled, arrived, ending
+    from sgfast.base.signals import Signalled, arrived, ending
 
     if isinstance(error, KeyboardInterrupt):
         error = Signalled(signal.SIGINT)
@@ -108,7 +108,7 @@ def _outcome(error: BaseException) -> tuple[int, str | None]:
         return EXIT_OF_SIGNAL + signal.SIGPIPE, None
     if isinstance(error, MemoryError):
         return EXIT_BAD, "out of memory"
-    from sgfast.errors import PolicyError, SgfastError
+    from sgfast.base.errors import PolicyError, SgfastError
 
     if isinstance(error, PolicyError):
         from sgfast.cli.excerpt import error_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sgfast.notebook import Shown
+from sgfast.base.notebook import Shown
 from sgfast.policy.loaded_policy import lines_of
 
 #: The most rows in the text of a ``ReachResult``, the same as the command's default.

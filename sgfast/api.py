@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from sgfast import types
 from sgfast.answers import dict_of, text_of
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.base.errors import ArgumentError, ArgumentTypeError
+from sgfast.base.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.loading import CapturePaths, EndWord, PolicySource, Progress
 from sgfast.loading import load as load
-from sgfast.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
@@ -93,7 +93,7 @@ def _standing_for(
     policy: model.Policy, source: str, destination: str, service: str, accept_evidence: Sequence[types.EvidenceCode]
 ) -> types.Explanation:
     """Explain one of several packets: a denied one if there is one."""
-    from sgfast.errors import PolicyError
+    from sgfast.base.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
     from sgfast.reaching.proving import Expectations
@@ -451,7 +451,7 @@ def by_rules(
     old: model.Policy, new: model.Policy, *, must: bool, accept_evidence: Sequence[types.EvidenceCode] = ()
 ) -> types.Difference:
     """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
-    from sgfast.errors import AmbiguousAddress, TooMuch
+    from sgfast.base.errors import AmbiguousAddress, TooMuch
     from sgfast.reaching.difference import Difference, difference
 
     accepted = tuple(accept_evidence)

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.notebook import AsJson
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.notebook import AsJson
 from sgfast.policy.protocols import protocol_name
 from sgfast.tables.columns import is_icmp
 from sgfast.tables.row_schema import ENDS

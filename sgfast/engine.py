@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import ArgumentError
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch
@@ -19,7 +20,6 @@ from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
-from sgfast.errors import ArgumentError
 from sgfast.loading import PolicySource, load
 from sgfast.packet_headers import TCP_FLAGS, Address, Instant, header, header_row, instant_ns_of, protocol_number
 from sgfast.policy.lookup import vpc_name

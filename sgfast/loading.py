@@ -9,7 +9,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.errors import ArgumentTypeError
+from sgfast.base.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
 from sgfast.policy.export_files import ExportFormat, Unresolved, refuse_table, refuse_terraform_input
 from sgfast.policy.loaded_policy import LoadedPolicy

@@ -9,9 +9,9 @@ from operator import index
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import ArgumentError, ArgumentTypeError
 from sgfast.core.base.frames import nanoseconds
 from sgfast.core.dtypes import HEADER_DTYPE
-from sgfast.errors import ArgumentError, ArgumentTypeError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP
 from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS
 from sgfast.policy.rule_text import check_packet_fields

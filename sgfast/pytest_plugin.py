@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sgfast.errors import PolicyError
+    from sgfast.base.errors import PolicyError
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import Expectation
     from sgfast.policy.model import Policy
@@ -76,7 +76,7 @@ def _shown(path: Path, config: pytest.Config) -> str:
 
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     """Load each policy once, and only when a test runs: a policy with an error then fails only its own tests."""
-    from sgfast.errors import PolicyError
+    from sgfast.base.errors import PolicyError
     from sgfast.loading import load_policy
 
     known = config.stash.setdefault(_LOADED, {})
@@ -96,8 +96,8 @@ class _File(pytest.File):
     """An expectations file. It has one test for each expectation and policy."""
 
     def collect(self) -> Iterable[pytest.Item]:
-        from sgfast.errors import ArgumentError, PolicyError
-        from sgfast.evidence import known_codes
+        from sgfast.base.errors import ArgumentError, PolicyError
+        from sgfast.base.evidence import known_codes
         from sgfast.policy.expectations import parse_expectations
         from sgfast.policy.yaml_nodes import read_document
 
@@ -152,7 +152,7 @@ class _Item(pytest.Item):
             self.warn(pytest.PytestWarning(warning))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        from sgfast.errors import SgfastError
+        from sgfast.base.errors import SgfastError
 
         if isinstance(excinfo.value, _Fails | SgfastError):
             return str(excinfo.value)

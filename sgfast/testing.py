@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import UnionType
 from warnings import warn
 
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.base.errors import ArgumentError, ArgumentTypeError
 from sgfast.expectations.output import failure_text
 from sgfast.loading import load
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word

@@ -7,6 +7,6 @@
 Each name is imported when it is first used. Results such as ``ReplayResult`` are also names of ``sgfast``.
 """
 
-from sgfast.lazy import on_demand
+from sgfast.base.lazy import on_demand
 
 __getattr__, __dir__ = on_demand(__name__)

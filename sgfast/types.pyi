@@ -1,4 +1,9 @@
-from sgfast.capture.streams import Damage as Damage
+from sgfast.base.errors import Place as Place
+from sgfast.base.evidence import Conclusive as Conclusive
+from sgfast.base.evidence import Evidence as Evidence
+from sgfast.base.evidence import EvidenceCode as EvidenceCode
+from sgfast.base.evidence import EvidenceReason as EvidenceReason
+from sgfast.base.streams.binary_stream import Damage as Damage
 from sgfast.checking.codes import Acceptance as Acceptance
 from sgfast.checking.codes import Finding as Finding
 from sgfast.checking.codes import FindingCode as FindingCode
@@ -29,11 +34,6 @@ from sgfast.connection_events import EventKind as EventKind
 from sgfast.core.base.reasons import ReasonWord as ReasonWord
 from sgfast.engine import Midstream as Midstream
 from sgfast.engine import Mode as Mode
-from sgfast.errors import Place as Place
-from sgfast.evidence import Conclusive as Conclusive
-from sgfast.evidence import Evidence as Evidence
-from sgfast.evidence import EvidenceCode as EvidenceCode
-from sgfast.evidence import EvidenceReason as EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions as ComparedActions
 from sgfast.flow_logs.log_records import LeftOutCause as LeftOutCause
 from sgfast.flow_logs.log_records import LogRecords as LogRecords

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, get_args
 
+from sgfast.base.notebook import AsJson
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
-from sgfast.notebook import AsJson
 from sgfast.policy.model import Action, Infrastructure, Instance, Rule
 
 #: The verdict on a packet (SPEC 10.2). ``pending``: a fragment waits for its datagram's first one (SPEC 9.4).

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summar
 from itertools import chain
 from types import MappingProxyType
 
-from sgfast.errors import AmbiguousAddress, PolicyError
+from sgfast.base.errors import AmbiguousAddress, PolicyError
 from sgfast.policy.lookup import similar
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Network, Policy, Rule
 from sgfast.policy.networks import NEVER_AN_INSTANCE, peer_key, without_duplicates

@@ -1,3 +1,3 @@
+from sgfast.base.streams.binary_stream import Damage as Damage
 from sgfast.capture.reader import CaptureReader as CaptureReader
 from sgfast.capture.reader import open_capture as open_capture
-from sgfast.capture.streams import Damage as Damage

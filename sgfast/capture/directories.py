@@ -9,10 +9,10 @@ import stat
 from collections.abc import Sequence
 from glob import glob, has_magic
 
+from sgfast.base.errors import CaptureError, NoCapture
+from sgfast.base.names import listed, printable
+from sgfast.base.streams.urls import is_url, is_url_directory, is_web_url, url_identity, urls_in
 from sgfast.capture.reader import open_capture
-from sgfast.capture.urls import is_url, is_url_directory, is_web_url, url_identity, urls_in
-from sgfast.errors import CaptureError, NoCapture
-from sgfast.system.names import listed, printable
 
 #: Names of captures. ``tcpdump -C`` numbers them behind the ending.
 _CAPTURE_NAME = re.compile(r"\.(?:pcap(?:ng)?|cap|snoop)\d*(?:\.(?:gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)

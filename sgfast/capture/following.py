@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from sgfast.capture.streams import BinaryStream
+from sgfast.base.streams.binary_stream import BinaryStream
 
 #: Bytes read at a time to find out whether they are zeros.
 PIECE = 1024 * 1024

@@ -2,8 +2,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from sgfast.base.streams.binary_stream import Damage
 from sgfast.capture.reader import CaptureReader
-from sgfast.capture.streams import Damage
 from sgfast.core.base.frames import FrameBatch
 
 class MergedReader:

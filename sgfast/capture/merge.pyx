@@ -8,9 +8,9 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from sgfast.capture.reader cimport CaptureReader
 
-from sgfast.system.names import printable
+from sgfast.base.names import printable
 from sgfast.capture.reader import open_capture
-from sgfast.errors import CaptureError
+from sgfast.base.errors import CaptureError
 
 
 cdef enum:

@@ -3,8 +3,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from sgfast.base.streams.binary_stream import BinaryStream, Damage
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.streams import BinaryStream, Damage
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
 

@@ -23,14 +23,14 @@ from sgfast.core.base.file_reads cimport FileReads
 from sgfast.core.base.frames cimport POSITION_BITS, Frame
 from sgfast.core.wire.link cimport LINK_WITHOUT_IP, kind_of_link
 
-from sgfast.capture.compression import compression_of
-from sgfast.capture.decompressed import DecompressedStream
+from sgfast.base.streams.compression import compression_of
+from sgfast.base.streams.decompressed import DecompressedStream
 from sgfast.capture.following import FollowedFile, following
 from sgfast.capture.lookalikes import looks_like
-from sgfast.capture.streams import STANDARD_INPUT, Damage, open_stream, wait_until_readable
+from sgfast.base.streams.binary_stream import STANDARD_INPUT, Damage, open_stream, wait_until_readable
 from sgfast.core.wire.link import link_type_name
-from sgfast.errors import CaptureError, NoCapture
-from sgfast.system.names import printable
+from sgfast.base.errors import CaptureError, NoCapture
+from sgfast.base.names import printable
 
 
 cdef enum:

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sgfast.base.evidence import SOUND, Evidence, ended
 from sgfast.checking.blocked import blocked_instances
 from sgfast.checking.codes import (
     CODES,
@@ -48,7 +49,6 @@ from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.result import CheckResult
 from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
-from sgfast.evidence import SOUND, Evidence, ended
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.policy.model import Instance, Policy
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import NO_INBOUND, NO_OUTBOUND, Finding, FindingCode
 from sgfast.checking.coverage import Coverage
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import Direction, called
-from sgfast.system.names import LISTED, listed
 
 _CODES: tuple[tuple[Direction, FindingCode, str], ...] = (
     ("inbound", NO_INBOUND, "lets anything in"), ("outbound", NO_OUTBOUND, "lets anything out"),

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from sgfast.algebra.addresses import peer_key_of, span_of
 from sgfast.algebra.plane import Boxes, alike, joined
 from sgfast.algebra.services import KEYS, Mask, ServiceClasses, key_ranges, service_key, unasked_types
+from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import REDUNDANT, SHADOWED, WIDER, Finding
 from sgfast.checking.policy_index import NOT_ONE, Budget, Context, PolicyIndex
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Rule
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_name, rule_text
-from sgfast.system.names import LISTED, listed
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).

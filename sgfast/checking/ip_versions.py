@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, whole
+from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import ONE_VERSION, Finding
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
 from sgfast.policy.model import (
@@ -26,7 +27,6 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.ranges import ALL_PORTS, Range, Ranges, lowest, union
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
-from sgfast.system.names import LISTED, listed
 
 #: Steps for all rules together, of roughly a tenth of a microsecond each.
 MAX_STEPS = 30_000_000

@@ -11,6 +11,7 @@ from typing import Any
 
 from yaml.nodes import Node
 
+from sgfast.base.spelling import did_you_mean
 from sgfast.checking.codes import CODES, INSTANCE_CODES, UNMET, Acceptance, Finding
 from sgfast.checking.result import CheckResult
 from sgfast.policy.fields import ACCEPTED_FINDING, ACCEPTED_FINDINGS
@@ -19,7 +20,6 @@ from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.written_lists import compose_source, compose_text, read_items
 from sgfast.policy.yaml_nodes import show
-from sgfast.spelling import did_you_mean
 
 #: Values that a program may pass as a file of accepted findings.
 AcceptedSource = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sgfast.base.names import listed
 from sgfast.checking.codes import WIDE_MEMBER, Finding
 from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.policy.model import Network, called
 from sgfast.policy.networks import network_key
-from sgfast.system.names import listed
 
 #: The most pairs of a prefix and a prefix within it. Each pair takes a few microseconds and a hundred bytes.
 MAX_PAIRS = 500_000

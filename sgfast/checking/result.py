@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sgfast import replaying
+from sgfast.base.errors import ArgumentError
+from sgfast.base.evidence import SOUND, Evidence
+from sgfast.base.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.checking.codes import CODES, SEVERITIES, TRAFFIC_CODES, UNMET, Finding, FindingCode, RuleUse
 from sgfast.checking.table_sizes import TableSizes
 from sgfast.checking.tables import CheckTables
-from sgfast.errors import ArgumentError
-from sgfast.evidence import SOUND, Evidence
-from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.loaded_policy import lines_of
 from sgfast.policy.model import Instance, Policy
 

@@ -6,8 +6,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import NamedTuple
 
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.compiler import CompiledPolicy, compile_policy
-from sgfast.errors import AmbiguousAddress
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 

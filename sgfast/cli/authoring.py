@@ -42,10 +42,10 @@ def schema(name: str | None) -> None:
       sgfast schema policy > policy.schema.json
       sgfast schema
     """
+    from sgfast.base.spelling import did_you_mean
     from sgfast.policy.fields import written_schemas
     from sgfast.report import SCHEMAS
     from sgfast.report import schema as published
-    from sgfast.spelling import did_you_mean
 
     written = written_schemas()
     names = (*written, *SCHEMAS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from sgfast.base.spelling import did_you_mean
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
@@ -22,7 +23,6 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input, to_json
 from sgfast.cli.progress import progress_of
-from sgfast.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from sgfast.checking import CheckResult
@@ -132,7 +132,7 @@ def check(
     if not captures and context.get_parameter_source("by") is not ParameterSource.DEFAULT:
         raise click.UsageError("--by needs --traffic: it says how the connections that used a rule are folded")
     from sgfast.api import check as find
-    from sgfast.errors import ArgumentError
+    from sgfast.base.errors import ArgumentError
     from sgfast.report.check import TOP, USED_ROWS, check_document
 
     Inputs([policy, baseline], captures, [expectations, accepted]).enter_sandbox()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgfast.base.signals import is_stopped, raise_arrived
+from sgfast.base.spelling import did_you_mean
 from sgfast.cli.export import Export, export_options
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
@@ -30,8 +32,6 @@ from sgfast.cli.page_file import page_file, report_option, takes_standard_output
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_input
 from sgfast.cli.progress import progress_of
-from sgfast.spelling import did_you_mean
-from sgfast.system.signals import is_stopped, raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.comparing import NewVerdict, TrafficDiff

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable
 
-from sgfast.errors import Place, PolicyError
+from sgfast.base.errors import Place, PolicyError
 
 #: The ends of lines in YAML 1.1, by which libyaml counts lines.
 _LINE_ENDS = re.compile("\r\n|[\n\r\x85\u2028\u2029]|\\Z")

@@ -22,7 +22,7 @@ from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import print_report, warn
 
 if TYPE_CHECKING:
-    from sgfast.evidence import EvidenceCode
+    from sgfast.base.evidence import EvidenceCode
 
 
 @click.command(short_help="Explain why a packet is allowed or denied: the winning rule, or the nearest misses.")
@@ -99,7 +99,7 @@ def explain(
       sgfast explain policy.yaml --as-if-in web --from 10.0.0.77 --to i-0123 --protocol tcp --port 5432
     """
     from sgfast.api import explain as explain_policy
-    from sgfast.errors import ArgumentError
+    from sgfast.base.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
     from sgfast.reaching.explaining import packet_service
     from sgfast.reaching.services import single_service_text

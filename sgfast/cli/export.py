@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from sgfast.base.names import printable
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import say, warn
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
+    from sgfast.base.output import Output
     from sgfast.clouds.exporting.texts import TargetName
     from sgfast.clouds.terraform.export import Provider
     from sgfast.policy.model import Policy
-    from sgfast.system.output import Output
 
 TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
 
@@ -118,8 +118,8 @@ class Export:
 
         An error with several problems is printed problem by problem, and ends the command.
         """
+        from sgfast.base.output import publish
         from sgfast.clouds.exporting.texts import devices_of
-        from sgfast.system.output import publish
 
         written = []
         for part, file in zip(parts, files, strict=True):
@@ -163,8 +163,8 @@ class Export:
         return [f"To take this back, import the account as now.yaml, and {_APPLY[self.target]}: {shlex.join(command)}"]
 
     def _text(self, part: ExportPart, devices: Mapping[str, str | None], old: Policy | None, new: Policy) -> str:
+        from sgfast.base.errors import ExportError
         from sgfast.clouds.exporting.texts import cloud_text, connections_text, filter_text
-        from sgfast.errors import ExportError
 
         try:
             if part.is_undo and old is not None:

@@ -15,7 +15,7 @@ import click
 from sgfast.cli.printing import warn
 
 if TYPE_CHECKING:
-    from sgfast.system.output import Output
+    from sgfast.base.output import Output
 
 _SANDBOX = "sgfast.sandbox"
 #: Variables that keep NumPy and pyarrow from starting threads when they are imported. The kernel confines only the
@@ -55,8 +55,8 @@ def _is_sandboxed() -> bool:
 
 
 def _refuse_network(given: dict[str, Any]) -> None:
-    from sgfast.capture.urls import is_url
-    from sgfast.system.names import printable
+    from sgfast.base.names import printable
+    from sgfast.base.streams.urls import is_url
 
     if given.get("dask") is not None:
         raise click.UsageError("--dask and --sandbox cannot be combined: a sandbox has no network")
@@ -81,7 +81,7 @@ class Inputs:
     @functools.cached_property
     def files(self) -> list[str]:
         """All inputs, with directories replaced by their files."""
-        from sgfast.errors import PolicyError
+        from sgfast.base.errors import PolicyError
         from sgfast.policy.export_files import files_of
 
         found: list[str] = []
@@ -102,8 +102,8 @@ class Inputs:
         """
         if not _is_sandboxed():
             return
+        from sgfast.base.sandbox import confine
         from sgfast.capture.directories import files_in, is_pattern
-        from sgfast.system.sandbox import confine
 
         # The right to read a directory includes everything below it. So only the names in a directory of captures may
         # be read, and the captures themselves.
@@ -125,7 +125,7 @@ def open_outputs(paths: Sequence[str], inputs: Inputs, *, quiet: bool = False) -
 
     Raises OutputError if an output cannot be written or is one of the inputs.
     """
-    from sgfast.system.output import open_output, refuse_shared
+    from sgfast.base.output import open_output, refuse_shared
 
     refuse_shared(paths, inputs.files)
     with ExitStack() as stack:

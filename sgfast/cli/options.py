@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
+from sgfast.base.signals import Signalled, complete, is_stopped
+from sgfast.base.spelling import did_you_mean
 from sgfast.cli.printing import say
-from sgfast.spelling import did_you_mean
-from sgfast.system.signals import Signalled, complete, is_stopped
 
 if TYPE_CHECKING:
+    from sgfast.base.evidence import EvidenceCode
     from sgfast.capture import Damage
-    from sgfast.evidence import EvidenceCode
     from sgfast.flow_logs.log_records import LogRecords
     from sgfast.policy.model import Policy
     from sgfast.preprocess import TunnelKind
@@ -79,8 +79,8 @@ class PageName(FileName):
     """The path of a web page to write. A regular file must have a web page's ending."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from sgfast.system.names import printable
-        from sgfast.system.output import ending, is_nameless
+        from sgfast.base.names import printable
+        from sgfast.base.output import ending, is_nameless
 
         if ending(value) not in _PAGE_ENDINGS and not is_nameless(value):
             self.fail(f"{printable(value)}: name a file that ends in {' or '.join(_PAGE_ENDINGS)}", param, ctx)
@@ -127,7 +127,7 @@ def mapped(policy: Policy, vnis: tuple[str, ...]) -> Policy:
     """Return the policy with what ``--vni`` maps."""
     if not vnis:
         return policy
-    from sgfast.errors import ArgumentError
+    from sgfast.base.errors import ArgumentError
     from sgfast.replaying.vpc_mapping import with_vnis
 
     try:
@@ -216,8 +216,8 @@ def _tunnel_kinds(context: click.Context, option: click.Parameter, listed: str |
 def _evidence_codes(
     context: click.Context, option: click.Parameter, codes: tuple[str, ...]
 ) -> tuple[EvidenceCode, ...]:
-    from sgfast.errors import ArgumentError
-    from sgfast.evidence import known_codes
+    from sgfast.base.errors import ArgumentError
+    from sgfast.base.evidence import known_codes
 
     try:
         return known_codes(codes)

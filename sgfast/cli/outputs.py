@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import click
 
+from sgfast.base.errors import OutputError, pip_install
+from sgfast.base.names import printable
+from sgfast.base.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
+from sgfast.base.signals import raise_arrived
 from sgfast.cli.printing import is_terminal
-from sgfast.errors import OutputError, pip_install
-from sgfast.system.names import printable
-from sgfast.system.output import STANDARD_OUTPUT, Output, ending, is_nameless, is_standard_output, open_output, publish
-from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines

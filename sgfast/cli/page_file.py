@@ -12,7 +12,7 @@ from sgfast.cli.inputs import Inputs, open_outputs
 from sgfast.cli.options import PAGE
 
 if TYPE_CHECKING:
-    from sgfast.system.output import Output
+    from sgfast.base.output import Output
 
 
 def report_option(shown: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -43,6 +43,6 @@ def write_page(output: Output, page: str) -> None:
 
 def takes_standard_output(path: str | None) -> bool:
     """Return whether the page is standard output, so that all other output must go to standard error."""
-    from sgfast.system.output import is_standard_output
+    from sgfast.base.output import is_standard_output
 
     return path is not None and is_standard_output(path)

@@ -58,7 +58,7 @@ class PolicyOptions:
     unresolved: Unresolved
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
-        from sgfast.errors import PolicyError
+        from sgfast.base.errors import PolicyError
         from sgfast.loading import load_policy
         from sgfast.policy.yaml_nodes import shown_origin
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from sgfast.errors import OutputError
-from sgfast.system.names import printable
+from sgfast.base.errors import OutputError
+from sgfast.base.names import printable
 
 if TYPE_CHECKING:
     from sgfast.capture import Damage
@@ -20,7 +20,7 @@ MARKDOWN_ROWS = 20
 
 
 def to_json(value: dict[str, Any]) -> str:
-    from sgfast.json_types import json_text
+    from sgfast.base.json_types import json_text
 
     return json_text(value) + "\n"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
+from sgfast.base.signals import interrupt_stops_reading, raise_arrived
 from sgfast.cli.printing import is_terminal
-from sgfast.system.signals import interrupt_stops_reading, raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.report.progress import ProgressBar

@@ -74,7 +74,7 @@ def reach(
       sgfast reach policy.yaml --report reach.html
     """
     from sgfast.api import reach as reach_rows
-    from sgfast.errors import ArgumentError
+    from sgfast.base.errors import ArgumentError
     from sgfast.report.json.reach import JsonReach
     from sgfast.report.reach import reach_document
 

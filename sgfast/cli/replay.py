@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from sgfast.base.signals import is_stopped, raise_arrived
 from sgfast.cli.inputs import Inputs, sandbox_option
 from sgfast.cli.options import (
     FILE,
@@ -36,7 +37,6 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import is_terminal, list_lengths, print_report, tell_of_input, warn
 from sgfast.cli.progress import progress_of
-from sgfast.system.signals import is_stopped, raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
@@ -238,9 +238,9 @@ def replay(
     if options.resume == "-":
         raise click.UsageError("--resume needs a file: a snapshot cannot be read from standard input")
 
+    from sgfast.base.output import refuse_shared
     from sgfast.cli.outputs import Outputs
     from sgfast.replaying import run_replay
-    from sgfast.system.output import refuse_shared
 
     if snapshot_file is not None:
         paths["--snapshot"] = snapshot_file

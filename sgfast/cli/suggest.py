@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sgfast.base.signals import raise_arrived
 from sgfast.cli.export import Export, ExportPart, export_options
 from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import (
@@ -22,7 +23,6 @@ from sgfast.cli.options import (
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import list_lengths, print_report, say, tell_of_input
 from sgfast.cli.progress import progress_of
-from sgfast.system.signals import raise_arrived
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayOptions
@@ -183,7 +183,7 @@ def suggest(
     _check_keep(policy, keep, remove, source, per, export)
     if unanswered and policy is not None and source != "all" and not keep and remove is None:
         raise click.UsageError("--unanswered needs --from all: what --policy allows counts whether answered or not")
-    from sgfast.system.output import is_standard_output
+    from sgfast.base.output import is_standard_output
 
     if export is not None:
         parts = export.parts(output or "-", is_change=policy is not None)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import click
 
-from sgfast.spelling import did_you_mean
+from sgfast.base.spelling import did_you_mean
 
 _FILTERED = "sgfast replay POLICY CAPTURE --filter 'tcp port 443'"
 #: By option of tcpdump or tshark: the option that a command must have for the hint, and the hint.
@@ -86,7 +86,7 @@ def _command_hint(word: str, commands: Iterable[str]) -> str:
 
 def usage_error(error: click.ClickException) -> str:
     """Return the error in one line, with a correction if one is known, and with the command that prints help."""
-    from sgfast.system.names import printable
+    from sgfast.base.names import printable
 
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command if context is not None else None

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgfast.base import usable_processors
+from sgfast.base.evidence import EvidenceReason
+from sgfast.base.names import printable
 from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.in_force import compared_actions, in_force_doubts, in_force_warnings
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
@@ -40,7 +43,6 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS
-from sgfast.evidence import EvidenceReason
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
@@ -51,8 +53,6 @@ from sgfast.replaying.logs import log_traffic
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.readings import PolicyHistory, ReadingQuestions
 from sgfast.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
-from sgfast.system import usable_processors
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.comparing.vpc_pairs import VpcPairs

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgfast.base.evidence import Evidence
+from sgfast.base.notebook import Shown
 from sgfast.comparing.results import ChangedGroup, TrafficDiff
 from sgfast.comparing.tables import DiffTables
-from sgfast.evidence import Evidence
-from sgfast.notebook import Shown
 from sgfast.reaching.difference import Difference
 from sgfast.reaching.rows import Row
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from sgfast.base.evidence import EvidenceReason
 from sgfast.comparing.pair import Pair
-from sgfast.evidence import EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions
 from sgfast.replaying.results import count
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
+from sgfast.base.evidence import Evidence
+from sgfast.base.notebook import html_doubts, html_table
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.comparing.tables import TrafficDiffTables
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.evidence import Evidence
-from sgfast.notebook import html_doubts, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.replaying import Service
 from sgfast.replaying.evidence import NOT_JUDGED

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from sgfast.base.errors import ArgumentError, TableError
 from sgfast.comparing.kinds import ChangedKinds
-from sgfast.errors import ArgumentError, TableError
 from sgfast.policy.model import Policy
 from sgfast.reaching.rows import Row
 from sgfast.reaching.tables import difference_table

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import PolicyError
+from sgfast.base.names import printable
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import PolicyError
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import Policy, Vpc
 from sgfast.preprocess.vpcs import Dealer, restore_times
@@ -20,7 +21,6 @@ from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Oddities
 from sgfast.replaying.vpc_mapping import VpcMapping, first_vpc, refuse_too_many, seen_from
-from sgfast.system.names import printable
 
 #: The marks that assign packets to a VPC, in order of precedence: the policy's key, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))

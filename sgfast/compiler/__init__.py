@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.addresses import named_networks, owned_prefixes, visible_instances
+from sgfast.base.errors import PolicyError
 from sgfast.compiler.address_classes import AddressClasses, Context, Moved, moved_prefixes
 from sgfast.compiler.numbering import Numbering
 from sgfast.compiler.ports import PortClasses
 from sgfast.compiler.tables import RuleTables, TableCache, rule_tables
 from sgfast.core.classify.classifier import Classifier
-from sgfast.errors import PolicyError
 from sgfast.policy.loaded_policy import moved_instances
 from sgfast.policy.model import (
     Direction,

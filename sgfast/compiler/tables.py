@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.algebra.services import service_key
+from sgfast.base.errors import PolicyError
 from sgfast.compiler.address_classes import AddressClasses, Context, Indices
 from sgfast.compiler.dimensions import Dimension, Selector
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import LIST_FLAG, RuleArrays
-from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction, Policy, Rule, SecurityGroup
 
 #: The limit for the cells of a plain rule table: 2 MiB, and 4 MiB while the table is made. A larger table is stored as

@@ -17,7 +17,8 @@ from ipaddress import ip_address, ip_network
 from textwrap import fill, indent
 from typing import Literal
 
-from sgfast.errors import PolicyError, SgfastError
+from sgfast.base.errors import PolicyError, SgfastError
+from sgfast.base.names import printable
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Kind
@@ -36,7 +37,6 @@ from sgfast.replaying.results import count
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Observer, TrafficTotals, all_answered, observe
 from sgfast.suggesting.rules import Limits, suggest_rules
-from sgfast.system.names import printable
 
 Progress = Callable[[int, int], None]
 

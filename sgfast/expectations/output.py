@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from sgfast.base.names import printable
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
@@ -15,7 +16,6 @@ from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.report.evidence import evidence_blocks, headline_of
-from sgfast.system.names import printable
 
 #: The most failing expectations, holding expectations and warnings in the text before "and N more".
 TOP = 5

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sgfast.base.evidence import EvidenceReason
 from sgfast.engine import REASONS
-from sgfast.evidence import EvidenceReason
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Policy
 from sgfast.reaching.proving import Expectations, Seen

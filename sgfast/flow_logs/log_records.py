@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sgfast.base.evidence import EvidenceReason, UnreadFiles, level_of
 from sgfast.clouds.logs.log_format import UnloggedService
-from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 
 #: Share of records from which a cause makes a part of the answer uncertain.
 SOME = 0.01

@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.streams import STANDARD_INPUT
+from sgfast.base.errors import FlowLogError
+from sgfast.base.names import printable, without_credentials
+from sgfast.base.streams.binary_stream import STANDARD_INPUT
 from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.clouds.logs.detection import open_log
 from sgfast.clouds.logs.log import LISTED_BROKEN, Log
 from sgfast.clouds.logs.log_format import UnloggedService
 from sgfast.clouds.logs.tokenizer import WordNumbers
-from sgfast.errors import FlowLogError
-from sgfast.system.names import printable, without_credentials
 
 #: The most files that are open at a time. Each takes a descriptor and up to 2 MB.
 MOST_OPEN = 200

@@ -19,19 +19,19 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sgfast.capture.compression import MAGIC_LENGTH, Decompressor, compression_of
+from sgfast.base.errors import FlowLogError, SgfastError
+from sgfast.base.names import listed, printable
+from sgfast.base.streams.binary_stream import STANDARD_INPUT, peek_standard_input
+from sgfast.base.streams.compression import MAGIC_LENGTH, Decompressor, compression_of
+from sgfast.base.streams.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
 from sgfast.capture.directories import files_in, is_directory, is_pattern, natural
 from sgfast.capture.reader import begins_capture
-from sgfast.capture.streams import STANDARD_INPUT, peek_standard_input
-from sgfast.capture.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
 from sgfast.clouds.aws import provider as aws
 from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
 from sgfast.clouds.logs.detection import recognised
 from sgfast.clouds.logs.log import HEAD, Log, unsupported
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.zeek.provider import OTHER_LOG
-from sgfast.errors import FlowLogError, SgfastError
-from sgfast.system.names import listed, printable
 
 #: Bytes of a file of bzip2 that are read to have its first block.
 BZIP2_BLOCK = 1 << 20

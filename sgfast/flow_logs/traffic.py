@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.evidence import UnreadFiles
 from sgfast.clouds.logs.columns import ACTION_UNKNOWN, UNKNOWN
 from sgfast.clouds.logs.detection import open_log
 from sgfast.core.base.frames import FrameBatch
-from sgfast.evidence import UnreadFiles
 from sgfast.flow_logs.connections import TURN_NS, Connections
 from sgfast.flow_logs.interface_owners import InterfaceOwners
 from sgfast.flow_logs.log_records import LeftOutCause, LogRecords, NoticedInterface, some_records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.policy.loaded_policy import LoadedPolicy, lines_of
 from sgfast.policy.lookup import find, similar, vpc_name
 from sgfast.policy.model import Instance, Policy

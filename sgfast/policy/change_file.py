@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.errors import ArgumentTypeError, PolicyError
+from sgfast.base.errors import ArgumentTypeError, PolicyError
 from sgfast.policy.changes import (
     AddGroup,
     AddInstance,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.policy.loaded_policy import having, with_group, with_instance
 from sgfast.policy.lookup import NamedKind, by_name
 from sgfast.policy.model import (
@@ -24,7 +25,6 @@ from sgfast.policy.networks import network_key
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import LAST_PORT
 from sgfast.policy.templates import RuleNumbers, default_group, next_rule_id
-from sgfast.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

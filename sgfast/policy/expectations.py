@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from yaml.nodes import Node
 
-from sgfast.errors import Place
+from sgfast.base.errors import Place
 from sgfast.policy.field_kinds import Written
 from sgfast.policy.fields import EXPECTATION, EXPECTATIONS
 from sgfast.policy.model import Action

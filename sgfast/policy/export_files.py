@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.yaml_nodes import shown_origin
 
 #: The format of an export, by the name of one of ``sgfast.clouds.providers.FORMATS``; ``auto`` detects it.

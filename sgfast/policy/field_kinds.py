@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from yaml.nodes import Node, SequenceNode
 
-from sgfast.errors import ArgumentError, PolicyError
-from sgfast.json_types import Schema
+from sgfast.base.errors import ArgumentError, PolicyError
+from sgfast.base.json_types import Schema
 from sgfast.policy import lookup
 from sgfast.policy.model import WORDS
 from sgfast.policy.networks import parse_network

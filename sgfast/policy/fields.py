@@ -12,7 +12,7 @@ import re
 from functools import cache
 from typing import get_args, get_type_hints
 
-from sgfast.json_types import Schema, document
+from sgfast.base.json_types import Schema, document
 from sgfast.policy.field_kinds import (
     FLAG,
     STRING,

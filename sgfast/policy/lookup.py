@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show, shown_origin
-from sgfast.spelling import did_you_mean
 
 NamedKind = Literal["instance", "security group", "address group", "VPC"]
 

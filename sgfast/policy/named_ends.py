@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.yaml_nodes import show, shown_origin

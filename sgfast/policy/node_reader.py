@@ -11,7 +11,8 @@ from typing import Literal
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sgfast.errors import Place, PolicyError
+from sgfast.base.errors import Place, PolicyError
+from sgfast.base.spelling import Suggestions
 from sgfast.policy import yaml_nodes
 from sgfast.policy.yaml_nodes import (
     MAP,
@@ -26,7 +27,6 @@ from sgfast.policy.yaml_nodes import (
     show,
     shown_origin,
 )
-from sgfast.spelling import Suggestions
 
 #: The limit for the characters of a field's path in a message.
 _PATH_CHARACTERS = 200

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sgfast.errors import ArgumentError
+from sgfast.base.errors import ArgumentError
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import MAP, MAX_DEPTH, PLAIN, SEQ, plain, show
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.errors import ArgumentError
+from sgfast.base.errors import ArgumentError
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,

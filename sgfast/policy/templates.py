@@ -9,7 +9,8 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Literal
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.policy.model import (
     DEFAULT_GROUP,
     ICMP,
@@ -22,7 +23,6 @@ from sgfast.policy.model import (
     Wording,
 )
 from sgfast.policy.rule_text import rule_in_document
-from sgfast.spelling import did_you_mean
 
 #: The placeholder for the group to which a template's rules are added. No group can have this name (SPEC 2.7).
 ITSELF = GroupPeer("")

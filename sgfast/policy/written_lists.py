@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from yaml.nodes import Node
 
-from sgfast.errors import ArgumentTypeError
+from sgfast.base.errors import ArgumentTypeError
 from sgfast.policy.field_kinds import Form
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in

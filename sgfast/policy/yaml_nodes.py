@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from sgfast.errors import Place, PolicyError
-from sgfast.spelling import missing_path_hint
-from sgfast.system.names import without_credentials
+from sgfast.base.errors import Place, PolicyError
+from sgfast.base.names import without_credentials
+from sgfast.base.spelling import missing_path_hint
 
 MAX_BYTES = 256 << 20
 #: The limit for nested levels. A document needs four, and libyaml's composer recurses on the C stack without a limit.

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, NoReturn
 
-from sgfast.errors import ReadingError
-from sgfast.system.names import printable
+from sgfast.base.errors import ReadingError
+from sgfast.base.names import printable
 
 #: The limit is enough for hundreds of addresses. Every packet is compared with each of them.
 MOST_CHARACTERS = 20_000

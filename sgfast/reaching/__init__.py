@@ -18,7 +18,7 @@
     tables         these answers as tables for pandas, polars and DuckDB
 """
 
-from sgfast.lazy import on_demand
+from sgfast.base.lazy import on_demand
 
 # Programs import these names from the package (SPEC 12).
 __getattr__, __dir__ = on_demand(__name__)

@@ -11,8 +11,8 @@ import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY
 from sgfast.algebra.services import Mask
-from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
-from sgfast.notebook import html_doubts, html_text
+from sgfast.base.evidence import Evidence, EvidenceCode, EvidenceReason
+from sgfast.base.notebook import html_doubts, html_text
 from sgfast.policy.gaps import ComparedFilter, compared_filters
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Direction, Policy, called

@@ -9,12 +9,12 @@ from itertools import chain
 from typing import Literal
 
 from sgfast.algebra.addresses import ANYWHERE
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.policy.lookup import NamedKind, find, names
 from sgfast.policy.model import Network, Policy
 from sgfast.policy.networks import looks_like_address, parse_network
 from sgfast.policy.yaml_nodes import show, shown_origin
-from sgfast.spelling import did_you_mean
 
 #: The parts of 0.0.0.0/0 and 2000::/3 that are not the internet: blocks in IANA's registries of special-purpose
 #: addresses for private networks, documentation, tests, tunnels and protocols; and multicast. IPv6 addresses outside

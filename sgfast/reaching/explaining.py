@@ -14,12 +14,13 @@ from ipaddress import ip_address, ip_network
 from operator import index
 from typing import Literal
 
+from sgfast.base.errors import ArgumentError, PolicyError
+from sgfast.base.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason, known_codes
+from sgfast.base.notebook import Shown, html_table, html_text
+from sgfast.base.spelling import did_you_mean
 from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.errors import ArgumentError, PolicyError
-from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason, known_codes
 from sgfast.loading import PolicySource, load
-from sgfast.notebook import Shown, html_table, html_text
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import find, similar, vpc_name
@@ -44,7 +45,6 @@ from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
 from sgfast.reaching.misfits import Misfit, misfit_of
 from sgfast.reaching.services import SingleService
-from sgfast.spelling import did_you_mean
 from sgfast.verdicts import Verdict, VerdictWord
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}

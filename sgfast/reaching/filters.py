@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.compiler import CompiledPolicy, Compiler
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import RESULT_DTYPE
-from sgfast.errors import AmbiguousAddress
 from sgfast.policy.loaded_policy import LoadedPolicy, having
 from sgfast.policy.matching import Address
 from sgfast.policy.model import ICMP, ICMPV6, Direction, Instance, Policy, Rule, Timeouts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sgfast.errors import AmbiguousAddress
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.policy.matching import Address
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.networks import is_multicast_address

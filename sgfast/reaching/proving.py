@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sgfast.algebra.addresses import addresses_of, range_of
 from sgfast.algebra.services import KEYS
-from sgfast.errors import ArgumentError, PolicyError, TooMuch
-from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason, known_codes
-from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.base.errors import ArgumentError, PolicyError, TooMuch
+from sgfast.base.evidence import Evidence, EvidenceCode, EvidenceReason, known_codes
+from sgfast.base.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.base.spelling import Suggestions
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Action, Policy, count_addresses, count_rules
@@ -31,7 +32,6 @@ from sgfast.reaching.explaining import Explanation, explain_opener, sentence
 from sgfast.reaching.filters import filters_about
 from sgfast.reaching.question import SharedGround, Views
 from sgfast.reaching.services import ServiceSet, named_service
-from sgfast.spelling import Suggestions
 
 if TYPE_CHECKING:
     from sgfast.reaching.tables import ExpectationsTables

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sgfast.algebra.addresses import NOBODY, named_networks
 from sgfast.algebra.plane import Boxes, alike, lying_in
 from sgfast.algebra.services import KEYS, ServiceClasses
-from sgfast.errors import TooMuch
+from sgfast.base.errors import TooMuch
 from sgfast.policy.model import Direction, GroupPeer, Rule
 from sgfast.policy.ranges import Ranges, difference, intersection
 from sgfast.reaching.nodes import FOREIGN, OUTSIDE, Ground, Nodes, Numbers

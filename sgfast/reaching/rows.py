@@ -16,8 +16,8 @@ import numpy as np
 
 from sgfast.algebra.plane import alike
 from sgfast.algebra.services import Mask
-from sgfast.evidence import SOUND, Evidence, EvidenceReason
-from sgfast.notebook import SHOWN_ROWS, Shown, html_table
+from sgfast.base.evidence import SOUND, Evidence, EvidenceReason
+from sgfast.base.notebook import SHOWN_ROWS, Shown, html_table
 from sgfast.policy.model import Direction, Policy, Rule
 from sgfast.policy.ranges import Ranges, union
 from sgfast.reaching.ends import ANY, NamedEnd

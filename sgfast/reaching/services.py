@@ -12,7 +12,7 @@ from functools import cache
 from typing import NamedTuple
 
 from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, NO_OPENERS, whole
-from sgfast.errors import ArgumentError
+from sgfast.base.errors import ArgumentError
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS
 from sgfast.policy.protocols import ICMP_NAMES, PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.ranges import Range, Ranges, difference, intersection, union

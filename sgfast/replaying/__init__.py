@@ -8,7 +8,7 @@
 model. ``cluster`` reads and judges on other machines. ``replay_snapshot`` saves a replay and resumes it.
 """
 
-from sgfast.lazy import on_demand
+from sgfast.base.lazy import on_demand
 
 # Modules are imported on demand, because commands that judge no packets only need the options.
 __getattr__, __dir__ = on_demand(__name__)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.evidence import EvidenceCode, EvidenceReason
+from sgfast.base.evidence import EvidenceCode, EvidenceReason
+from sgfast.base.names import printable
 from sgfast.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 from sgfast.replaying.results import count
-from sgfast.system.names import printable
 
 Rows = NDArray[Any]
 

@@ -10,16 +10,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from sgfast.base.errors import CaptureError
+from sgfast.base.evidence import EvidenceReason, UnreadFiles, level_of
+from sgfast.base.names import listed, printable, without_credentials
+from sgfast.base.signals import begin_judging, end_reading, unless_stopped
+from sgfast.base.streams.urls import is_url
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.capture.directories import captures_in, first_time_ns, is_directory, size_of
 from sgfast.capture.following import first_interrupt
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
-from sgfast.capture.urls import is_url
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import CaptureError
-from sgfast.evidence import EvidenceReason, UnreadFiles, level_of
 from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.capture_sample import CaptureSample
 from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
@@ -29,8 +31,6 @@ from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
-from sgfast.system.names import listed, printable, without_credentials
-from sgfast.system.signals import begin_judging, end_reading, unless_stopped
 
 if TYPE_CHECKING:
     from sgfast.flow_logs.traffic import LogTraffic

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgfast.algebra.addresses import ADDRESS, range_of
+from sgfast.base.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.engine import REASONS, Engine
-from sgfast.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.flow_logs.log_records import CAUSES, LeftOutCause, UndecidedCause
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address

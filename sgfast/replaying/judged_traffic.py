@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sgfast.base.evidence import Evidence, EvidenceCode, EvidenceReason
+from sgfast.base.names import without_credentials
 from sgfast.capture import Damage
 from sgfast.engine import Midstream, Mode
-from sgfast.evidence import Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.policy.model import Policy
 from sgfast.preprocess import TunnelKind
 from sgfast.replaying.evidence import Observed, TrafficFacts, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
-from sgfast.system.names import without_credentials
 from sgfast.verdicts import VerdictWord
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sgfast.base.errors import ArgumentError
 from sgfast.clouds.logs.detection import open_log
-from sgfast.errors import ArgumentError
 from sgfast.flow_logs.log_records import ComparedActions
 from sgfast.flow_logs.sources import is_flow_log, logs_in
 from sgfast.policy.model import Policy

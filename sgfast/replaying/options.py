@@ -14,18 +14,18 @@ from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sgfast.base.errors import ArgumentError, ArgumentTypeError, ReadingError
+from sgfast.base.evidence import EvidenceCode, known_codes
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
-from sgfast.errors import ArgumentError, ArgumentTypeError, ReadingError
-from sgfast.evidence import EvidenceCode, known_codes
 from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
 
 if TYPE_CHECKING:
+    from sgfast.base.output import Output
     from sgfast.policy.change_file import ChangeFile, ChangesSource
     from sgfast.policy.model import Policy
-    from sgfast.system.output import Output
 
 #: The names of tables that are kept only on request; they have a row for each packet or connection.
 Kept = Literal["connections", "packets"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sgfast.algebra.addresses import owned_prefixes
-from sgfast.errors import AmbiguousAddress
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import (
     AddAddress,

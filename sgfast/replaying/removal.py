@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sgfast.evidence import Evidence, EvidenceReason
+from sgfast.base.evidence import Evidence, EvidenceReason
 from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule
 
 if TYPE_CHECKING:

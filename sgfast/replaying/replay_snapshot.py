@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sgfast.base.errors import SnapshotError
+from sgfast.base.names import printable
 from sgfast.engine import Engine
-from sgfast.errors import SnapshotError
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess import TunnelKind
@@ -19,10 +20,9 @@ from sgfast.replaying.captures import Noticed
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
-    from sgfast.system.output import Output
+    from sgfast.base.output import Output
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from sgfast.base.evidence import Evidence, EvidenceReason
+from sgfast.base.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
-from sgfast.evidence import Evidence, EvidenceReason
-from sgfast.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Policy, Rule
 from sgfast.policy.timestamps import MAX_TIME_NS, OUT_OF_RANGE

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from sgfast.errors import ArgumentError, CaptureError, PolicyError
+from sgfast.base.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy

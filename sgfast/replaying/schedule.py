@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from sgfast.base.errors import SnapshotError
+from sgfast.base.names import printable
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import SnapshotError
 from sgfast.policy.model import Instance, Policy
 from sgfast.replaying.results import ChangeDone
 from sgfast.replaying.runner import Runner
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile, TimedChange

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import TableError
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import TableError
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import Kinds, Rows, joined

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sgfast.errors import ReadingError
+from sgfast.base.errors import ReadingError
+from sgfast.base.names import printable
 from sgfast.policy.timestamps import MAX_SECONDS, NANOSECONDS, OUT_OF_RANGE, instant_ns, zone_hint
-from sgfast.system.names import printable
 
 _WANTED = "a time after the first packet (12.5, 2m, 1h30m, 1d) or an instant like 2026-01-31T12:00:00Z"
 _AFTER_FIRST = re.compile(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from sgfast.base.names import printable
 from sgfast.policy.model import Policy, called
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Paragraph, Section, Traffic, TrafficRow, more
 from sgfast.report.names import service_name
 from sgfast.report.rollup import BY_PACKETS, NOT_SEEN, By, Folded, Rollup, RollupRow, TrafficPart
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.report.row_rules import RowRules, RuleFinder

@@ -33,9 +33,9 @@ from sgfast.report.rows cimport (
 from sgfast.tables.write_text cimport NS_PER_SECOND, put_word
 
 from sgfast.core.wire.link import link_type_name
-from sgfast.system.names import printable
+from sgfast.base.names import printable
 from sgfast.engine import REASONS, VERDICTS
-from sgfast.errors import OutputError
+from sgfast.base.errors import OutputError
 
 cdef enum:
     LINKTYPE_ETHERNET = 1

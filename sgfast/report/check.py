@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sgfast.base.evidence import ended
+from sgfast.base.names import printable
 from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, CheckResult, Finding, Severity, TableSizes
 from sgfast.checking.codes import NEVER_HIT, TRAFFIC_CODES, FindingCode
-from sgfast.evidence import ended
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
@@ -33,7 +34,6 @@ from sgfast.report.document import (
 )
 from sgfast.report.evidence import doubt_about_numbers, evidence_blocks, headline_of
 from sgfast.report.log_records import naming, record_blocks, reminder
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult

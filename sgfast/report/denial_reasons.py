@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
+from sgfast.base.names import printable
 from sgfast.core.base.reasons import REASON_OF
 from sgfast.policy.matching import Address, End, Packet, RuleField, RuleInGroup, compare, groups_of, rules_of
 from sgfast.policy.model import (
@@ -31,7 +32,6 @@ from sgfast.policy.rule_text import peer_text, rule_name, rule_of_id
 from sgfast.replaying import Broken, Denied
 from sgfast.report.amounts import grouped
 from sgfast.report.names import icmp_name, protocol_word
-from sgfast.system.names import printable
 
 #: The most rules, and networks of their peers, that are compared for all rows together: a few seconds. Rows after that
 #: have no nearest rule.

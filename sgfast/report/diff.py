@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sgfast.base.names import printable
 from sgfast.comparing import NEW_VERDICTS, Counts, NewVerdict, TrafficDiff
 from sgfast.policy.model import Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
@@ -32,7 +33,6 @@ from sgfast.report.rollup import By, Folded, Passing, RollupRow
 from sgfast.report.rollup.changed import changed_rollups
 from sgfast.report.twins import effects_by_rule, moves_by_rule
 from sgfast.report.uncertain_openers import uncertain_sections
-from sgfast.system.names import printable
 
 #: Maximum number of port ranges shown for a rule.
 MAX_PORTS = 6

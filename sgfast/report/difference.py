@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from sgfast.base.names import printable
 from sgfast.policy.gaps import ComparedFilter
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_name
@@ -28,7 +29,6 @@ from sgfast.report.document import (
 from sgfast.report.evidence import CANNOT_TELL, evidence_blocks
 from sgfast.report.reach import LISTED_PARTS, most_names, reach_cells
 from sgfast.report.twins import with_first_twins
-from sgfast.system.names import printable
 
 #: The most rules that a row lists.
 LISTED_RULES = 5

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sgfast.base.names import printable
 from sgfast.report.amounts import plural
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.capture import Damage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgfast.evidence import CODES, Evidence, EvidenceReason, ended
+from sgfast.base.evidence import CODES, Evidence, EvidenceReason, ended
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Item, Items, Name
 

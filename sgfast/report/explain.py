@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sgfast.base.names import printable
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import Policy, called
@@ -11,7 +12,6 @@ from sgfast.reaching.misfits import Misfit
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.report.evidence import CANNOT_TELL
-from sgfast.system.names import printable
 
 #: Maximum number of nearest rules, and of rules that match but lose, before "and N more".
 TOP = 10

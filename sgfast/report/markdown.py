@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from sgfast.base.names import printable
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, TableBlock, Traffic, Words
-from sgfast.system.names import printable
 
 #: Maximum number of table rows before "and N more".
 TOP = 20

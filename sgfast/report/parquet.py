@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sgfast.base import usable_processors
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.replaying import Names
-from sgfast.system import usable_processors
 from sgfast.tables import Table
 from sgfast.tables.arrow import Array
 from sgfast.tables.columns import Rows, Words, connection_columns, group_words, packet_columns

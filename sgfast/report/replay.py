@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from sgfast.base.names import printable
 from sgfast.core.base.reasons import REASON_OF
 from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged_groups
 from sgfast.policy.model import Policy, called
@@ -41,7 +42,6 @@ from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
 from sgfast.report.uncertain_openers import uncertain_sections, uncertain_words
-from sgfast.system.names import printable
 
 if TYPE_CHECKING:
     from sgfast.comparing import TrafficDiff

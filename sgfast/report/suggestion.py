@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
+from sgfast.base.names import printable
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
 from sgfast.policy.rule_text import rule_name, short
 from sgfast.replaying import Service
@@ -31,7 +32,6 @@ from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.twins import suggested_by_rule, with_first_twins
 from sgfast.suggesting import LeftOut, Suggestion
-from sgfast.system.names import printable
 
 #: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.
 TOP = 30

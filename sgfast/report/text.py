@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
+from sgfast.base.names import printable
 from sgfast.report.amounts import grouped
 from sgfast.report.document import Block, Document, Items, Name, Paragraph, TableBlock, Traffic, Words
-from sgfast.system.names import printable
 
 NARROWEST, WIDEST = 40, 120
 #: The fewest columns for text that is aligned behind a label, and for a column of wrapped cells.

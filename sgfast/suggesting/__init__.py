@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from sgfast.base.errors import AmbiguousAddress, ArgumentError, TooMuch
+from sgfast.base.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
+from sgfast.base.names import listed
+from sgfast.base.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.capture import Damage
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
-from sgfast.errors import AmbiguousAddress, ArgumentError, TooMuch
-from sgfast.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
 from sgfast.loading import PolicySource, load, parse_policy
-from sgfast.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.profiles import PROFILES
@@ -53,7 +54,6 @@ from sgfast.suggesting.observing import (
     observe,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
-from sgfast.system.names import listed
 from sgfast.verdicts import VerdictWord
 
 if TYPE_CHECKING:

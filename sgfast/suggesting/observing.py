@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import SgfastError
 from sgfast.engine import REASONS, VERDICTS
-from sgfast.errors import SgfastError
 from sgfast.flow_logs.unsure_openers import UncertainConnections, UnsureOpeners
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings

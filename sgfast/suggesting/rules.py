@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal
 
-from sgfast.errors import ArgumentError, SgfastError
+from sgfast.base.errors import ArgumentError, SgfastError
+from sgfast.base.names import listed
 from sgfast.policy.matching import Kind, groups_of
 from sgfast.policy.model import (
     ICMP,
@@ -41,7 +42,6 @@ from sgfast.suggesting.covers import Choices, Covers
 from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.needs import Need, NeededService, needs_of
 from sgfast.suggesting.observing import TrafficTotals
-from sgfast.system.names import listed
 
 #: The maximum number of rules in one group. More rules are no usable policy, and take minutes to compile.
 MOST_RULES = 10_000

@@ -5,7 +5,7 @@
 Rows are converted only when a library reads the table, and then ``BATCH_ROWS`` rows at a time.
 """
 
-from sgfast.lazy import on_demand
+from sgfast.base.lazy import on_demand
 
 # Modules are imported on demand. If this package imported them itself, it would deadlock with a thread that imports one
 # of them at the same time.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.errors import TableError
-from sgfast.notebook import SHOWN_ROWS, html_table
+from sgfast.base.errors import TableError
+from sgfast.base.notebook import SHOWN_ROWS, html_table
 from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
 from sgfast.tables.row_schema import TIME, Column
 

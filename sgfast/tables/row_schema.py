@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sgfast.json_types import Schema, document, object_schema, or_null
+from sgfast.base.json_types import Schema, document, object_schema, or_null
 from sgfast.verdicts import PENDING, REASONS, VERDICTS
 
 #: The ends of a connection, indexed by the numbers in rows; the order of SideEnd in ``core/conntrack/table.pxd``.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from packed import Seen
 
-from sgfast.capture import decompressed
+from sgfast.base.streams import decompressed
 
 
 @pytest.fixture

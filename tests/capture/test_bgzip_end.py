@@ -16,7 +16,8 @@ from captures import Dribble, count, pcap_head, pcap_record
 from command import process, sgfast, write_capture, write_policy
 from packed import Seen, bgzip_file, bgzip_member, noise
 
-from sgfast.capture import CaptureReader, decompressed, open_capture
+from sgfast.base.streams import decompressed
+from sgfast.capture import CaptureReader, open_capture
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -24,9 +24,9 @@ from captures import (
     tsresol,
 )
 
+from sgfast.base.errors import CaptureError
 from sgfast.capture import CaptureReader, Damage, open_capture
 from sgfast.core.base.file_reads import FileReads
-from sgfast.errors import CaptureError
 
 SEED = 20261128
 WINDOW, HEADROOM = 256 * 1024, 128 * 1024        # sgfast/capture/ahead.pxd

@@ -18,8 +18,9 @@ from effort import some
 from growth import memory, operations
 from packed import zstd_raw_frame
 
-from sgfast.capture import CaptureReader, compression
-from sgfast.errors import pip_install
+from sgfast.base.errors import pip_install
+from sgfast.base.streams import compression
+from sgfast.capture import CaptureReader
 
 Capsys = pytest.CaptureFixture[str]
 Compress = Callable[[bytes], bytes]

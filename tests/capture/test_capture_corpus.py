@@ -8,8 +8,8 @@ import pytest
 from captures import check, drain
 from corpus import MANIFEST, ROOT, is_readable, rows
 
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
-from sgfast.errors import CaptureError
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 

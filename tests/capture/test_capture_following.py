@@ -20,7 +20,8 @@ from captures import pcap_head, pcap_record
 from command import DEADLINE_SECONDS, handshake, sgfast, start, write_capture, write_policy
 
 import sgfast as library
-from sgfast.capture import open_capture, streams
+from sgfast.base.streams import binary_stream as streams
+from sgfast.capture import open_capture
 from sgfast.capture.following import first_interrupt
 
 Capsys = pytest.CaptureFixture[str]

@@ -25,9 +25,9 @@ from command import CLIENT, SERVER, handshake, sgfast, shell, valid, write_captu
 from frames import ethernet, ip, udp
 
 import sgfast as library
+from sgfast.base.errors import CaptureError
 from sgfast.capture.directories import first_time_ns, natural
 from sgfast.capture.merge import MergedReader
-from sgfast.errors import CaptureError
 
 Capsys = pytest.CaptureFixture[str]
 SEED = 20261126

@@ -21,8 +21,8 @@ from effort import some
 from growth import memory
 
 from sgfast import FrameBatch
+from sgfast.base.errors import CaptureError
 from sgfast.capture import CaptureReader, Damage, open_capture
-from sgfast.errors import CaptureError
 
 RECORD = pcap_record(bytes(range(64)), time=(1, 2))
 SMALL = pcap_head() + RECORD * 3

@@ -247,7 +247,7 @@ class Writer:
             else:
                 ended = True
 
-        monkeypatch.setattr("sgfast.capture.streams.time.sleep", step)
+        monkeypatch.setattr("sgfast.base.streams.binary_stream.time.sleep", step)
         with open_capture(self.path, until=lambda: ended) as reader:
             while (batch := reader.next_batch()) is not None:
                 found[-1] += [frame[1] for frame in batch]

@@ -23,9 +23,10 @@ from command import DEADLINE_SECONDS, start, write_policy
 from effort import some
 from packed import Seen, file_of, form_of, noise
 
-from sgfast.capture import CaptureReader, compression, decompressed
-from sgfast.capture.compression import MAGIC_LENGTH, Decompressor
-from sgfast.capture.decompressed import DecompressedStream
+from sgfast.base.streams import compression, decompressed
+from sgfast.base.streams.compression import MAGIC_LENGTH, Decompressor
+from sgfast.base.streams.decompressed import DecompressedStream
+from sgfast.capture import CaptureReader
 
 SEED = 20261127
 

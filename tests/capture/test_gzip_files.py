@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from packed import Seen, Sizes, file_of, gzip_member, noise, said, same, small_sizes
 
-from sgfast.capture import compression, decompressed, gzip_files
-from sgfast.capture.compression import MAGIC_LENGTH
-from sgfast.capture.gzip_files import FileBytes
+from sgfast.base.streams import compression, decompressed, gzip_files
+from sgfast.base.streams.compression import MAGIC_LENGTH
+from sgfast.base.streams.gzip_files import FileBytes
 
 SEED = 20261129
 pytestmark = pytest.mark.skipif(not compression.uses_zlib_ng(), reason="this Python does not use zlib-ng")

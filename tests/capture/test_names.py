@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sgfast.capture.urls import open_url
-from sgfast.errors import CaptureError
+from sgfast.base.errors import CaptureError
+from sgfast.base.names import listed, printable
+from sgfast.base.streams.urls import open_url
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
-from sgfast.system.names import listed, printable
 
 
 @pytest.mark.parametrize(

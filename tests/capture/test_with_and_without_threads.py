@@ -18,8 +18,9 @@ from captures import count, pcap_head, pcap_record, zstd
 from effort import some
 from packed import Seen, Sizes, bgzip_file, cut, gzip_file, noise, same, small_sizes, zstd_skipped
 
-from sgfast.capture import compression, decompressed, gzip_files, open_capture
-from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+from sgfast.base.streams import compression, decompressed, gzip_files
+from sgfast.base.streams.compression import MAGIC_LENGTH, compression_of
+from sgfast.capture import open_capture
 
 SEED = 20261128
 PLAIN = noise(random.Random(SEED), 100_000)

@@ -11,7 +11,7 @@ from command import SHOP, Outcome, sgfast, valid
 from terraform import block, plan, resource
 
 import sgfast as package
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 
 Capsys = pytest.CaptureFixture[str]
 

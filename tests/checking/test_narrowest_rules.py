@@ -13,7 +13,7 @@ from slow_diff import write_pcap
 from traffic import Traffic
 
 import sgfast
-from sgfast import evidence
+from sgfast.base import evidence
 
 SECOND = 10**9
 ALL_EVIDENCE = tuple(evidence.CODES)

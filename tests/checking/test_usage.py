@@ -15,10 +15,10 @@ from frames import Layer, ethernet, ip, tcp, udp
 from slow_diff import write_pcap
 from traffic import Crowd, Traffic, drawn, routed
 
-from sgfast import evidence
+from sgfast.base import evidence
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.checking import CheckResult, check_policy, usage
 from sgfast.checking.usage import Uses
-from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text

@@ -380,7 +380,7 @@ def test_an_interrupt_while_importing(tmp_path: Path) -> None:
     assert outcome.status == 130 and outcome.one_line() == "sgfast: interrupted"
 
 
-@pytest.mark.parametrize("module", ["sgfast.system.signals", "click", "sgfast.cli", "sgfast.engine"])
+@pytest.mark.parametrize("module", ["sgfast.base.signals", "click", "sgfast.cli", "sgfast.engine"])
 @pytest.mark.parametrize("way", ["module", "script"])
 def test_an_interrupt_while_starting_is_one_line(tmp_path: Path, module: str, way: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -406,7 +406,7 @@ def test_little_is_imported_before_interrupts_are_seen_to() -> None:
         "old = set(sys.modules)\nimport sgfast.__main__\nprint(*sorted(set(sys.modules) - old))"
     )
     told = subprocess.run([COMMAND[0], "-S", "-c", code], env=environment(), capture_output=True, check=True, text=True)
-    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.lazy", "sgfast.version"]
+    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.base.lazy", "sgfast.version"]
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ from frames import ethernet, ip, sll, sll2, udp
 from tables import flattened, rows_of, texts, typed
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
+from sgfast.base.errors import pip_install
 from sgfast.capture import open_capture
-from sgfast.errors import pip_install
 from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS
 
 Capsys = pytest.CaptureFixture[str]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from command import PCAPS, SHOP, sgfast, write_policy
 
+from sgfast.base.errors import Place, PolicyError
 from sgfast.cli.excerpt import error_lines, excerpt
-from sgfast.errors import Place, PolicyError
 
 Capsys = pytest.CaptureFixture[str]
 POLICY, CAPTURE = SHOP

@@ -19,8 +19,8 @@ from frames import ends_of, ethernet, icmp, ip, tcp, udp, wire_length
 from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import replay
+from sgfast.base.evidence import SOUND
 from sgfast.capture import open_capture
-from sgfast.evidence import SOUND
 
 Capsys = pytest.CaptureFixture[str]
 Frame = tuple[int, bytes]

@@ -12,9 +12,9 @@ from exports import imported
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
 import sgfast as package
+from sgfast.base.errors import PolicyError
 from sgfast.cli.policies import SYNONYMS
 from sgfast.clouds.providers import FORMATS
-from sgfast.errors import PolicyError
 
 Capsys = pytest.CaptureFixture[str]
 EXPORT = PCAPS / "export"

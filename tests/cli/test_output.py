@@ -14,9 +14,9 @@ import pytest
 from command import DEADLINE_SECONDS, SHOP, environment
 from effort import some
 
-from sgfast.errors import OutputError
-from sgfast.system import pending_file
-from sgfast.system.output import descriptor_named, open_output, publish, refuse_shared
+from sgfast.base import pending_file
+from sgfast.base.errors import OutputError
+from sgfast.base.output import descriptor_named, open_output, publish, refuse_shared
 
 IS_ROOT = os.geteuid() == 0
 
@@ -252,7 +252,7 @@ def test_what_a_killed_run_left_is_removed_and_said_but_not_what_a_run_still_wri
 
 PUBLISHING = """
 import os, sys
-from sgfast.system import pending_file
+from sgfast.base import pending_file
 from sgfast.__main__ import run
 
 kind, told, awaited = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -31,10 +31,10 @@ from command import (
     write_policy,
 )
 
+from sgfast.base import sandbox
+from sgfast.base.errors import SandboxError
 from sgfast.cli import main
 from sgfast.cli.options import FileName
-from sgfast.errors import SandboxError
-from sgfast.system import sandbox
 
 Capsys = pytest.CaptureFixture[str]
 

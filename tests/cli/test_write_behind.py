@@ -19,12 +19,12 @@ from effort import some
 from frames import ethernet, ip, udp
 
 from sgfast import replay
-from sgfast.errors import OutputError
+from sgfast.base import output as output_module
+from sgfast.base import write_behind
+from sgfast.base.errors import OutputError
+from sgfast.base.output import open_output
+from sgfast.base.write_behind import WriteBehind
 from sgfast.report.lines import VerdictCsv, VerdictLines
-from sgfast.system import output as output_module
-from sgfast.system import write_behind
-from sgfast.system.output import open_output
-from sgfast.system.write_behind import WriteBehind
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from command import sgfast
 from growth import operations
 
 from sgfast import Policy
+from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting import connections
 from sgfast.clouds.exporting.connections import commands
 from sgfast.clouds.linux import address_sets, nftables
 from sgfast.clouds.linux.address_sets import views
 from sgfast.clouds.linux.nftables import ruleset, update, zones
-from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Instance
 from sgfast.reference.addresses import longest_prefix_owner

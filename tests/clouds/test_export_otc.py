@@ -15,11 +15,11 @@ from effort import some
 from exported import assert_kept_policies_only_add, assert_policies_and_their_changes_come_back, run, seeds
 
 from sgfast import Policy
+from sgfast.base.errors import ExportError
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc import export as otc
-from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 
 

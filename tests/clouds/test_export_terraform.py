@@ -16,13 +16,13 @@ from exported import GROUPS, assert_same, exportable, kept, random_policy, renam
 from terraform import Resource, resource, state
 
 from sgfast import Policy
+from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc.export import OTC_V3
 from sgfast.clouds.terraform import export as terraform
-from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES

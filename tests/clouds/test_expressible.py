@@ -19,6 +19,7 @@ from growth import operations
 from hypothesis import given, settings
 
 from sgfast import Policy
+from sgfast.base.errors import ExportError
 from sgfast.cli.export import export as export_command
 from sgfast.clouds.aws.export import TARGET
 from sgfast.clouds.aws.export import export as export_to_aws
@@ -26,7 +27,6 @@ from sgfast.clouds.exporting import texts
 from sgfast.clouds.exporting.delta import policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
 from sgfast.clouds.terraform.export import Provider
-from sgfast.errors import ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES

@@ -23,6 +23,7 @@ from effort import some
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, record
 from mutation import mutated
 
+from sgfast.base.errors import FlowLogError
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS, RecordFields
 from sgfast.clouds.aws.flow_log import record as read_slowly
 from sgfast.clouds.logs import columns as c
@@ -31,7 +32,6 @@ from sgfast.clouds.logs.detection import open_log
 from sgfast.clouds.logs.log import Log
 from sgfast.clouds.logs.tokenizer import LEFT, Tokenizer, WordNumbers
 from sgfast.clouds.zeek.conn_log import CONN_STATES
-from sgfast.errors import FlowLogError
 
 LOGS = ROOT / "flow-logs"
 NODATA = "2 1 eni-1 - - - - - - - 1431280876 1431280934 - NODATA"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from exports import imported_files, means
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.model import Policy
 
 ROOT = Path(os.environ.get("SGFAST_CORPUS") or Path(__file__).parents[2] / ".." / "shared" / "corpus").resolve()

@@ -10,9 +10,9 @@ import pytest
 from exports import imported_files, means
 from test_import_aws import FILES, MEANING, NAMED_ENTRIES, account, group, interface, policy_of
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.aws.output_formats import documents
 from sgfast.clouds.importing.reading import Imported
-from sgfast.errors import PolicyError
 
 
 def single_rules() -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import pytest
 from effort import some
 from test_import_aws import policy_of
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.aws import transit as aws_transit
-from sgfast.errors import PolicyError
 
 HUB, SPOKES = "tgw-rtb-00000000000000aaa", "tgw-rtb-00000000000000bbb"
 UNKNOWN = "The files lack routes of a transit gateway, so VPCs may count as reachable over it that are not"

@@ -9,8 +9,8 @@ import pytest
 from exports import allowed, means
 from test_import_cloudformation_values import read
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.errors import PolicyError
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 

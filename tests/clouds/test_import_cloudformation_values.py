@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from exports import allowed
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.cloudformation import values as cloudformation_values
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import source_of
-from sgfast.errors import PolicyError
 from sgfast.policy.model import Policy
 
 HEAD = """

@@ -12,9 +12,9 @@ from command import sgfast
 from exports import policy_of
 from neutron import WEB_1, group, groups, port, ports, rule, tcp
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing import sources
 from sgfast.clouds.importing.reading import load
-from sgfast.errors import PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy import export_files
 

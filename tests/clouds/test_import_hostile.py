@@ -25,8 +25,8 @@ from test_import_otc import rule as otc_rule
 from test_import_terraform_aws import infrastructure, nested, new_groups, several
 from test_import_terraform_neutron import huawei, openstack_ports, otc, unborn
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 

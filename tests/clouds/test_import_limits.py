@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing import draft, sources
 from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.object_location import Location
-from sgfast.errors import PolicyError
 
 SEED = 1
 

@@ -12,8 +12,8 @@ import pytest
 from exports import OUTSIDE, allowed, error_of, policy_of, same_meaning
 from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule, tcp
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import load
-from sgfast.errors import PolicyError
 from sgfast.loading import load_policy
 
 ROOT = Path(__file__).parents[2]

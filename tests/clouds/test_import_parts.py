@@ -16,9 +16,9 @@ import pytest
 from effort import some
 from terraform import Resource, resource, state, state_file
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import Source
-from sgfast.errors import PolicyError
 
 GROUPS = [f"sg-{n}" for n in range(5)]
 VPCS = [f"vpc-{n}" for n in range(3)]

@@ -10,11 +10,11 @@ import pytest
 from exports import imported_files, means, warnings_of
 from terraform import LATER, Resource, block, plan, refs, resource, state
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.conversion import policy_of as policy_of_made
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.importing.unresolved import resolve
 from sgfast.clouds.terraform import plan as terraform
-from sgfast.errors import PolicyError
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 

@@ -8,8 +8,8 @@ import pytest
 from exports import imported_files, means, warnings_of
 from terraform import LATER, Resource, block, plan, policy_of, refs, resource, state
 
+from sgfast.base.errors import PolicyError
 from sgfast.engine import Engine
-from sgfast.errors import PolicyError
 from sgfast.policy.model import Rule
 
 

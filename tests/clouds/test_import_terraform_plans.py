@@ -9,7 +9,7 @@ from exports import imported_files, means, warnings_of
 from terraform import LATER, Resource, block, plan, policy_of, refs, resource, state
 from test_import_terraform_aws import inline
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.model import Policy
 
 

@@ -12,11 +12,11 @@ from command import sgfast
 from neutron import WEB_1, group, groups, ports, rule, tcp
 from terraform import plan, resource, state
 
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.clouds.aws import live as live_aws
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import Account, Source
 from sgfast.engine import Engine
-from sgfast.errors import ArgumentError, PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 

@@ -18,9 +18,9 @@ from command import environment, sgfast, start
 from exports import imported_files, reasons_of
 
 from sgfast import Engine, policy_from_boto3
+from sgfast.base.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.clouds.aws import live as live_aws
 from sgfast.clouds.importing.reading import Imported, import_sources
-from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.loading import load_policy
 from sgfast.testing import assert_allows, assert_denies
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import pytest
 from command import PCAPS, sgfast
 
+from sgfast.base.errors import pip_install
 from sgfast.clouds.aws import live as live_aws
 from sgfast.clouds.importing.sources import Account, Progress, Source
-from sgfast.errors import pip_install
 from sgfast.report import progress
 
 Capsys = pytest.CaptureFixture[str]

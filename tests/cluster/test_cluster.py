@@ -41,7 +41,7 @@ from traffic import SECOND, Crowd, policies
 from tunnels import geneve, vxlan
 
 from sgfast import ReadOptions, replay
-from sgfast.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
+from sgfast.base.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes

@@ -19,7 +19,7 @@ from command import DEADLINE_SECONDS, environment, process, sgfast, start, wait_
 from effort import some
 from traffic import SECOND
 
-from sgfast.errors import ClusterError
+from sgfast.base.errors import ClusterError
 from sgfast.replaying.cluster.plan import RANGE_BYTES
 from sgfast.replaying.cluster.scheduler import client_at
 

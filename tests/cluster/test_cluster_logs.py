@@ -14,8 +14,8 @@ from command import PCAPS, SHOP, sgfast
 from flow_logs import FIELDS, OPEN, flow
 
 from sgfast import replay
+from sgfast.base.errors import ArgumentError, FlowLogError
 from sgfast.clouds.logs.columns import BATCH_ROWS
-from sgfast.errors import ArgumentError, FlowLogError
 from sgfast.loading import parse_policy
 
 distributed = pytest.importorskip("distributed")

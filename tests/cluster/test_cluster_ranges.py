@@ -15,7 +15,7 @@ from traffic import SECOND
 from web import serving
 
 from sgfast import Policy, replay
-from sgfast.errors import CaptureError
+from sgfast.base.errors import CaptureError
 from sgfast.loading import parse_policy
 
 pytest.importorskip("distributed")

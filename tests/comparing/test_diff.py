@@ -20,9 +20,9 @@ from slow_diff import Collected, check, write_pcap
 from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.comparing import TrafficDiff
 from sgfast.comparing.pair import Pair
-from sgfast.errors import AmbiguousAddress
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions

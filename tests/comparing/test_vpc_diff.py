@@ -17,8 +17,8 @@ from frames import ethernet, ipv4, udp
 from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 
 from sgfast import ReadOptions
+from sgfast.base.errors import PolicyError
 from sgfast.comparing import ChangedGroup, TrafficDiff
-from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.report.rollup.changed import changed_rollups
 

@@ -15,10 +15,10 @@ from policy_changes import Changer
 from traffic import NETWORKS, ODD_DESTINATIONS, OUTSIDE, PORTS, drawn, routed
 
 from sgfast import HEADER_DTYPE, Engine, Policy
+from sgfast.base.errors import AmbiguousAddress, PolicyError
 from sgfast.compiler import Compiler, Numbering, compile_policy
 from sgfast.compiler.ports import PortClasses
 from sgfast.core.classify.classifier import RuleArrays
-from sgfast.errors import AmbiguousAddress, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import (
     AddAddress,

@@ -14,8 +14,8 @@ from captures import Packet, drain, enhanced, interface, section
 from corpus import MANIFEST, ROOT, rows
 from test_link_types import by_engine
 
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
-from sgfast.errors import CaptureError
 
 pytestmark = [
     pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)"),

@@ -22,10 +22,10 @@ from scenario import policy_of
 from traffic import Crowd, drawn
 
 from sgfast import Policy
+from sgfast.base.errors import AmbiguousAddress, ArgumentError
 from sgfast.core.check_one import KEPT_AT_MOST
 from sgfast.core.state.snapshot import save_plane
 from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine, FrameBatch, header
-from sgfast.errors import AmbiguousAddress, ArgumentError
 from sgfast.policy import named_ends
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Quotas, Rule, SecurityGroup

@@ -17,8 +17,8 @@ from scenario import policy_of, run
 from winners import winner
 
 from sgfast import Engine
+from sgfast.base.errors import PolicyError
 from sgfast.compiler import Compiler
-from sgfast.errors import PolicyError
 from sgfast.policy.changes import (
     AddAddress,
     AddInstance,

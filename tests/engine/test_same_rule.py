@@ -12,7 +12,7 @@ import pytest
 from scenario import run
 
 import sgfast
-from sgfast.errors import ArgumentError
+from sgfast.base.errors import ArgumentError
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, ModifyRule, apply_change
 from sgfast.policy.model import Rule

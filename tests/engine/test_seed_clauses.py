@@ -17,7 +17,7 @@ from frames import ethernet, ip, tcp
 from scenario import Changes, openers, policy_of, run
 from stories import replayed
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.changes import (
     AddInstance,
     AddMember,

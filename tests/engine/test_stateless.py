@@ -19,8 +19,8 @@ from scenario import policy_of, run, run_both_families
 from stories import write_changes, write_story
 
 from sgfast import load_snapshot, replay, save_snapshot
+from sgfast.base.errors import PolicyError
 from sgfast.engine import MIDSTREAMS, Engine
-from sgfast.errors import PolicyError
 from sgfast.policy.changes import AddInstance, AddRule, Change
 from sgfast.policy.model import Instance, Rule
 from sgfast.report.lines import ConnectionLines

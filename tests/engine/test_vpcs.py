@@ -13,8 +13,8 @@ from scenario import (
     run,
 )
 
+from sgfast.base.errors import PolicyError
 from sgfast.engine import Engine
-from sgfast.errors import PolicyError
 from sgfast.reference.engine import ReferenceEngine
 
 

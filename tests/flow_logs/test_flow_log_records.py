@@ -17,8 +17,8 @@ from effort import some
 from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, record
 
 from sgfast import replay
+from sgfast.base.errors import SgfastError
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
-from sgfast.errors import SgfastError
 from sgfast.loading import parse_policy
 
 

@@ -22,11 +22,11 @@ from effort import some
 from flow_logs import CLIENT, GOOD, WEB, record
 from mutation import mutated
 
+from sgfast.base.errors import FlowLogError
 from sgfast.capture import open_capture
 from sgfast.capture.reader import begins_capture
 from sgfast.clouds.logs.detection import open_log, recognised
 from sgfast.clouds.zeek.provider import CONN_LOG_JSON, OTHER_LOG
-from sgfast.errors import FlowLogError
 from sgfast.flow_logs import merged, sources
 from sgfast.flow_logs.merged import HANDED_OUT_NS, MergedLogs
 from sgfast.flow_logs.sources import LogSources, is_flow_log, logs_in

@@ -23,10 +23,10 @@ from policy_changes import Changer
 from traffic import GROUPS, SECOND, Crowd, Traffic
 
 from sgfast import Policy, replay
-from sgfast.capture.compression import MAGIC_LENGTH, compression_of
+from sgfast.base.errors import FlowLogError, PolicyError, SgfastError
+from sgfast.base.streams.compression import MAGIC_LENGTH, compression_of
 from sgfast.clouds.logs.detection import open_log
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
-from sgfast.errors import FlowLogError, PolicyError, SgfastError
 from sgfast.flow_logs.sources import is_flow_log
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes

@@ -14,7 +14,7 @@ from oracle import STEP_SECONDS
 from policy_changes import Changer
 from traffic import OUTSIDE, PORTS, TCP_BOTH_OPEN, TCP_SCRIPT
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.changes import Change, apply_changes
 from sgfast.policy.model import Policy
 from sgfast.reference.addresses import visible_prefixes

@@ -26,9 +26,9 @@ from talks import INSTANCE, PATHS, STRANGER, open_policy, tcp_packets
 from traffic import drawn
 
 from sgfast import Policy
+from sgfast.base.errors import AmbiguousAddress, ExportError
 from sgfast.clouds.linux.nftables import Interfaces, ruleset, update
 from sgfast.engine import Engine
-from sgfast.errors import AmbiguousAddress, ExportError
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Settings, Timeouts

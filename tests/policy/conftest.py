@@ -10,7 +10,7 @@ from effort import some
 from schemas import disagreements
 from yaml.nodes import Node
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.expectations import ExpectationsFile, parse_expectations

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, policies
 
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.checking import check_policy
 from sgfast.engine import Engine
-from sgfast.errors import ArgumentError, PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.model import Policy

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import pytest
 from scenario import policy_of
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import TimedChange, parse_changes
 from sgfast.policy.changes import AddRule, Change, ModifyRule, SetAddressGroup, apply_changes

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from sgfast import spelling
-from sgfast.errors import Place, PolicyError
+from sgfast.base import spelling
+from sgfast.base.errors import Place, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.expectations import parse_expectations

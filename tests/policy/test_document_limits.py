@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing import sources
-from sgfast.errors import PolicyError
 from sgfast.policy import export_files, yaml_nodes
 from sgfast.policy.yaml_nodes import compose
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy import yaml_nodes
 from sgfast.policy.expectations import ExpectationsFile, parse_expectations
 

@@ -9,10 +9,10 @@ from exports import policy_of
 from terraform import LATER, block, plan, refs, resource, state
 
 from sgfast import AddGroup, SecurityGroup
+from sgfast.base.errors import ExportError, PolicyError
 from sgfast.checking import check_policy
 from sgfast.clouds.aws import export as aws
 from sgfast.clouds.terraform import export as terraform
-from sgfast.errors import ExportError, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy

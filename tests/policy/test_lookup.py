@@ -11,8 +11,8 @@ from command import SHOP
 from diffs import traffic_diff as diff
 
 from sgfast import Engine, load_snapshot, save_snapshot
+from sgfast.base.errors import PolicyError
 from sgfast.checking import check_policy
-from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes

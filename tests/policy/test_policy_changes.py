@@ -12,7 +12,7 @@ from policy_changes import Changer
 from scenario import policy_of
 from traffic import GROUPS
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,

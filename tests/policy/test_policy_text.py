@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_errors
 
 from sgfast import Policy
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.fields import RULE

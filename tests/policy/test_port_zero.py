@@ -12,7 +12,7 @@ from policy_texts import error_of
 
 import sgfast
 from sgfast import Policy
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddGroup, AddRule, ModifyRule
 from sgfast.policy.model import Ports, Rule, SecurityGroup, Settings

@@ -19,8 +19,8 @@ from policy_texts import SPEC_EXAMPLE
 from schemas import disagreements, validator, value_of
 from yaml.nodes import Node
 
+from sgfast.base.errors import PolicyError
 from sgfast.checking.known_findings import accepted_findings_of, parse_accepted_findings
-from sgfast.errors import PolicyError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
 from sgfast.policy.expectations import load_expectations, parse_expectations

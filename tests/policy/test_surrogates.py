@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from policy_texts import error_of
 
 import sgfast
+from sgfast.base.errors import Place, PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.errors import Place, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import parse_changes

@@ -11,7 +11,7 @@ import pytest
 
 import sgfast
 from sgfast import Policy
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy import value_checks
 from sgfast.policy.changes import AddGroup, apply_change
 from sgfast.policy.model import (

@@ -54,8 +54,8 @@ from tunnels import (
 )
 
 from sgfast import FrameBatch, ReadOptions, replay
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
-from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 from sgfast.preprocess.decap import KINDS, Decapsulation, TunnelSample
 from sgfast.reference.link import find_ip

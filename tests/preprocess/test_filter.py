@@ -27,8 +27,8 @@ from frames import (
     vlan,
 )
 
+from sgfast.base.errors import ReadingError
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import ReadingError
 from sgfast.preprocess.filter_text import MOST_CHARACTERS, MOST_DEPTH
 from sgfast.preprocess.selection import Filter
 

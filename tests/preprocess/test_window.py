@@ -7,8 +7,8 @@ import random
 import pytest
 from frames import ethernet, ipv4, udp
 
+from sgfast.base.errors import ReadingError
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import ReadingError
 from sgfast.policy.timestamps import MAX_SECONDS
 from sgfast.preprocess.selection import Window
 from sgfast.replaying.options import ReadOptions

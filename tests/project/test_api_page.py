@@ -60,11 +60,12 @@ PAGES = {
         "Answers", "The answers to [questions](questions.md), and what they consist of. `print` shows an answer as the "
         "command of the same name does. Answers are made by sgfast alone.",
         "Explanation ReachResult ExpectationsResult CheckResult DiffResult TrafficDiff Suggestion",
-        ("checking", "comparing", "evidence", "policy.matching", "reaching", "suggesting"),
+        ("checking", "comparing", "base.evidence", "policy.matching", "reaching", "suggesting"),
     ),
     "replay": Page(
         "Results of a replay", "The result of [`replay`](questions.md#replay), what it consists of, and the sinks that "
-        "get every packet or connection.", "ReplayResult", ("capture", "flow_logs", "replaying"), "import sgfast",
+        "get every packet or connection.", "ReplayResult", ("base.streams", "capture", "flow_logs", "replaying"),
+        "import sgfast",
     ),
     "files": Page(
         "Writers of files", "Sinks for [`replay`](questions.md#replay) that write the files of the command, and the "
@@ -121,7 +122,7 @@ engine = sgfast.Engine({
         "Errors", "All that sgfast raises on purpose is a `SgfastError`. Its text is one line: place, cause, remedy. "
         "[Errors](../errors.md) explains the most frequent ones.",
         "SgfastError PolicyError CaptureError SnapshotError OutputError ArgumentError ArgumentTypeError ReadingError "
-        "ClusterError ExportError LiveError TableError", ("errors",), "import sgfast",
+        "ClusterError ExportError LiveError TableError", ("base.errors",), "import sgfast",
     ),
     "testing": Page(
         "Assertions", "Assertions for tests, proved for all packets. pytest also has the fixture `sgfast_load`: "

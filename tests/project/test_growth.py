@@ -15,12 +15,12 @@ from command import PCAPS, handshake, write_capture
 from growth import operations
 
 from sgfast import Engine, replay
+from sgfast.base.errors import PolicyError
 from sgfast.checking import check_policy
 from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.object_location import Location
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import source_of
-from sgfast.errors import PolicyError
 from sgfast.expectations.from_captures import first_expectations
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes

@@ -20,10 +20,10 @@ from typed_program import ask, change_and_hand_on, embed, fail, load, replay
 
 import sgfast
 from sgfast import types
+from sgfast.base.errors import pip_install
+from sgfast.base.evidence import CODES as EVIDENCE_CODES
 from sgfast.checking import CODES as FINDING_CODES
 from sgfast.clouds.providers import FORMATS
-from sgfast.errors import pip_install
-from sgfast.evidence import CODES as EVIDENCE_CODES
 from sgfast.flow_logs.log_records import NOT_TRAFFIC
 from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 from sgfast.policy.profiles import PROFILES

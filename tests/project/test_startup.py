@@ -116,7 +116,7 @@ def test_names_are_found_where_only_compiled_modules_are(tmp_path: Path) -> None
     """As some packagers leave them."""
     package = tmp_path / "offers"
     package.mkdir()
-    offers = "from sgfast.lazy import on_demand\n__getattr__, __dir__ = on_demand(__name__)\n"
+    offers = "from sgfast.base.lazy import on_demand\n__getattr__, __dir__ = on_demand(__name__)\n"
     (package / "__init__.py").write_text(offers)
     (package / "__init__.pyi").write_text("from offers.home import NAME as NAME\n")
     (package / "home.py").write_text("NAME = 5\n")

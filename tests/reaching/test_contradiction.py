@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from workload import make_policy
 
 from sgfast import Engine
-from sgfast.errors import AmbiguousAddress, SgfastError, TooMuch
+from sgfast.base.errors import AmbiguousAddress, SgfastError, TooMuch
 from sgfast.loading import parse_policy
 from sgfast.policy.matching import End
 from sgfast.policy.model import Policy

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from sgfast.algebra.services import KEYS
-from sgfast.errors import ArgumentError, PolicyError
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.ranges import difference, intersection, union
 from sgfast.reaching.ends import NamedEnd, named_end

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from traffic import OUTSIDE, policies
 
 from sgfast.api import explain as explain_question
+from sgfast.base.errors import PolicyError
 from sgfast.engine import Engine
-from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import (

@@ -10,7 +10,7 @@ import pytest
 from growth import operations
 
 from sgfast import Policy
-from sgfast.errors import PolicyError, TooMuch
+from sgfast.base.errors import PolicyError, TooMuch
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import expectations_of
 from sgfast.reaching import proving, relation

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from sgfast import Engine
-from sgfast.errors import AmbiguousAddress, PolicyError
+from sgfast.base.errors import AmbiguousAddress, PolicyError
 from sgfast.expectations.output import failure_text
 from sgfast.loading import parse_policy
 from sgfast.policy.expectations import expectations_of, parse_expectations

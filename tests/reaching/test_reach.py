@@ -12,7 +12,7 @@ from effort import some
 from hypothesis import HealthCheck, Phase, assume, given, note, seed, settings
 from hypothesis import strategies as st
 
-from sgfast.errors import SgfastError, TooMuch
+from sgfast.base.errors import SgfastError, TooMuch
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching import relation

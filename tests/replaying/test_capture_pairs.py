@@ -15,9 +15,9 @@ from command import CLIENT, SERVER, SHOP, sgfast, write_policy
 from frames import ethernet, ip, tcp, udp, wire_length
 
 from sgfast import ReadOptions, replay
+from sgfast.base.evidence import EvidenceReason
 from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
-from sgfast.evidence import EvidenceReason
 from sgfast.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 
 SECOND = 10**9

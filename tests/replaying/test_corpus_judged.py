@@ -15,10 +15,10 @@ from damage import judge, new_engine
 from differential import counters_of, expected, spell
 from effort import some
 
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
-from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 

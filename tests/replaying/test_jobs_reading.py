@@ -25,8 +25,8 @@ from test_split_captures import found
 from traffic import SECOND, Crowd, Traffic, pcap_of
 
 from sgfast import Engine, FrameBatch, ReadOptions, replay
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
-from sgfast.errors import CaptureError
 from sgfast.loading import load_policy
 from sgfast.replaying.schedule import CONNECTIONS_EVERY
 from sgfast.report.lines import ConnectionLines, VerdictLines

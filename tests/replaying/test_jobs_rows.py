@@ -18,9 +18,9 @@ from frames import ethernet, ip, pcap, udp
 from test_jobs import PCAPS, in_process_of_its_own
 
 from sgfast import Engine, replay
+from sgfast.base.errors import CaptureError, OutputError
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.errors import CaptureError, OutputError
 from sgfast.loading import load_policy
 from sgfast.report.lines import VerdictLines
 

@@ -16,8 +16,8 @@ from frames import ethernet, ip, tcp, udp
 from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, write_story
 
 from sgfast import Policy, replay
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.engine import VERDICTS, Engine, header
-from sgfast.errors import AmbiguousAddress
 from sgfast.loading import load_policy
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRule

@@ -13,9 +13,9 @@ from corpus import DOCUMENT, MANIFEST, ROOT, is_readable, rows
 from effort import some
 
 from sgfast import replay
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
 from sgfast.engine import VERDICTS
-from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 from sgfast.report.captures import PcapngWriter
 

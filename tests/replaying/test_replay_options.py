@@ -17,11 +17,11 @@ from command import sgfast as sgfast_command
 
 import sgfast
 from sgfast import suggesting
+from sgfast.base.errors import ArgumentError
 from sgfast.cli.check import check as check_command
 from sgfast.cli.diff import diff as diff_command
 from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
-from sgfast.errors import ArgumentError
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.report.json.suggestion import suggestion_answer
 

@@ -19,7 +19,7 @@ from frames import ethernet, ipv4, ipv6, tcp
 from vpcs import lines, written
 
 from sgfast import Policy, ReadOptions, replay
-from sgfast.errors import AmbiguousAddress
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 
@@ -115,7 +115,7 @@ def test_addresses_name_the_vpc_as_marks_would(seed: int, document: str, tmp_pat
 
 
 def test_a_cluster_finds_the_same_vpcs_and_reads_anew_for_other_addresses(client: Any, tmp_path: Path) -> None:
-    from sgfast.errors import ClusterError
+    from sgfast.base.errors import ClusterError
 
     policy = parse_policy(UNMARKED[DOCUMENT])
     capture = plain(tmp_path / "plain.pcap", traffic(policy, np.random.default_rng(5), 1500))

@@ -16,7 +16,7 @@ from test_snapshot import rewrite
 from vpcs import CHANGES, CLIENT, DOCUMENT, SHARED, SYN, Line, lines, mirrored, text_of, traffic, written
 
 from sgfast import ReplayResult, load_snapshot
-from sgfast.errors import SnapshotError
+from sgfast.base.errors import SnapshotError
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 

@@ -21,7 +21,7 @@ from vpcs import (
 )
 
 from sgfast import ReadOptions, replay
-from sgfast.errors import AmbiguousAddress, CaptureError, PolicyError
+from sgfast.base.errors import AmbiguousAddress, CaptureError, PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from command import PCAPS, SHOP, sgfast, validator
 
-from sgfast.json_types import Absent, Answer, Keywords, at, or_null
+from sgfast.base.json_types import Absent, Answer, Keywords, at, or_null
 from sgfast.report import schema
 
 Capsys = pytest.CaptureFixture[str]

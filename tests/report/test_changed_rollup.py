@@ -22,9 +22,9 @@ from slow_diff import CHANGES, Collected, Expected, addresses_of, compared, fram
 from traffic import Crowd, drawn, stateful
 
 from sgfast import Engine
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import AmbiguousAddress
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reaching.difference import difference

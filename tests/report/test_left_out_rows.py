@@ -16,7 +16,7 @@ from command import SHOP, sgfast, valid
 from effort import some
 from traffic import Crowd, as_capture, drawn, stateful
 
-from sgfast.evidence import CODES
+from sgfast.base.evidence import CODES
 from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.report.json.suggestion import suggestion_answer

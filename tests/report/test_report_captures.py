@@ -19,9 +19,9 @@ from effort import some
 from test_report_lines import NAMES, peak_bytes, random_packets
 from wireshark import comment_of
 
+from sgfast.base.errors import OutputError
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import VERDICTS
-from sgfast.errors import OutputError
 from sgfast.replaying import Names
 from sgfast.report.captures import PcapngWriter, PcapWriter
 from sgfast.report.lines import VerdictLines

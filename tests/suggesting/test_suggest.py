@@ -19,7 +19,7 @@ from policy_changes import without_one_port
 from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
-from sgfast.errors import SgfastError
+from sgfast.base.errors import SgfastError
 from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Instance, SecurityGroup, Settings, Vpc

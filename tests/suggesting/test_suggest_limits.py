@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from command import handshake, write_capture
 
-from sgfast.errors import SgfastError
+from sgfast.base.errors import SgfastError
 from sgfast.suggesting import observing, rules, suggest
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sgfast.system.sandbox import confine
+from sgfast.base.sandbox import confine
 
 _PTRACE_TRACEME, _CLONE_FILES = 0, 0x400
 #: The numbers of the system calls ptrace, unshare and io_uring_setup.

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sgfast import Policy
+from sgfast.base.errors import PolicyError
 from sgfast.checking import CheckResult
-from sgfast.errors import PolicyError
 from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup, Settings, Vpc
 from sgfast.reference.engine import ReferenceEngine
 

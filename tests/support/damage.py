@@ -26,9 +26,9 @@ from pathlib import Path
 from corpus import DOCUMENT, MANIFEST, ROOT, rows
 from mutation import mutated
 
+from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
 from sgfast.engine import Engine
-from sgfast.errors import CaptureError
 from sgfast.loading import parse_policy
 
 SECONDS_AT_MOST = 10

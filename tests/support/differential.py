@@ -21,9 +21,9 @@ from long_run import long_run
 from policy_changes import Changer, Mover
 from traffic import SECOND, Crowd, Traffic, policies, routed
 
+from sgfast.base.errors import AmbiguousAddress
 from sgfast.compiler import tables
 from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
-from sgfast.errors import AmbiguousAddress
 from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine

@@ -14,9 +14,9 @@ import numpy as np
 from traffic import Crowd, as_capture
 
 from sgfast import Policy
+from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting.delta import policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
-from sgfast.errors import ExportError
 from sgfast.policy.model import (
     DEFAULT_VPC,
     AddressGroup,

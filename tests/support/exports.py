@@ -11,9 +11,9 @@ import pytest
 from effort import some
 
 from sgfast import Engine
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import Source
-from sgfast.errors import PolicyError
 from sgfast.loading import parse_policy
 from sgfast.policy.model import PORT_PROTOCOLS, Policy
 from sgfast.policy.protocols import PROTOCOL_NUMBERS

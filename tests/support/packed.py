@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from sgfast.capture import decompressed, gzip_files
-from sgfast.capture.compression import MAGIC_LENGTH, Compression, compression_of
+from sgfast.base.streams import decompressed, gzip_files
+from sgfast.base.streams.compression import MAGIC_LENGTH, Compression, compression_of
 
 
 def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from traffic import GROUPS, NETWORKS, PORTS
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,

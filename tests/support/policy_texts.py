@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from sgfast.errors import PolicyError
+from sgfast.base.errors import PolicyError
 from sgfast.loading import parse_policy
 
 # The example of SPEC 2, verbatim.

@@ -19,10 +19,10 @@ from tables import typed
 from workshop import ROOT
 
 import sgfast
+from sgfast.base.errors import ArgumentError, TableError
 from sgfast.capture import open_capture
 from sgfast.comparing import TrafficDiff, run_diff
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import ArgumentError, TableError
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.protocols import protocol_name
 from sgfast.preprocess.vpcs import Dealer

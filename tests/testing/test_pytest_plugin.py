@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sgfast import PolicyError, loading
-from sgfast.errors import ArgumentError, ArgumentTypeError
+from sgfast.base.errors import ArgumentError, ArgumentTypeError
 from sgfast.loading import load_policy
 from sgfast.policy.model import Instance, Vpc
 from sgfast.testing import assert_allows, assert_denies
@@ -260,7 +260,7 @@ def test_who_does_not_use_it_does_not_load_the_engine(project: pytest.Pytester) 
         def test_modules(pytestconfig):
             assert pytestconfig.pluginmanager.has_plugin("sgfast")
             mine = {name for name in sys.modules if name.startswith("sgfast")}
-            assert mine == {"sgfast", "sgfast.lazy", "sgfast.version", "sgfast.pytest_plugin"}
+            assert mine == {"sgfast", "sgfast.base.lazy", "sgfast.version", "sgfast.pytest_plugin"}
             assert not {"numpy", "yaml", "click", "rich"} & sys.modules.keys()
     """)
     path = os.pathsep.join((str(installed), str(ROOT)))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting.calls import (
     Call,
     Calls,
@@ -22,7 +23,6 @@ from sgfast.clouds.exporting.calls import (
 )
 from sgfast.clouds.exporting.delta import Membership, PolicyDelta, policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
-from sgfast.errors import ExportError
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
     DEFAULT_GROUP,

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import FlowLogError
+from sgfast.base.names import printable
 from sgfast.clouds.logs.columns import (
     ACTION_ACCEPTED,
     ACTION_REJECTED,
@@ -31,9 +33,7 @@ from sgfast.clouds.logs.columns import (
 )
 from sgfast.clouds.logs.log import LONGEST_LINE, TOO_LONG, Log, empty_rows
 from sgfast.clouds.logs.tokenizer import FULL, HANDLERS, LEFT, Tokenizer, WordNumbers
-from sgfast.errors import FlowLogError
 from sgfast.policy.model import PORT_PROTOCOLS
-from sgfast.system.names import printable
 
 #: The fields of the default format of AWS, OTC and Huawei Cloud.
 DEFAULT_FIELDS = (

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.urls import is_url, open_url
+from sgfast.base.errors import CaptureError, FlowLogError, pip_install
+from sgfast.base.names import printable
+from sgfast.base.streams.urls import is_url, open_url
 from sgfast.clouds.aws.flow_log import LineReader, header
 from sgfast.clouds.logs.log import LONGEST_LINE, TOO_LONG, Log
 from sgfast.clouds.logs.tokenizer import HANDLERS
-from sgfast.errors import CaptureError, FlowLogError, pip_install
-from sgfast.system.names import printable
 
 #: Rows taken from Parquet at a time.
 ROWS = 1 << 15

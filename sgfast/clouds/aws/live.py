@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from sgfast.base.errors import ArgumentError, ArgumentTypeError, LiveError, pip_install
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Account, Progress, Source
-from sgfast.errors import ArgumentError, ArgumentTypeError, LiveError, pip_install
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import show

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.aws.rules import INTERFACE_ADDRESSES, AwsAccount, meaning, parse_traffic
 from sgfast.clouds.cloudformation.values import PROCESSED, Template, Unknown, templates_of
 from sgfast.clouds.importing.draft import BOTH_VERSIONS, Draft, DraftInstance, DraftRule
 from sgfast.clouds.importing.fields import JsonObject
 from sgfast.clouds.importing.object_location import Location
 from sgfast.clouds.importing.sources import Source, source_of
-from sgfast.errors import PolicyError
 from sgfast.policy.model import Direction
 from sgfast.policy.yaml_nodes import show
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from sgfast.base.errors import ExportError
+from sgfast.base.json_types import Absent, Answer
 from sgfast.clouds.exporting.delta import PolicyDelta, summary
-from sgfast.errors import ExportError
-from sgfast.json_types import Absent, Answer
 from sgfast.policy.model import Instance, Network, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin
 

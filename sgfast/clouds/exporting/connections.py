@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
+from sgfast.base.errors import ExportError
 from sgfast.clouds.linux.address_sets import VpcView, views
 from sgfast.clouds.linux.nft_table import TABLE
 from sgfast.clouds.linux.nftables import CutKind, Interfaces, cut_set, zones
-from sgfast.errors import ExportError
 from sgfast.policy.matching import End, Packet, misfit_fields, precedence, rules_of
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Direction, Instance, Policy, Rule
 from sgfast.policy.yaml_nodes import shown_origin

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from sgfast.errors import ExportError
+from sgfast.base.errors import ExportError
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
     DEFAULT_GROUP,

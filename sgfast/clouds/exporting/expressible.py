@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Literal
 
 from sgfast.algebra.addresses import ANYWHERE, networks_of
+from sgfast.base.errors import ExportError
 from sgfast.clouds.linux.address_sets import VpcView, views
-from sgfast.errors import ExportError
 from sgfast.policy.model import (
     ICMP,
     ICMPV6,

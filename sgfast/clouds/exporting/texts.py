@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, get_args
 
+from sgfast.base.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.clouds.providers import EXPORTS
-from sgfast.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.policy.lookup import find, similar
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import read_document, show, shown_origin

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.draft import Made
 from sgfast.clouds.importing.object_location import one_line
-from sgfast.errors import PolicyError
 from sgfast.policy.document_reader import DocumentReader
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import Policy

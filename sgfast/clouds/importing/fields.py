@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
+from sgfast.base.errors import PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.clouds.importing.object_location import Location, one_line
-from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import show
-from sgfast.spelling import did_you_mean
 
 T = TypeVar("T")
 

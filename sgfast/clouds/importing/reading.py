@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from yaml.nodes import Node
 
+from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.clouds.aws import output_formats as aws_output_formats
 from sgfast.clouds.importing.conversion import policy_of, yaml_of
 from sgfast.clouds.importing.draft import Draft
@@ -19,7 +20,6 @@ from sgfast.clouds.importing.sources import Source, json_value, plain_source, re
 from sgfast.clouds.importing.unresolved import addresses_in, has_entries, is_address_file, resolve
 from sgfast.clouds.providers import FORMATS
 from sgfast.clouds.terraform.provider import DOCUMENT_KEYS
-from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin

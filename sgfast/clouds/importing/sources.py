@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.fields import JsonObject
 from sgfast.clouds.importing.object_location import Location
-from sgfast.errors import PolicyError
 from sgfast.policy.export_files import files_of, refuse_table, refuse_terraform_input
 from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.yaml_nodes import (

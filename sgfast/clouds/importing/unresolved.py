@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from sgfast.base.errors import ArgumentError, PolicyError
+from sgfast.base.spelling import did_you_mean
 from sgfast.clouds.aws.documents import AwsDocuments, owner_in_name
 from sgfast.clouds.importing.draft import Draft, DraftRule
 from sgfast.clouds.importing.object_location import Location
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.importing.values import networks_of
-from sgfast.errors import ArgumentError, PolicyError
 from sgfast.policy.export_files import OTHERS, Unresolved, UnresolvedWord
 from sgfast.policy.yaml_nodes import show, shown_origin
-from sgfast.spelling import did_you_mean
 
 #: The given addresses of groups and lists by id, with the place where they are given.
 Addresses = dict[str, tuple[Location, list[str]]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
 from sgfast.algebra.addresses import ADDRESS, NOBODY, owned_prefixes, pieces, span_of, without_multicast
-from sgfast.errors import AmbiguousAddress, ExportError
+from sgfast.base.errors import AmbiguousAddress, ExportError
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.ranges import Range, Ranges, union

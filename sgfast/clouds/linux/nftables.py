@@ -19,9 +19,9 @@ from typing import Literal
 from zlib import crc32
 
 from sgfast.algebra.addresses import ADDRESS, addresses_of
+from sgfast.base.errors import ExportError
 from sgfast.clouds.linux.address_sets import MAX_RANGES, views
 from sgfast.clouds.linux.nft_table import TABLE, Chain, Elements, NftTable, difference
-from sgfast.errors import ExportError
 from sgfast.policy.matching import precedence
 from sgfast.policy.model import (
     AH,

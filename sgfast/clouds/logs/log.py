@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.compression import MAGIC_LENGTH, compression_of
-from sgfast.capture.decompressed import DecompressedStream
-from sgfast.capture.streams import STANDARD_INPUT, standard_input, wait_until_readable
-from sgfast.capture.urls import cause_of, is_url, modified_at, open_url
+from sgfast.base.errors import CaptureError, FlowLogError
+from sgfast.base.names import printable
+from sgfast.base.streams.binary_stream import STANDARD_INPUT, standard_input, wait_until_readable
+from sgfast.base.streams.compression import MAGIC_LENGTH, compression_of
+from sgfast.base.streams.decompressed import DecompressedStream
+from sgfast.base.streams.urls import cause_of, is_url, modified_at, open_url
 from sgfast.clouds.logs.columns import BATCH_ROWS, RECORD_DTYPE, RecordRow
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.logs.tokenizer import WordNumbers
-from sgfast.errors import CaptureError, FlowLogError
 from sgfast.policy.yaml_nodes import UTF_16, UTF_16_MARKS
-from sgfast.system.names import printable
 
 #: The bytes that decide the format.
 HEAD = 1 << 16

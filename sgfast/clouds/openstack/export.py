@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting.calls import (
     Call,
     Calls,
@@ -23,7 +24,6 @@ from sgfast.clouds.exporting.calls import (
 )
 from sgfast.clouds.exporting.delta import Membership, PolicyDelta, policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
-from sgfast.errors import ExportError
 from sgfast.policy.matching import RuleInGroup
 from sgfast.policy.model import (
     DEFAULT_GROUP,

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from sgfast.base.errors import LiveError, pip_install
 from sgfast.clouds.importing.sources import Account, Progress, Source
-from sgfast.errors import LiveError, pip_install
 from sgfast.policy.yaml_nodes import show
 
 #: The number of objects to request in one answer. The cloud may return fewer.

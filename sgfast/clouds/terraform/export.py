@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sgfast.base.errors import ExportError
 from sgfast.clouds.aws import export as aws
 from sgfast.clouds.exporting.calls import head, id_of_rule, refuse_several_regions, single_address
 from sgfast.clouds.exporting.delta import Membership, PolicyDelta
 from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc.export import OTC_V3
-from sgfast.errors import ExportError
 from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,

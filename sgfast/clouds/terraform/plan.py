@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.conversion import policy_of
 from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.fields import JsonObject
@@ -22,7 +23,6 @@ from sgfast.clouds.terraform import aws as terraform_aws
 from sgfast.clouds.terraform import openstack as terraform_neutron
 from sgfast.clouds.terraform.account_beside_plan import add_account
 from sgfast.clouds.terraform.stack import Stack, StackResource, resources_of_state, resources_of_values
-from sgfast.errors import PolicyError
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy, ProfileName
 from sgfast.policy.yaml_nodes import read_document, show

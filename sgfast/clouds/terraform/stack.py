@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any
 
+from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.fields import JsonObject
 from sgfast.clouds.importing.object_location import Location, one_line
@@ -23,7 +24,6 @@ from sgfast.clouds.terraform.references import (
     has_true,
     module_steps,
 )
-from sgfast.errors import PolicyError
 from sgfast.policy.yaml_nodes import show
 
 _MOST_MODULES_DEEP = 100

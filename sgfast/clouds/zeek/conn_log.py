@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sgfast.base.names import printable
 from sgfast.clouds.aws.flow_log import address
 from sgfast.clouds.logs.columns import (
     LAST_SECOND,
@@ -27,7 +28,6 @@ from sgfast.clouds.logs.columns import (
 )
 from sgfast.clouds.logs.log import Log, batches
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP
-from sgfast.system.names import printable
 
 #: The states of connections; ``conn_state`` is an index.
 CONN_STATES = ("S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH")

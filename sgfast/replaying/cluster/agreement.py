@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sgfast.errors import ClusterError
+from sgfast.base.errors import ClusterError
 from sgfast.policy.serialization import to_plain
 from sgfast.replaying.cluster.plan import Run
 from sgfast.replaying.cluster.reading import SEGMENT

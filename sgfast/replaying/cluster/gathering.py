@@ -9,12 +9,12 @@ from operator import add
 
 import numpy as np
 
+from sgfast.base.errors import ClusterError
+from sgfast.base.evidence import UnreadFiles
 from sgfast.capture.directories import size_of
 from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
-from sgfast.errors import ClusterError
-from sgfast.evidence import UnreadFiles
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import RemoveInstance, apply_change
 from sgfast.policy.model import Policy

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import ClusterError
 from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
-from sgfast.errors import ClusterError
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
 from sgfast.replaying.cluster.plan import Run, check_version

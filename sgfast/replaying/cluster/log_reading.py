@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.capture.urls import is_url
+from sgfast.base.errors import ClusterError, FlowLogError
+from sgfast.base.streams.urls import is_url
 from sgfast.clouds.logs.columns import UNKNOWN
 from sgfast.clouds.logs.detection import open_log
 from sgfast.clouds.logs.log import Log
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.logs.tokenizer import WordNumbers
-from sgfast.errors import ClusterError, FlowLogError
 from sgfast.flow_logs.sources import LogSource
 from sgfast.replaying.cluster.scheduler import Cluster
 from sgfast.version import __version__

@@ -8,13 +8,13 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.capture.urls import is_url, url_identity
-from sgfast.errors import ClusterError
+from sgfast.base.errors import ClusterError
+from sgfast.base.names import without_credentials
+from sgfast.base.streams.urls import is_url, url_identity
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import CapturePart
 from sgfast.replaying.cluster.partition import RECORD_FORMAT
 from sgfast.replaying.options import MOST_SHARDS, ReplayOptions
-from sgfast.system.names import without_credentials
 from sgfast.version import __version__
 
 #: The size of the ranges, in bytes, in which a large uncompressed capture is read.

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.errors import ClusterError
+from sgfast.base.evidence import UnreadFiles
+from sgfast.base.names import printable, without_credentials
+from sgfast.base.streams.binary_stream import open_stream
 from sgfast.capture import CaptureReader, Damage
 from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.capture.merge import MergedReader
-from sgfast.capture.streams import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
-from sgfast.errors import ClusterError
-from sgfast.evidence import UnreadFiles
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.preprocess import TunnelKind
 from sgfast.preprocess.selection import Dedup
@@ -31,7 +32,6 @@ from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_
 from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
-from sgfast.system.names import printable, without_credentials
 from sgfast.verdicts import INFRASTRUCTURES
 
 Rows = NDArray[Any]

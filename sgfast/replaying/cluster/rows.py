@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sgfast.errors import ClusterError
+from sgfast.base.errors import ClusterError
 from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.results import Rows
 

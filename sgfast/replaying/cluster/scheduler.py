@@ -13,9 +13,9 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from sgfast.errors import ClusterError, SgfastError, pip_install
-from sgfast.system.names import printable
-from sgfast.system.signals import raise_arrived
+from sgfast.base.errors import ClusterError, SgfastError, pip_install
+from sgfast.base.names import printable
+from sgfast.base.signals import raise_arrived
 
 #: The seconds to wait for the scheduler's answer.
 CONNECT_SECONDS = 10

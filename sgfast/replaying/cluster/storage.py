@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from sgfast.capture.urls import cause_of, filesystem_of, is_url
-from sgfast.errors import ClusterError
+from sgfast.base.errors import ClusterError
+from sgfast.base.names import printable
+from sgfast.base.streams.urls import cause_of, filesystem_of, is_url
 from sgfast.replaying.cluster.plan import version_here
-from sgfast.system.names import printable
 
 
 class Damaged(ClusterError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from sgfast.system.names import printable
+from sgfast.base.names import printable
 
 #: Elements without an end tag. All SVG elements have one.
 _VOID = frozenset({"br", "hr", "input", "meta"})

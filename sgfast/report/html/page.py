@@ -13,9 +13,9 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 
+from sgfast.base.evidence import Evidence
 from sgfast.capture import Damage
 from sgfast.comparing import TrafficDiff
-from sgfast.evidence import Evidence
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words

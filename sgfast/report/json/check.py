@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from sgfast.base.json_types import Answer, Keywords, at
 from sgfast.checking import CODES, CheckResult, Finding, Severity
 from sgfast.checking.codes import RuleUse
-from sgfast.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from sgfast.base.json_types import Absent, Answer, Schema, at, one_of
 from sgfast.comparing import NewVerdict, TrafficDiff
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
-from sgfast.json_types import Absent, Answer, Schema, at, one_of
 from sgfast.policy.gaps import FilterChange
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from sgfast.evidence import CODES, Conclusive
-from sgfast.json_types import Answer, Keywords, at, one_of
+from sgfast.base.evidence import CODES, Conclusive
+from sgfast.base.json_types import Answer, Keywords, at, one_of
 from sgfast.report.json.values import Count
 
 

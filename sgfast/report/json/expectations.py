@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
-from sgfast.json_types import Answer, at
+from sgfast.base.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
 from sgfast.reaching.explaining import sentence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.json_types import Answer, Keywords, at
+from sgfast.base.json_types import Answer, Keywords, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from sgfast.json_types import Absent, Answer, Keywords, at
+from sgfast.base.json_types import Absent, Answer, Keywords, at
 from sgfast.reaching.names import PartKind
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import File, Text, TextOrNull

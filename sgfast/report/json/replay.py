@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
+from sgfast.base.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS
-from sgfast.json_types import Absent, Answer, Keywords, at, one_of
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
 from sgfast.replaying import ReplayResult

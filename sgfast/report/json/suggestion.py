@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from sgfast.json_types import Answer, at
+from sgfast.base.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.json.diff import JsonDifferenceRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Annotated, Any, get_args
 
-from sgfast.json_types import Answer, Keywords, at, one_of
+from sgfast.base.json_types import Answer, Keywords, at, one_of
 from sgfast.preprocess import TunnelKind
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, Port, Time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from sgfast.base.json_types import Answer, at
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
-from sgfast.json_types import Answer, at
 from sgfast.policy.model import Action, Policy
 from sgfast.report.json.traffic import JsonEnd, JsonTraffic
 from sgfast.report.rollup import By

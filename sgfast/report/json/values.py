@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sgfast.json_types import Keywords
+from sgfast.base.json_types import Keywords
+from sgfast.base.names import printable
 from sgfast.policy.protocols import protocol_name
 from sgfast.report.amounts import time_text
 from sgfast.report.names import as_text
-from sgfast.system.names import printable
 
 Count = Annotated[int, Keywords(minimum=0)]
 Number = Annotated[int, Keywords(minimum=1)]

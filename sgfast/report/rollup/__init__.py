@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sgfast.base.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
@@ -21,7 +22,6 @@ from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined, rows_at
 from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import EndName, Ends, Level
-from sgfast.system.names import printable
 
 #: Outcomes of traffic. Most parts are counted by connections: denied ones that the other end answered, allowed ones
 #: that it did not answer, and allowed ones that it did; connections that two policies treat differently; those that

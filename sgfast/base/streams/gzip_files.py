@@ -18,7 +18,7 @@ from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from sgfast.capture.compression import MOST_EMPTY, is_bomb
+from sgfast.base.streams.compression import MOST_EMPTY, is_bomb
 
 #: Bytes of output made at a time.
 PIECE = 512 * 1024

@@ -17,12 +17,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from sgfast.errors import OutputError
-from sgfast.system import usable_processors
-from sgfast.system.names import printable
-from sgfast.system.pending_file import PendingFile, locate
-from sgfast.system.signals import complete, held
-from sgfast.system.write_behind import WriteBehind, wait_until_writable
+from sgfast.base import usable_processors
+from sgfast.base.errors import OutputError
+from sgfast.base.names import printable
+from sgfast.base.pending_file import PendingFile, locate
+from sgfast.base.signals import complete, held
+from sgfast.base.write_behind import WriteBehind, wait_until_writable
 
 STANDARD_OUTPUT = "standard output"
 

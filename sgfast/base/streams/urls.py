@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sgfast.errors import CaptureError, pip_install
-from sgfast.system.names import is_host_doubtful, printable
+from sgfast.base.errors import CaptureError, pip_install
+from sgfast.base.names import is_host_doubtful, printable
 
 #: Bytes per request. The number is large because a request takes tens of milliseconds, whatever its size.
 READ_AHEAD = 8 * 1024 * 1024

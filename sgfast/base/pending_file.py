@@ -16,7 +16,7 @@ import re
 import stat
 from contextlib import suppress
 
-from sgfast.errors import OutputError
+from sgfast.base.errors import OutputError
 
 #: The number of temporary names to try.
 _NAME_ATTEMPTS = 100

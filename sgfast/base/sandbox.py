@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Iterable
 
-from sgfast.errors import SandboxError
+from sgfast.base.errors import SandboxError
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION = _PATH_BENEATH = 1

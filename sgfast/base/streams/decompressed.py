@@ -20,11 +20,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Self
 
-from sgfast.capture import gzip_files
-from sgfast.capture.compression import Compression, Decompressor, uses_zlib_ng
-from sgfast.capture.gzip_files import MOST_BGZIP, PIECES, FileBytes, GzipInput, Inflated, inflate, lacks_bgzip_end
-from sgfast.capture.streams import BinaryStream
-from sgfast.system import usable_processors
+from sgfast.base import usable_processors
+from sgfast.base.streams import gzip_files
+from sgfast.base.streams.binary_stream import BinaryStream
+from sgfast.base.streams.compression import Compression, Decompressor, uses_zlib_ng
+from sgfast.base.streams.gzip_files import MOST_BGZIP, PIECES, FileBytes, GzipInput, Inflated, inflate, lacks_bgzip_end
 
 #: Bytes read at a time. This is small because the rest of a chunk is copied once for every member in it.
 CHUNK = 32 * 1024

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sgfast.capture.compression import MAGIC_LENGTH
-from sgfast.capture.urls import is_url, open_url
-from sgfast.errors import CaptureError
-from sgfast.spelling import missing_path_hint
-from sgfast.system.names import printable
+from sgfast.base.errors import CaptureError
+from sgfast.base.names import printable
+from sgfast.base.spelling import missing_path_hint
+from sgfast.base.streams.compression import MAGIC_LENGTH
+from sgfast.base.streams.urls import is_url, open_url
 
 STANDARD_INPUT = "standard input"
 

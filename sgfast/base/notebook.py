@@ -10,10 +10,10 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from sgfast.json_types import json_text
+from sgfast.base.json_types import json_text
 
 if TYPE_CHECKING:
-    from sgfast.evidence import Evidence
+    from sgfast.base.evidence import Evidence
 
 #: The most rows of a table that a notebook shows.
 SHOWN_ROWS = 10

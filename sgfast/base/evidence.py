@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
-from sgfast.errors import ArgumentError
-from sgfast.spelling import did_you_mean
+from sgfast.base.errors import ArgumentError
+from sgfast.base.spelling import did_you_mean
 
 #: Whether an answer can be relied on: wholly, in part, or not at all.
 Conclusive = Literal["yes", "partly", "no"]

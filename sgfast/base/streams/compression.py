@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from sgfast.errors import CaptureError, pip_install
+from sgfast.base.errors import CaptureError, pip_install
 
 #: Number of bytes that identify each format and the start of a member.
 MAGIC_LENGTH = 4
