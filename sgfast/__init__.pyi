@@ -19,7 +19,6 @@ from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.clouds.aws.live import policy_from_boto3 as policy_from_boto3
 from sgfast.comparing import TrafficDiff as TrafficDiff
 from sgfast.comparing.diff_result import DiffResult as DiffResult
-from sgfast.connection_events import ConnectionEvent as ConnectionEvent
 from sgfast.engine import HEADER_DTYPE as HEADER_DTYPE
 from sgfast.engine import NO_SIDE as NO_SIDE
 from sgfast.engine import PENDING as PENDING
@@ -30,7 +29,6 @@ from sgfast.engine import VERDICTS as VERDICTS
 from sgfast.engine import Engine as Engine
 from sgfast.engine import FrameBatch as FrameBatch
 from sgfast.engine import table as table
-from sgfast.packet_headers import header as header
 from sgfast.policy.changes import AddAddress as AddAddress
 from sgfast.policy.changes import AddGroup as AddGroup
 from sgfast.policy.changes import AddInstance as AddInstance
@@ -57,12 +55,14 @@ from sgfast.reaching.proving import ExpectationsResult as ExpectationsResult
 from sgfast.reaching.rows import ReachResult as ReachResult
 from sgfast.replaying import ReadOptions as ReadOptions
 from sgfast.replaying import ReplayResult as ReplayResult
+from sgfast.rows import Table as Table
+from sgfast.rows.connection_events import ConnectionEvent as ConnectionEvent
+from sgfast.rows.packet_headers import header as header
+from sgfast.rows.verdicts import ApplyResult as ApplyResult
+from sgfast.rows.verdicts import Side as Side
+from sgfast.rows.verdicts import Verdict as Verdict
 from sgfast.snapshot import load_snapshot as load_snapshot
 from sgfast.snapshot import save_snapshot as save_snapshot
 from sgfast.suggesting import Suggestion as Suggestion
 from sgfast.suggesting import suggest as suggest
-from sgfast.tables import Table as Table
-from sgfast.verdicts import ApplyResult as ApplyResult
-from sgfast.verdicts import Side as Side
-from sgfast.verdicts import Verdict as Verdict
 from sgfast.version import __version__ as __version__

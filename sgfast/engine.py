@@ -21,18 +21,18 @@ from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
 from sgfast.loading import PolicySource, load
-from sgfast.packet_headers import TCP_FLAGS, Address, Instant, header, header_row, instant_ns_of, protocol_number
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMPV6, Instance, Policy, Rule, Timeouts
 from sgfast.policy.named_ends import addresses_of_ends, single_addresses
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
-from sgfast.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
+from sgfast.rows.packet_headers import TCP_FLAGS, Address, Instant, header, header_row, instant_ns_of, protocol_number
+from sgfast.rows.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
 
 if TYPE_CHECKING:
-    from sgfast.connection_events import ConnectionEvent
     from sgfast.policy.changes import Change
     from sgfast.reaching.explaining import Explanation
-    from sgfast.tables import Table
+    from sgfast.rows import Table
+    from sgfast.rows.connection_events import ConnectionEvent
 else:
     # At run time these names mean anything: importing their modules would delay every command.
     Change = ConnectionEvent = Explanation = Table = Any
@@ -229,7 +229,7 @@ class Engine:
         :class:`Table`. Those with ``status`` "open" are the ones that :attr:`open_connections` counts. The number, the
         time and the counters of a connection are null unless the engine was made with ``events``.
         """
-        from sgfast.tables import remembered_table
+        from sgfast.rows import remembered_table
 
         rows = self.dataplane.remembered()
         return remembered_table(rows, [each.name for each in self.instances], [rule.id for rule in self.rules])
@@ -241,7 +241,7 @@ class Engine:
         Between two calls the first 1,048,576 events are kept. :attr:`lost_events` counts the others. Raises
         ArgumentError if the engine was made without ``events``.
         """
-        from sgfast.connection_events import in_words
+        from sgfast.rows.connection_events import in_words
 
         if not self.keeps_events:
             raise ArgumentError("this engine keeps no events: make it with Engine(policy, events=True)")
@@ -518,7 +518,7 @@ def table(headers: NDArray[Any], results: NDArray[Any], engine: Engine, *, first
         for row in sgfast.table(packets, engine.process(packets), engine):
             print(row["time"], row["verdict"], row["ingress_rule"])
     """
-    from sgfast.tables import BATCH_ROWS, PacketChunk, packet_table
+    from sgfast.rows import BATCH_ROWS, PacketChunk, packet_table
 
     for rows, dtype, name in ((headers, HEADER_DTYPE, "headers"), (results, RESULT_DTYPE, "results")):
         if not isinstance(rows, np.ndarray) or rows.dtype != dtype or rows.ndim != 1:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgfast.checking.codes import CODES, Finding
-from sgfast.tables import Table
-from sgfast.tables.columns import flags, numbers_of, words_of
-from sgfast.tables.row_schema import FINDING_TABLE
+from sgfast.rows import Table
+from sgfast.rows.columns import flags, numbers_of, words_of
+from sgfast.rows.row_schema import FINDING_TABLE
 
 
 class CheckTables:

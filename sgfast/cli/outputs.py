@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.replaying import ReplayResult, Sinks
     from sgfast.report.html import Timeline
-    from sgfast.verdicts import VerdictWord
+    from sgfast.rows.verdicts import VerdictWord
 
 #: Verdicts of packets that would not be on the wire: filters stop them, or they would never have been sent.
 NOT_SEEN = ("deny", "moot")

@@ -16,7 +16,7 @@ from sgfast.replaying import Service
 from sgfast.replaying.evidence import NOT_JUDGED
 from sgfast.replaying.judged_traffic import JudgedTraffic
 from sgfast.replaying.results import count
-from sgfast.verdicts import VerdictWord
+from sgfast.rows.verdicts import VerdictWord
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet
 #: is blocked if it is denied or moot; otherwise it passes, even if no filter sees it (SPEC 3.2, 3.3).

@@ -13,10 +13,10 @@ from sgfast.reaching.rows import Row
 from sgfast.reaching.tables import difference_table
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import summed
-from sgfast.tables import Table
-from sgfast.tables.arrow import Array
-from sgfast.tables.columns import Words, numbers, words_of
-from sgfast.tables.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
+from sgfast.rows import Table
+from sgfast.rows.arrow import Array
+from sgfast.rows.columns import Words, numbers, words_of
+from sgfast.rows.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
 
 
 class TrafficDiffTables:

@@ -45,7 +45,7 @@ from sgfast.reaching.filters import Filters, filters_about
 from sgfast.reaching.home_vpc import home_vpc
 from sgfast.reaching.misfits import Misfit, misfit_of
 from sgfast.reaching.services import SingleService
-from sgfast.verdicts import Verdict, VerdictWord
+from sgfast.rows.verdicts import Verdict, VerdictWord
 
 _VERDICTS = {"allow": "allowed", "deny": "denied"}
 #: The maximum number of an instance's prefixes that are searched for an address it owns. Each search visits all

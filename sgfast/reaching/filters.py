@@ -25,7 +25,7 @@ from sgfast.policy.loaded_policy import LoadedPolicy, having
 from sgfast.policy.matching import Address
 from sgfast.policy.model import ICMP, ICMPV6, Direction, Instance, Policy, Rule, Timeouts
 from sgfast.reaching.services import SingleService
-from sgfast.verdicts import INFRASTRUCTURES, Verdict, verdict_of
+from sgfast.rows.verdicts import INFRASTRUCTURES, Verdict, verdict_of
 
 #: The opener's default source port. No rule checks it (SPEC 4.9), but it identifies DHCP (SPEC 3.2).
 CLIENT_PORT = 49152

@@ -12,10 +12,10 @@ from sgfast.policy.model import PORT_PROTOCOLS
 from sgfast.policy.protocols import protocol_name
 from sgfast.reaching.explaining import ExplainedSide, Explanation, sentence
 from sgfast.reaching.names import Part
-from sgfast.tables import BATCH_ROWS, Table
-from sgfast.tables.arrow import Array
-from sgfast.tables.columns import Words, flags, numbers, numbers_of, words_of
-from sgfast.tables.row_schema import DIFFERENCE_TABLE, OUTCOME_TABLE, REACH_TABLE, Column
+from sgfast.rows import BATCH_ROWS, Table
+from sgfast.rows.arrow import Array
+from sgfast.rows.columns import Words, flags, numbers, numbers_of, words_of
+from sgfast.rows.row_schema import DIFFERENCE_TABLE, OUTCOME_TABLE, REACH_TABLE, Column
 
 Opened = tuple[Sequence[Part], Sequence[Part], Sequence[int], str, Sequence[tuple[str, str]]]
 """A row of an answer: sources, destinations, IP versions, services; its rules, by the policy's name and their ids."""

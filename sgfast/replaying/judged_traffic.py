@@ -15,7 +15,7 @@ from sgfast.policy.model import Policy
 from sgfast.preprocess import TunnelKind
 from sgfast.replaying.evidence import Observed, TrafficFacts, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
-from sgfast.verdicts import VerdictWord
+from sgfast.rows.verdicts import VerdictWord
 
 
 @dataclass(kw_only=True)

@@ -9,10 +9,10 @@ import numpy as np
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.replaying.kinds import NEVER, Kinds, Rows
-from sgfast.tables.arrow import Array
-from sgfast.tables.columns import PROTOCOLS, Words, addresses, numbers
-from sgfast.tables.row_schema import groups_text
-from sgfast.tables.text_columns import address_texts
+from sgfast.rows.arrow import Array
+from sgfast.rows.columns import PROTOCOLS, Words, addresses, numbers
+from sgfast.rows.row_schema import groups_text
+from sgfast.rows.text_columns import address_texts
 
 _REASONS, _DIRECTIONS = Words(REASONS), Words(("outbound", "inbound"))
 

@@ -17,7 +17,7 @@ from sgfast.replaying.results import FlowSink, Names, ReplayResult, Rows, Sinks
 from sgfast.replaying.runner import Runner
 from sgfast.replaying.schedule import Flushes, Schedule
 from sgfast.replaying.vpc_mapping import seen_vpcs
-from sgfast.tables.row_schema import ANSWERS
+from sgfast.rows.row_schema import ANSWERS
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile

@@ -30,7 +30,7 @@ from sgfast.replaying.listed_kinds import (
     unlisted_denials,
 )
 from sgfast.replaying.tables import KeptRows, ReplayTables
-from sgfast.verdicts import VerdictWord
+from sgfast.rows.verdicts import VerdictWord
 
 Rows = NDArray[Any]
 #: The fate of connections that a replay counts.

@@ -14,9 +14,9 @@ from sgfast.policy.model import Policy, Rule
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import Kinds, Rows, joined
 from sgfast.replaying.options import Kept
-from sgfast.tables import BATCH_ROWS, PacketChunk, Table, connection_table, packet_table
-from sgfast.tables.columns import Words, numbers, words_of
-from sgfast.tables.row_schema import ALLOWED_TABLE, ANSWERS, DENIED_TABLE, RULE_TABLE
+from sgfast.rows import BATCH_ROWS, PacketChunk, Table, connection_table, packet_table
+from sgfast.rows.columns import Words, numbers, words_of
+from sgfast.rows.row_schema import ALLOWED_TABLE, ANSWERS, DENIED_TABLE, RULE_TABLE
 
 #: The maximum number of packets, and of connections, that are kept in memory. Each takes a gigabyte.
 MOST_KEPT = 10_000_000

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.replaying import Names
-from sgfast.verdicts import VerdictWord
+from sgfast.rows.verdicts import VerdictWord
 
 class PcapngWriter:
     def __init__(

@@ -30,7 +30,7 @@ from sgfast.report.rows cimport (
     put_text,
     result_bytes,
 )
-from sgfast.tables.write_text cimport NS_PER_SECOND, put_word
+from sgfast.rows.write_text cimport NS_PER_SECOND, put_word
 
 from sgfast.core.wire.link import link_type_name
 from sgfast.base.names import printable

@@ -26,7 +26,7 @@ from libc.string cimport memcmp, memcpy, memset
 from sgfast.core.base.intrinsics cimport fold, load64, unlikely
 from sgfast.core.base.types cimport ALLOW, DENY, HeaderRow, ResultRow, SideRow
 from sgfast.report.rows cimport ROW_BYTES, RowWriter, Text, header_bytes, put_text, result_bytes
-from sgfast.tables.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
+from sgfast.rows.write_text cimport NS_PER_SECOND, put_ipv4, put_ipv6, put_number, put_word
 
 cdef enum:
     KEY_BYTES = 48

@@ -21,8 +21,8 @@ from sgfast.core.base.types cimport (
 )
 from sgfast.core.conntrack.table cimport SIDE_END_COUNT, SIDE_NONE, FlowRow
 from sgfast.report.rows cimport ANSWER_COUNT, FlowRows, PacketRows, Text, keep_text, put_text
-from sgfast.tables.text_columns cimport mapped_is_dotted
-from sgfast.tables.write_text cimport (
+from sgfast.rows.text_columns cimport mapped_is_dotted
+from sgfast.rows.write_text cimport (
     Leading,
     put_ipv4,
     put_ipv6,
@@ -35,7 +35,7 @@ from sgfast.tables.write_text cimport (
 
 from sgfast.engine import REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
-from sgfast.tables.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
+from sgfast.rows.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
 
 # Words ---------------------------------------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from sgfast.base import usable_processors
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.replaying import Names
-from sgfast.tables import Table
-from sgfast.tables.arrow import Array
-from sgfast.tables.columns import Rows, Words, connection_columns, group_words, packet_columns
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
+from sgfast.rows import Table
+from sgfast.rows.arrow import Array
+from sgfast.rows.columns import Rows, Words, connection_columns, group_words, packet_columns
+from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, RowKind
 
 Write = Callable[[bytes], object]
 

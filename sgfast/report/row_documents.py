@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sgfast.tables.row_schema import ROW_KINDS, TABLE_KINDS, TYPES, Column, RowKind, TableKind
+from sgfast.rows.row_schema import ROW_KINDS, TABLE_KINDS, TYPES, Column, RowKind, TableKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +71,7 @@ def markdown() -> str:
                 "Parquet have the names below. In JSON lines `egress` and `ingress` are objects, or null: "
                 "`egress.rule` is the field `rule` of the first. In CSV an empty field is null."
             ),
-            _paragraph("`python -m sgfast.report.row_documents` makes this file from `sgfast/tables/row_schema.py`."),
+            _paragraph("`python -m sgfast.report.row_documents` makes this file from `sgfast/rows/row_schema.py`."),
             *map(_section, ROW_KINDS),
             "## Types\n",
             _table(["type", "in JSON lines and CSV", "in Parquet"], types),

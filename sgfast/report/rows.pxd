@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from sgfast.core.base.intrinsics cimport likely, prefetch
 from sgfast.core.base.types cimport HeaderRow, ResultRow
 from sgfast.core.conntrack.table cimport FlowRow
-from sgfast.tables.write_text cimport Leading
+from sgfast.rows.write_text cimport Leading
 
 cdef enum:
     ANSWER_COUNT = 4

@@ -23,7 +23,7 @@ from sgfast.core.conntrack.table cimport SIDE_END_COUNT
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS
-from sgfast.tables.row_schema import ANSWERS, ENDS, groups_text
+from sgfast.rows.row_schema import ANSWERS, ENDS, groups_text
 
 cdef enum:
     WRITE_BYTES = 1 << 18       # the buffer is written when it holds at least this much

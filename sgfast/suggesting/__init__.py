@@ -32,6 +32,7 @@ from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.removal import evidence_for_removal
 from sgfast.replaying.results import Sinks, count
 from sgfast.replaying.time_window import parse_duration
+from sgfast.rows.verdicts import VerdictWord
 from sgfast.suggesting.denials import Denials
 from sgfast.suggesting.document import document
 from sgfast.suggesting.instances import (
@@ -54,7 +55,6 @@ from sgfast.suggesting.observing import (
     observe,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
-from sgfast.verdicts import VerdictWord
 
 if TYPE_CHECKING:
     from sgfast.reaching.difference import Difference

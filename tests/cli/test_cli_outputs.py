@@ -37,7 +37,7 @@ from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.base.errors import pip_install
 from sgfast.capture import open_capture
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS
+from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS
 
 Capsys = pytest.CaptureFixture[str]
 HAS_PYARROW = find_spec("pyarrow") is not None

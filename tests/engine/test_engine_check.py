@@ -29,7 +29,7 @@ from sgfast.engine import HEADER_DTYPE, MIDSTREAMS, MODES, RESULT_DTYPE, Engine,
 from sgfast.policy import named_ends
 from sgfast.policy.changes import AddInstance, AddRule, Change, ModifyRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Quotas, Rule, SecurityGroup
-from sgfast.verdicts import Verdict
+from sgfast.rows.verdicts import Verdict
 
 SEED = 20250117
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

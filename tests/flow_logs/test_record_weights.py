@@ -15,7 +15,7 @@ from logged_conversations import OTHERS, SERVICES, a_policy
 from sgfast import diff, replay
 from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
-from sgfast.tables.row_schema import ANSWERS
+from sgfast.rows.row_schema import ANSWERS
 
 GIB = 1 << 30
 PACKETS = (1, 2, 3, 1000, (1 << 32) - 1, 1 << 32, 5 << 32)

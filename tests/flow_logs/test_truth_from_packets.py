@@ -34,7 +34,7 @@ from sgfast.flow_logs.log_records import LogRecords
 from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
-from sgfast.verdicts import REASONS
+from sgfast.rows.verdicts import REASONS
 
 Writer = Callable[[Path, Sequence[RawPacket], Logged], Any]
 

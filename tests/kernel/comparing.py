@@ -26,7 +26,7 @@ from sgfast.reference.packets import Packet, parse_frame
 from sgfast.reference.table import Case, Side
 from sgfast.reference.tcp import FIN, RST
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
-from sgfast.verdicts import Verdict
+from sgfast.rows.verdicts import Verdict
 
 RAW = 101
 SECOND = 10**9

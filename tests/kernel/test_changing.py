@@ -25,7 +25,7 @@ from talks import PATHS, open_policy, tcp_packet, tcp_packets
 
 from sgfast.policy.changes import AddRule, ModifyRule, RemoveRule, SetAddressGroup
 from sgfast.policy.model import Policy
-from sgfast.verdicts import Verdict
+from sgfast.rows.verdicts import Verdict
 
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"kernel oracle: {REASON}")

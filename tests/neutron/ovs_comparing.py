@@ -33,7 +33,7 @@ from sgfast.policy.changes import (
 from sgfast.policy.model import Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import Packet, parse_frame
-from sgfast.verdicts import Side, Verdict
+from sgfast.rows.verdicts import Side, Verdict
 
 RAW = 101
 NOW = 1_700_000_000 * 10**9

@@ -81,7 +81,7 @@ from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, Verd
         "NumPy rows or frames.",
         "Engine header FrameBatch Verdict Side ApplyResult ConnectionEvent save_snapshot load_snapshot HEADER_DTYPE "
         "RESULT_DTYPE RESOLVED_DTYPE VERDICTS REASONS PENDING NO_SIDE __version__",
-        ("engine", "packet_headers", "verdicts", "core", "connection_events"),
+        ("engine", "rows", "core"),
         "import numpy as np\n\nimport sgfast",
     ),
     "changes": Page(

@@ -29,10 +29,10 @@ BOXES = """
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
-6 1.3 2 engine | Engine | engine connection_events packet_headers
+6 1.3 2 engine | Engine | engine
 7 1.3 2 reaching | Without traffic | reaching
 8 0.6 1.6 compiler | Policy becomes tables | compiler
-8 2.3 0.95 rows | Verdicts, rows | verdicts tables
+8 2.3 0.95 rows | Verdicts, rows | rows
 9 0 1.2 input | Captures | capture preprocess
 10 0.6 1.9 core | Data plane | core
 8 3.4 1.7 clouds | Clouds | clouds loading

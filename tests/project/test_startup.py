@@ -74,7 +74,6 @@ def test_every_part_can_be_imported() -> None:
 @pytest.mark.parametrize(
     ("package", "first", "second"),
     [
-        ("sgfast.tables", "engine.connections()", "list(engine.events())"),
         ("sgfast.checking", "policy.check()", "sgfast.CheckResult"),
         ("sgfast.suggesting", "sgfast.suggest(capture)", "policy.check(captures=capture)"),
     ],

@@ -28,7 +28,7 @@ from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.rows import ROOM_FOR_A_ROW
-from sgfast.tables.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
+from sgfast.rows.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS
 
 #: Names that CSV cannot hold as they are.
 AWKWARD = Names(

@@ -19,7 +19,7 @@ from sgfast.policy.protocols import protocol_name
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.report.rows import ROOM_FOR_A_ROW
-from sgfast.tables.row_schema import ANSWERS, ENDS
+from sgfast.rows.row_schema import ANSWERS, ENDS
 
 INSTANCES = ("web-1", "quote\"back\\slash", "ünïcode\n")
 RULES = ("web/inbound/1", "}{[bold]", "\u2028")

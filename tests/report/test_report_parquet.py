@@ -22,8 +22,8 @@ from test_report_lines import NAMES, peak_bytes, places, random_flows, random_pa
 
 from sgfast.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, TIME, RowKind
-from sgfast.tables.text_columns import address_texts, dictionary_codes
+from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, TIME, RowKind
+from sgfast.rows.text_columns import address_texts, dictionary_codes
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow here")
 pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow here")

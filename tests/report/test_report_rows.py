@@ -16,7 +16,7 @@ from workshop import ROOT
 from sgfast.report import schema
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.row_documents import documents
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, SIDES, TYPES, Column, RowKind
+from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, SIDES, TYPES, Column, RowKind
 
 ROW_KINDS = {"packets": PACKET_ROWS, "connections": CONNECTION_ROWS}
 by_kind = pytest.mark.parametrize("kind", ROW_KINDS.values(), ids=ROW_KINDS)

@@ -18,8 +18,8 @@ from logged_packets import Packet, RawPacket
 
 from sgfast import replay
 from sgfast.policy.model import Policy
-from sgfast.tables.row_schema import ANSWERS
-from sgfast.verdicts import VERDICTS
+from sgfast.rows.row_schema import ANSWERS
+from sgfast.rows.verdicts import VERDICTS
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND

@@ -32,7 +32,7 @@ from sgfast.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_
 from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
-from sgfast.verdicts import INFRASTRUCTURES
+from sgfast.rows.verdicts import INFRASTRUCTURES
 
 Rows = NDArray[Any]
 

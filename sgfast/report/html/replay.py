@@ -62,7 +62,7 @@ from sgfast.report.replay import (
 from sgfast.report.rollup import BY_PACKETS, Rollup, TrafficPart, rollup_of
 from sgfast.report.twins import hits_by_rule
 from sgfast.report.uncertain_openers import uncertain_words
-from sgfast.verdicts import VerdictWord
+from sgfast.rows.verdicts import VerdictWord
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES: tuple[tuple[str, str, tuple[VerdictWord, ...]], ...] = (

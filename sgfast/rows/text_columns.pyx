@@ -7,7 +7,7 @@ import numpy as np
 from libc.stdint cimport int32_t, uint8_t
 
 from sgfast.core.base.intrinsics cimport unlikely
-from sgfast.tables.write_text cimport put_ipv4, put_ipv6
+from sgfast.rows.write_text cimport put_ipv4, put_ipv6
 
 cdef enum:
     ADDRESS_BYTES = 40          # more than the text of any address

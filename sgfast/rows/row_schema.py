@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sgfast.base.json_types import Schema, document, object_schema, or_null
-from sgfast.verdicts import PENDING, REASONS, VERDICTS
+from sgfast.rows.verdicts import PENDING, REASONS, VERDICTS
 
 #: The ends of a connection, indexed by the numbers in rows; the order of SideEnd in ``core/conntrack/table.pxd``.
 ENDS = (
@@ -255,7 +255,7 @@ ROW_KINDS = (PACKET_ROWS, CONNECTION_ROWS)
 
 @dataclass(frozen=True)
 class TableKind:
-    """A table for Python (``sgfast.tables``). ``names``: the attributes and functions that have it."""
+    """A table for Python (``sgfast.rows``). ``names``: the attributes and functions that have it."""
 
     names: tuple[str, ...]
     meaning: str

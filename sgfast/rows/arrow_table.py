@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sgfast.base.errors import TableError
 from sgfast.base.notebook import SHOWN_ROWS, html_table
-from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
-from sgfast.tables.row_schema import TIME, Column
+from sgfast.rows.arrow import Array, Field, schema_capsule, stream_capsule
+from sgfast.rows.row_schema import TIME, Column
 
 #: Number of rows that are converted to columns at once.
 BATCH_ROWS = 1 << 17

@@ -1,4 +1,6 @@
-"""Tables of packets and connections in memory, for pandas, polars, DuckDB and pyarrow (SPEC 14.9).
+"""Values of one packet or event, and tables of many, for pandas, polars, DuckDB and pyarrow (SPEC 14.9).
+
+``packet_headers`` makes the rows that an engine judges, ``verdicts`` and ``connection_events`` have its answers.
 
     arrays of rows --columns--> columns of row_schema --Table--> Arrow's PyCapsule interface (arrow)
 

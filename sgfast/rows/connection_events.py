@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sgfast.base.notebook import AsJson
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.policy.protocols import protocol_name
-from sgfast.tables.columns import is_icmp
-from sgfast.tables.row_schema import ENDS
-from sgfast.tables.text_columns import address_texts
-from sgfast.verdicts import REASONS
+from sgfast.rows.columns import is_icmp
+from sgfast.rows.row_schema import ENDS
+from sgfast.rows.text_columns import address_texts
+from sgfast.rows.verdicts import REASONS
 
 #: The kind of an event of a connection (SPEC 14.15).
 EventKind = Literal["opened", "denied", "ended", "cut"]

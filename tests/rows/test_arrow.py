@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgfast.tables.arrow import Array, Field, schema_capsule, stream_capsule
+from sgfast.rows.arrow import Array, Field, schema_capsule, stream_capsule
 
 
 class Schema(ctypes.Structure):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.tables.arrow import Array
-from sgfast.tables.arrow_table import BATCH_ROWS, Table
-from sgfast.tables.columns import (
+from sgfast.rows.arrow import Array
+from sgfast.rows.arrow_table import BATCH_ROWS, Table
+from sgfast.rows.columns import (
     Rows,
     Words,
     connection_columns,
@@ -19,7 +19,7 @@ from sgfast.tables.columns import (
     packet_columns,
     remembered_columns,
 )
-from sgfast.tables.row_schema import CONNECTION_TABLE, PACKET_TABLE, REMEMBERED_TABLE
+from sgfast.rows.row_schema import CONNECTION_TABLE, PACKET_TABLE, REMEMBERED_TABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from sgfast.reaching.rows import Row
 from sgfast.replaying import ReplayOptions
 from sgfast.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
-from sgfast.tables import BATCH_ROWS, Table
-from sgfast.tables.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KINDS, TableKind
+from sgfast.rows import BATCH_ROWS, Table
+from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KINDS, TableKind
 
 POLICY, CAPTURE = str(ROOT / "pcaps/shop.yaml"), str(ROOT / "pcaps/shop.pcap")
 BOTH: tuple[Any, ...] = ("connections", "packets")

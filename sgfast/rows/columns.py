@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sgfast.policy.model import ICMP, ICMPV6
 from sgfast.policy.protocols import protocol_name
-from sgfast.tables.arrow import Array
-from sgfast.tables.row_schema import ANSWERS, ENDS, STATES, STATUSES, groups_text
-from sgfast.tables.text_columns import address_texts, dictionary_codes
-from sgfast.verdicts import NO_SIDE, REASONS, VERDICTS
+from sgfast.rows.arrow import Array
+from sgfast.rows.row_schema import ANSWERS, ENDS, STATES, STATUSES, groups_text
+from sgfast.rows.text_columns import address_texts, dictionary_codes
+from sgfast.rows.verdicts import NO_SIDE, REASONS, VERDICTS
 
 Rows = NDArray[Any]
 Where = NDArray[np.bool_]
