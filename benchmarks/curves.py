@@ -21,7 +21,7 @@ from yardsticks import Loops
 from yardsticks.dpdk import Dpdk
 
 from sgfast import Policy, ReplayResult, replay
-from sgfast.compiler import CompiledPolicy, compile_policy
+from sgfast.rules.compiler import CompiledPolicy, compile_policy
 
 FLOWS = (100, 1_000, 10_000, 100_000, 1_000_000, 5_000_000)
 #: Numbers of rules, and the number of groups that contain them. The largest exceed the quota, which documents may

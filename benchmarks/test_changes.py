@@ -14,7 +14,6 @@ from measure import Section, Yardstick, timed
 from workload import WORKLOADS, draw_flows, header_rows
 
 from sgfast import Engine, Policy, replay
-from sgfast.compiler import compile_policy
 from sgfast.policy.changes import (
     AddAddress,
     AddInstance,
@@ -26,6 +25,7 @@ from sgfast.policy.changes import (
     SetAddressGroup,
 )
 from sgfast.policy.model import AddressGroup, GroupPeer, Instance, SecurityGroup
+from sgfast.rules.compiler import compile_policy
 
 RULES, GROUPS = 5_000, 100
 

@@ -14,8 +14,8 @@ from measure import Section, Yardstick, timed
 from workload import policy_text
 
 from sgfast import Policy
-from sgfast.compiler import CompiledPolicy, compile_policy
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
+from sgfast.rules.compiler import CompiledPolicy, compile_policy
 
 RULES, GROUPS = 5_000, 100
 

@@ -12,8 +12,8 @@ from conftest import Maker, Measure
 from measure import Results, Section, Yardstick, timed
 
 from sgfast import Engine, header
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import VERDICTS
-from sgfast.loading import parse_policy
 
 #: The number of connections answered before the flood.
 ANSWERED = 1_000

@@ -50,9 +50,6 @@ from sgfast.policy.model import GroupPeer as GroupPeer
 from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Rule as Rule
 from sgfast.policy.model import SecurityGroup as SecurityGroup
-from sgfast.reaching.explaining import Explanation as Explanation
-from sgfast.reaching.proving import ExpectationsResult as ExpectationsResult
-from sgfast.reaching.rows import ReachResult as ReachResult
 from sgfast.replaying import ReadOptions as ReadOptions
 from sgfast.replaying import ReplayResult as ReplayResult
 from sgfast.rows import Table as Table
@@ -61,6 +58,9 @@ from sgfast.rows.packet_headers import header as header
 from sgfast.rows.verdicts import ApplyResult as ApplyResult
 from sgfast.rows.verdicts import Side as Side
 from sgfast.rows.verdicts import Verdict as Verdict
+from sgfast.rules.reaching.explaining import Explanation as Explanation
+from sgfast.rules.reaching.proving import ExpectationsResult as ExpectationsResult
+from sgfast.rules.reaching.rows import ReachResult as ReachResult
 from sgfast.snapshot import load_snapshot as load_snapshot
 from sgfast.snapshot import save_snapshot as save_snapshot
 from sgfast.suggesting import Suggestion as Suggestion

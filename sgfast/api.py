@@ -16,8 +16,8 @@ from sgfast import types
 from sgfast.answers import dict_of, text_of
 from sgfast.base.errors import ArgumentError, ArgumentTypeError
 from sgfast.base.notebook import SHOWN_ROWS, Shown, html_table
-from sgfast.loading import CapturePaths, EndWord, PolicySource, Progress
-from sgfast.loading import load as load
+from sgfast.clouds.loading import CapturePaths, EndWord, PolicySource, Progress
+from sgfast.clouds.loading import load as load
 from sgfast.policy import model
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Action
@@ -59,9 +59,9 @@ def explain(
         answer = policy.explain("web-1", "db-1", "tcp/5432")
         assert answer.allowed and answer.ingress.winner.rule.id == "db/inbound/1"
     """
-    from sgfast.reaching import explaining
-    from sgfast.reaching.ends import named_end
-    from sgfast.reaching.services import single_service
+    from sgfast.rules.reaching import explaining
+    from sgfast.rules.reaching.ends import named_end
+    from sgfast.rules.reaching.services import single_service
 
     policy = load(policy)
     words, service = (str(source), str(destination)), str(service)
@@ -96,7 +96,7 @@ def _standing_for(
     from sgfast.base.errors import PolicyError
     from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
     from sgfast.policy.yaml_nodes import show, shown_origin
-    from sgfast.reaching.proving import Expectations
+    from sgfast.rules.reaching.proving import Expectations
 
     origin = shown_origin(policy.origin)
     question = f"{service} from {source} to {destination}"
@@ -153,8 +153,8 @@ def reach(
         assert [row.services for row in answer.rows] == ["tcp/5432"]
     """
     from sgfast.policy.protocols import PROTOCOL_NUMBERS
-    from sgfast.reaching.ends import ANY, named_end
-    from sgfast.reaching.rows import reach as find_rows
+    from sgfast.rules.reaching.ends import ANY, named_end
+    from sgfast.rules.reaching.rows import reach as find_rows
 
     policy = load(policy)
     services = str(protocol or "all")
@@ -188,7 +188,7 @@ def test(
         assert answer.holds
     """
     from sgfast.policy.expectations import expectations_of
-    from sgfast.reaching.proving import Expectations
+    from sgfast.rules.reaching.proving import Expectations
 
     policy = load(policy)
     return Expectations(policy, expectations_of(expectations)).prove(accept_evidence)
@@ -230,7 +230,7 @@ def check(
     expected = None
     if expect is not None:
         from sgfast.policy.expectations import expectations_of
-        from sgfast.reaching.proving import Expectations
+        from sgfast.rules.reaching.proving import Expectations
 
         expected = Expectations(policy, expectations_of(expect))
     traffic = uses = None
@@ -452,7 +452,7 @@ def by_rules(
 ) -> types.Difference:
     """Compare the rules alone. ``must``: raise the error if they cannot be compared, instead of reporting it."""
     from sgfast.base.errors import AmbiguousAddress, TooMuch
-    from sgfast.reaching.difference import Difference, difference
+    from sgfast.rules.reaching.difference import Difference, difference
 
     accepted = tuple(accept_evidence)
     try:

@@ -13,26 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.base.errors import ArgumentError
-from sgfast.compiler import CompiledPolicy, Compiler
+from sgfast.clouds.loading import PolicySource, load
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.check_one import SingleChecks
 from sgfast.core.dataplane import MAX_JOBS
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPES
-from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import ICMPV6, Instance, Policy, Rule, Timeouts
 from sgfast.policy.named_ends import addresses_of_ends, single_addresses
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
 from sgfast.rows.packet_headers import TCP_FLAGS, Address, Instant, header, header_row, instant_ns_of, protocol_number
 from sgfast.rows.verdicts import INFRASTRUCTURES, NO_SIDE, PENDING, REASONS, VERDICTS, ApplyResult, Verdict, verdict_of
+from sgfast.rules.compiler import CompiledPolicy, Compiler
 
 if TYPE_CHECKING:
     from sgfast.policy.changes import Change
-    from sgfast.reaching.explaining import Explanation
     from sgfast.rows import Table
     from sgfast.rows.connection_events import ConnectionEvent
+    from sgfast.rules.reaching.explaining import Explanation
 else:
     # At run time these names mean anything: importing their modules would delay every command.
     Change = ConnectionEvent = Explanation = Table = Any
@@ -493,7 +493,7 @@ class Engine:
         The arguments are those of :meth:`check`. An engine for one VPC cannot tell whether an address is that of an
         instance of a VPC that is not peered (SPEC 12.1).
         """
-        from sgfast.reaching.explaining import explain_addresses
+        from sgfast.rules.reaching.explaining import explain_addresses
 
         src, dst = addresses_of_ends(self.policy, src, dst, prefers_ipv6=protocol_number(protocol) == ICMPV6)
         row = header_row(src, dst, protocol, dport=dport, icmp_type=icmp_type, icmp_code=icmp_code)[0]

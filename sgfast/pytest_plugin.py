@@ -77,7 +77,7 @@ def _shown(path: Path, config: pytest.Config) -> str:
 def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     """Load each policy once, and only when a test runs: a policy with an error then fails only its own tests."""
     from sgfast.base.errors import PolicyError
-    from sgfast.loading import load_policy
+    from sgfast.clouds.loading import load_policy
 
     known = config.stash.setdefault(_LOADED, {})
     if path not in known:
@@ -134,7 +134,7 @@ class _Item(pytest.Item):
     def runtest(self) -> None:
         from sgfast.expectations.output import failure_text
         from sgfast.policy.expectations import ExpectationsFile
-        from sgfast.reaching.proving import Expectations
+        from sgfast.rules.reaching.proving import Expectations
 
         policy, lines = _loaded(self._policy, self.config)
         # The expectation is proved alone, so that a wrong name in one line does not fail the others.

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from sgfast.base.errors import PolicyError, SnapshotError
 from sgfast.base.names import printable
 from sgfast.base.output import Output, open_output
-from sgfast.compiler import Compiler, Numbering
+from sgfast.clouds.loading import load
 from sgfast.core.state.snapshot import load_plane, save_plane
 from sgfast.engine import Engine, Midstream, Mode, check_jobs
-from sgfast.loading import load
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Instance, Rule
 from sgfast.policy.serialization import from_plain, to_plain
+from sgfast.rules.compiler import Compiler, Numbering
 
 #: Increased with every change of the format's meaning.
 FORMAT = 19

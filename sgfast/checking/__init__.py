@@ -55,8 +55,8 @@ from sgfast.policy.model import Instance, Policy
 if TYPE_CHECKING:
     from sgfast.checking.codes import RuleUse
     from sgfast.checking.usage import Uses
-    from sgfast.reaching.proving import ExpectationsResult
     from sgfast.replaying import ReplayResult
+    from sgfast.rules.reaching.proving import ExpectationsResult
 
 __all__ = [
     "CODES", "INSTANCE_CODES", "SEVERITIES", "CheckResult", "Code", "Finding", "FindingCode", "Severity", "TableSizes",

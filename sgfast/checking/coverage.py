@@ -2,7 +2,7 @@
 
 Rules are compared by the packets they match, not by how they are written. For a set of groups that instances have (a
 *context*), a direction and an ethertype, rules are boxes in a plane of address classes and service classes
-(``algebra.plane``). The rules are painted from the last in precedence to the first. Each cell then holds the rule that
+(``rules.plane``). The rules are painted from the last in precedence to the first. Each cell then holds the rule that
 wins there and, beneath it, the rule that would win without it:
 
     a rule that wins in no cell is *shadowed*
@@ -27,15 +27,15 @@ from ipaddress import IPv4Network, IPv6Network
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.algebra.addresses import peer_key_of, span_of
-from sgfast.algebra.plane import Boxes, alike, joined
-from sgfast.algebra.services import KEYS, Mask, ServiceClasses, key_ranges, service_key, unasked_types
 from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import REDUNDANT, SHADOWED, WIDER, Finding
 from sgfast.checking.policy_index import NOT_ONE, Budget, Context, PolicyIndex
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, GroupPeer, Rule
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import rule_name, rule_text
+from sgfast.rules.addresses import peer_key_of, span_of
+from sgfast.rules.plane import Boxes, alike, joined
+from sgfast.rules.services import KEYS, Mask, ServiceClasses, key_ranges, service_key, unasked_types
 
 #: Steps for all comparisons together, roughly a nanosecond each, so that no policy keeps a check busy for long (SPEC
 #: 11).

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sgfast.algebra.addresses import ANYWHERE, addresses_of
 from sgfast.checking.codes import EXPOSED, Finding
 from sgfast.checking.policy_index import PolicyIndex
 from sgfast.policy.model import TCP, UDP, AddressGroupPeer, Policy, Rule, SecurityGroup
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import rule_text
+from sgfast.rules.addresses import ANYWHERE, addresses_of
 
 #: Management and database services, by protocol and port.
 SENSITIVE: dict[tuple[int, int], str] = {

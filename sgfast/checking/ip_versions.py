@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from sgfast.algebra.services import EVERY_SERVICE, ICMP_OF, KEYS, whole
 from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import ONE_VERSION, Finding
 from sgfast.checking.policy_index import Budget, Context, PolicyIndex
@@ -27,6 +26,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.ranges import ALL_PORTS, Range, Ranges, lowest, union
 from sgfast.policy.rule_text import ports_text, protocol_text, rule_text
+from sgfast.rules.services import EVERY_SERVICE, ICMP_OF, KEYS, whole
 
 #: Steps for all rules together, of roughly a tenth of a microsecond each.
 MAX_STEPS = 30_000_000

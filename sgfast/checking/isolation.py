@@ -10,11 +10,11 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import combinations, islice
 
-from sgfast.algebra.addresses import named_networks
 from sgfast.base.names import LISTED, listed
 from sgfast.checking.codes import ISOLATED_MEMBERS, NO_SELF_RULE, Finding, FindingCode
 from sgfast.checking.policy_index import Budget, PolicyIndex
 from sgfast.policy.model import GroupPeer, Network, Rule, called
+from sgfast.rules.addresses import named_networks
 
 #: The most rules checked against members, for all groups together; each takes a few microseconds.
 MAX_LOOKS = 500_000

@@ -9,7 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from sgfast.algebra.addresses import (
+from sgfast.policy.matching import groups_of
+from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.rules.addresses import (
     NOBODY,
     NamedNetworks,
     Span,
@@ -19,10 +21,8 @@ from sgfast.algebra.addresses import (
     span_of,
     with_multicast,
 )
-from sgfast.algebra.plane import lying_in
-from sgfast.algebra.services import Mask
-from sgfast.policy.matching import groups_of
-from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
+from sgfast.rules.plane import lying_in
+from sgfast.rules.services import Mask
 
 #: A prefix, the groups that contain its addresses and that rules name, and the position of its instance.
 Prefix = tuple[Span, frozenset[str], int]

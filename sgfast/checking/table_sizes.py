@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sgfast.base.errors import AmbiguousAddress
-from sgfast.compiler import CompiledPolicy, compile_policy
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
+from sgfast.rules.compiler import CompiledPolicy, compile_policy
 
 
 class TableSizes(NamedTuple):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sgfast.checking.codes import UNMET, Finding
-from sgfast.reaching.explaining import Explanation, sentence
-from sgfast.reaching.proving import ExpectationsResult
+from sgfast.rules.reaching.explaining import Explanation, sentence
+from sgfast.rules.reaching.proving import ExpectationsResult
 
 
 def unmet(proof: ExpectationsResult) -> list[Finding]:

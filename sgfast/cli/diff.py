@@ -36,10 +36,10 @@ from sgfast.cli.progress import progress_of
 if TYPE_CHECKING:
     from sgfast.comparing import NewVerdict, TrafficDiff
     from sgfast.policy.document_reader import Lines
-    from sgfast.reaching.difference import Difference
     from sgfast.replaying import ReplayOptions
     from sgfast.report.document import Document
     from sgfast.report.rollup import By
+    from sgfast.rules.reaching.difference import Difference
 
 #: Words of ``--fail-on``: first for traffic, then for the rules alone.
 NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")

@@ -101,10 +101,10 @@ def explain(
     from sgfast.api import explain as explain_policy
     from sgfast.base.errors import ArgumentError
     from sgfast.policy.document_reader import Lines
-    from sgfast.reaching.explaining import packet_service
-    from sgfast.reaching.services import single_service_text
     from sgfast.report.explain import explain_document
     from sgfast.report.json.explain import explain_answer
+    from sgfast.rules.reaching.explaining import packet_service
+    from sgfast.rules.reaching.services import single_service_text
 
     number = int(protocol) if protocol.isascii() and protocol.isdigit() and len(protocol) <= 3 else protocol
     Inputs([policy]).enter_sandbox()

@@ -59,7 +59,7 @@ class PolicyOptions:
 
     def load(self, path: str, lines: Lines | None = None) -> Policy:
         from sgfast.base.errors import PolicyError
-        from sgfast.loading import load_policy
+        from sgfast.clouds.loading import load_policy
         from sgfast.policy.yaml_nodes import shown_origin
 
         try:

@@ -41,9 +41,9 @@ from sgfast.cli.progress import progress_of
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
-    from sgfast.reaching.proving import Expectations
     from sgfast.replaying import ReplayOptions
     from sgfast.report.rollup import By
+    from sgfast.rules.reaching.proving import Expectations
 
 
 #: The files that a replay writes: option, metavar, help.
@@ -296,7 +296,7 @@ def replay(
 
 def _looked_up(policy: Policy, path: str) -> Expectations:
     from sgfast.policy.expectations import load_expectations
-    from sgfast.reaching.proving import Expectations
+    from sgfast.rules.reaching.proving import Expectations
 
     return Expectations(policy, load_expectations(path))
 

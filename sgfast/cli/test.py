@@ -84,9 +84,9 @@ def test(
     from sgfast.expectations.output import expectations_document, expectations_junit
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
-    from sgfast.reaching.proving import Expectations
     from sgfast.report.amounts import plural
     from sgfast.report.json.expectations import expectations_answer
+    from sgfast.rules.reaching.proving import Expectations
 
     Inputs([policy], others=files).enter_sandbox()
     lines: Lines = {}

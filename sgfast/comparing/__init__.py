@@ -25,6 +25,7 @@ import numpy as np
 from sgfast.base import usable_processors
 from sgfast.base.evidence import EvidenceReason
 from sgfast.base.names import printable
+from sgfast.clouds.loading import PolicySource, load
 from sgfast.comparing.groups import changed_groups, importance
 from sgfast.comparing.in_force import compared_actions, in_force_doubts, in_force_warnings
 from sgfast.comparing.kinds import ChangedKinds, kinds_together
@@ -43,7 +44,6 @@ from sgfast.comparing.results import (
 )
 from sgfast.comparing.rules import together
 from sgfast.engine import VERDICTS
-from sgfast.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.replaying.captures import Captures

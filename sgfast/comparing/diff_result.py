@@ -8,8 +8,8 @@ from sgfast.base.evidence import Evidence
 from sgfast.base.notebook import Shown
 from sgfast.comparing.results import ChangedGroup, TrafficDiff
 from sgfast.comparing.tables import DiffTables
-from sgfast.reaching.difference import Difference
-from sgfast.reaching.rows import Row
+from sgfast.rules.reaching.difference import Difference
+from sgfast.rules.reaching.rows import Row
 
 
 @dataclass(frozen=True, slots=True)

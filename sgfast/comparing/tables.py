@@ -9,14 +9,14 @@ import numpy as np
 from sgfast.base.errors import ArgumentError, TableError
 from sgfast.comparing.kinds import ChangedKinds
 from sgfast.policy.model import Policy
-from sgfast.reaching.rows import Row
-from sgfast.reaching.tables import difference_table
 from sgfast.replaying.kind_columns import ends_and_service, reason_and_rule, times_and_number
 from sgfast.replaying.kinds import summed
 from sgfast.rows import Table
 from sgfast.rows.arrow import Array
 from sgfast.rows.columns import Words, numbers, words_of
 from sgfast.rows.row_schema import CHANGED_TABLE, RULE_EFFECT_TABLE
+from sgfast.rules.reaching.rows import Row
+from sgfast.rules.reaching.tables import difference_table
 
 
 class TrafficDiffTables:

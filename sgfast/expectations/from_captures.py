@@ -26,14 +26,14 @@ from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, Direction, Group
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text, quoted, short
-from sgfast.reaching.ends import named_end
-from sgfast.reaching.explaining import sentence
-from sgfast.reaching.filters import filters_about
-from sgfast.reaching.proving import Expectations, Seen
-from sgfast.reaching.services import SingleService
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import count
+from sgfast.rules.reaching.ends import named_end
+from sgfast.rules.reaching.explaining import sentence
+from sgfast.rules.reaching.filters import filters_about
+from sgfast.rules.reaching.proving import Expectations, Seen
+from sgfast.rules.reaching.services import SingleService
 from sgfast.suggesting.instances import opened
 from sgfast.suggesting.observing import Observer, TrafficTotals, all_answered, observe
 from sgfast.suggesting.rules import Limits, suggest_rules

@@ -10,12 +10,12 @@ from sgfast.policy.expectations import Expectation
 from sgfast.policy.model import Rule
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
-from sgfast.reaching.explaining import Explanation, sentence
-from sgfast.reaching.misfits import Misfit
-from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Document, Item, Items, Paragraph, Section
 from sgfast.report.evidence import evidence_blocks, headline_of
+from sgfast.rules.reaching.explaining import Explanation, sentence
+from sgfast.rules.reaching.misfits import Misfit
+from sgfast.rules.reaching.proving import ExpectationsResult, Outcome
 
 #: The most failing expectations, holding expectations and warnings in the text before "and N more".
 TOP = 5

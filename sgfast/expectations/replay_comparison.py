@@ -14,11 +14,11 @@ from sgfast.base.evidence import EvidenceReason
 from sgfast.engine import REASONS
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import Policy
-from sgfast.reaching.proving import Expectations, Seen
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.kinds import Kinds, joined
 from sgfast.replaying.listed_kinds import peer_of, service_of
 from sgfast.replaying.results import Contradicted, Expected
+from sgfast.rules.reaching.proving import Expectations, Seen
 
 #: Reasons for which the policy denies an opener. Expectations are not about denials for other reasons.
 _BY_POLICY = [REASONS.index(reason) for reason in ("no-rule", "deny-rule", "vpc-isolated", "reply-denied")]

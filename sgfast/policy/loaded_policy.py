@@ -35,7 +35,7 @@ class LoadedPolicy(Policy):
 
     @cached_property
     def _compiled(self) -> dict[str | None, Any]:
-        """Compiled tables that ``reaching.filters`` keeps, by VPC. Copies of the policy do not have them."""
+        """Compiled tables that ``rules.reaching.filters`` keeps, by VPC. Copies of the policy do not have them."""
         return {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sgfast.compiler import Compiler
 from sgfast.core.accounting import AccountingPlane
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
@@ -31,6 +30,7 @@ from sgfast.replaying.results import (
     RuleHits,
     Sinks,
 )
+from sgfast.rules.compiler import Compiler
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import TimedChange

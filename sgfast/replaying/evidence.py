@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgfast.algebra.addresses import ADDRESS, range_of
 from sgfast.base.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.engine import REASONS, Engine
 from sgfast.flow_logs.log_records import CAUSES, LeftOutCause, UndecidedCause
@@ -17,6 +16,7 @@ from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
 from sgfast.policy.ranges import covers, lowest
+from sgfast.rules.addresses import ADDRESS, range_of
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sgfast.algebra.services import KEYS, key_ranges
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import precedence
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule
@@ -19,6 +18,7 @@ from sgfast.policy.ranges import union
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.run import run_replay
+from sgfast.rules.services import KEYS, key_ranges
 
 
 class RuleSizes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sgfast.algebra.addresses import owned_prefixes
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import (
@@ -21,6 +20,7 @@ from sgfast.policy.changes import (
     apply_change,
 )
 from sgfast.policy.model import Instance, Policy
+from sgfast.rules.addresses import owned_prefixes
 
 
 def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | None) -> None:

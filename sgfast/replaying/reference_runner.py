@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sgfast.compiler import Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
@@ -26,6 +25,7 @@ from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.reorder_buffer import ReorderBuffer
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
 from sgfast.replaying.vpc_mapping import seen_from
+from sgfast.rules.compiler import Numbering
 
 #: The number in ``FrameBatch.vpcs`` of packets that are mapped to no VPC.
 NO_VPC = -1

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sgfast.base.evidence import Evidence, EvidenceReason
 from sgfast.base.notebook import Shown, html_doubts, html_table, html_text
-from sgfast.compiler import Numbering, visible_instances
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.policy.expectations import Expectation
@@ -31,6 +30,7 @@ from sgfast.replaying.listed_kinds import (
 )
 from sgfast.replaying.tables import KeptRows, ReplayTables
 from sgfast.rows.verdicts import VerdictWord
+from sgfast.rules.compiler import Numbering, visible_instances
 
 Rows = NDArray[Any]
 #: The fate of connections that a replay counts.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from sgfast.base.errors import ArgumentError, CaptureError, PolicyError
-from sgfast.loading import PolicySource, load
+from sgfast.clouds.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
 from sgfast.replaying.captures import Captures, are_files

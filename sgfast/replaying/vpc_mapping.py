@@ -10,7 +10,6 @@ from itertools import chain
 
 import numpy as np
 
-from sgfast.algebra.addresses import owned_prefixes, range_of, span_of
 from sgfast.base.errors import AmbiguousAddress, ArgumentError, CaptureError, PolicyError
 from sgfast.base.names import printable
 from sgfast.capture.interfaces import InterfaceMarks
@@ -20,6 +19,7 @@ from sgfast.policy.lookup import similar, vpc_name
 from sgfast.policy.model import Network, Policy, Vpc
 from sgfast.preprocess.vpcs import NO_VPC_OWNS, SEVERAL_VPCS, VpcMarks
 from sgfast.replaying.options import ReplayOptions
+from sgfast.rules.addresses import owned_prefixes, range_of, span_of
 
 #: The maximum number of engines. Each takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000

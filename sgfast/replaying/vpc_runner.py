@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sgfast.compiler import Compiler, Numbering
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dataplane import DataPlane
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
@@ -28,6 +27,7 @@ from sgfast.replaying.replay_snapshot import Dealt, Earlier, Resumed
 from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc
 from sgfast.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
+from sgfast.rules.compiler import Compiler, Numbering
 
 
 class VpcRunner:

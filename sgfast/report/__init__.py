@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 #: The JSON outputs that have a schema (SPEC 10.1), each with the type that defines the schema.
 SCHEMAS = {
     "summary": "report.json.replay:JsonReplay",
-    "verdict": "tables.row_schema:PACKET_ROWS",
-    "connection": "tables.row_schema:CONNECTION_ROWS",
+    "verdict": "rows.row_schema:PACKET_ROWS",
+    "connection": "rows.row_schema:CONNECTION_ROWS",
     "check": "report.json.check:JsonCheck",
     "diff": "report.json.diff:JsonDiff",
     "explain": "report.json.explain:JsonExplain",

@@ -9,8 +9,6 @@ from sgfast.base.names import printable
 from sgfast.policy.gaps import ComparedFilter
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_name
-from sgfast.reaching.difference import Difference
-from sgfast.reaching.rows import Decider, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import (
     TOP,
@@ -29,6 +27,8 @@ from sgfast.report.document import (
 from sgfast.report.evidence import CANNOT_TELL, evidence_blocks
 from sgfast.report.reach import LISTED_PARTS, most_names, reach_cells
 from sgfast.report.twins import with_first_twins
+from sgfast.rules.reaching.difference import Difference
+from sgfast.rules.reaching.rows import Decider, Row
 
 #: The most rules that a row lists.
 LISTED_RULES = 5

@@ -7,11 +7,11 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleInGroup
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_text
-from sgfast.reaching.explaining import ExplainedSide, Explanation, NearMiss, service_of
-from sgfast.reaching.misfits import Misfit
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Name, Paragraph, Section, names
 from sgfast.report.evidence import CANNOT_TELL
+from sgfast.rules.reaching.explaining import ExplainedSide, Explanation, NearMiss, service_of
+from sgfast.rules.reaching.misfits import Misfit
 
 #: Maximum number of nearest rules, and of rules that match but lose, before "and N more".
 TOP = 10

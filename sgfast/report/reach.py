@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sgfast.base.names import printable
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import ReachResult, Row
 from sgfast.report.amounts import plural
 from sgfast.report.document import Block, Document, Item, Items, Paragraph, Section, TableBlock
 from sgfast.report.evidence import evidence_blocks
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import ReachResult, Row
 
 #: Maximum number of names in a cell before "and N more"; in texts, a larger ``--top`` raises it. JSON has all of them.
 LISTED_PARTS = 8

@@ -10,8 +10,8 @@ from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
     from sgfast.comparing import MovedTraffic, RuleEffect, TrafficDiff
-    from sgfast.reaching.rows import Row
     from sgfast.replaying import ReplayResult, RuleHits
+    from sgfast.rules.reaching.rows import Row
     from sgfast.suggesting import Suggestion
     from sgfast.suggesting.rules import SuggestedRule
 

@@ -30,7 +30,7 @@ STATES = (
 #: The order of Status in ``core/conntrack/table.pxd``.
 STATUSES = (None, "open", "ended", "disconnected", "denied")
 
-#: The kinds of sources and destinations in answers about all packets (``PartKind`` of ``sgfast.reaching``).
+#: The kinds of sources and destinations in answers about all packets (``PartKind`` of ``sgfast.rules.reaching``).
 PARTS = ("any", "internet", "instances", "group", "instance", "address-group", "network")
 
 #: The filters that a packet passes. Each filter is an object of its own in JSON, or null.

@@ -17,10 +17,10 @@ from sgfast.base.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.base.names import listed
 from sgfast.base.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.capture import Damage
+from sgfast.clouds.loading import PolicySource, load, parse_policy
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
 from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
-from sgfast.loading import PolicySource, load, parse_policy
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.profiles import PROFILES
@@ -57,7 +57,7 @@ from sgfast.suggesting.observing import (
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
 
 if TYPE_CHECKING:
-    from sgfast.reaching.difference import Difference
+    from sgfast.rules.reaching.difference import Difference
 else:
     # Only a suggestion with a policy needs it.
     Difference = Any
@@ -382,7 +382,7 @@ def _kept(
 def _difference(policy: Policy, suggested: Policy, warnings: list[str]) -> Difference | None:
     """Compare the suggested policy with the given one by the rules alone. Return None if that would take too long, or
     if one VPC sees the same address in two others."""
-    from sgfast.reaching.difference import difference
+    from sgfast.rules.reaching.difference import difference
 
     try:
         return difference(policy, suggested)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgfast.policy.model import Policy, Rule
-from sgfast.reaching.filters import Filters, filters_about, filters_between
+from sgfast.rules.reaching.filters import Filters, filters_about, filters_between
 from sgfast.suggesting.needs import Need
 
 

@@ -22,8 +22,8 @@ from sgfast.expectations.replay_comparison import hold_against
 from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH
-from sgfast.reaching.proving import Expectations
 from sgfast.replaying.time_window import parse_window
+from sgfast.rules.reaching.proving import Expectations
 
 WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}
 SMALL = {

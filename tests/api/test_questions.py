@@ -19,10 +19,10 @@ from effort import some
 
 import sgfast as library
 from sgfast.clouds.linux.nftables import zones
-from sgfast.reaching.contradiction import first_contradiction
-from sgfast.reaching.ends import named_end
-from sgfast.reaching.explaining import explain
-from sgfast.reaching.services import named_service, single_service
+from sgfast.rules.reaching.contradiction import first_contradiction
+from sgfast.rules.reaching.ends import named_end
+from sgfast.rules.reaching.explaining import explain
+from sgfast.rules.reaching.services import named_service, single_service
 
 POLICY = library.load(SHOP[0])
 EXPECTATIONS = """

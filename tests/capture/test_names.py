@@ -7,7 +7,7 @@ import pytest
 from sgfast.base.errors import CaptureError
 from sgfast.base.names import listed, printable
 from sgfast.base.streams.urls import open_url
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.replaying import ReplayResult
 
 

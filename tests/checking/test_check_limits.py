@@ -7,9 +7,9 @@ from types import ModuleType
 import pytest
 
 from sgfast.checking import check_policy, coverage, isolation, policy_index, table_sizes
-from sgfast.compiler import CompiledPolicy
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy
+from sgfast.rules.compiler import CompiledPolicy
 
 POLICY = """
 version: 1

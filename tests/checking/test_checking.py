@@ -16,7 +16,7 @@ from sgfast import Policy
 from sgfast.checking import CODES, check_policy
 from sgfast.checking import coverage as coverage_module
 from sgfast.checking.exposure import SENSITIVE
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Instance, Rule, SecurityGroup
 
 

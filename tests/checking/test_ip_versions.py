@@ -10,8 +10,8 @@ from effort import some
 from hypothesis import HealthCheck, given, settings
 
 from sgfast.checking import check_policy, ip_versions
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.model import ICMP, ICMPV6, AddressGroupPeer, GroupPeer, Policy, Rule
 
 POLICY = """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from sgfast.checking import Finding, check_policy, membership
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 # Rules name g and own, but not unnamed.
 POLICY = """

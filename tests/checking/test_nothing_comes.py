@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgfast.checking import Finding, check_policy
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.templates import FAST_ADD, TEMPLATES
 
 PAIR = '[{name: a, addresses: [10.0.0.1, "2001:db8::1"], security_groups: [g]}, {name: b, addresses: [10.0.0.2]%s}]'

@@ -17,9 +17,9 @@ from exports import policy_of
 import sgfast
 from sgfast import Policy
 from sgfast.checking import check_policy
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.policy.model import ICMP, ICMPV6, GroupPeer, Rule, SecurityGroup
-from sgfast.reaching.difference import difference
+from sgfast.rules.reaching.difference import difference
 
 CIDR = permission(80, IpRanges=[{"CidrIp": "10.0.0.0/8"}])
 CIDR6 = permission(80, Ipv6Ranges=[{"CidrIpv6": "2001:db8::/32"}])

@@ -19,11 +19,11 @@ from sgfast.base import evidence
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.checking import CheckResult, check_policy, usage
 from sgfast.checking.usage import Uses
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Policy
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.difference import difference
 from sgfast.replaying import Names, ReplayOptions, Sinks, run_replay
+from sgfast.rules.reaching.difference import difference
 
 SECOND = 10**9
 POLICY = """

@@ -19,7 +19,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from sgfast import replay
 from sgfast.checking import CODES, check_policy, usage
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.report.sarif import sarif
 
 Capsys = pytest.CaptureFixture[str]

@@ -11,9 +11,9 @@ import terraform
 from command import POLICY, SERVER, handshake, mixture, process, sgfast, valid, write_capture, write_policy
 
 import sgfast as package
-from sgfast.loading import load_policy
-from sgfast.reaching import relation
+from sgfast.clouds.loading import load_policy
 from sgfast.report.markdown import code, escaped
+from sgfast.rules.reaching import relation
 
 Capsys = pytest.CaptureFixture[str]
 PCAPS = Path(__file__).parents[2] / "pcaps"

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from command import PCAPS, Outcome, handshake, sgfast, valid, write_capture, write_policy
 
-from sgfast.reaching.proving import Expectations
+from sgfast.rules.reaching.proving import Expectations
 
 SHOP = PCAPS / "shop.yaml"
 EXPECT = PCAPS / "shop.expect.yaml"

@@ -11,7 +11,7 @@ import terraform
 from command import SERVER, handshake, sgfast, valid, write_capture
 
 import sgfast as package
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 
 Capsys = pytest.CaptureFixture[str]
 ELSEWHERE = "sg-0abc"

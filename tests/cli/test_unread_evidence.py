@@ -17,7 +17,7 @@ from flow_logs import CLIENT, NOON, ONE_WEB, POLICY, WEB, record
 
 from sgfast import replay
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 Capsys = pytest.CaptureFixture[str]
 

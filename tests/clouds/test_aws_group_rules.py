@@ -17,8 +17,8 @@ from exports import policy_of
 
 from sgfast import Policy
 from sgfast.clouds.aws import export as aws
+from sgfast.clouds.loading import load_policy
 from sgfast.clouds.terraform import export as terraform
-from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
 
 

@@ -29,7 +29,7 @@ from provider_commands import executed, provider_command
 from sgfast.base.errors import ExportError
 from sgfast.clouds.aws import export as aws
 from sgfast.clouds.aws.live import policy_from_boto3
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.model import AddressGroupPeer, Policy, SecurityGroup
 
 boto3 = pytest.importorskip("boto3")

@@ -21,7 +21,7 @@ from sgfast.clouds.exporting.connections import commands
 from sgfast.clouds.linux import address_sets, nftables
 from sgfast.clouds.linux.address_sets import views
 from sgfast.clouds.linux.nftables import ruleset, update, zones
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Instance
 from sgfast.reference.addresses import longest_prefix_owner
 

@@ -24,9 +24,9 @@ from provider_commands import executed, provider_command
 from running_neutron import command, environment, running_neutron
 
 from sgfast.clouds.importing.reading import import_sources
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.openstack import export as exporting
 from sgfast.clouds.openstack.live import read_account
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 
 if neutron_python() is None:

@@ -18,9 +18,9 @@ from sgfast import Policy
 from sgfast.base.errors import ExportError
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc import export as otc
-from sgfast.loading import parse_policy
 
 
 class Cloud:

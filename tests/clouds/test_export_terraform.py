@@ -20,10 +20,10 @@ from sgfast.base.errors import ExportError
 from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import Source
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc.export import OTC_V3
 from sgfast.clouds.terraform import export as terraform
-from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES
 

@@ -26,12 +26,12 @@ from sgfast.clouds.aws.export import export as export_to_aws
 from sgfast.clouds.exporting import texts
 from sgfast.clouds.exporting.delta import policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.terraform.export import Provider
-from sgfast.loading import parse_policy
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.difference import difference
+from sgfast.rules.reaching.difference import difference
 from sgfast.version import __version__
 
 Capsys = pytest.CaptureFixture[str]

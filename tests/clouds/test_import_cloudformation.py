@@ -11,7 +11,7 @@ from test_import_cloudformation_values import read
 
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.policy.model import Policy
 
 #: A web server and a database in one VPC, a runner in a peered one, a stranger in a third.

@@ -15,7 +15,7 @@ from neutron import WEB_1, group, groups, port, ports, rule, tcp
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing import sources
 from sgfast.clouds.importing.reading import load
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy import export_files
 
 Capsys = pytest.CaptureFixture[str]

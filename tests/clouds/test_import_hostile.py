@@ -27,7 +27,7 @@ from test_import_terraform_neutron import huawei, openstack_ports, otc, unborn
 
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy import yaml_nodes
 
 _WEB = "69c999ad-0001"

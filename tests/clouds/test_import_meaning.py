@@ -12,7 +12,7 @@ import pytest
 from exports import imported
 
 from sgfast import Engine
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 GROUPS = ["sg-0", "sg-1", "sg-2"]
 HOSTS = {4: ["10.0.0.5", "10.0.0.6", "10.0.1.9"], 6: ["2001:db8::5", "2001:db8::6", "2001:db8:1::9"]}

@@ -14,7 +14,7 @@ from neutron import DB, DB_1, WEB, WEB_1, group, groups, pair, port, ports, rule
 
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import load
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("SGFAST_CORPUS") or ROOT / ".." / "shared" / "corpus").resolve() / "rules" / "neutron-lib"

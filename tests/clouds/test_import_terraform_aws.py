@@ -14,8 +14,8 @@ from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.conversion import policy_of as policy_of_made
 from sgfast.clouds.importing.sources import Source
 from sgfast.clouds.importing.unresolved import resolve
+from sgfast.clouds.loading import load_policy
 from sgfast.clouds.terraform import plan as terraform
-from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 
 

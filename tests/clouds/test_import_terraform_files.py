@@ -16,8 +16,8 @@ from test_import_terraform_neutron import openstack_ports
 
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import load
+from sgfast.clouds.loading import load_policy
 from sgfast.clouds.terraform.plan import load_plan
-from sgfast.loading import load_policy
 
 GROUP = resource("aws_security_group.g", id="sg-1", name="g", vpc_id="vpc-a", ingress=[], egress=[])
 

@@ -16,8 +16,8 @@ from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.clouds.aws import live as live_aws
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import Account, Source
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.engine import Engine
-from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 
 Capsys = pytest.CaptureFixture[str]

@@ -21,7 +21,7 @@ from sgfast import Engine, policy_from_boto3
 from sgfast.base.errors import ArgumentError, ArgumentTypeError, LiveError
 from sgfast.clouds.aws import live as live_aws
 from sgfast.clouds.importing.reading import Imported, import_sources
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.testing import assert_allows, assert_denies
 
 boto3 = pytest.importorskip("boto3")

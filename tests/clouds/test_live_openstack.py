@@ -17,8 +17,8 @@ from openstack_cloud import PASSWORD, PROJECT, TOKEN, Cloud, openstack_cloud
 
 from sgfast import Engine
 from sgfast.clouds.importing.reading import import_sources
+from sgfast.clouds.loading import load_policy
 from sgfast.clouds.openstack import live as live_openstack
-from sgfast.loading import load_policy
 
 pytest.importorskip("openstack")
 requests = pytest.importorskip("requests")

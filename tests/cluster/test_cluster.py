@@ -42,7 +42,7 @@ from tunnels import geneve, vxlan
 
 from sgfast import ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy

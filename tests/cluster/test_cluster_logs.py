@@ -15,8 +15,8 @@ from flow_logs import FIELDS, OPEN, flow
 
 from sgfast import replay
 from sgfast.base.errors import ArgumentError, FlowLogError
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.logs.columns import BATCH_ROWS
-from sgfast.loading import parse_policy
 
 distributed = pytest.importorskip("distributed")
 

@@ -16,7 +16,7 @@ from web import serving
 
 from sgfast import Policy, replay
 from sgfast.base.errors import CaptureError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 pytest.importorskip("distributed")
 

@@ -21,9 +21,9 @@ from traffic import Crowd, Traffic, drawn, stateful
 
 from sgfast import comparing
 from sgfast.base.errors import AmbiguousAddress
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.comparing import TrafficDiff
 from sgfast.comparing.pair import Pair
-from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions
 

@@ -18,8 +18,8 @@ from vpcs import DOCUMENT, SYN, mirrored, traffic, written
 
 from sgfast import ReadOptions
 from sgfast.base.errors import PolicyError
+from sgfast.clouds.loading import parse_policy
 from sgfast.comparing import ChangedGroup, TrafficDiff
-from sgfast.loading import parse_policy
 from sgfast.report.rollup.changed import changed_rollups
 
 PROPOSED = DOCUMENT.replace("ports: 80, source: 0.0.0.0/0", "ports: 81, source: 0.0.0.0/0").replace(

@@ -15,11 +15,11 @@ from traffic import OUTSIDE, PORTS, Crowd, drawn
 from winners import winner
 
 from sgfast import HEADER_DTYPE, Policy
-from sgfast.compiler import CompiledPolicy, compile_policy
-from sgfast.compiler import tables as tables_of
 from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.policy.model import Instance, Rule, SecurityGroup
 from sgfast.reference.addresses import longest_prefix_owner
+from sgfast.rules.compiler import CompiledPolicy, compile_policy
+from sgfast.rules.compiler import tables as tables_of
 
 SEED = 1
 NOWHERE = 5

@@ -13,10 +13,10 @@ from differential import counters_of
 from frames import ethernet, ip, other, tcp, udp
 from traffic import SECOND
 
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import REASONS, Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.model import Policy
 

@@ -22,11 +22,11 @@ from links import LINKS, LINKS_OF_ONE_VERSION
 from mutation import mutated
 
 from sgfast import replay
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.core.wire.link import LINK_TYPE_NAMES, LINK_TYPES, LINK_TYPES_WITHOUT_IP, MIN_HEADER_LENGTHS
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.link import LINKS as REFERENCE_LINKS
 from sgfast.reference.verdicts import PacketVerdict

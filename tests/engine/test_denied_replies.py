@@ -17,8 +17,8 @@ from scenario import run_both_families
 from stories import write_changes, write_story
 
 from sgfast import diff, load_snapshot, replay, save_snapshot, suggest
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddAddress, AddRule, Change, RemoveAddress, RemoveInstance
 from sgfast.policy.model import Rule
 from sgfast.report.lines import ConnectionLines

@@ -15,9 +15,9 @@ from scenario import run_both_families
 from stories import write_story
 
 from sgfast import load_snapshot, replay, save_snapshot, suggest
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import VERDICTS, Engine
-from sgfast.loading import parse_policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines
 

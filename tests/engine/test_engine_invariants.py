@@ -22,10 +22,10 @@ from scenario import policy_of
 from traffic import OUTSIDE, PORTS, SECOND, Crowd, Traffic, drawn
 
 import sgfast
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.engine import header as header_row
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy, Settings, Timeouts
 from sgfast.reference.engine import ReferenceEngine
 

@@ -16,7 +16,7 @@ from frames import ethernet, ipv4, tcp
 
 import sgfast
 from sgfast.policy.changes import RemoveInstance, RemoveRule
-from sgfast.reaching.explaining import explain
+from sgfast.rules.reaching.explaining import explain
 from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load(SHOP[0])

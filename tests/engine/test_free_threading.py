@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from sgfast import Engine
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.check_one import KEPT_AT_MOST
-from sgfast.loading import parse_policy
 
 POLICY = parse_policy(
     "version: 1\n"

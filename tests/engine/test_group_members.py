@@ -18,7 +18,6 @@ from winners import winner
 
 from sgfast import Engine
 from sgfast.base.errors import PolicyError
-from sgfast.compiler import Compiler
 from sgfast.policy.changes import (
     AddAddress,
     AddInstance,
@@ -32,6 +31,7 @@ from sgfast.policy.changes import (
 )
 from sgfast.policy.model import GroupPeer, Instance, Policy, Rule
 from sgfast.reference.engine import ReferenceEngine
+from sgfast.rules.compiler import Compiler
 
 # A router of group g has all of 10.0.0.0/8; the other instances are in it, but not in g.
 ROUTED = """

@@ -13,8 +13,8 @@ from differential import compare
 from scenario import run
 from traffic import SECOND, Traffic
 
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import MODES
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, RemoveInstance
 from sgfast.policy.model import Rule
 

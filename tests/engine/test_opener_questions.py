@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from traffic import OUTSIDE, PORTS, policies
 
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.model import PORT_PROTOCOLS, Policy
 
 #: Types that ask, with those of their answers.

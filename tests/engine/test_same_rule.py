@@ -13,7 +13,7 @@ from scenario import run
 
 import sgfast
 from sgfast.base.errors import ArgumentError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.changes import AddRule, ModifyRule, apply_change
 from sgfast.policy.model import Rule
 

@@ -23,8 +23,8 @@ from traffic import SECOND, Crowd, drawn, routed
 import sgfast
 from sgfast import ArgumentError, ConnectionEvent, Engine, FrameBatch, Policy
 from sgfast.base.errors import AmbiguousAddress
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import MIDSTREAMS, MODES
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddRule, Change, RemoveRule
 from sgfast.policy.model import Rule
 from sgfast.reference.engine import ReferenceEngine

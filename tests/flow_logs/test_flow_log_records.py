@@ -19,7 +19,7 @@ from flow_logs import CLIENT, DB, GOOD, POLICY, WEB, record
 from sgfast import replay
 from sgfast.base.errors import SgfastError
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 
 @pytest.mark.parametrize(

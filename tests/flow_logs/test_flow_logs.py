@@ -14,7 +14,7 @@ from frames import ethernet, icmp, ip
 from shop_log import logs
 
 from sgfast import replay
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.report.flow_log_lines import FORMATS
 
 PROGRAMS = PCAPS / "programs"

@@ -16,9 +16,9 @@ from effort import EXHAUSTIVE, some
 from flow_logs import BEFORE, FIELDS, NOON, OPEN, flow, refused, replayed, replayed_files
 
 from sgfast import ReadOptions
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.logs.columns import RECORD_DTYPE
 from sgfast.flow_logs.connections import Connections
-from sgfast.loading import parse_policy
 
 # Ends without a port that tells the service; of a client and a server; of ping; of GRE.
 AB, BA = "10.0.0.5:5000 > 192.0.2.9:5000", "192.0.2.9:5000 > 10.0.0.5:5000"

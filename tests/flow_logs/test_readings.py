@@ -14,10 +14,10 @@ from flow_logs import BEFORE, FIELDS, NOON, flow
 
 from sgfast import diff, replay, suggest
 from sgfast.checking import check_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.flow_logs.log_records import LogRecords
 from sgfast.flow_logs.unlogged import unseen_rule
 from sgfast.flow_logs.unsure_openers import UnsureOpeners
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Rule
 from sgfast.replaying import ReplayResult
 from sgfast.replaying.removal import unseen_rules

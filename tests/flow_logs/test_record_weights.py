@@ -13,7 +13,7 @@ from flow_logs import FIELDS, flow
 from logged_conversations import OTHERS, SERVICES, a_policy
 
 from sgfast import diff, replay
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.replaying import ReplayResult
 from sgfast.rows.row_schema import ANSWERS
 

@@ -30,8 +30,8 @@ from logged_packets import ACK, FIN, RST, SYN, TCP, RawPacket, parsed
 from zeek_log_writer import write_zeek_json, write_zeek_tsv
 
 from sgfast import diff, replay
+from sgfast.clouds.loading import parse_policy
 from sgfast.flow_logs.log_records import LogRecords
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying import ReplayResult
 from sgfast.rows.verdicts import REASONS

@@ -18,7 +18,7 @@ from effort import EXHAUSTIVE
 from nft import host_filter
 from recordings import POLICIES, PROGRAMS, RECORD, Comparison, compare, connections, judged, scenarios
 
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 
 INSTANCES = ("client", "server")
 #: One that blocks at both instances and both ways; and one with denies and priorities.

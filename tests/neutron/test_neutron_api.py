@@ -17,8 +17,8 @@ from running_neutron import command, environment, running_neutron
 
 from sgfast import Engine
 from sgfast.clouds.importing.reading import Imported, import_sources
+from sgfast.clouds.loading import load_policy
 from sgfast.clouds.openstack.live import read_account
-from sgfast.loading import load_policy
 
 if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)

@@ -17,11 +17,11 @@ from traffic import OUTSIDE, policies
 
 from sgfast.base.errors import ArgumentError, PolicyError
 from sgfast.checking import check_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.engine import Engine
-from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.model import Policy
-from sgfast.reaching.explaining import Explanation, explain
+from sgfast.rules.reaching.explaining import Explanation, explain
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -8,12 +8,12 @@ import pytest
 
 from sgfast.base import spelling
 from sgfast.base.errors import Place, PolicyError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.node_reader import MAX_ERRORS
 from sgfast.policy.profiles import PROFILES
-from sgfast.reaching.proving import Expectations
+from sgfast.rules.reaching.proving import Expectations
 
 MANY = """\
 version: 1

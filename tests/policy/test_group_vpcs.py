@@ -12,8 +12,8 @@ from sgfast import AddGroup, SecurityGroup
 from sgfast.base.errors import ExportError, PolicyError
 from sgfast.checking import check_policy
 from sgfast.clouds.aws import export as aws
+from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.terraform import export as terraform
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
 from sgfast.policy.renamed_vpcs import with_vpc_names_of

@@ -10,7 +10,7 @@ import pytest
 from policy_texts import SPEC_EXAMPLE, error_of
 
 from sgfast import Policy
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import AddressGroup, GroupPeer, Instance, Quotas, Rule, Settings, Timeouts, Vpc
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from policy_texts import error_of
 
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import (
     AddressGroupPeer,
     GroupPeer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgfast.base.errors import PolicyError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import GroupPeer, Rule, SecurityGroup
 from sgfast.policy.templates import FAST_ADD, ITSELF, TEMPLATES, default_group, template_document
 

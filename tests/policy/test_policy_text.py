@@ -17,7 +17,7 @@ from policy_texts import _WORDS, _YAMLISH, SPEC_EXAMPLE, error_of, only_policy_e
 
 from sgfast import Policy
 from sgfast.base.errors import PolicyError
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.fields import RULE
 from sgfast.policy.model import Vpc

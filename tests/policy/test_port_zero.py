@@ -13,7 +13,7 @@ from policy_texts import error_of
 import sgfast
 from sgfast import Policy
 from sgfast.base.errors import PolicyError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.changes import AddGroup, AddRule, ModifyRule
 from sgfast.policy.model import Ports, Rule, SecurityGroup, Settings
 from sgfast.policy.profiles import PROFILES

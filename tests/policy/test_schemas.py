@@ -21,7 +21,7 @@ from yaml.nodes import Node
 
 from sgfast.base.errors import PolicyError
 from sgfast.checking.known_findings import accepted_findings_of, parse_accepted_findings
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
 from sgfast.policy.expectations import load_expectations, parse_expectations
 from sgfast.policy.fields import CHANGE, QUOTAS, SETTINGS, TIMEOUTS, written_schemas

@@ -14,7 +14,7 @@ from policy_texts import error_of
 import sgfast
 from sgfast.base.errors import Place, PolicyError
 from sgfast.clouds.importing.sources import source_of
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import ModifyRule

@@ -56,7 +56,7 @@ from tunnels import (
 from sgfast import FrameBatch, ReadOptions, replay
 from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.preprocess.decap import KINDS, Decapsulation, TunnelSample
 from sgfast.reference.link import find_ip
 from sgfast.reference.packets import number, parse_frame

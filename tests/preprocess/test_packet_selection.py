@@ -17,8 +17,8 @@ from tunnels import vxlan
 
 from sgfast import ReadOptions, replay
 from sgfast.capture import open_capture
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.loading import parse_policy
 from sgfast.replaying.packet_selection import (
     LOOK_EVERY,
     LOOKED_AT,

@@ -45,7 +45,7 @@ PAGES = {
     "policy": Page(
         "Policies", "A policy is a value: it never changes, and two policies that say the same are equal.",
         "load policy_from_boto3 Policy SecurityGroup Rule GroupPeer AddressGroupPeer AddressGroup Instance",
-        ("loading", "policy.export_files", "policy.gaps", "policy.model"),
+        ("clouds.loading", "policy.export_files", "policy.gaps", "policy.model"),
         "from ipaddress import ip_network\n\nimport boto3\n\nimport sgfast",
     ),
     "questions": Page(
@@ -60,7 +60,7 @@ PAGES = {
         "Answers", "The answers to [questions](questions.md), and what they consist of. `print` shows an answer as the "
         "command of the same name does. Answers are made by sgfast alone.",
         "Explanation ReachResult ExpectationsResult CheckResult DiffResult TrafficDiff Suggestion",
-        ("checking", "comparing", "base.evidence", "policy.matching", "reaching", "suggesting"),
+        ("checking", "comparing", "base.evidence", "policy.matching", "rules", "suggesting"),
     ),
     "replay": Page(
         "Results of a replay", "The result of [`replay`](questions.md#replay), what it consists of, and the sinks that "

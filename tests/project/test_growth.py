@@ -21,14 +21,14 @@ from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.object_location import Location
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import source_of
+from sgfast.clouds.loading import parse_policy
 from sgfast.expectations.from_captures import first_expectations
-from sgfast.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.reaching.explaining import explain
-from sgfast.reaching.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
+from sgfast.rules.reaching.explaining import explain
+from sgfast.rules.reaching.proving import Expectations
 from sgfast.suggesting import load_instances, suggest
 
 SMALL = 150

@@ -25,19 +25,18 @@ BOXES = """
 1 1.3 3.8 api | Policy, questions, answers | api answers types
 2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
-7 0 1.2 logs | Flow logs | flow_logs
 4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
 6 1.3 2 engine | Engine | engine
-7 1.3 2 reaching | Without traffic | reaching
-8 0.6 1.6 compiler | Policy becomes tables | compiler
-8 2.3 0.95 rows | Verdicts, rows | rows
+7 0 1.2 logs | Flow logs | flow_logs
+8 3.4 1.7 clouds | Clouds | clouds
+9 1.3 2.7 rules | What rules mean | rules
 9 0 1.2 input | Captures | capture preprocess
-10 0.6 1.9 core | Data plane | core
-8 3.4 1.7 clouds | Clouds | clouds loading
-9 2.5 2.6x2 policy | The policy document, its ranges | policy algebra
-11 0 5.1 base | For everybody | base version
+10 2.3 0.95 rows | Verdicts, rows | rows
+11 0.6 1.6 core | Data plane | core
+11 2.5 2.6 policy | The policy document | policy
+12 0 5.1 base | For everybody | base version
 """
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sgfast.cli import main
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -18,30 +18,32 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 #: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
     "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
-    "sgfast.checking.usage", "sgfast.comparing", "sgfast.compiler", "sgfast.engine",
+    "sgfast.checking.usage", "sgfast.comparing", "sgfast.rules.compiler", "sgfast.engine",
     "sgfast.clouds.exporting", "sgfast.clouds.terraform.export", "sgfast.flow_logs.traffic",
     "sgfast.policy.changes",
     "sgfast.clouds.importing.reading", *(f"sgfast.clouds.{each.module}" for each in FORMATS.values()),
-    "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.reaching.explaining",
-    "sgfast.reaching.proving", "sgfast.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
+    "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.rules.reaching.explaining",
+    "sgfast.rules.reaching.proving", "sgfast.rules.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
     "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
 }  # fmt: skip
-COMPILER = {"numpy", "sgfast.compiler"}
+COMPILER = {"numpy", "sgfast.rules.compiler"}
 ENGINE = COMPILER | {"sgfast.engine"}
 REPLAY = ENGINE | {
     "sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
 }  # fmt: skip
-REACHING = {"numpy", "sgfast.reaching.relation"}
+REACHING = {"numpy", "sgfast.rules.reaching.relation"}
 
 #: The parts that commands need.
 NEEDED = {
     ("check", POLICY): ENGINE | {"sgfast.checking"},
     ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): COMPILER
-    | {"sgfast.reaching.explaining"},
+    | {"sgfast.rules.reaching.explaining"},
     ("reach", POLICY): REACHING,
     ("diff", POLICY, PROPOSED): ENGINE | REACHING,
-    ("test", POLICY, EXPECTED): ENGINE | REACHING | {"sgfast.reaching.explaining", "sgfast.reaching.proving"},
+    ("test", POLICY, EXPECTED): ENGINE
+    | REACHING
+    | {"sgfast.rules.reaching.explaining", "sgfast.rules.reaching.proving"},
     ("import", "auto", str(PCAPS / "export")): {"sgfast.clouds.importing.reading", "sgfast.clouds.openstack.account"},
     ("export", POLICY, "--to", "openstack"): {"sgfast.clouds.exporting"},
     ("export", POLICY, "--to", "aws"): {"sgfast.clouds.exporting"},

@@ -13,7 +13,7 @@ from datagrams import Datagram
 from stories import write_changes, write_story
 
 from sgfast import replay
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.replaying import Names, ReplayResult
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import VerdictLines

@@ -17,9 +17,9 @@ from effort import some
 
 from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
-from sgfast.loading import parse_policy
 from sgfast.reference.engine import ReferenceEngine
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")

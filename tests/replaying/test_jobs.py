@@ -36,8 +36,8 @@ from traffic import SECOND, Crowd, Traffic, pcap_of, policies
 from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.capture import CaptureReader, open_capture
+from sgfast.clouds.loading import load_policy
 from sgfast.engine import REASONS
-from sgfast.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.results import LISTED_CUTS

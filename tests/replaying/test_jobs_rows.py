@@ -19,9 +19,9 @@ from test_jobs import PCAPS, in_process_of_its_own
 
 from sgfast import Engine, replay
 from sgfast.base.errors import CaptureError, OutputError
+from sgfast.clouds.loading import load_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
-from sgfast.loading import load_policy
 from sgfast.report.lines import VerdictLines
 
 POLICY = PCAPS / "shop.yaml"

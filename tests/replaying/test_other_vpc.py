@@ -13,7 +13,7 @@ from frames import ethernet, ip, udp
 from vpcs import CLIENT, DOCUMENT, SYN, mirrored
 
 from sgfast import replay
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 Capsys = pytest.CaptureFixture[str]
 

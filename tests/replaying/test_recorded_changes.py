@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from recordings import PROGRAMS, Key, Line, Packets, connections, time_ns, verdict_lines
 
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.replaying import ReplayResult
 
 CHANGES = PROGRAMS.parent / "changes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recordings import POLICIES, PROGRAMS, compare, connections, expected, judged, places, scenarios
 
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 
 OPEN = PROGRAMS / "open.yaml"
 ADDRESSES = {

@@ -17,8 +17,8 @@ from stories import CLIENT, STORY, from_web, replayed, to_web, write_changes, wr
 
 from sgfast import Policy, replay
 from sgfast.base.errors import AmbiguousAddress
+from sgfast.clouds.loading import load_policy
 from sgfast.engine import VERDICTS, Engine, header
-from sgfast.loading import load_policy
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changes import AddAddress, AddRule, RemoveInstance, RemoveRule
 from sgfast.policy.model import Instance, Rule, SecurityGroup, Vpc

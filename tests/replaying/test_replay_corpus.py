@@ -15,8 +15,8 @@ from effort import some
 from sgfast import replay
 from sgfast.base.errors import CaptureError
 from sgfast.capture import open_capture
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import VERDICTS
-from sgfast.loading import parse_policy
 from sgfast.report.captures import PcapngWriter
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")

@@ -19,9 +19,9 @@ from test_replay_changes import REMOVE
 from traffic import SECOND
 
 from sgfast import replay
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import MIDSTREAMS, MODES, REASONS, VERDICTS, Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import ModifyRule
 from sgfast.replaying import ChangeDone, CutConnection, ReplayResult
 from sgfast.report import html_report

@@ -41,7 +41,7 @@ from sgfast import (
     snapshot,
 )
 from sgfast.capture import open_capture
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.model import Rule
 from sgfast.policy.serialization import from_plain, to_plain

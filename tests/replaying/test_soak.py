@@ -11,7 +11,7 @@ import pytest
 from soak import POLICY, EndlessCapture, changes, soak
 
 from sgfast.capture import CaptureReader
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.changes import apply_changes
 
 SEED = 2026

@@ -17,8 +17,8 @@ from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import ReadOptions, diff, replay
 from sgfast.capture import open_capture
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.loading import parse_policy
 from sgfast.preprocess.decap import TUNNELS_LOOK_EVERY, TUNNELS_LOOKED_AT, TunnelSample
 from sgfast.replaying import ReplayResult
 

@@ -20,7 +20,7 @@ from vpcs import lines, written
 
 from sgfast import Policy, ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 
 Capsys = pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from vpcs import CHANGES, CLIENT, DOCUMENT, SHARED, SYN, Line, lines, mirrored, 
 
 from sgfast import ReplayResult, load_snapshot
 from sgfast.base.errors import SnapshotError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 
 

@@ -50,7 +50,7 @@ from sgfast import ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.capture import open_capture
 from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.report.lines import VerdictLines
 

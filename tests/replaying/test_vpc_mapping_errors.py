@@ -22,7 +22,7 @@ from vpcs import (
 
 from sgfast import ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress, CaptureError, PolicyError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 
 

@@ -23,14 +23,14 @@ from traffic import Crowd, drawn, stateful
 
 from sgfast import Engine
 from sgfast.base.errors import AmbiguousAddress
+from sgfast.clouds.loading import parse_policy
 from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.reaching.difference import difference
 from sgfast.report.json.diff import capture_diff
 from sgfast.report.rollup import BY
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+from sgfast.rules.reaching.difference import difference
 
 COUNTS = ("connections", "answered", "packets")
 

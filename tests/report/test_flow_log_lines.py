@@ -18,9 +18,9 @@ from frames import ethernet, icmp, ip, udp
 from traffic import Crowd, as_capture, drawn
 
 from sgfast import replay
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying import Names
 from sgfast.report.flow_log_lines import FORMATS, FlowLogLines

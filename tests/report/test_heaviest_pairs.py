@@ -12,7 +12,7 @@ from command import sgfast, write_capture
 from effort import some
 from frames import ethernet, ip, tcp
 
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 
 Capsys = pytest.CaptureFixture[str]
 Pair = tuple[int, str, str, str]

@@ -17,7 +17,7 @@ from effort import some
 from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast.base.evidence import CODES
-from sgfast.loading import load_policy
+from sgfast.clouds.loading import load_policy
 from sgfast.policy.model import Policy
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import By

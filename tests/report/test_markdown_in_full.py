@@ -10,7 +10,7 @@ from reports import SIZES, check_markdown, replay_markdown, suggestion_markdown
 from sgfast import Policy
 from sgfast.capture import Damage
 from sgfast.checking import CheckResult, Finding
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule

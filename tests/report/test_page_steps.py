@@ -20,9 +20,9 @@ from test_report_html import random_kinds, replayed
 from test_report_page import READY, SUMS, column, counts, go, shown, shown_counts
 from test_rule_pages import large_policy, told
 
-from sgfast.reaching.rows import reach
 from sgfast.report import html_report
 from sgfast.report.html.reach import reach_html
+from sgfast.rules.reaching.rows import reach
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 

@@ -20,13 +20,13 @@ from test_report_html import Page, replayed
 from test_report_page import ROWS, SUMS, column, go, shown
 from test_rule_pages import diff_page, large_policy, told
 
+from sgfast.clouds.loading import load_policy
 from sgfast.engine import VERDICTS
-from sgfast.loading import load_policy
-from sgfast.reaching.difference import difference
-from sgfast.reaching.rows import reach
 from sgfast.report import html_report
 from sgfast.report.html.diff import diff_html
 from sgfast.report.html.reach import reach_html
+from sgfast.rules.reaching.difference import difference
+from sgfast.rules.reaching.rows import reach
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 

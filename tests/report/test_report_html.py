@@ -24,10 +24,9 @@ from kinds import kinds_of
 from traffic import NETWORKS, OUTSIDE, PORTS, drawn
 
 from sgfast import Policy, replay
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.engine import REASONS
-from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.model import Instance, Rule, SecurityGroup
-from sgfast.reaching.explaining import explain
 from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
@@ -40,6 +39,7 @@ from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.tables import MAX_ROWS, MOST_ROWS
 from sgfast.report.html.traffic_matrix import matrix_of, outcomes
 from sgfast.report.rollup import Rollup
+from sgfast.rules.reaching.explaining import explain
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -13,11 +13,11 @@ from reports import diff_text, text_report
 
 from sgfast import replay
 from sgfast.cli import printing
+from sgfast.clouds.loading import load_policy
 from sgfast.comparing import MovedTraffic
-from sgfast.loading import load_policy
 from sgfast.policy.model import Rule
-from sgfast.reaching.difference import difference
 from sgfast.replaying import RuleHits
+from sgfast.rules.reaching.difference import difference
 
 Capsys = pytest.CaptureFixture[str]
 SUGGEST = ("suggest", SHOP[1], "--instances", SHOP[0])

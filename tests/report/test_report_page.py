@@ -24,13 +24,13 @@ from kinds import kinds_of
 from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
 from test_rule_pages import diff_page, large_policy
 
-from sgfast.reaching.rows import reach
 from sgfast.replaying import Denied, ReplayResult, Service
 from sgfast.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
 from sgfast.report.html.reach import reach_html
 from sgfast.report.html.tables import MOST_ROWS
+from sgfast.rules.reaching.rows import reach
 
 _PACKAGE = find_spec("axe_playwright_python")
 AXE = None if _PACKAGE is None or _PACKAGE.origin is None else Path(_PACKAGE.origin).with_name("axe.min.js")

@@ -19,7 +19,7 @@ from reports import SIZES, replay_markdown, text_report
 from sgfast import Policy, replay
 from sgfast.capture import Damage
 from sgfast.checking import CheckResult, Finding
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Rule
 from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.report.amounts import human_bytes, human_seconds, instant

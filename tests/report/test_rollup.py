@@ -19,8 +19,8 @@ from kinds import kinds_of
 from traffic import Crowd, as_capture, drawn
 
 from sgfast import Engine, replay
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying import Broken, Denied, Service
 from sgfast.replaying.kinds import Kinds

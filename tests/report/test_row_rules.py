@@ -11,7 +11,7 @@ from command import PCAPS, handshake, sgfast, valid, write_capture, write_policy
 from frames import Layer, ethernet, ipv4
 
 from sgfast import replay
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
 from sgfast.replaying.listed_kinds import Broken, listed_broken
 

@@ -19,21 +19,21 @@ from test_report_html import HOSTILE, Page, read
 from traffic import drawn
 
 from sgfast import Policy
-from sgfast.loading import Lines, load_policy
+from sgfast.clouds.loading import Lines, load_policy
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup
 from sgfast.policy.ranges import Ranges, intersection, union
 from sgfast.policy.ranges import difference as without_these
 from sgfast.policy.rule_text import rule_of_id
-from sgfast.reaching.difference import difference
-from sgfast.reaching.ends import named_end
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import reach
-from sgfast.reaching.services import named_service, openers
 from sgfast.report.html.diff import diff_html
 from sgfast.report.html.page import MOST_BYTES
 from sgfast.report.html.reach import reach_html
 from sgfast.report.html.tables import MOST_ROWS
 from sgfast.report.reach import part_text
+from sgfast.rules.reaching.difference import difference
+from sgfast.rules.reaching.ends import named_end
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import reach
+from sgfast.rules.reaching.services import named_service, openers
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -305,7 +305,7 @@ def test_rules_that_would_take_too_long_to_find_are_left_out_and_it_says_so(monk
     policy = large_policy()
     whole = reach(policy, rules=True)
     with monkeypatch.context() as patched:
-        patched.setattr("sgfast.reaching.relation.MAX_SEARCHED", 5000)
+        patched.setattr("sgfast.rules.reaching.relation.MAX_SEARCHED", 5000)
         found, changed = reach(policy, rules=True), difference(Policy(), policy)
         assert [replace(row, rules=()) for row in whole.rows] == list(found.rows)
         assert changed.opened and not any(row.rules for row in changed.opened)

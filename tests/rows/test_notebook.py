@@ -15,12 +15,12 @@ import sgfast
 from sgfast.comparing import run_diff
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.loaded_policy import having
-from sgfast.reaching.difference import difference
-from sgfast.reaching.explaining import explain
-from sgfast.reaching.names import Part
-from sgfast.reaching.proving import Expectations
-from sgfast.reaching.rows import reach
 from sgfast.replaying import ReplayOptions
+from sgfast.rules.reaching.difference import difference
+from sgfast.rules.reaching.explaining import explain
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.proving import Expectations
+from sgfast.rules.reaching.rows import reach
 from sgfast.suggesting.instances import opened
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"

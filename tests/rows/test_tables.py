@@ -26,14 +26,14 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.protocols import protocol_name
 from sgfast.preprocess.vpcs import Dealer
-from sgfast.reaching import tables as reaching_tables
-from sgfast.reaching.names import Part, PartKind
-from sgfast.reaching.rows import Row
 from sgfast.replaying import ReplayOptions
 from sgfast.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.rows import BATCH_ROWS, Table
 from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KINDS, TableKind
+from sgfast.rules.reaching import tables as reaching_tables
+from sgfast.rules.reaching.names import Part, PartKind
+from sgfast.rules.reaching.rows import Row
 
 POLICY, CAPTURE = str(ROOT / "pcaps/shop.yaml"), str(ROOT / "pcaps/shop.pcap")
 BOTH: tuple[Any, ...] = ("connections", "packets")

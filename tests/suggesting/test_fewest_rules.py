@@ -10,7 +10,7 @@ from itertools import combinations
 from policy_changes import without_one_port
 
 from sgfast import Policy
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 from sgfast.suggesting import Limits

@@ -9,14 +9,14 @@ import pytest
 from command import SHOP, handshake, write_capture
 from frames import ethernet, icmp, ip, udp
 
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.expectations import from_captures as module
 from sgfast.expectations.from_captures import FirstExpectations, first_expectations
-from sgfast.loading import load_policy, parse_policy
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import Policy
-from sgfast.reaching.filters import CLIENT_PORT
-from sgfast.reaching.proving import Expectations
 from sgfast.replaying.options import ReplayOptions
+from sgfast.rules.reaching.filters import CLIENT_PORT
+from sgfast.rules.reaching.proving import Expectations
 
 POLICY = parse_policy("""
 version: 1

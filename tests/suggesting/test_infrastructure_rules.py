@@ -8,8 +8,8 @@ import pytest
 from command import write_capture
 from frames import Layer, ethernet, icmpv6, ipv4, ipv6, udp
 
+from sgfast.clouds.loading import parse_policy
 from sgfast.expectations.from_captures import first_expectations
-from sgfast.loading import parse_policy
 from sgfast.policy.model import UDP, GroupPeer
 from sgfast.replaying.options import ReplayOptions
 from sgfast.suggesting import suggest

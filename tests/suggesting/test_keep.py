@@ -22,7 +22,7 @@ from traffic import Crowd, as_capture, drawn
 import sgfast
 from sgfast import Policy
 from sgfast.base.errors import ArgumentError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.rule_text import rule_text
 from sgfast.suggesting import Suggestion, keeping, suggest
 from sgfast.suggesting.missing import DENY_RULE

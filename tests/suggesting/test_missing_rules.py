@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_text

@@ -20,7 +20,7 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.base.errors import SgfastError
-from sgfast.loading import load_policy, parse_policy
+from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Instance, SecurityGroup, Settings, Vpc
 from sgfast.report.lines import ConnectionLines

@@ -13,7 +13,7 @@ from flow_logs import record
 
 from sgfast import load
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
-from sgfast.reaching.explaining import explain
+from sgfast.rules.reaching.explaining import explain
 from sgfast.suggesting import suggest
 from sgfast.suggesting.covers import Covers, _greedy
 from sgfast.suggesting.denials import Denials

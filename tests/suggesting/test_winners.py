@@ -14,7 +14,7 @@ from effort import some
 from hypothesis import HealthCheck, given, seed, settings
 from winners import winner
 
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.suggesting.needs import Need, NeededService

@@ -10,16 +10,16 @@ from ipaddress import ip_address, ip_network
 from checked_policies import BLOCKS, GRE, TCP, UDP
 from winners import Address, Service, winner
 
-from sgfast.algebra.services import KEYS
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.reaching.ends import NamedEnd, named_end
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Row
-from sgfast.reaching.services import ServiceSet, named_service
 from sgfast.reference.addresses import is_multicast_or_broadcast
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.rules import _peer_matches
 from sgfast.reference.table import GroupRule, Side
+from sgfast.rules.reaching.ends import NamedEnd, named_end
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import Row
+from sgfast.rules.reaching.services import ServiceSet, named_service
+from sgfast.rules.services import KEYS
 
 #: All addresses that the policies of ``checked_policies`` distinguish, and some others.
 ADDRESSES: dict[int, tuple[Address, ...]] = {

@@ -15,7 +15,7 @@ from frames import ethernet, icmp_error, ip, tcp
 from traffic import SECOND
 
 from sgfast import replay
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 

@@ -22,13 +22,13 @@ from policy_changes import Changer, Mover
 from traffic import SECOND, Crowd, Traffic, policies, routed
 
 from sgfast.base.errors import AmbiguousAddress
-from sgfast.compiler import tables
 from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
 from sgfast.replaying.kinds import joined, kinds_of
+from sgfast.rules.compiler import tables
 
 #: The settings ``on_change`` (SPEC 6.7) used in turn.
 ON_CHANGE: tuple[Any, ...] = ("cut-inbound", "forget-unmatched", "cut-unmatched", "cut-inbound", "keep")

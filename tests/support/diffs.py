@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sgfast.clouds.loading import PolicySource
 from sgfast.comparing import TrafficDiff, run_diff
-from sgfast.loading import PolicySource
 from sgfast.replaying import ReadOptions
 from sgfast.replaying.options import ReplayOptions
 

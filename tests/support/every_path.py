@@ -33,8 +33,8 @@ PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 ENGINE_TESTS = (
     "comparing/test_diff", "core/test_fast_path", "engine", "reference", "replaying/test_recorded_changes",
     "replaying/test_recordings", "replaying/test_replay_changes", "replaying/test_replay_cuts",
-    "replaying/test_snapshot", "replaying/test_split_captures", "report/test_report_answers", "tables/test_arrow",
-    "tables/test_tables",
+    "replaying/test_snapshot", "replaying/test_split_captures", "report/test_report_answers", "rows/test_arrow",
+    "rows/test_tables",
 )  # fmt: skip
 
 #: Tests that cover most of the engine in the shortest time.
@@ -47,7 +47,7 @@ SHORT = (
 SHORT_CHECKED = (
     "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_formats", "core/test_fast_path",
     "core/test_records", "engine/test_errors", "engine/test_stateless", "fuzz/test_fuzz_targets",
-    "replaying/test_soak", "tables/test_arrow",
+    "replaying/test_soak", "rows/test_arrow",
 )  # fmt: skip
 
 #: All tests but those that build sources in other ways, and the one that compares times with a plain build.

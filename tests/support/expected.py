@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sgfast.policy.expectations import Expectation
 from sgfast.policy.matching import Address, End
 from sgfast.policy.model import ICMP, ICMPV6, Instance, Policy
-from sgfast.reaching.proving import Seen
+from sgfast.rules.reaching.proving import Seen
 
 #: The meaning of services, independent of the tested code.
 MEANING: dict[str, Callable[[Service], bool]] = {

@@ -27,7 +27,7 @@ from sgfast.policy.model import (
     SecurityGroup,
     Vpc,
 )
-from sgfast.reaching.difference import difference
+from sgfast.rules.reaching.difference import difference
 from sgfast.suggesting import suggest
 
 GROUPS = ("a", "b", "c")

@@ -14,10 +14,10 @@ from sgfast import Engine
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.importing.sources import Source
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import PORT_PROTOCOLS, Policy
 from sgfast.policy.protocols import PROTOCOL_NUMBERS
-from sgfast.reaching.difference import difference
+from sgfast.rules.reaching.difference import difference
 
 OUTSIDE = "198.51.100.7"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgfast import replay
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
 from sgfast.replaying import ReplayResult
 from sgfast.report.flow_log_lines import FlowLogLines

@@ -29,10 +29,10 @@ from command import POLICY, handshake
 from effort import some
 
 import sgfast
-import sgfast.compiler
-import sgfast.compiler.address_classes
-import sgfast.compiler.tables
 import sgfast.engine
+import sgfast.rules.compiler
+import sgfast.rules.compiler.address_classes
+import sgfast.rules.compiler.tables
 from sgfast.capture import CaptureReader
 from sgfast.clouds.logs.columns import RECORD_DTYPE
 from sgfast.core.base.frames import FrameBatch
@@ -80,8 +80,8 @@ class Recorded:
     def __init__(self) -> None:
         self.arguments: dict[str, Arguments] = {}
         for module, name in (
-            (sgfast.compiler, "Classifier"), (sgfast.compiler.address_classes, "CidrTrie"),
-            (sgfast.compiler.tables, "RuleArrays"), (sgfast.engine, "AccountingPlane"),
+            (sgfast.rules.compiler, "Classifier"), (sgfast.rules.compiler.address_classes, "CidrTrie"),
+            (sgfast.rules.compiler.tables, "RuleArrays"), (sgfast.engine, "AccountingPlane"),
             (sgfast.engine, "SingleChecks"),
         ):  # fmt: skip
             setattr(module, name, self._recording(name, getattr(module, name)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sgfast.base.errors import PolicyError
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 
 # The example of SPEC 2, verbatim.
 SPEC_EXAMPLE = """\

@@ -8,7 +8,6 @@ from sgfast.checking import CheckResult, TableSizes
 from sgfast.cli.printing import MARKDOWN_ROWS
 from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
-from sgfast.reaching.difference import Difference
 from sgfast.replaying import ReplayResult
 from sgfast.report.check import check_document
 from sgfast.report.diff import diff_document
@@ -19,6 +18,7 @@ from sgfast.report.replay import replay_document
 from sgfast.report.rollup import By
 from sgfast.report.suggestion import suggestion_document
 from sgfast.report.text import to_text
+from sgfast.rules.reaching.difference import Difference
 from sgfast.suggesting import Suggestion
 
 SIZES = TableSizes(*[10**9] * 7)

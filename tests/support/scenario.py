@@ -41,8 +41,8 @@ from typing import Any
 import frames as f
 
 from sgfast.base.errors import PolicyError
+from sgfast.clouds.loading import parse_policy
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import AddInstance, Change
 from sgfast.policy.model import Policy
 from sgfast.reference.engine import ReferenceEngine

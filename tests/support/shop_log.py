@@ -13,7 +13,7 @@ from flow_log_writer import AWS_V2, SECOND, Logged, write_aws
 from recordings import verdict_lines
 from slow_diff import frames_of
 
-from sgfast.loading import load
+from sgfast.clouds.loading import load
 
 PCAPS = Path(__file__).resolve().parents[2] / "pcaps"
 FIELDS = (*AWS_V2, "tcp-flags", "pkt-srcaddr", "pkt-dstaddr", "flow-direction")

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from traffic import SECOND, Conversation, Crowd
 
 from sgfast.capture import CaptureReader
+from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
-from sgfast.loading import parse_policy
 from sgfast.policy.changes import (
     AddAddress,
     AddMember,

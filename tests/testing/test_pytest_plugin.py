@@ -17,9 +17,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sgfast import PolicyError, loading
+from sgfast import PolicyError
 from sgfast.base.errors import ArgumentError, ArgumentTypeError
-from sgfast.loading import load_policy
+from sgfast.clouds import loading
+from sgfast.clouds.loading import load_policy
 from sgfast.policy.model import Instance, Vpc
 from sgfast.testing import assert_allows, assert_denies
 

@@ -15,7 +15,7 @@ import yaml
 from schemas import validator
 from terraform import LATER, block, plan, refs, resource
 
-from sgfast.loading import parse_policy
+from sgfast.clouds.loading import parse_policy
 from sgfast.policy.expectations import parse_expectations
 
 pytest_plugins = ["pytester"]

@@ -11,7 +11,6 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import islice
 from typing import Literal
 
-from sgfast.algebra.addresses import ANYWHERE, networks_of
 from sgfast.base.errors import ExportError
 from sgfast.clouds.linux.address_sets import VpcView, views
 from sgfast.policy.model import (
@@ -32,6 +31,7 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import ALL_PORTS, Ranges, difference
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.rules.addresses import ANYWHERE, networks_of
 
 #: The limit for the rules that one rule may become. No group of a cloud may have more rules.
 _MOST_PARTS = 1_000

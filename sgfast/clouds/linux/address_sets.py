@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
-from sgfast.algebra.addresses import ADDRESS, NOBODY, owned_prefixes, pieces, span_of, without_multicast
 from sgfast.base.errors import AmbiguousAddress, ExportError
 from sgfast.policy.matching import groups_of
 from sgfast.policy.model import Instance, Policy
 from sgfast.policy.ranges import Range, Ranges, union
 from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.rules.addresses import ADDRESS, NOBODY, owned_prefixes, pieces, span_of, without_multicast
 
 #: The limit for the addresses of a policy times the VPCs that see them; about half a minute of work.
 MAX_LOOKS = 10_000_000

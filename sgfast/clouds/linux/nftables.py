@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import Literal
 from zlib import crc32
 
-from sgfast.algebra.addresses import ADDRESS, addresses_of
 from sgfast.base.errors import ExportError
 from sgfast.clouds.linux.address_sets import MAX_RANGES, views
 from sgfast.clouds.linux.nft_table import TABLE, Chain, Elements, NftTable, difference
@@ -44,6 +43,7 @@ from sgfast.policy.model import (
 from sgfast.policy.ranges import Range
 from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import shown_origin
+from sgfast.rules.addresses import ADDRESS, addresses_of
 
 Interfaces = Mapping[str, str | None]
 """The host's interface behind which each instance is. None: the instance is the machine itself, with all interfaces

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.base.errors import ClusterError
-from sgfast.compiler import Compiler, Numbering
 from sgfast.core.dtypes import FLOW_DTYPE
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
@@ -25,6 +24,7 @@ from sgfast.replaying.cluster.storage import Folder, Reader, checksum
 from sgfast.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
 from sgfast.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
+from sgfast.rules.compiler import Compiler, Numbering
 
 #: A time that no clock reaches.
 NEVER = (1 << 63) - 1

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
-from sgfast.reaching.difference import Difference
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
 from sgfast.report.difference import nothing_words
@@ -38,6 +37,7 @@ from sgfast.report.log_records import reminder
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.replay import time_items, tunnel_items, vpc_called
 from sgfast.report.twins import with_first_twins
+from sgfast.rules.reaching.difference import Difference
 
 _OPENED, _CLOSED = LegendEntry("opened", "deny", "+ "), LegendEntry("closed", "allow", "- ")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from sgfast.policy.document_reader import Lines
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import ReachResult
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import Item, Name
 from sgfast.report.html.markup import Markup, joined, tag
@@ -25,6 +23,8 @@ from sgfast.report.html.rule_matrix import PageTable
 from sgfast.report.html.rule_rows import RuleRows
 from sgfast.report.reach import parts_text, services_cell
 from sgfast.report.twins import with_first_twins
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import ReachResult
 
 #: The most rows open to any address that the beginning of the page lists.
 _FIRST = 3

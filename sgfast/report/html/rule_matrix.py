@@ -14,16 +14,16 @@ from math import log2
 
 import numpy as np
 
-from sgfast.algebra.services import KEYS
 from sgfast.policy.model import Policy
 from sgfast.policy.ranges import Ranges, difference, intersection, union
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Row
-from sgfast.reaching.services import named_service, openers, services_text
 from sgfast.report.amounts import grouped
 from sgfast.report.html.columns import labels
 from sgfast.report.html.matrix import Axis, LegendEntry, Matrix, Square, axis
 from sgfast.report.rollup.ends import EndName, address_group_name, groups_name
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import Row
+from sgfast.rules.reaching.services import named_service, openers, services_text
+from sgfast.rules.services import KEYS
 
 #: The names for all addresses, and for all public addresses, that belong to no instance.
 _ANYBODY, _INTERNET = EndName("any address", "network"), EndName("internet", "network")

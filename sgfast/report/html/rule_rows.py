@@ -14,8 +14,6 @@ from typing import Any
 
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
-from sgfast.reaching.names import Part
-from sgfast.reaching.rows import Decider
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.difference import decider_text
 from sgfast.report.html.columns import addresses_text, line_words, packed_text, rule_line
@@ -24,6 +22,8 @@ from sgfast.report.html.matrix import MOST_UNFOLDED, SIDE, matrix_table
 from sgfast.report.html.rule_matrix import PageTable, RuleMatrix
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, table
 from sgfast.report.reach import LISTED_PARTS, part_text, services_cell
+from sgfast.rules.reaching.names import Part
+from sgfast.rules.reaching.rows import Decider
 
 #: Maximum number of rules in a cell before "and N more".
 _LISTED_RULES = 3

@@ -11,7 +11,6 @@ from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.policy.gaps import FilterChange
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.difference import Difference
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.json.evidence import EvidenceField
@@ -34,6 +33,7 @@ from sgfast.report.json.uncertain import JsonUncertain, uncertain_answer
 from sgfast.report.json.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups
+from sgfast.rules.reaching.difference import Difference
 
 VerdictField = Annotated[str, one_of(VERDICTS[:PENDING])]
 BlockingReason = Annotated[str, one_of(reason.word for reason in REASON_TABLE if reason.verdict != "allow")]

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from sgfast.base.json_types import Answer, at
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Action
-from sgfast.reaching.explaining import sentence
-from sgfast.reaching.proving import ExpectationsResult, Outcome
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.explain import JsonExplain, explain_answer
 from sgfast.report.json.values import Count, File, Number, Text, TextOrNull
+from sgfast.rules.reaching.explaining import sentence
+from sgfast.rules.reaching.proving import ExpectationsResult, Outcome
 
 #: The texts of words of the file.
 WordTexts = list[Annotated[Text, attrgetter("text")]]

@@ -9,9 +9,9 @@ from sgfast.policy.document_reader import Lines
 from sgfast.policy.matching import End, RuleField, RuleInGroup
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.reaching.explaining import ExplainedSide, Explanation, NearMiss
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import Byte, File, JsonProtocol, Number, Port, ProviderId, TextOrNull
+from sgfast.rules.reaching.explaining import ExplainedSide, Explanation, NearMiss
 
 
 class JsonExplainedEnd(Answer):

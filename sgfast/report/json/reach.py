@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from sgfast.base.json_types import Absent, Answer, Keywords, at
-from sgfast.reaching.names import PartKind
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.values import File, Text, TextOrNull
+from sgfast.rules.reaching.names import PartKind
 
 _ALL_EXCEPT = "all except "
 

@@ -1,0 +1,12 @@
+from sgfast.rules.reaching.contradiction import Opener as Opener
+from sgfast.rules.reaching.contradiction import first_contradiction as first_contradiction
+from sgfast.rules.reaching.difference import Difference as Difference
+from sgfast.rules.reaching.difference import difference as difference
+from sgfast.rules.reaching.ends import ANY as ANY
+from sgfast.rules.reaching.ends import NamedEnd as NamedEnd
+from sgfast.rules.reaching.ends import named_end as named_end
+from sgfast.rules.reaching.names import Part as Part
+from sgfast.rules.reaching.rows import ReachResult as ReachResult
+from sgfast.rules.reaching.rows import Row as Row
+from sgfast.rules.reaching.rows import reach as reach
+from sgfast.rules.reaching.services import named_service as named_service
