@@ -37,7 +37,7 @@ SHARED = "sgfast.cython_shared"
 
 # Modules with loops over packets. For all others -O2 is just as fast and compiles sooner.
 HOT = {
-    "sgfast.capture.reader",
+    "sgfast.traffic.capture.reader",
     "sgfast.core.classify.classifier",
     "sgfast.core.conntrack.lifetime",
     "sgfast.core.dataplane",

@@ -14,8 +14,8 @@ from measure import Section, Yardstick, timed
 from zlib_ng import gzip_ng
 
 from sgfast import Policy, load, replay
-from sgfast.flow_logs.merged import MergedLogs
-from sgfast.flow_logs.sources import logs_in
+from sgfast.traffic.flow_logs.merged import MergedLogs
+from sgfast.traffic.flow_logs.sources import logs_in
 
 #: Records of a file, all of one interval of five minutes.
 RECORDS_OF_FILE = 100_000

@@ -49,8 +49,8 @@ from sgfast.checking.policy_index import PolicyIndex
 from sgfast.checking.result import CheckResult
 from sgfast.checking.table_sizes import TableSizes, compile_for_check
 from sgfast.checking.unused import empty_sources, never_hit, unused
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.policy.model import Instance, Policy
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 
 if TYPE_CHECKING:
     from sgfast.checking.codes import RuleUse

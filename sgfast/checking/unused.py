@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from sgfast.base.names import listed
 from sgfast.checking.codes import EMPTY_SOURCE, NEVER_HIT, UNUSED_ADDRESS_GROUP, UNUSED_GROUP, Finding
 from sgfast.checking.policy_index import PolicyIndex
-from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Rule, called
 from sgfast.policy.rule_text import rule_name, rule_text
 from sgfast.replaying.removal import unseen_rules
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, unlogged_groups
 
 if TYPE_CHECKING:
     from sgfast.replaying import ReplayResult

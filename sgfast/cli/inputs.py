@@ -90,7 +90,7 @@ class Inputs:
             with suppress(PolicyError):
                 found += [] if policy is None else files_of(policy)
         if self.captures:
-            from sgfast.capture.directories import with_files_in
+            from sgfast.traffic.capture.directories import with_files_in
 
             found += with_files_in(self.captures)
         return [*found, *(path for path in self.others if path is not None)]
@@ -103,7 +103,7 @@ class Inputs:
         if not _is_sandboxed():
             return
         from sgfast.base.sandbox import confine
-        from sgfast.capture.directories import files_in, is_pattern
+        from sgfast.traffic.capture.directories import files_in, is_pattern
 
         # The right to read a directory includes everything below it. So only the names in a directory of captures may
         # be read, and the captures themselves.

@@ -17,10 +17,10 @@ from sgfast.cli.printing import say
 
 if TYPE_CHECKING:
     from sgfast.base.evidence import EvidenceCode
-    from sgfast.capture import Damage
-    from sgfast.flow_logs.log_records import LogRecords
     from sgfast.policy.model import Policy
-    from sgfast.preprocess import TunnelKind
+    from sgfast.traffic.capture import Damage
+    from sgfast.traffic.flow_logs.log_records import LogRecords
+    from sgfast.traffic.preprocess import TunnelKind
 
 EXIT_FAIL_ON = 1
 EXIT_BAD = 2
@@ -203,7 +203,7 @@ quiet_option = click.option(
 def _tunnel_kinds(context: click.Context, option: click.Parameter, listed: str | None) -> tuple[TunnelKind, ...]:
     if listed is None:
         return ()
-    from sgfast.preprocess.decap import KINDS
+    from sgfast.traffic.preprocess.decap import KINDS
 
     words = [word.strip() for word in listed.split(",")]
     for word in words:

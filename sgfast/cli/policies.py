@@ -65,7 +65,7 @@ class PolicyOptions:
         try:
             return load_policy(path, lines, format=self.format, unresolved=self.unresolved)
         except PolicyError:
-            from sgfast.flow_logs.sources import kind_of_traffic
+            from sgfast.traffic.flow_logs.sources import kind_of_traffic
 
             if (kind := kind_of_traffic(path)) is None:
                 raise

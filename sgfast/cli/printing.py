@@ -12,8 +12,8 @@ from sgfast.base.errors import OutputError
 from sgfast.base.names import printable
 
 if TYPE_CHECKING:
-    from sgfast.capture import Damage
     from sgfast.report.document import Document
+    from sgfast.traffic.capture import Damage
 
 #: The number of rows of a list in Markdown without ``--top``.
 MARKDOWN_ROWS = 20

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from sgfast.base.evidence import EvidenceReason
 from sgfast.comparing.pair import Pair
-from sgfast.flow_logs.log_records import ComparedActions
 from sgfast.replaying.results import count
+from sgfast.traffic.flow_logs.log_records import ComparedActions
 
 #: Share of the accepted connections from which OLD cannot have been in force. A few may be of a time when the policy
 #: was another one, or may have another opener than their records tell.

@@ -16,11 +16,11 @@ from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.model import Policy, Vpc
-from sgfast.preprocess.vpcs import Dealer, restore_times
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Oddities
 from sgfast.replaying.vpc_mapping import VpcMapping, first_vpc, refuse_too_many, seen_from
+from sgfast.traffic.preprocess.vpcs import Dealer, restore_times
 
 #: The marks that assign packets to a VPC, in order of precedence: the policy's key, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))

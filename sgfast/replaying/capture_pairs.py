@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sgfast.base.evidence import EvidenceCode, EvidenceReason
 from sgfast.base.names import printable
-from sgfast.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 from sgfast.replaying.results import count
+from sgfast.traffic.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 
 Rows = NDArray[Any]
 

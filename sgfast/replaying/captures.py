@@ -15,25 +15,25 @@ from sgfast.base.evidence import EvidenceReason, UnreadFiles, level_of
 from sgfast.base.names import listed, printable, without_credentials
 from sgfast.base.signals import begin_judging, end_reading, unless_stopped
 from sgfast.base.streams.urls import is_url
-from sgfast.capture import CaptureReader, Damage, open_capture
-from sgfast.capture.directories import captures_in, first_time_ns, is_directory, size_of
-from sgfast.capture.following import first_interrupt
-from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.merge import MergedReader
 from sgfast.core.base.file_reads import FileReads
 from sgfast.core.base.frames import FrameBatch
-from sgfast.preprocess import TunnelKind
-from sgfast.preprocess.capture_sample import CaptureSample
-from sgfast.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 from sgfast.replaying.capture_pairs import CapturePairs, Sampled, pairs_of, reasons_of, sample_of
 from sgfast.replaying.evidence import SOME_TUNNELS
 from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.packet_selection import PacketSelection, are_copies
 from sgfast.replaying.results import count
 from sgfast.replaying.vpc_mapping import VpcMapping
+from sgfast.traffic.capture import CaptureReader, Damage, open_capture
+from sgfast.traffic.capture.directories import captures_in, first_time_ns, is_directory, size_of
+from sgfast.traffic.capture.following import first_interrupt
+from sgfast.traffic.capture.interfaces import InterfaceMarks
+from sgfast.traffic.capture.merge import MergedReader
+from sgfast.traffic.preprocess import TunnelKind
+from sgfast.traffic.preprocess.capture_sample import CaptureSample
+from sgfast.traffic.preprocess.decap import KINDS, MOST_TUNNELS, Decapsulation
 
 if TYPE_CHECKING:
-    from sgfast.flow_logs.traffic import LogTraffic
+    from sgfast.traffic.flow_logs.traffic import LogTraffic
 
 
 @runtime_checkable

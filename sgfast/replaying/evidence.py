@@ -11,17 +11,17 @@ import numpy as np
 
 from sgfast.base.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.engine import REASONS, Engine
-from sgfast.flow_logs.log_records import CAUSES, LeftOutCause, UndecidedCause
 from sgfast.policy.model import Policy
 from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
 from sgfast.policy.ranges import covers, lowest
 from sgfast.rules.addresses import ADDRESS, range_of
+from sgfast.traffic.flow_logs.log_records import CAUSES, LeftOutCause, UndecidedCause
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
-    from sgfast.flow_logs.log_records import LogRecords
     from sgfast.replaying.packet_selection import PacketsLeftOut
+    from sgfast.traffic.flow_logs.log_records import LogRecords
 
 #: Verdicts of packets that no filter judges.
 NOT_JUDGED = frozenset(("out-of-scope", "not-ip", "exempt"))

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from sgfast.base.evidence import Evidence, EvidenceCode, EvidenceReason
 from sgfast.base.names import without_credentials
-from sgfast.capture import Damage
 from sgfast.engine import Midstream, Mode
-from sgfast.flow_logs.log_records import ComparedActions, LogRecords
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.policy.model import Policy
-from sgfast.preprocess import TunnelKind
 from sgfast.replaying.evidence import Observed, TrafficFacts, evidence_of
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.rows.verdicts import VerdictWord
+from sgfast.traffic.capture import Damage
+from sgfast.traffic.flow_logs.log_records import ComparedActions, LogRecords
+from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
+from sgfast.traffic.preprocess import TunnelKind
 
 
 @dataclass(kw_only=True)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from sgfast.base.errors import ArgumentError
 from sgfast.clouds.logs.detection import open_log
-from sgfast.flow_logs.log_records import ComparedActions
-from sgfast.flow_logs.sources import is_flow_log, logs_in
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.results import ReplayResult, Sinks
 from sgfast.replaying.time_window import parse_window
 from sgfast.replaying.vpc_mapping import VpcMapping
+from sgfast.traffic.flow_logs.log_records import ComparedActions
+from sgfast.traffic.flow_logs.sources import is_flow_log, logs_in
 
 if TYPE_CHECKING:
-    from sgfast.flow_logs.traffic import LogTraffic
+    from sgfast.traffic.flow_logs.traffic import LogTraffic
 
 
 def log_traffic(
@@ -39,7 +39,7 @@ def log_traffic(
     if reading.dedup or reading.decap:
         raise ArgumentError("dedup and decap are for packets, and flow logs have none: leave them out")
     # Only logs need this.
-    from sgfast.flow_logs.traffic import LogTraffic
+    from sgfast.traffic.flow_logs.traffic import LogTraffic
 
     opening: Callable[..., Any] = open_log
     if client is not None:

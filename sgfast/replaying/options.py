@@ -18,9 +18,9 @@ from sgfast.base.errors import ArgumentError, ArgumentTypeError, ReadingError
 from sgfast.base.evidence import EvidenceCode, known_codes
 from sgfast.engine import CAPTURED, Midstream, Mode, check_jobs, check_modes
 from sgfast.policy.timestamps import MAX_SECONDS
-from sgfast.preprocess import TunnelKind
-from sgfast.preprocess.decap import KINDS
 from sgfast.replaying.time_window import parse_window
+from sgfast.traffic.preprocess import TunnelKind
+from sgfast.traffic.preprocess.decap import KINDS
 
 if TYPE_CHECKING:
     from sgfast.base.output import Output
@@ -50,7 +50,7 @@ class ReadOptions:
     ``end``: the end of the time window, in the same form. A packet at that time is not kept.
     ``filter``: an expression in tcpdump's syntax that packets must match.
     ``dedup``: whether to leave out copies of packets, which captures of several interfaces contain.
-    ``decap``: the kinds of tunnels (``sgfast.preprocess.decap.KINDS``) whose headers are removed, to judge the packets
+    ``decap``: the kinds of tunnels (``sgfast.types.TunnelKind``) whose headers are removed, to judge the packets
     inside. A single kind may be given as a text.
 
     For example:
@@ -88,7 +88,7 @@ class ReadOptions:
                 raise ArgumentError(f"{kind!r:.80} is not a kind of tunnel: use {', '.join(KINDS)}")
         parse_window(self.start, self.end)
         if self.filter is not None:
-            from sgfast.preprocess.filter_text import parse_filter
+            from sgfast.traffic.preprocess.filter_text import parse_filter
 
             parse_filter(self.filter)
 

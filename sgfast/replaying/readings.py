@@ -1,6 +1,6 @@
 """Connections of flow logs that either end may have opened: the policy's verdict on both readings (SPEC 10.30).
 
-    questions (``flow_logs.connections``) -> policies of that time -> answers, and what reports say of them
+    questions (``traffic.flow_logs.connections``) -> policies of that time -> answers, and what reports say of them
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import REASONS, VERDICTS, Engine
-from sgfast.flow_logs.connections import IS_LIKELIER, IS_OTHER, OTHER_VERDICT, QUESTION_DTYPE, SAME_VERDICT
-from sgfast.flow_logs.unsure_openers import PossibleUse, Reading, UncertainConnections, UnsureOpeners
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy
 from sgfast.replaying.engine_runner import make_engine
 from sgfast.replaying.kinds import Kinds, Rows
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.vpc_mapping import seen_from
+from sgfast.traffic.flow_logs.connections import IS_LIKELIER, IS_OTHER, OTHER_VERDICT, QUESTION_DTYPE, SAME_VERDICT
+from sgfast.traffic.flow_logs.unsure_openers import PossibleUse, Reading, UncertainConnections, UnsureOpeners
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import TimedChange

@@ -9,7 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from sgfast.base.evidence import Evidence, EvidenceReason
-from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, unlogged_groups, unseen_rule
 
 if TYPE_CHECKING:
     from sgfast.replaying.results import ReplayResult

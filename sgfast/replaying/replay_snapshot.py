@@ -14,12 +14,12 @@ from sgfast.base.names import printable
 from sgfast.engine import Engine
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
-from sgfast.preprocess import TunnelKind
-from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying.captures import Noticed
 from sgfast.replaying.options import ReadOptions, ReplayOptions
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import ChangeDone
+from sgfast.traffic.preprocess import TunnelKind
+from sgfast.traffic.preprocess.vpcs import Dealer
 
 if TYPE_CHECKING:
     from sgfast.base.output import Output

@@ -12,14 +12,14 @@ import numpy as np
 
 from sgfast.base.errors import AmbiguousAddress, ArgumentError, CaptureError, PolicyError
 from sgfast.base.names import printable
-from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import similar, vpc_name
 from sgfast.policy.model import Network, Policy, Vpc
-from sgfast.preprocess.vpcs import NO_VPC_OWNS, SEVERAL_VPCS, VpcMarks
 from sgfast.replaying.options import ReplayOptions
 from sgfast.rules.addresses import owned_prefixes, range_of, span_of
+from sgfast.traffic.capture.interfaces import InterfaceMarks
+from sgfast.traffic.preprocess.vpcs import NO_VPC_OWNS, SEVERAL_VPCS, VpcMarks
 
 #: The maximum number of engines. Each takes a megabyte for its tables before it judges the first packet.
 MOST_ENGINES = 1000

@@ -19,7 +19,6 @@ from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.engine import PENDING, Engine
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.model import Policy
-from sgfast.preprocess.vpcs import Dealer, own_times
 from sgfast.replaying.engine_runner import EngineRunner, finish_flows, make_engine
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.reorder_buffer import ReorderBuffer
@@ -28,6 +27,7 @@ from sgfast.replaying.results import ChangeDone, Names, Oddities, ReplayResult, 
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc
 from sgfast.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
 from sgfast.rules.compiler import Compiler, Numbering
+from sgfast.traffic.preprocess.vpcs import Dealer, own_times
 
 
 class VpcRunner:

@@ -12,8 +12,8 @@ from sgfast.base.names import printable
 from sgfast.report.amounts import plural
 
 if TYPE_CHECKING:
-    from sgfast.capture import Damage
     from sgfast.report.rollup import RollupRow
+    from sgfast.traffic.capture import Damage
 
 #: The number of rows of a list in a text without ``--top``.
 TOP = 10

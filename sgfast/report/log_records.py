@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sgfast.base.names import printable
-from sgfast.flow_logs.log_records import CAUSES, MOST_NAMED, LogRecords, NoticedInterface
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 from sgfast.policy.model import Policy
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.document import REMINDER, Block, Item, Items
+from sgfast.traffic.flow_logs.log_records import CAUSES, MOST_NAMED, LogRecords, NoticedInterface
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, said_of_unlogged, said_of_unseen
 
 LOG_REMINDER = "A flow log that its owner filtered to accepted traffic cannot show what today's groups block."
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgfast.base.streams.urls import is_url, url_identity
-from sgfast.capture.directories import is_directory, with_files_in
+from sgfast.traffic.capture.directories import is_directory, with_files_in
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

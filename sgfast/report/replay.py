@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sgfast.base.names import printable
 from sgfast.core.base.reasons import REASON_OF
-from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged_groups
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_of_id
 from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
@@ -42,11 +41,12 @@ from sgfast.report.names import end_name, icmp_name, protocol_word
 from sgfast.report.rollup import NOT_SEEN, PERHAPS, By, Rollup, rollup_of
 from sgfast.report.twins import hits_by_rule
 from sgfast.report.uncertain_openers import uncertain_sections, uncertain_words
+from sgfast.traffic.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged_groups
 
 if TYPE_CHECKING:
     from sgfast.comparing import TrafficDiff
-    from sgfast.preprocess import TunnelKind
     from sgfast.replaying.results import ConnectionWord
+    from sgfast.traffic.preprocess import TunnelKind
 
 _NOTES = {
     "moot": "follow a denied opener: would not exist",

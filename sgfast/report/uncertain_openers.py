@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sgfast.base.names import printable
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.policy.model import Policy
 from sgfast.report.amounts import plural
 from sgfast.report.answer_rows import left_words
@@ -11,6 +10,7 @@ from sgfast.report.denial_reasons import Reasons
 from sgfast.report.document import Section, Traffic, TrafficRow, more
 from sgfast.report.rollup import By
 from sgfast.report.rollup.uncertain import RowReading, UncertainRollup
+from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
 
 HEADING = "Cannot tell who opened these connections, and the verdict depends on it"
 

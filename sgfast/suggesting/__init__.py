@@ -16,11 +16,8 @@ from sgfast.base.errors import AmbiguousAddress, ArgumentError, TooMuch
 from sgfast.base.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
 from sgfast.base.names import listed
 from sgfast.base.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
-from sgfast.capture import Damage
 from sgfast.clouds.loading import PolicySource, load, parse_policy
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
-from sgfast.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
-from sgfast.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy, Quotas
 from sgfast.policy.profiles import PROFILES
@@ -55,6 +52,9 @@ from sgfast.suggesting.observing import (
     observe,
 )
 from sgfast.suggesting.rules import Limits, SuggestedRule, suggest_rules
+from sgfast.traffic.capture import Damage
+from sgfast.traffic.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
 
 if TYPE_CHECKING:
     from sgfast.rules.reaching.difference import Difference

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sgfast.flow_logs.unlogged import UnseenRule, unlogged_groups
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.matching import Kind, RuleInGroup
 from sgfast.policy.model import Policy
@@ -19,6 +18,7 @@ from sgfast.replaying.removal import unseen_rules
 from sgfast.suggesting.missing import Missing, missing_rules
 from sgfast.suggesting.observing import REPLY_DENIED, BreakObserver, Progress, TrafficTotals, observe
 from sgfast.suggesting.rules import Limits
+from sgfast.traffic.flow_logs.unlogged import UnseenRule, unlogged_groups
 
 #: The maximum number of replays. Rules that were added after one replay may make other connections break in the next
 #: one, or may make an earlier added rule unnecessary.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sgfast.base.errors import SgfastError
 from sgfast.engine import REASONS, VERDICTS
-from sgfast.flow_logs.unsure_openers import UncertainConnections, UnsureOpeners
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, UDP, Policy, Settings
 from sgfast.policy.profiles import PROFILES
@@ -21,6 +20,7 @@ from sgfast.replaying import ReplayResult
 from sgfast.replaying.narrowest_rules import replay_narrowest_first
 from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.results import Names, Rows, Sinks
+from sgfast.traffic.flow_logs.unsure_openers import UncertainConnections, UnsureOpeners
 
 Progress = Callable[[int, int], None]
 

@@ -36,8 +36,8 @@ from tables import flattened, rows_of, texts, typed
 from wireshark import capinfos, comment_of, needs_capinfos, needs_tshark, tshark
 
 from sgfast.base.errors import pip_install
-from sgfast.capture import open_capture
 from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS
+from sgfast.traffic.capture import open_capture
 
 Capsys = pytest.CaptureFixture[str]
 HAS_PYARROW = find_spec("pyarrow") is not None

@@ -20,7 +20,7 @@ from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import replay
 from sgfast.base.evidence import SOUND
-from sgfast.capture import open_capture
+from sgfast.traffic.capture import open_capture
 
 Capsys = pytest.CaptureFixture[str]
 Frame = tuple[int, bytes]

@@ -21,12 +21,12 @@ from traffic import SECOND
 from sgfast import ReadOptions, replay
 from sgfast.base.errors import ClusterError
 from sgfast.base.names import without_credentials
-from sgfast.capture import open_capture
 from sgfast.replaying import ReplayResult, cluster
 from sgfast.replaying.cluster.plan import Input, Run, Start, Unit
 from sgfast.replaying.cluster.reading import BLOCK_DTYPE
 from sgfast.replaying.cluster.storage import Folder, checksum
 from sgfast.replaying.options import ReplayOptions
+from sgfast.traffic.capture import open_capture
 
 pytest.importorskip("distributed")
 

@@ -15,7 +15,7 @@ from corpus import MANIFEST, ROOT, rows
 from test_link_types import by_engine
 
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
+from sgfast.traffic.capture import open_capture
 
 pytestmark = [
     pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)"),

@@ -12,7 +12,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 name = sys.argv[1]
 #: Packages that read in Python. C tells of its coverage itself.
-READERS = {"documents": ["sgfast.policy"], "logs": ["sgfast.flow_logs"]}
+READERS = {"documents": ["sgfast.policy"], "logs": ["sgfast.traffic.flow_logs"]}
 if name in READERS:
     with atheris.instrument_imports(include=READERS[name]):
         from fuzz.targets import TARGETS

@@ -28,13 +28,13 @@ from sgfast.base.streams.compression import MAGIC_LENGTH, compression_of
 from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.logs.detection import open_log
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
-from sgfast.flow_logs.sources import is_flow_log
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.rules.reaching.proving import Expectations
+from sgfast.traffic.flow_logs.sources import is_flow_log
 
 #: Between the two documents of an input.
 NEXT_DOCUMENT = b"\0"

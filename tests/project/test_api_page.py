@@ -53,7 +53,7 @@ PAGES = {
         "[`load`](policy.md#load) takes as a policy.",
         "Policy.explain Policy.reach Policy.test Policy.check replay diff export suggest ReadOptions Limits EndWord "
         "CapturePaths Progress",
-        ("clouds", "policy.change_file", "policy.expectations", "preprocess", "replaying.options"),
+        ("clouds", "policy.change_file", "policy.expectations", "traffic.preprocess", "replaying.options"),
         f"import sgfast\n\n{SHOP}",
     ),
     "answers": Page(
@@ -64,7 +64,7 @@ PAGES = {
     ),
     "replay": Page(
         "Results of a replay", "The result of [`replay`](questions.md#replay), what it consists of, and the sinks that "
-        "get every packet or connection.", "ReplayResult", ("base.streams", "capture", "flow_logs", "replaying"),
+        "get every packet or connection.", "ReplayResult", ("base.streams", "traffic", "replaying"),
         "import sgfast",
     ),
     "files": Page(

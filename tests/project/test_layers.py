@@ -25,14 +25,13 @@ BOXES = """
 1 1.3 3.8 api | Policy, questions, answers | api answers types
 2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
-4 0.9 3.3 traffic | Questions about traffic | replaying comparing suggesting checking
+4 0.9 3.3 questions | Questions about traffic | replaying comparing suggesting checking
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
 6 1.3 2 engine | Engine | engine
-7 0 1.2 logs | Flow logs | flow_logs
+7 0 1.2 traffic | Captures, flow logs | traffic
 8 3.4 1.7 clouds | Clouds | clouds
 9 1.3 2.7 rules | What rules mean | rules
-9 0 1.2 input | Captures | capture preprocess
 10 2.3 0.95 rows | Verdicts, rows | rows
 11 0.6 1.6 core | Data plane | core
 11 2.5 2.6 policy | The policy document | policy
@@ -155,7 +154,9 @@ def test_the_data_plane_knows_no_policy_and_captures_know_no_engine() -> None:
     for part, others in found.items():
         if part.startswith("core"):
             assert all(other.startswith("core") for other in others), part
-    assert not {"engine", "compiler", "policy", "core/dataplane", "core/pipeline"} & found["capture"]
+    assert not {"engine", "rules", "core/dataplane", "core/pipeline"} & found["traffic"]
+    captures = (others for name, others in modules().items() if name.startswith("sgfast.traffic.capture"))
+    assert "policy" not in {part_of(other) for others in captures for other in others}
     # Look-ups and the connection table do not know of each other, nor does either know frames.
     for part in ("core/classify", "core/conntrack", "core/wire", "core/fragments"):
         assert found[part] == {"core/base"}

@@ -24,9 +24,9 @@ from sgfast.base.errors import pip_install
 from sgfast.base.evidence import CODES as EVIDENCE_CODES
 from sgfast.checking import CODES as FINDING_CODES
 from sgfast.clouds.providers import FORMATS
-from sgfast.flow_logs.log_records import NOT_TRAFFIC
-from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 from sgfast.policy.profiles import PROFILES
+from sgfast.traffic.flow_logs.log_records import NOT_TRAFFIC
+from sgfast.traffic.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("typed_program.py")

@@ -17,12 +17,12 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 
 #: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
-    "numpy", "rich", "xml", "sgfast.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
+    "numpy", "rich", "xml", "sgfast.traffic.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
     "sgfast.checking.usage", "sgfast.comparing", "sgfast.rules.compiler", "sgfast.engine",
-    "sgfast.clouds.exporting", "sgfast.clouds.terraform.export", "sgfast.flow_logs.traffic",
+    "sgfast.clouds.exporting", "sgfast.clouds.terraform.export", "sgfast.traffic.flow_logs.traffic",
     "sgfast.policy.changes",
     "sgfast.clouds.importing.reading", *(f"sgfast.clouds.{each.module}" for each in FORMATS.values()),
-    "sgfast.policy.value_checks", "sgfast.preprocess.filter_text", "sgfast.rules.reaching.explaining",
+    "sgfast.policy.value_checks", "sgfast.traffic.preprocess.filter_text", "sgfast.rules.reaching.explaining",
     "sgfast.rules.reaching.proving", "sgfast.rules.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
     "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
     "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
@@ -30,7 +30,7 @@ PARTS = {
 COMPILER = {"numpy", "sgfast.rules.compiler"}
 ENGINE = COMPILER | {"sgfast.engine"}
 REPLAY = ENGINE | {
-    "sgfast.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
+    "sgfast.traffic.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
 }  # fmt: skip
 REACHING = {"numpy", "sgfast.rules.reaching.relation"}
 

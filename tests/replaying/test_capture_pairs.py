@@ -16,9 +16,9 @@ from frames import ethernet, ip, tcp, udp, wire_length
 
 from sgfast import ReadOptions, replay
 from sgfast.base.evidence import EvidenceReason
-from sgfast.capture import open_capture
 from sgfast.core.base.frames import FrameBatch
-from sgfast.preprocess.capture_sample import ROW_DTYPE, CaptureSample
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 
 SECOND = 10**9
 MILLISECOND = 10**6

@@ -16,11 +16,11 @@ from differential import counters_of, expected, spell
 from effort import some
 
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
 from sgfast.reference.engine import ReferenceEngine
+from sgfast.traffic.capture import open_capture
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 

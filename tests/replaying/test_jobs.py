@@ -35,13 +35,13 @@ from traffic import SECOND, Crowd, Traffic, pcap_of, policies
 
 from sgfast import Engine, FrameBatch, header, load_snapshot, replay, save_snapshot
 from sgfast.base.errors import AmbiguousAddress
-from sgfast.capture import CaptureReader, open_capture
 from sgfast.clouds.loading import load_policy
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
 from sgfast.replaying.options import ReadOptions
 from sgfast.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.traffic.capture import CaptureReader, open_capture
 
 ROOT = Path(__file__).parents[2]
 PCAPS = ROOT / "pcaps"

@@ -26,10 +26,10 @@ from traffic import SECOND, Crowd, Traffic, pcap_of
 
 from sgfast import Engine, FrameBatch, ReadOptions, replay
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import load_policy
 from sgfast.replaying.schedule import CONNECTIONS_EVERY
 from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.traffic.capture import open_capture
 
 
 def bytes_read_by(thread: threading.Thread) -> int:

@@ -14,10 +14,10 @@ from effort import some
 
 from sgfast import replay
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import parse_policy
 from sgfast.engine import VERDICTS
 from sgfast.report.captures import PcapngWriter
+from sgfast.traffic.capture import open_capture
 
 pytestmark = pytest.mark.skipif(not MANIFEST.exists(), reason="no corpus here (set SGFAST_CORPUS)")
 

@@ -40,13 +40,13 @@ from sgfast import (
     save_snapshot,
     snapshot,
 )
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import load_policy
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.model import Rule
 from sgfast.policy.serialization import from_plain, to_plain
 from sgfast.replaying.kinds import kinds_of
 from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.traffic.capture import open_capture
 
 CHANGES = POLICY.parent / "shop.changes.yaml"
 Capsys = pytest.CaptureFixture[str]

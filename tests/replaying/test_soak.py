@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from soak import POLICY, EndlessCapture, changes, soak
 
-from sgfast.capture import CaptureReader
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.changes import apply_changes
+from sgfast.traffic.capture import CaptureReader
 
 SEED = 2026
 

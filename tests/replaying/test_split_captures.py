@@ -14,9 +14,9 @@ from captures import NANO, pcap_head, pcap_record
 from diffs import traffic_diff as diff
 
 from sgfast import FrameBatch, TrafficDiff, replay
-from sgfast.capture import open_capture
 from sgfast.replaying import Names, ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
+from sgfast.traffic.capture import open_capture
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 POLICY, CAPTURE = PCAPS / "shop.yaml", PCAPS / "shop.pcap"

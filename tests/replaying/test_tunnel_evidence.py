@@ -16,11 +16,11 @@ from frames import ethernet, ip, tcp, udp
 from tunnels import erspan, geneve, gre, vxlan
 
 from sgfast import ReadOptions, diff, replay
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.preprocess.decap import TUNNELS_LOOK_EVERY, TUNNELS_LOOKED_AT, TunnelSample
 from sgfast.replaying import ReplayResult
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.preprocess.decap import TUNNELS_LOOK_EVERY, TUNNELS_LOOKED_AT, TunnelSample
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -48,11 +48,11 @@ from vpcs import (
 
 from sgfast import ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress
-from sgfast.capture import open_capture
-from sgfast.capture.interfaces import InterfaceMarks
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.report.lines import VerdictLines
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.capture.interfaces import InterfaceMarks
 
 # --- Marks
 

@@ -21,7 +21,6 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.base.names import printable
-from sgfast.capture import Damage
 from sgfast.checking import CheckResult, Finding
 from sgfast.cli.printing import MARKDOWN_ROWS as TOP
 from sgfast.policy.expectations import Expectation, Word
@@ -33,6 +32,7 @@ from sgfast.report.json.replay import replay_answer
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import BY, By
 from sgfast.suggesting import Limits, suggest
+from sgfast.traffic.capture import Damage
 
 Capsys = pytest.CaptureFixture[str]
 CHANGES = ("changes/policy.yaml", "changes/network.pcap", "--changes", "changes/changes.yaml")

@@ -8,7 +8,6 @@ from kinds import kinds_of
 from reports import SIZES, check_markdown, replay_markdown, suggestion_markdown
 
 from sgfast import Policy
-from sgfast.capture import Damage
 from sgfast.checking import CheckResult, Finding
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
@@ -19,6 +18,7 @@ from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.results import Contradicted, Expected
 from sgfast.suggesting import Check, LeftOut, Suggestion, TrafficTotals
 from sgfast.suggesting.rules import SuggestedRule
+from sgfast.traffic.capture import Damage
 
 POLICY = parse_policy("""
 version: 1

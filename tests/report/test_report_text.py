@@ -17,7 +17,6 @@ from kinds import kinds_of
 from reports import SIZES, replay_markdown, text_report
 
 from sgfast import Policy, replay
-from sgfast.capture import Damage
 from sgfast.checking import CheckResult, Finding
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Rule
@@ -28,6 +27,7 @@ from sgfast.report.document import TOP
 from sgfast.report.names import service_name
 from sgfast.report.rollup import BY
 from sgfast.report.text import to_text
+from sgfast.traffic.capture import Damage
 
 T = TypeVar("T")
 VERDICTS = ("allow", "deny", "moot", "out-of-scope", "local", "exempt", "not-ip")

@@ -20,12 +20,10 @@ from workshop import ROOT
 
 import sgfast
 from sgfast.base.errors import ArgumentError, TableError
-from sgfast.capture import open_capture
 from sgfast.comparing import TrafficDiff, run_diff
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.protocols import protocol_name
-from sgfast.preprocess.vpcs import Dealer
 from sgfast.replaying import ReplayOptions
 from sgfast.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
@@ -34,6 +32,8 @@ from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KI
 from sgfast.rules.reaching import tables as reaching_tables
 from sgfast.rules.reaching.names import Part, PartKind
 from sgfast.rules.reaching.rows import Row
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.preprocess.vpcs import Dealer
 
 POLICY, CAPTURE = str(ROOT / "pcaps/shop.yaml"), str(ROOT / "pcaps/shop.pcap")
 BOTH: tuple[Any, ...] = ("connections", "packets")

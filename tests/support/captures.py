@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from sgfast.base.errors import CaptureError
-from sgfast.capture import CaptureReader, Damage
 from sgfast.core.wire.link import LINK_TYPES
+from sgfast.traffic.capture import CaptureReader, Damage
 
 MICRO, NANO, KUZNETZOV = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 IXIA = (0x1C0001AC, 0x1C0001AB)

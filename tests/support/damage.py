@@ -27,9 +27,9 @@ from corpus import DOCUMENT, MANIFEST, ROOT, rows
 from mutation import mutated
 
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
 from sgfast.clouds.loading import parse_policy
 from sgfast.engine import Engine
+from sgfast.traffic.capture import open_capture
 
 SECONDS_AT_MOST = 10
 #: The bytes of memory permitted in addition to those for undamaged files.

@@ -45,9 +45,9 @@ SHORT = (
 
 #: Tests of parsers of external bytes and a few others. There are few, because checks make tests several times slower.
 SHORT_CHECKED = (
-    "capture/test_capture_ahead", "capture/test_capture_streams", "capture/test_capture_formats", "core/test_fast_path",
-    "core/test_records", "engine/test_errors", "engine/test_stateless", "fuzz/test_fuzz_targets",
-    "replaying/test_soak", "rows/test_arrow",
+    "traffic/capture/test_capture_ahead", "traffic/capture/test_capture_streams",
+    "traffic/capture/test_capture_formats", "core/test_fast_path", "core/test_records", "engine/test_errors",
+    "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak", "rows/test_arrow",
 )  # fmt: skip
 
 #: All tests but those that build sources in other ways, and the one that compares times with a plain build.

@@ -33,10 +33,10 @@ import sgfast.engine
 import sgfast.rules.compiler
 import sgfast.rules.compiler.address_classes
 import sgfast.rules.compiler.tables
-from sgfast.capture import CaptureReader
 from sgfast.clouds.logs.columns import RECORD_DTYPE
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
+from sgfast.traffic.capture import CaptureReader
 
 #: Methods that run until another thread ends them, or that only a program's own threads may call.
 ENDLESS = {"serve"}
@@ -99,7 +99,7 @@ def arguments_of() -> dict[str, Arguments]:
     recorded = Recorded()
     policy = sgfast.load(text=POLICY)
     plane, other = (sgfast.Engine(policy).dataplane for _ in range(2))
-    from sgfast.flow_logs.conversation_table import ConversationTable
+    from sgfast.traffic.flow_logs.conversation_table import ConversationTable
 
     from sgfast.clouds.logs.tokenizer import WordNumbers
     from sgfast.core.base.file_reads import FileReads

@@ -1,4 +1,4 @@
-"""Remove tunnel headers in plain Python, following the protocols' standards: the oracle of ``sgfast.preprocess.decap``.
+"""Remove tunnel headers in plain Python, following the protocols' standards, as an oracle of sgfast's decapsulation.
 
 RFC 7348 (VXLAN), 8926 (Geneve), 2784, 2890, 1701 (GRE), 2637 (PPTP's), draft-foschiano-erspan-03, 2003 (IP in IP),
 4213 (6in4), 3GPP TS 29.281 (GTP-U), 3032, 4023, 7510, 4448 (MPLS), 2516, 1661 (PPPoE).

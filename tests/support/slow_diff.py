@@ -20,12 +20,12 @@ from diffs import traffic_diff as diff
 
 from sgfast import comparing, replay
 from sgfast.base.errors import CaptureError
-from sgfast.capture import open_capture
 from sgfast.comparing import TrafficDiff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import ICMP_REPLY_TO, parse_frame
+from sgfast.traffic.capture import open_capture
 
 BLOCKED = ("deny", "moot")
 CHANGES = ("newly-denied", "newly-allowed")

@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 from traffic import SECOND, Conversation, Crowd
 
-from sgfast.capture import CaptureReader
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
@@ -44,6 +43,7 @@ from sgfast.policy.changes import (
 )
 from sgfast.policy.model import Policy, Rule
 from sgfast.snapshot import load_snapshot, save_snapshot
+from sgfast.traffic.capture import CaptureReader
 
 POLICY = """
 version: 1

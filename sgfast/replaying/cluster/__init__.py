@@ -31,8 +31,6 @@ import numpy as np
 from sgfast.base.errors import ClusterError
 from sgfast.base.names import printable, without_credentials, without_user
 from sgfast.base.streams.urls import is_web_url
-from sgfast.capture import open_capture
-from sgfast.capture.directories import first_time_ns
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import to_plain
@@ -69,6 +67,8 @@ from sgfast.replaying.options import ReplayOptions
 from sgfast.replaying.overlaps import refuse_ambiguous
 from sgfast.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
 from sgfast.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.capture.directories import first_time_ns
 
 #: Warn of a shard with at least ``HOT_TIMES`` times its share of the packets and ``HOT_PART`` of all packets.
 HOT_TIMES = 2

@@ -16,7 +16,8 @@ from sgfast.replaying.cluster.plan import Start, Unit
 from sgfast.replaying.cluster.reading import Segment
 from sgfast.replaying.results import Oddities
 
-#: The maximum time between copies, and the number of packets remembered to find them (``preprocess/selection.pyx``).
+#: The maximum time between copies, and the number of packets remembered to find them
+#: (``traffic/preprocess/selection.pyx``).
 COPY_NS = 50_000_000
 REMEMBERED = 4096
 #: The latest clock time that fits 64 bits.

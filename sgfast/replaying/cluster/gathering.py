@@ -11,7 +11,6 @@ import numpy as np
 
 from sgfast.base.errors import ClusterError
 from sgfast.base.evidence import UnreadFiles
-from sgfast.capture.directories import size_of
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
 from sgfast.policy.change_file import TimedChange
@@ -39,6 +38,7 @@ from sgfast.replaying.results import (
 from sgfast.replaying.totals import add_up, add_up_change, finish_vpc, sums
 from sgfast.replaying.vpc_mapping import vpc_mapping_of
 from sgfast.rules.compiler import Numbering
+from sgfast.traffic.capture.directories import size_of
 
 #: The number of packets written at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16

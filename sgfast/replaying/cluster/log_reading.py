@@ -21,8 +21,8 @@ from sgfast.clouds.logs.detection import open_log
 from sgfast.clouds.logs.log import Log
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.logs.tokenizer import WordNumbers
-from sgfast.flow_logs.sources import LogSource
 from sgfast.replaying.cluster.scheduler import Cluster
+from sgfast.traffic.flow_logs.sources import LogSource
 from sgfast.version import __version__
 
 #: Bytes of a file from which on this machine reads it. AWS writes files of up to 75 MB.

@@ -17,14 +17,9 @@ from sgfast.base.errors import ClusterError
 from sgfast.base.evidence import UnreadFiles
 from sgfast.base.names import printable, without_credentials
 from sgfast.base.streams.binary_stream import open_stream
-from sgfast.capture import CaptureReader, Damage
-from sgfast.capture.interfaces import InterfaceMarks
-from sgfast.capture.merge import MergedReader
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.serialization import from_plain, to_plain
-from sgfast.preprocess import TunnelKind
-from sgfast.preprocess.selection import Dedup
 from sgfast.replaying.capture_pairs import Sampled
 from sgfast.replaying.captures import Captures, Noticed
 from sgfast.replaying.cluster.partition import MAX_PACKETS, Pair, Partitioner
@@ -33,6 +28,11 @@ from sgfast.replaying.cluster.storage import Folder, checksum, is_whole
 from sgfast.replaying.packet_selection import PacketsLeftOut
 from sgfast.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
 from sgfast.rows.verdicts import INFRASTRUCTURES
+from sgfast.traffic.capture import CaptureReader, Damage
+from sgfast.traffic.capture.interfaces import InterfaceMarks
+from sgfast.traffic.capture.merge import MergedReader
+from sgfast.traffic.preprocess import TunnelKind
+from sgfast.traffic.preprocess.selection import Dedup
 
 Rows = NDArray[Any]
 

@@ -14,12 +14,12 @@ from importlib.resources import files
 from string import Template
 
 from sgfast.base.evidence import Evidence
-from sgfast.capture import Damage
 from sgfast.comparing import TrafficDiff
 from sgfast.replaying import ReplayResult
 from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words
 from sgfast.report.html.markup import Content, Markup, joined, tag, text
+from sgfast.traffic.capture import Damage
 
 #: The most bytes of a page, so that it can be mailed and a browser opens it at once.
 MOST_BYTES = 5_000_000

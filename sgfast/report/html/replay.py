@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgfast.engine import REASONS
-from sgfast.flow_logs.unlogged import said_of_unlogged, said_of_unseen
 from sgfast.policy.document_reader import Lines
 from sgfast.replaying import ReplayResult, RuleHits
 from sgfast.replaying.removal import unseen_rules
@@ -63,6 +62,7 @@ from sgfast.report.rollup import BY_PACKETS, Rollup, TrafficPart, rollup_of
 from sgfast.report.twins import hits_by_rule
 from sgfast.report.uncertain_openers import uncertain_words
 from sgfast.rows.verdicts import VerdictWord
+from sgfast.traffic.flow_logs.unlogged import said_of_unlogged, said_of_unseen
 
 #: Parts of the bar of all packets, in order: name, style and verdicts.
 _SHARES: tuple[tuple[str, str, tuple[VerdictWord, ...]], ...] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.policy.model import Policy
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.html.markup import joined
@@ -10,6 +9,7 @@ from sgfast.report.html.page import PageSection, intro
 from sgfast.report.html.tables import MOST_ROWS, Cell, Heading, more, table
 from sgfast.report.rollup.uncertain import UncertainRollup
 from sgfast.report.uncertain_openers import uncertain_total
+from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
 
 _COLUMNS = (
     Heading("Connections", "connections", True), Heading("From", "from"), Heading("To", "to"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from sgfast.base.json_types import Absent, Answer, Keywords, at, one_of
-from sgfast.flow_logs.log_records import NOT_TRAFFIC, NoticedRole
-from sgfast.flow_logs.record_packets import LEFT_OUT, UNDECIDED
-from sgfast.flow_logs.unlogged import UnseenWhy
-from sgfast.flow_logs.unsure_openers import PossibleUse
 from sgfast.policy.model import PORT_PROTOCOLS
 from sgfast.report.json.values import Count, JsonProtocol, Port, Printable, Time
+from sgfast.traffic.flow_logs.log_records import NOT_TRAFFIC, NoticedRole
+from sgfast.traffic.flow_logs.record_packets import LEFT_OUT, UNDECIDED
+from sgfast.traffic.flow_logs.unlogged import UnseenWhy
+from sgfast.traffic.flow_logs.unsure_openers import PossibleUse
 
 _UNDECIDED = [cause for cause in UNDECIDED if cause is not None]
 

@@ -6,11 +6,11 @@ from operator import itemgetter
 from typing import Annotated, Any, get_args
 
 from sgfast.base.json_types import Answer, Keywords, at, one_of
-from sgfast.preprocess import TunnelKind
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, Port, Time
 from sgfast.report.rollup import RollupRow
 from sgfast.report.rollup.ends import EndKind
+from sgfast.traffic.preprocess import TunnelKind
 
 #: Default limit of the rows of each list. ``--connections`` lists more.
 MOST_ROWS = 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sgfast.base.json_types import Answer, at
-from sgfast.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.policy.model import Action, Policy
 from sgfast.report.json.traffic import JsonEnd, JsonTraffic
 from sgfast.report.rollup import By
 from sgfast.report.rollup.uncertain import UncertainRollup
+from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
 
 
 class JsonReading(Answer):

@@ -16,8 +16,8 @@ from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
 from sgfast.report.rollup import By, Rollup, TrafficPart
 
 if TYPE_CHECKING:
-    from sgfast.flow_logs.unsure_openers import UncertainConnections
     from sgfast.suggesting import TrafficTotals
+    from sgfast.traffic.flow_logs.unsure_openers import UncertainConnections
 
 
 class ObservedRollup(Rollup):

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.flow_logs.unsure_openers import Reading, UncertainConnections
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
 from sgfast.replaying import Service
 from sgfast.replaying.kinds import Kinds, Rows
@@ -17,6 +16,7 @@ from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName
 from sgfast.report.rollup.observed import kinds_of_connections
+from sgfast.traffic.flow_logs.unsure_openers import Reading, UncertainConnections
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,213 @@
+"""Flow logs as traffic: batches of frames, in the order of time, which a data plane judges like those of captures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgfast.base.evidence import UnreadFiles
+from sgfast.clouds.logs.columns import ACTION_UNKNOWN, UNKNOWN
+from sgfast.clouds.logs.detection import open_log
+from sgfast.core.base.frames import FrameBatch
+from sgfast.policy.model import Instance, Policy
+from sgfast.traffic.flow_logs.connections import TURN_NS, Connections
+from sgfast.traffic.flow_logs.interface_owners import InterfaceOwners
+from sgfast.traffic.flow_logs.log_records import LeftOutCause, LogRecords, NoticedInterface, some_records
+from sgfast.traffic.flow_logs.merged import MergedLogs
+from sgfast.traffic.flow_logs.record_packets import TIMEOUTS
+from sgfast.traffic.flow_logs.sources import LogSources
+
+#: The fields, by AWS's names, without which a record is no traffic.
+NEEDED_FIELDS = ("srcport", "dstport", "start")
+
+
+class LogTraffic:
+    """The frames of flow logs, which are read once. ``policies``: those that judge them; their timeouts say how long
+    a connection lives. ``window``: returns the first time and the one after the last in ns, or None for each, when it
+    gets the time of the first record. ``is_one_stream``: whether frames of rejected records are among the others.
+    ``needs_actions``: whether logs without actions are refused. ``opening``: opens a log, as ``open_log`` does.
+    """
+
+    def __init__(
+        self, sources: LogSources, policies: Sequence[Policy], window: Callable[[int], tuple[int | None, int | None]],
+        vpc_of: Callable[[str], int], *, is_one_stream: bool = False, needs_actions: bool = False,
+        opening: Callable[..., Any] = open_log,
+    ) -> None:  # fmt: skip
+        needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
+        self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
+        self._sources = sources
+        #: The total size of the logs as they are stored. None if it is unknown.
+        self.total_bytes = sources.total_bytes
+        self._timeouts = [policy.settings.timeouts for policy in policies]
+        self._instances = [instance for policy in policies for instance in policy.instances]
+        self._owners = InterfaceOwners(self._instances)
+        self._window = window
+        self._vpc_of = vpc_of
+        self._is_one_stream = is_one_stream
+        self._turns = _turns(logs)
+        #: Records that were read and not yet added.
+        self._next: tuple[int, str, NDArray[Any]] | None = None
+        self._connections: Connections | None = None
+        #: The records taken from the logs, which are fewer than those read until the end; and those before the first
+        #: one with a time.
+        self._taken = self._without_time = 0
+        self._without_action = 0
+        #: Returns the times of the policy's changes when it gets that of the first record.
+        self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
+        #: Answers questions about connections that either end may have opened, as for ``Connections``.
+        self.ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None
+        #: Returns instances with the addresses that these changes give them.
+        self.changed_instances: Callable[[], Sequence[Instance]] = lambda: ()
+        #: The start of the first record; None before it is known.
+        self.first_ns: int | None = None
+
+    def read(self) -> bool:
+        """Read some records. Return False at the end of the logs."""
+        if self._next is not None:
+            self._add(*self._next)
+        self._next = next(self._turns, None)
+        if self._next is not None and self._connections is not None:
+            # Records that are due go before those of this turn come in.
+            self._connections.turn_to(int(self._next[2]["start_ns"][0]))
+        return self._next is not None
+
+    def batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
+        """Yield the batches that are due, or all ``at_end``: each is valid until the next one. The second value says
+        whether the cloud rejected their packets.
+        """
+        made = self._connections
+        if made is not None and at_end:
+            made.end()
+        while made is not None and made.is_due:
+            made.release()
+            while (batch := made.next_batch()) is not None:
+                yield batch
+
+    def _add(self, number: int, path: str, rows: NDArray[Any]) -> None:
+        self._taken += len(rows)
+        self._without_action += int(np.count_nonzero(rows["action"] == ACTION_UNKNOWN))
+        if self._connections is None:
+            self._begin(rows)
+        if self._connections is not None:
+            self._connections.add(rows, number, self._vpc_of(path))
+        else:
+            self._without_time += len(rows)
+
+    def _begin(self, rows: NDArray[Any]) -> None:
+        times = rows["start_ns"][rows["start_ns"] != UNKNOWN]
+        if not len(times):
+            return
+        self.first_ns = int(times.min())
+        shortest, longest = (
+            SimpleNamespace(**{
+                name: choose(getattr(each, name) for each in self._timeouts) for name in chain.from_iterable(TIMEOUTS)
+            })
+            for choose in (min, max)
+        )  # fmt: skip
+        changes_at = self.changes_at(self.first_ns)
+        self._owners = InterfaceOwners([*self._instances, *self.changed_instances()])
+        self._connections = Connections(
+            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words,
+            ask=self.ask, owners=self._owners,
+        )
+        self._connections.packets.note_changes(changes_at)
+
+    @property
+    def asked(self) -> NDArray[np.uint64]:
+        """The fate of the connections that ``ask`` was asked about, as ``RecordPackets.asked`` has it."""
+        return np.zeros((0, 4), np.uint64) if self._connections is None else self._connections.packets.asked
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about the logs read so far that the user should know."""
+        logs, made = self.logs, self._connections
+        found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
+        if logs.damaged > len(logs.damage):
+            found.append(f"{logs.damaged - len(logs.damage):,} more logs could not be read to their end")
+        found += dict.fromkeys(logs.unlogged.values())
+        if logs.broken_lines > len(logs.complaints):
+            found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
+        if made is not None and made.without_packets:
+            found.append(f"the number of packets is missing in {some_records(made.without_packets)}: each counts one")
+        if made is not None and made.without_bytes:
+            found.append(f"the number of bytes is missing in {some_records(made.without_bytes)}: they count none")
+        if made is not None and made.forgotten:
+            found.append(f"so many connections were open that {made.forgotten:,} were forgotten early")
+        if made is not None and made.packets.lost:
+            found.append(f"memory ran out: the later packets of {some_records(made.packets.lost)} are missing")
+        return found
+
+    @property
+    def records(self) -> LogRecords:
+        """The fate of the records read so far."""
+        logs, made = self.logs, self._connections
+        counted: dict[LeftOutCause, int] = {
+            "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
+        }
+        left_out = {cause: number for cause, number in counted.items() if number}
+        if self._without_time:
+            left_out["no-time"] = self._without_time + (0 if made is None else made.packets.left_out.get("no-time", 0))
+        read = self._taken + sum(counted.values())
+        unread = self._unread_files
+        logged = self._owners.logged(
+            {} if made is None else made.interfaces.shared, logs.words.idle,
+            [] if made is None else made.interfaces.ends_without_interface,
+        )  # fmt: skip
+        unlogged = tuple(dict.fromkeys(each.name for each in self._instances if each.name not in logged))
+        if made is None:
+            return LogRecords(
+                read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage), unread=unread,
+                unlogged=unlogged,
+            )
+        packets = made.packets
+        return LogRecords(
+            read=read, judged=packets.judged, rejected=packets.rejected,
+            undecided={cause: records for cause, (records, _) in packets.undecided.items()},
+            undecided_connections=sum(connections for _, connections in packets.undecided.values()),
+            left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
+            formats=dict(logs.formats), shows_answers=logs.shows_answers, unlogged_services=(*logs.unlogged,),
+            lacks_protocols=logs.lacks_protocols,
+            unsure_connections=packets.unsure_connections, damage=tuple(logs.damage),
+            decided_connections=packets.decided,
+            without_interface=packets.without_interface if logs.names_interfaces else 0,
+            overlapping=packets.overlapping, silent_hours=made.silent_hours,
+            undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
+            unread=unread, has_actions=not self._without_action, unlogged=unlogged,
+            interfaces=tuple(self._noticed(made)),
+        )  # fmt: skip
+
+    @property
+    def _unread_files(self) -> UnreadFiles:
+        sources, damaged = self._sources, self.logs.bytes_of_damaged
+        unread = [(sources.sizes[path], read) for path, read in damaged.items()]
+        unread += [(size, 0) for size in sources.unread.values()]
+        if not unread:
+            return UnreadFiles()
+        return UnreadFiles.of(unread, (size for path, size in sources.sizes.items() if path not in damaged))
+
+    def _noticed(self, made: Connections) -> Iterator[NoticedInterface]:
+        for interface, role, addresses, left_out, doubtful in made.interfaces.noticed:
+            owners = [(address, each) for address in addresses for each in self._owners.of(address)]
+            address, instance = owners[0] if owners else (addresses[0], None)
+            yield NoticedInterface(
+                role, interface, str(ip_address(address)), None if instance is None else instance.name, left_out,
+                doubtful,
+            )  # fmt: skip
+
+
+def _turns(logs: MergedLogs) -> Iterator[tuple[int, str, NDArray[Any]]]:
+    """Iterate over the records as ``logs`` does, but in arrays with those of one turn each, in the order of time."""
+    for number, path, rows in logs:
+        turns = rows["start_ns"] // TURN_NS
+        if turns.min() == turns.max():
+            yield number, path, rows
+            continue
+        order = np.argsort(rows["start_ns"], kind="stable")
+        for part in np.split(rows[order], np.flatnonzero(np.diff(turns[order])) + 1):
+            yield number, path, part

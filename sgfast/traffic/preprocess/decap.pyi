@@ -1,0 +1,26 @@
+from collections.abc import Iterable
+
+from sgfast.core.base.frames import FrameBatch
+from sgfast.traffic.preprocess import TunnelKind
+from sgfast.traffic.preprocess.vpcs import VpcMarks
+
+KINDS: tuple[TunnelKind, ...]
+MOST_TUNNELS: int
+TUNNELS_LOOKED_AT: int
+TUNNELS_LOOK_EVERY: int
+
+class Decapsulation:
+    def __init__(self, names: Iterable[TunnelKind], marks: VpcMarks | None = None) -> None: ...
+    @property
+    def counts(self) -> dict[TunnelKind, int]: ...
+    @property
+    def too_deep(self) -> int: ...
+    def apply(self, batch: FrameBatch) -> None: ...
+
+class TunnelSample:
+    def __init__(self, removed: Iterable[TunnelKind]) -> None: ...
+    @property
+    def looked_at(self) -> int: ...
+    @property
+    def counts(self) -> dict[TunnelKind, int]: ...
+    def look(self, batch: FrameBatch) -> None: ...
