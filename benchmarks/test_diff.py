@@ -11,8 +11,8 @@ from workload import WORKLOADS
 
 from sgfast import Policy
 from sgfast import replay as run_replay
-from sgfast.comparing import run_diff
-from sgfast.replaying.options import ReplayOptions
+from sgfast.questions.comparing import run_diff
+from sgfast.questions.replaying.options import ReplayOptions
 
 KINDS = {
     "one-side-10k": WORKLOADS["one-side-10k"],

@@ -15,10 +15,7 @@ from sgfast.base.errors import ReadingError as ReadingError
 from sgfast.base.errors import SgfastError as SgfastError
 from sgfast.base.errors import SnapshotError as SnapshotError
 from sgfast.base.errors import TableError as TableError
-from sgfast.checking.result import CheckResult as CheckResult
 from sgfast.clouds.aws.live import policy_from_boto3 as policy_from_boto3
-from sgfast.comparing import TrafficDiff as TrafficDiff
-from sgfast.comparing.diff_result import DiffResult as DiffResult
 from sgfast.engine import HEADER_DTYPE as HEADER_DTYPE
 from sgfast.engine import NO_SIDE as NO_SIDE
 from sgfast.engine import PENDING as PENDING
@@ -50,8 +47,13 @@ from sgfast.policy.model import GroupPeer as GroupPeer
 from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Rule as Rule
 from sgfast.policy.model import SecurityGroup as SecurityGroup
-from sgfast.replaying import ReadOptions as ReadOptions
-from sgfast.replaying import ReplayResult as ReplayResult
+from sgfast.questions.checking.result import CheckResult as CheckResult
+from sgfast.questions.comparing import TrafficDiff as TrafficDiff
+from sgfast.questions.comparing.diff_result import DiffResult as DiffResult
+from sgfast.questions.replaying import ReadOptions as ReadOptions
+from sgfast.questions.replaying import ReplayResult as ReplayResult
+from sgfast.questions.suggesting import Suggestion as Suggestion
+from sgfast.questions.suggesting import suggest as suggest
 from sgfast.rows import Table as Table
 from sgfast.rows.connection_events import ConnectionEvent as ConnectionEvent
 from sgfast.rows.packet_headers import header as header
@@ -63,6 +65,4 @@ from sgfast.rules.reaching.proving import ExpectationsResult as ExpectationsResu
 from sgfast.rules.reaching.rows import ReachResult as ReachResult
 from sgfast.snapshot import load_snapshot as load_snapshot
 from sgfast.snapshot import save_snapshot as save_snapshot
-from sgfast.suggesting import Suggestion as Suggestion
-from sgfast.suggesting import suggest as suggest
 from sgfast.version import __version__ as __version__

@@ -42,7 +42,7 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
 
             return lambda: reach_document(result, _REACH_ROWS), lambda: JsonReach.of(result)
         case "ExpectationsResult":
-            from sgfast.expectations.output import expectations_document
+            from sgfast.report.expectations import expectations_document
             from sgfast.report.json.expectations import expectations_answer
 
             proved = result, lines_of(result.policy), [*result.policy.warnings, *result.warnings]

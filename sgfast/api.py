@@ -222,8 +222,8 @@ def check(
         answer = policy.check(captures="pcaps/shop.pcap")
         assert "web-ssh" in [finding.rule for finding in answer.findings]
     """
-    from sgfast.checking import check_policy
     from sgfast.policy.assumed_instances import with_assumed
+    from sgfast.questions.checking import check_policy
 
     policy = load(policy)
     policy, assumed = with_assumed(policy, as_if_in, vpc=vpc)
@@ -235,9 +235,9 @@ def check(
         expected = Expectations(policy, expectations_of(expect))
     traffic = uses = None
     if captures:
-        from sgfast.checking.usage import Uses
-        from sgfast.replaying import ReadOptions, ReplayOptions, Sinks
-        from sgfast.replaying.narrowest_rules import replay_narrowest_first
+        from sgfast.questions.checking.usage import Uses
+        from sgfast.questions.replaying import ReadOptions, ReplayOptions, Sinks
+        from sgfast.questions.replaying.narrowest_rules import replay_narrowest_first
 
         uses = Uses(policy)
         options = ReplayOptions(vpc=vpc, reading=reading or ReadOptions(), accept_evidence=accept_evidence)
@@ -247,7 +247,7 @@ def check(
     result = check_policy(policy, traffic, uses, proof, vpc=vpc, assumed=assumed)
     if baseline is None and accepted is None:
         return result
-    from sgfast.checking.known_findings import accepted_findings_of, mark_known_findings
+    from sgfast.questions.checking.known_findings import accepted_findings_of, mark_known_findings
 
     earlier = None
     if baseline is not None:
@@ -321,7 +321,7 @@ def replay(
         assert result.packets == 261 and result.verdicts["deny"] > 0
         print(result)                   # the report
     """
-    from sgfast.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
+    from sgfast.questions.replaying import ReadOptions, ReplayOptions, Sinks, run_replay
 
     options = ReplayOptions(
         mode=mode, midstream=midstream, vpc=vpc, engine=engine, jobs=jobs, reading=reading or ReadOptions(),
@@ -432,9 +432,9 @@ def diff(
         answer = sgfast.diff("pcaps/shop.yaml", "pcaps/shop.proposed.yaml", "pcaps/shop.pcap")
         print(answer.opened, answer.closed, answer.newly_denied)
     """
-    from sgfast.comparing import run_diff
-    from sgfast.comparing.diff_result import DiffResult
-    from sgfast.replaying import ReadOptions, ReplayOptions
+    from sgfast.questions.comparing import run_diff
+    from sgfast.questions.comparing.diff_result import DiffResult
+    from sgfast.questions.replaying import ReadOptions, ReplayOptions
 
     old, new = load(old), load(new)
     options = ReplayOptions(

@@ -132,8 +132,8 @@ class _Item(pytest.Item):
         self._policy = policy
 
     def runtest(self) -> None:
-        from sgfast.expectations.output import failure_text
         from sgfast.policy.expectations import ExpectationsFile
+        from sgfast.report.expectations import failure_text
         from sgfast.rules.reaching.proving import Expectations
 
         policy, lines = _loaded(self._policy, self.config)

@@ -19,10 +19,10 @@ from warnings import warn
 
 from sgfast.base.errors import ArgumentError, ArgumentTypeError
 from sgfast.clouds.loading import load
-from sgfast.expectations.output import failure_text
 from sgfast.policy.expectations import Expectation, ExpectationsFile, Word
 from sgfast.policy.fields import LINE
 from sgfast.policy.model import Action, Policy
+from sgfast.report.expectations import failure_text
 from sgfast.rules.reaching.proving import Expectations
 
 __all__ = ["assert_allows", "assert_denies"]

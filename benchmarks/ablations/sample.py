@@ -17,7 +17,7 @@ from typing import Any
 
 from workload import WORKLOADS, make_policy
 
-import sgfast.replaying.run
+import sgfast.questions.replaying.run
 
 
 def outcome(result: sgfast.ReplayResult) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def main(capture: str, name: str, instances: str, seed: str, core: str = "") -> 
     workload = WORKLOADS[name]
     policy = workload.with_room(make_policy(instances=int(instances), family=workload.family, seed=int(seed)))
     # Measure processor time, which excludes the time that other processes use the core.
-    sgfast.replaying.run.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
+    sgfast.questions.replaying.run.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     result = sgfast.replay(policy, [capture], mode="verbatim", midstream="deny")
     found = {"package": sgfast.__file__, "seconds": result.elapsed_seconds, "outcome": outcome(result)}
     json.dump(found, sys.stdout)

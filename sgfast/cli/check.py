@@ -25,16 +25,16 @@ from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.checking import CheckResult
     from sgfast.policy.document_reader import Lines
-    from sgfast.replaying import ReplayOptions
+    from sgfast.questions.checking import CheckResult
+    from sgfast.questions.replaying import ReplayOptions
     from sgfast.report.rollup import By
 
 
 def _severities_and_codes(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Accept severities and codes, which are imported only if the option is given."""
     if values:
-        from sgfast.checking.codes import CODES, SEVERITIES
+        from sgfast.questions.checking.codes import CODES, SEVERITIES
 
         for value in values:
             if value not in SEVERITIES and value not in CODES:

@@ -34,9 +34,9 @@ from sgfast.cli.printing import list_lengths, print_report, print_text, tell_of_
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.comparing import NewVerdict, TrafficDiff
     from sgfast.policy.document_reader import Lines
-    from sgfast.replaying import ReplayOptions
+    from sgfast.questions.comparing import NewVerdict, TrafficDiff
+    from sgfast.questions.replaying import ReplayOptions
     from sgfast.report.document import Document
     from sgfast.report.rollup import By
     from sgfast.rules.reaching.difference import Difference
@@ -170,7 +170,7 @@ def diff(
         difference = by_rules(old, new, must=must, accept_evidence=options.accept_evidence)
         result = None
         if captures:
-            from sgfast.comparing import run_diff
+            from sgfast.questions.comparing import run_diff
 
             with progress_of(captures, shown=not quiet, stops=not options.reading.follow) as progress:
                 result = run_diff(old, new, captures, options, progress, difference.evidence.reasons)

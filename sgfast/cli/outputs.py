@@ -17,7 +17,7 @@ from sgfast.cli.printing import is_terminal
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
-    from sgfast.replaying import ReplayResult, Sinks
+    from sgfast.questions.replaying import ReplayResult, Sinks
     from sgfast.report.html import Timeline
     from sgfast.rows.verdicts import VerdictWord
 
@@ -58,7 +58,7 @@ class Outputs:
 
     @property
     def sinks(self) -> Sinks:
-        from sgfast.replaying import Sinks
+        from sgfast.questions.replaying import Sinks
 
         return Sinks(**{kind: tuple(sinks) for kind, sinks in self._sinks.items()}, with_rejections=True)
 

@@ -41,7 +41,7 @@ from sgfast.cli.progress import progress_of
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.model import Policy
-    from sgfast.replaying import ReplayOptions
+    from sgfast.questions.replaying import ReplayOptions
     from sgfast.report.rollup import By
     from sgfast.rules.reaching.proving import Expectations
 
@@ -240,7 +240,7 @@ def replay(
 
     from sgfast.base.output import refuse_shared
     from sgfast.cli.outputs import Outputs
-    from sgfast.replaying import run_replay
+    from sgfast.questions.replaying import run_replay
 
     if snapshot_file is not None:
         paths["--snapshot"] = snapshot_file
@@ -266,7 +266,7 @@ def replay(
             result = run_replay(loaded, captures, options, outputs.sinks, progress)
         raise_arrived()
         if expected is not None:
-            from sgfast.expectations.replay_comparison import hold_against
+            from sgfast.questions.replaying.expected_verdicts import hold_against
 
             hold_against(result, expected)
         if not is_stopped():
@@ -320,6 +320,6 @@ def _refuse_on_cluster(
 
 
 def _client_at(dask: str) -> AbstractContextManager[Any]:
-    from sgfast.replaying.cluster.scheduler import client_at
+    from sgfast.questions.replaying.cluster.scheduler import client_at
 
     return client_at(dask)

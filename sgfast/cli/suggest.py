@@ -25,9 +25,9 @@ from sgfast.cli.printing import list_lengths, print_report, say, tell_of_input
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.replaying import ReplayOptions
+    from sgfast.questions.replaying import ReplayOptions
+    from sgfast.questions.suggesting import Suggestion
     from sgfast.report.rollup import By
-    from sgfast.suggesting import Suggestion
 
 NOT_EXACT = "the suggested policy does not allow exactly what it was made for"
 FOR_OTHERS = "the suggested policy has rules that are also for instances to whom --policy denies this: see the warnings"
@@ -169,8 +169,8 @@ def suggest(
       sgfast suggest flow-logs/ --policy today.yaml --remove 30d --to aws -o change.sh
       sgfast suggest monday.pcap --policy today.yaml --from all --filter "not net 10.0.99.0/24"
     """
-    from sgfast.suggesting import ONLY_FILES, Limits, first_stream, load_instances
-    from sgfast.suggesting import suggest as run_suggest
+    from sgfast.questions.suggesting import ONLY_FILES, Limits, first_stream, load_instances
+    from sgfast.questions.suggesting import suggest as run_suggest
 
     if (no_file := first_stream(captures)) is not None:
         raise click.UsageError(ONLY_FILES.format(no_file))
@@ -265,7 +265,7 @@ def _check_keep(
         if per == "instance":
             raise click.UsageError(f"{option} keeps the groups of --policy: leave out --per instance")
         if remove is not None:
-            from sgfast.replaying.time_window import parse_duration
+            from sgfast.questions.replaying.time_window import parse_duration
 
             parse_duration(remove, "--remove")
     elif policy is not None and export is not None:

@@ -13,7 +13,7 @@ from sgfast.cli.printing import print_report, print_text, say, warn
 from sgfast.cli.progress import progress_of
 
 if TYPE_CHECKING:
-    from sgfast.replaying import ReplayOptions
+    from sgfast.questions.replaying import ReplayOptions
 
 
 @click.command(short_help="Prove for all packets that a policy does what it should.")
@@ -81,10 +81,10 @@ def test(
         raise click.UsageError("--vpc and the options for reading captures need --init")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.output import expectations_document, expectations_junit
     from sgfast.policy.document_reader import Lines
     from sgfast.policy.expectations import load_expectations
     from sgfast.report.amounts import plural
+    from sgfast.report.expectations import expectations_document, expectations_junit
     from sgfast.report.json.expectations import expectations_answer
     from sgfast.rules.reaching.proving import Expectations
 
@@ -113,7 +113,7 @@ def _write_first(
 ) -> None:  # fmt: skip
     if [policy, *captures].count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    from sgfast.expectations.from_captures import first_expectations
+    from sgfast.questions.suggesting.first_expectations import first_expectations
 
     with open_outputs([output or "-"], Inputs([policy], captures), quiet=quiet) as (stream,):
         loaded = policies.load(policy)

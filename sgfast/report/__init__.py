@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
-    from sgfast.replaying import ReplayResult
+    from sgfast.questions.replaying import ReplayResult
     from sgfast.report.html import Timeline
 
 #: The JSON outputs that have a schema (SPEC 10.1), each with the type that defines the schema.

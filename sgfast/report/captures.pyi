@@ -4,7 +4,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.rows.verdicts import VerdictWord
 
 class PcapngWriter:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from sgfast.base.evidence import ended
 from sgfast.base.names import printable
-from sgfast.checking import CODES, INSTANCE_CODES, SEVERITIES, CheckResult, Finding, Severity, TableSizes
-from sgfast.checking.codes import NEVER_HIT, TRAFFIC_CODES, FindingCode
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
+from sgfast.questions.checking import CODES, INSTANCE_CODES, SEVERITIES, CheckResult, Finding, Severity, TableSizes
+from sgfast.questions.checking.codes import NEVER_HIT, TRAFFIC_CODES, FindingCode
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.document import (
     Document,
@@ -36,7 +36,7 @@ from sgfast.report.evidence import doubt_about_numbers, evidence_blocks, headlin
 from sgfast.report.log_records import naming, record_blocks, reminder
 
 if TYPE_CHECKING:
-    from sgfast.replaying import ReplayResult
+    from sgfast.questions.replaying import ReplayResult
     from sgfast.report.rollup import By
 
 #: The most rules that are listed if no packet used them.
@@ -109,7 +109,7 @@ def check_document(
         last_uses = use_sections(policy, checked.rule_uses, findings)
     left_out = list(checked.left_out)
     if traffic is not None:
-        from sgfast.replaying.removal import unseen_rules
+        from sgfast.questions.replaying.removal import unseen_rules
 
         left_out = naming(left_out, policy, traffic.records, unseen_rules(traffic), most)
     codes = sorted({each.code for each in shown})

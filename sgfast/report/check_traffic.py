@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Literal
 
-from sgfast.checking import Finding
-from sgfast.checking.codes import RuleUse
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, Policy
 from sgfast.policy.rule_text import rule_name
-from sgfast.replaying import ReplayResult
-from sgfast.replaying.listed_kinds import Service
+from sgfast.questions.checking import Finding
+from sgfast.questions.checking.codes import RuleUse
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.replaying.listed_kinds import Service
+from sgfast.questions.suggesting import TrafficTotals
 from sgfast.report.amounts import grouped, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import left_rows
 from sgfast.report.document import Name, Section, TableBlock, more_of
 from sgfast.report.names import service_name
 from sgfast.report.rollup import By, Folded
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.suggesting import TrafficTotals
 
 #: The most services that a row names.
 NAMED_SERVICES = 3

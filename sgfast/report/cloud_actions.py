@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.amounts import grouped, plural
 from sgfast.report.answer_rows import left_words, reason_words
 from sgfast.report.denial_reasons import Reasons

@@ -29,7 +29,7 @@ from sgfast.policy.model import (
 )
 from sgfast.policy.networks import peer_key
 from sgfast.policy.rule_text import peer_text, rule_name, rule_of_id
-from sgfast.replaying import Broken, Denied
+from sgfast.questions.replaying import Broken, Denied
 from sgfast.report.amounts import grouped
 from sgfast.report.names import icmp_name, protocol_word
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sgfast.base.names import printable
-from sgfast.comparing import NEW_VERDICTS, Counts, NewVerdict, TrafficDiff
 from sgfast.policy.model import Policy, Rule, called
 from sgfast.policy.protocols import protocol_name
 from sgfast.policy.rule_text import peer_text, rule_of_id
+from sgfast.questions.comparing import NEW_VERDICTS, Counts, NewVerdict, TrafficDiff
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import left_rows, nearest_text
 from sgfast.report.denial_reasons import Reasons

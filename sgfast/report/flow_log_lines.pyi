@@ -3,7 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 
 FORMATS: tuple[str, ...]
 LONGEST_INTERVAL_SECONDS: int

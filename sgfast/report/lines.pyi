@@ -3,7 +3,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 
 class VerdictLines:
     def __init__(self, write: Callable[[bytes], object]) -> None: ...

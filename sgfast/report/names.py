@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sgfast.policy.protocols import ICMP_NAMES, protocol_name
 
 if TYPE_CHECKING:
-    from sgfast.replaying import Service
+    from sgfast.questions.replaying import Service
 
 
 def as_text(path: str) -> str:

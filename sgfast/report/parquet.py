@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sgfast.base import usable_processors
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.rows import Table
 from sgfast.rows.arrow import Array
 from sgfast.rows.columns import Rows, Words, connection_columns, group_words, packet_columns

@@ -10,9 +10,9 @@ from sgfast.base.names import printable
 from sgfast.core.base.reasons import REASON_OF
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_name, rule_of_id
-from sgfast.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
-from sgfast.replaying.removal import unseen_rules
-from sgfast.replaying.results import Contradicted
+from sgfast.questions.replaying import ChangeDone, ClusterUsed, CutConnection, ReplayResult, RuleHits
+from sgfast.questions.replaying.removal import unseen_rules
+from sgfast.questions.replaying.results import Contradicted
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, instant, left_out_words, plural
 from sgfast.report.answer_rows import answer_sections
 from sgfast.report.cloud_actions import action_sections, rejected_sections, rejected_words
@@ -44,8 +44,8 @@ from sgfast.report.uncertain_openers import uncertain_sections, uncertain_words
 from sgfast.traffic.flow_logs.unlogged import said_of_unlogged, said_of_unseen, unlogged_groups
 
 if TYPE_CHECKING:
-    from sgfast.comparing import TrafficDiff
-    from sgfast.replaying.results import ConnectionWord
+    from sgfast.questions.comparing import TrafficDiff
+    from sgfast.questions.replaying.results import ConnectionWord
     from sgfast.traffic.preprocess import TunnelKind
 
 _NOTES = {

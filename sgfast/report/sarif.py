@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sgfast.checking import CODES, CheckResult, Finding, FindingCode
-from sgfast.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.policy.document_reader import Lines
+from sgfast.questions.checking import CODES, CheckResult, Finding, FindingCode
+from sgfast.questions.checking.codes import NEVER_HIT, WIDER_THAN_USED
 from sgfast.report.check import message_words, subject_called
 from sgfast.report.check_traffic import window_text
 from sgfast.report.json.evidence import JsonEvidence

@@ -7,7 +7,8 @@ from ipaddress import IPv4Network, IPv6Network
 from sgfast.base.names import printable
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Policy, Rule, called
 from sgfast.policy.rule_text import rule_name, short
-from sgfast.replaying import Service
+from sgfast.questions.replaying import Service
+from sgfast.questions.suggesting import LeftOut, Suggestion
 from sgfast.report.amounts import grouped, human_bytes, left_out_counts, plural
 from sgfast.report.answer_rows import connection_rows
 from sgfast.report.document import (
@@ -31,7 +32,6 @@ from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.twins import suggested_by_rule, with_first_twins
-from sgfast.suggesting import LeftOut, Suggestion
 
 #: Default limits in the text: of rules, and of rows of traffic left out for one reason. JSON has all rules.
 TOP = 30

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sgfast.policy.model import Policy
 
 if TYPE_CHECKING:
-    from sgfast.comparing import MovedTraffic, RuleEffect, TrafficDiff
-    from sgfast.replaying import ReplayResult, RuleHits
+    from sgfast.questions.comparing import MovedTraffic, RuleEffect, TrafficDiff
+    from sgfast.questions.replaying import ReplayResult, RuleHits
+    from sgfast.questions.suggesting import Suggestion
+    from sgfast.questions.suggesting.rules import SuggestedRule
     from sgfast.rules.reaching.rows import Row
-    from sgfast.suggesting import Suggestion
-    from sgfast.suggesting.rules import SuggestedRule
 
 Line = TypeVar("Line", bound=Any)
 

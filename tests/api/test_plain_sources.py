@@ -18,11 +18,11 @@ import yaml
 from command import PCAPS, SHOP
 
 import sgfast
-from sgfast.expectations.replay_comparison import hold_against
 from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH
-from sgfast.replaying.time_window import parse_window
+from sgfast.questions.replaying.expected_verdicts import hold_against
+from sgfast.questions.replaying.time_window import parse_window
 from sgfast.rules.reaching.proving import Expectations
 
 WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}

@@ -18,8 +18,8 @@ from frames import ethernet, ip, tcp
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from sgfast import replay
-from sgfast.checking import CODES, check_policy, usage
 from sgfast.clouds.loading import load_policy, parse_policy
+from sgfast.questions.checking import CODES, check_policy, usage
 from sgfast.report.sarif import sarif
 
 Capsys = pytest.CaptureFixture[str]

@@ -406,7 +406,7 @@ def test_little_is_imported_before_interrupts_are_seen_to() -> None:
         "old = set(sys.modules)\nimport sgfast.__main__\nprint(*sorted(set(sys.modules) - old))"
     )
     told = subprocess.run([COMMAND[0], "-S", "-c", code], env=environment(), capture_output=True, check=True, text=True)
-    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.base.lazy", "sgfast.version"]
+    assert told.stdout.split() == ["sgfast", "sgfast.__main__", "sgfast.base", "sgfast.base.lazy", "sgfast.version"]
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_an_interrupt_that_an_import_loses_still_ends_the_command(tmp_path: Path
         "import sys, importlib.abc\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'sgfast.replaying':\n"
+        "        if name == 'sgfast.questions.replaying':\n"
         "            import dummy\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
@@ -465,7 +465,7 @@ def test_an_internal_error_is_one_line_unless_asked(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("sgfast.replaying.run_replay", fail)
+    monkeypatch.setattr("sgfast.questions.replaying.run_replay", fail)
     target = tmp_path / "verdicts"
     outcome = sgfast(capsys, "replay", *SHOP, "--verdicts", target)
     assert outcome.status == 2 and "RuntimeError: two lines" in outcome.one_line()
@@ -479,7 +479,7 @@ def test_running_out_of_memory_is_one_line(capsys: Capsys, monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sgfast.replaying.run_replay", fail)
+    monkeypatch.setattr("sgfast.questions.replaying.run_replay", fail)
     outcome = sgfast(capsys, "replay", *SHOP)
     assert outcome.status == 2 and outcome.one_line() == "sgfast: out of memory"
 

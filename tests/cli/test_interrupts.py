@@ -159,7 +159,7 @@ def test_programs_get_the_interrupt_itself(capsys: Capsys) -> None:
 
 def test_a_command_after_an_interrupted_one_is_whole(capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same process, as tests and programs run them. The interrupt comes while packets are judged."""
-    from sgfast.replaying.schedule import Schedule
+    from sgfast.questions.replaying.schedule import Schedule
 
     process = Schedule.process
 

@@ -46,8 +46,8 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import ChangeFile, TimedChange
 from sgfast.policy.changes import apply_changes
 from sgfast.policy.model import Policy
-from sgfast.replaying import cluster
-from sgfast.replaying.cluster.scheduler import Cluster
+from sgfast.questions.replaying import cluster
+from sgfast.questions.replaying.cluster.scheduler import Cluster
 from sgfast.report.captures import PcapngWriter
 
 distributed = pytest.importorskip("distributed")
@@ -272,7 +272,7 @@ def test_who_cut_packets_and_which_are_in_tunnels_is_known_on_a_cluster(client: 
 def test_a_pair_with_most_of_the_packets_is_named(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgfast.replaying.cluster.HOT_PACKETS", 100)
+    monkeypatch.setattr("sgfast.questions.replaying.cluster.HOT_PACKETS", 100)
     frames = spread(packets(1000, 4, peers=200))
     even = [write(tmp_path / f"{n}.pcap", frames[n * 500 : n * 500 + 500]) for n in range(2)]
     assert replay(POLICY, even, client=client, shards=7).warnings == []

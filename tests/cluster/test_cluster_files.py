@@ -21,11 +21,11 @@ from traffic import SECOND
 from sgfast import ReadOptions, replay
 from sgfast.base.errors import ClusterError
 from sgfast.base.names import without_credentials
-from sgfast.replaying import ReplayResult, cluster
-from sgfast.replaying.cluster.plan import Input, Run, Start, Unit
-from sgfast.replaying.cluster.reading import BLOCK_DTYPE
-from sgfast.replaying.cluster.storage import Folder, checksum
-from sgfast.replaying.options import ReplayOptions
+from sgfast.questions.replaying import ReplayResult, cluster
+from sgfast.questions.replaying.cluster.plan import Input, Run, Start, Unit
+from sgfast.questions.replaying.cluster.reading import BLOCK_DTYPE
+from sgfast.questions.replaying.cluster.storage import Folder, checksum
+from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.traffic.capture import open_capture
 
 pytest.importorskip("distributed")
@@ -149,7 +149,7 @@ def test_a_bit_that_flips_in_any_file_is_noticed(client: Any, tmp_path: Path) ->
 def test_an_index_with_a_flipped_bit_is_made_again(
     inline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 300_000)
+    monkeypatch.setattr("sgfast.questions.replaying.cluster.RANGE_BYTES", 300_000)
     kept = Kept(inline, tmp_path, 1, 20_000)
     assert kept.one.cluster is not None and [stage.name for stage in kept.one.cluster.stages][:2] == ["index", "read"]
     assert kept.one.cluster.stages[1].tasks > 2 and kept.again() == kept.one.warnings
@@ -246,7 +246,7 @@ def test_files_of_another_version_are_not_used(inline: Any, tmp_path: Path, monk
 
     def of_another_version(file: Path) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("sgfast.replaying.cluster.storage.version_here", lambda: "9.9.9/1")
+            patch.setattr("sgfast.questions.replaying.cluster.storage.version_here", lambda: "9.9.9/1")
             change(file, lambda content: content)
 
     of_another_version(about)
@@ -349,7 +349,7 @@ def test_captures_that_do_not_go_together_are_told_of_as_by_one_process(
     wanted = {each for each in replay(SHOP[0], captures, reading=reading).evidence.reasons if each.code in PAIRS}
     assert {each.code for each in wanted} >= {"duplicates", *(["clocks"] if ahead_ns else [])}
     for nbytes in (1 << 30, 10_000):
-        monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", nbytes)
+        monkeypatch.setattr("sgfast.questions.replaying.cluster.RANGE_BYTES", nbytes)
         for _ in range(2):
             found = replay(SHOP[0], captures, reading=reading, client=inline, resume=tmp_path / f"run{nbytes}")
             told_of = {each for each in found.evidence.reasons if each.code in PAIRS}

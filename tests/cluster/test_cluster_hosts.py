@@ -20,8 +20,8 @@ from effort import some
 from traffic import SECOND
 
 from sgfast.base.errors import ClusterError
-from sgfast.replaying.cluster.plan import RANGE_BYTES
-from sgfast.replaying.cluster.scheduler import client_at
+from sgfast.questions.replaying.cluster.plan import RANGE_BYTES
+from sgfast.questions.replaying.cluster.scheduler import client_at
 
 distributed = pytest.importorskip("distributed")
 
@@ -30,7 +30,7 @@ DIES = """
 import os, signal
 from pathlib import Path
 import importlib
-module = importlib.import_module("sgfast.replaying.{module}")
+module = importlib.import_module("sgfast.questions.replaying.{module}")
 
 # Dask loads this more than once, into the same module.
 task = module.__dict__.setdefault("kept", module.{function})
@@ -116,7 +116,7 @@ class Hosts:
 
     def sgfast(self, *arguments: object, range_bytes: int = RANGE_BYTES) -> list[str]:
         """The command; ``range_bytes``: what is large."""
-        small = f"import sgfast.replaying.cluster as c; c.RANGE_BYTES = {range_bytes}"
+        small = f"import sgfast.questions.replaying.cluster as c; c.RANGE_BYTES = {range_bytes}"
         call = [sys.executable, "-c", f"{small}; from sgfast.__main__ import main; main()", *map(str, arguments)]
         return self.inside(self.names[0], call)
 

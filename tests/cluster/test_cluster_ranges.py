@@ -58,7 +58,7 @@ def test_a_capture_of_a_web_server_is_read_whole(
     client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Web servers are not asked for parts of a file, as many send all of it (SPEC 9.7)."""
-    monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", 1000)
+    monkeypatch.setattr("sgfast.questions.replaying.cluster.RANGE_BYTES", 1000)
     path = write(tmp_path / "a.pcap", spread(packets(300, 1), SECOND))
     with serving() as web:
         web.tells_length = True
@@ -73,7 +73,7 @@ def split(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Asserts that ranges are what one process makes of the whole; how many there were."""
 
     def check(policy: Policy, captures: Sequence[Path], every: int) -> int:
-        monkeypatch.setattr("sgfast.replaying.cluster.RANGE_BYTES", every)
+        monkeypatch.setattr("sgfast.questions.replaying.cluster.RANGE_BYTES", every)
         same_on(client, policy, captures, shards=[3])
         used = replay(policy, captures, client=client, shards=3).cluster
         assert used is not None

@@ -19,8 +19,8 @@ from sgfast import Engine
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import INFRASTRUCTURES, REASONS
 from sgfast.policy.model import Settings
-from sgfast.replaying.cluster.partition import Partitioner
-from sgfast.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_before
+from sgfast.questions.replaying.cluster.partition import Partitioner
+from sgfast.questions.replaying.cluster.records import TOLD_DTYPE, RecordJudge, records_before
 
 NEVER = (1 << 63) - 1
 HOUR = 3600 * SECOND

@@ -21,8 +21,8 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.engine import Engine
 from sgfast.policy.changes import AddAddress, AddRule, Change, RemoveAddress, RemoveInstance
 from sgfast.policy.model import Rule
+from sgfast.questions.suggesting.observing import REPLY_DENIED
 from sgfast.report.lines import ConnectionLines
-from sgfast.suggesting.observing import REPLY_DENIED
 
 
 def both(rule: str) -> str:

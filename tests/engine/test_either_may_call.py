@@ -18,7 +18,7 @@ from sgfast import load_snapshot, replay, save_snapshot, suggest
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import VERDICTS, Engine
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines
 
 

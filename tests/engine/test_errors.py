@@ -16,8 +16,8 @@ from frames import ethernet, ipv4, tcp
 
 import sgfast
 from sgfast.policy.changes import RemoveInstance, RemoveRule
+from sgfast.questions.suggesting import Limits, suggest
 from sgfast.rules.reaching.explaining import explain
-from sgfast.suggesting import Limits, suggest
 
 POLICY = sgfast.load(SHOP[0])
 CAPTURE = SHOP[1]

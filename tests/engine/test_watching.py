@@ -27,8 +27,8 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.engine import MIDSTREAMS, MODES
 from sgfast.policy.changes import AddRule, Change, RemoveRule
 from sgfast.policy.model import Rule
+from sgfast.questions.replaying.kinds import kinds_of
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.replaying.kinds import kinds_of
 
 STATES = {
     "SS": "syn-sent", "SR": "syn-received", "ES": "established", "FW": "fin-wait", "CW": "close-wait", "LA": "last-ack",

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from traffic import OUTSIDE, policies
 
 from sgfast.base.errors import ArgumentError, PolicyError
-from sgfast.checking import check_policy
 from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.engine import Engine
 from sgfast.policy.assumed_instances import with_assumed
 from sgfast.policy.model import Policy
+from sgfast.questions.checking import check_policy
 from sgfast.rules.reaching.explaining import Explanation, explain
 
 Capsys = pytest.CaptureFixture[str]

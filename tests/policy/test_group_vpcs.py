@@ -10,7 +10,6 @@ from terraform import LATER, block, plan, refs, resource, state
 
 from sgfast import AddGroup, SecurityGroup
 from sgfast.base.errors import ExportError, PolicyError
-from sgfast.checking import check_policy
 from sgfast.clouds.aws import export as aws
 from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.terraform import export as terraform
@@ -18,7 +17,8 @@ from sgfast.policy.changes import apply_change
 from sgfast.policy.model import Policy
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.policy.value_checks import check_made_policy
-from sgfast.suggesting.document import document
+from sgfast.questions.checking import check_policy
+from sgfast.questions.suggesting.document import document
 
 TEXT = """
 version: 1

@@ -12,13 +12,15 @@ from diffs import traffic_diff as diff
 
 from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.base.errors import PolicyError
-from sgfast.checking import check_policy
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import AddInstance, apply_changes
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
-from sgfast.replaying import ReplayOptions, run_replay
+from sgfast.questions.checking import check_policy
+from sgfast.questions.replaying import ReplayOptions, run_replay
+from sgfast.questions.suggesting import suggest
+from sgfast.questions.suggesting.document import document
 from sgfast.report.explain import explain_document
 from sgfast.report.json.check import check_answer
 from sgfast.report.json.diff import capture_diff
@@ -26,8 +28,6 @@ from sgfast.report.json.explain import explain_answer
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.text import to_text
 from sgfast.rules.reaching.explaining import explain
-from sgfast.suggesting import suggest
-from sgfast.suggesting.document import document
 
 DOCUMENT = """
 version: 1

@@ -20,13 +20,13 @@ from schemas import disagreements, validator, value_of
 from yaml.nodes import Node
 
 from sgfast.base.errors import PolicyError
-from sgfast.checking.known_findings import accepted_findings_of, parse_accepted_findings
 from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.change_file import _OPERATIONS, load_changes, parse_changes
 from sgfast.policy.expectations import load_expectations, parse_expectations
 from sgfast.policy.fields import CHANGE, QUOTAS, SETTINGS, TIMEOUTS, written_schemas
 from sgfast.policy.model import Quotas, Settings, Timeouts
 from sgfast.policy.yaml_nodes import compose
+from sgfast.questions.checking.known_findings import accepted_findings_of, parse_accepted_findings
 from sgfast.report import SCHEMAS, schema
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -117,8 +117,9 @@ def test_one_that_changes_results_is_none_and_the_next_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counted = 'result.bytes = sum(counters["verdicts"]), counters["bytes"]'
+    runner = "sgfast/questions/replaying/engine_runner.py"
     wrong, right = (
-        Ablation(name, name, ("denied",), (Edit("sgfast/replaying/engine_runner.py", counted, counted + more),))
+        Ablation(name, name, ("denied",), (Edit(runner, counted, counted + more),))
         for name, more in (("wrong", " + 1"), ("right", " + 0"))
     )
     assert not measure([wrong, right], tmp_path)

@@ -53,18 +53,18 @@ PAGES = {
         "[`load`](policy.md#load) takes as a policy.",
         "Policy.explain Policy.reach Policy.test Policy.check replay diff export suggest ReadOptions Limits EndWord "
         "CapturePaths Progress",
-        ("clouds", "policy.change_file", "policy.expectations", "traffic.preprocess", "replaying.options"),
+        ("clouds", "policy.change_file", "policy.expectations", "traffic.preprocess", "questions.replaying.options"),
         f"import sgfast\n\n{SHOP}",
     ),
     "answers": Page(
         "Answers", "The answers to [questions](questions.md), and what they consist of. `print` shows an answer as the "
         "command of the same name does. Answers are made by sgfast alone.",
         "Explanation ReachResult ExpectationsResult CheckResult DiffResult TrafficDiff Suggestion",
-        ("checking", "comparing", "base.evidence", "policy.matching", "rules", "suggesting"),
+        ("questions", "base.evidence", "policy.matching", "rules"),
     ),
     "replay": Page(
         "Results of a replay", "The result of [`replay`](questions.md#replay), what it consists of, and the sinks that "
-        "get every packet or connection.", "ReplayResult", ("base.streams", "traffic", "replaying"),
+        "get every packet or connection.", "ReplayResult", ("base.streams", "traffic", "questions.replaying"),
         "import sgfast",
     ),
     "files": Page(

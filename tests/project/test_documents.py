@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sgfast
-from sgfast.checking.codes import CODES
+from sgfast.questions.checking.codes import CODES
 from sgfast.report import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]

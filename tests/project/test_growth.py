@@ -16,20 +16,20 @@ from growth import operations
 
 from sgfast import Engine, replay
 from sgfast.base.errors import PolicyError
-from sgfast.checking import check_policy
 from sgfast.clouds.importing.draft import Draft
 from sgfast.clouds.importing.object_location import Location
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.importing.sources import source_of
 from sgfast.clouds.loading import parse_policy
-from sgfast.expectations.from_captures import first_expectations
 from sgfast.policy.change_file import parse_changes
 from sgfast.policy.changes import RemoveRule
 from sgfast.policy.expectations import parse_expectations
-from sgfast.replaying.options import ReplayOptions
+from sgfast.questions.checking import check_policy
+from sgfast.questions.replaying.options import ReplayOptions
+from sgfast.questions.suggesting import load_instances, suggest
+from sgfast.questions.suggesting.first_expectations import first_expectations
 from sgfast.rules.reaching.explaining import explain
 from sgfast.rules.reaching.proving import Expectations
-from sgfast.suggesting import load_instances, suggest
 
 SMALL = 150
 

@@ -23,9 +23,8 @@ BOXES = """
 0 1.3 1.9 library | import sgfast | sgfast
 0 3.2 1.9 commands | Commands | cli __main__
 1 1.3 3.8 api | Policy, questions, answers | api answers types
-2 0 4.2 expectations | Expectations and their output | expectations
 3 0 4.2 report | Text, JSON, HTML, files of rows | report
-4 0.9 3.3 questions | Questions about traffic | replaying comparing suggesting checking
+4 0.9 3.3 questions | Questions about traffic | questions
 5 2.3 1 state | State in files | snapshot
 5 3.3 0.9 reference | Oracle | reference
 6 1.3 2 engine | Engine | engine

@@ -22,9 +22,9 @@ import sgfast
 from sgfast import types
 from sgfast.base.errors import pip_install
 from sgfast.base.evidence import CODES as EVIDENCE_CODES
-from sgfast.checking import CODES as FINDING_CODES
 from sgfast.clouds.providers import FORMATS
 from sgfast.policy.profiles import PROFILES
+from sgfast.questions.checking import CODES as FINDING_CODES
 from sgfast.traffic.flow_logs.log_records import NOT_TRAFFIC
 from sgfast.traffic.flow_logs.record_packets import LEFT_OUT, UNDECIDED
 

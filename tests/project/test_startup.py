@@ -17,26 +17,27 @@ PROPOSED, EXPECTED = str(PCAPS / "shop.proposed.yaml"), str(PCAPS / "shop.expect
 
 #: Modules that take long to import, or stand for some that do. A module stands for those below it, too.
 PARTS = {
-    "numpy", "rich", "xml", "sgfast.traffic.capture.reader", "sgfast.checking", "sgfast.checking.unmet",
-    "sgfast.checking.usage", "sgfast.comparing", "sgfast.rules.compiler", "sgfast.engine",
-    "sgfast.clouds.exporting", "sgfast.clouds.terraform.export", "sgfast.traffic.flow_logs.traffic",
-    "sgfast.policy.changes",
-    "sgfast.clouds.importing.reading", *(f"sgfast.clouds.{each.module}" for each in FORMATS.values()),
-    "sgfast.policy.value_checks", "sgfast.traffic.preprocess.filter_text", "sgfast.rules.reaching.explaining",
-    "sgfast.rules.reaching.proving", "sgfast.rules.reaching.relation", "sgfast.reference", "sgfast.replaying.cluster",
-    "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.replaying.vpc_runner", "sgfast.report.html",
-    "sgfast.report.rollup", "sgfast.snapshot", "sgfast.suggesting",
+    "numpy", "rich", "xml", "sgfast.traffic.capture.reader", "sgfast.questions.checking",
+    "sgfast.questions.checking.unmet", "sgfast.questions.checking.usage", "sgfast.questions.comparing",
+    "sgfast.rules.compiler", "sgfast.engine", "sgfast.clouds.exporting", "sgfast.clouds.terraform.export",
+    "sgfast.traffic.flow_logs.traffic", "sgfast.policy.changes", "sgfast.clouds.importing.reading",
+    *(f"sgfast.clouds.{each.module}" for each in FORMATS.values()), "sgfast.policy.value_checks",
+    "sgfast.traffic.preprocess.filter_text", "sgfast.rules.reaching.explaining", "sgfast.rules.reaching.proving",
+    "sgfast.rules.reaching.relation", "sgfast.reference", "sgfast.questions.replaying.cluster",
+    "sgfast.questions.replaying.results", "sgfast.questions.replaying.run", "sgfast.questions.replaying.vpc_runner",
+    "sgfast.report.html", "sgfast.report.rollup", "sgfast.snapshot", "sgfast.questions.suggesting",
 }  # fmt: skip
 COMPILER = {"numpy", "sgfast.rules.compiler"}
 ENGINE = COMPILER | {"sgfast.engine"}
 REPLAY = ENGINE | {
-    "sgfast.traffic.capture.reader", "sgfast.replaying.results", "sgfast.replaying.run", "sgfast.report.rollup",
+    "sgfast.traffic.capture.reader", "sgfast.questions.replaying.results", "sgfast.questions.replaying.run",
+    "sgfast.report.rollup",
 }  # fmt: skip
 REACHING = {"numpy", "sgfast.rules.reaching.relation"}
 
 #: The parts that commands need.
 NEEDED = {
-    ("check", POLICY): ENGINE | {"sgfast.checking"},
+    ("check", POLICY): ENGINE | {"sgfast.questions.checking"},
     ("explain", POLICY, "--from", "web-1", "--to", "db-1", "--protocol", "tcp", "--port", "5432"): COMPILER
     | {"sgfast.rules.reaching.explaining"},
     ("reach", POLICY): REACHING,
@@ -48,7 +49,7 @@ NEEDED = {
     ("export", POLICY, "--to", "openstack"): {"sgfast.clouds.exporting"},
     ("export", POLICY, "--to", "aws"): {"sgfast.clouds.exporting"},
     ("replay", POLICY, CAPTURE): REPLAY,
-    ("suggest", CAPTURE): REPLAY | {"sgfast.suggesting"},
+    ("suggest", CAPTURE): REPLAY | {"sgfast.questions.suggesting"},
 }
 
 
@@ -76,8 +77,8 @@ def test_every_part_can_be_imported() -> None:
 @pytest.mark.parametrize(
     ("package", "first", "second"),
     [
-        ("sgfast.checking", "policy.check()", "sgfast.CheckResult"),
-        ("sgfast.suggesting", "sgfast.suggest(capture)", "policy.check(captures=capture)"),
+        ("sgfast.questions.checking", "policy.check()", "sgfast.CheckResult"),
+        ("sgfast.questions.suggesting", "sgfast.suggest(capture)", "policy.check(captures=capture)"),
     ],
 )
 def test_threads_whose_first_questions_meet_in_a_package_do_not_deadlock(

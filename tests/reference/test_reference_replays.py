@@ -14,7 +14,7 @@ from stories import write_changes, write_story
 
 from sgfast import replay
 from sgfast.clouds.loading import parse_policy
-from sgfast.replaying import Names, ReplayResult
+from sgfast.questions.replaying import Names, ReplayResult
 from sgfast.report.captures import PcapngWriter
 from sgfast.report.lines import VerdictLines
 

@@ -24,9 +24,9 @@ from traffic import Crowd, drawn, stateful
 from sgfast import Engine
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.clouds.loading import parse_policy
-from sgfast.comparing.pair import Pair
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.model import Policy
+from sgfast.questions.comparing.pair import Pair
 from sgfast.report.json.diff import capture_diff
 from sgfast.report.rollup import BY
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups

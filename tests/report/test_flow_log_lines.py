@@ -22,7 +22,7 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.core.dtypes import HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE
 from sgfast.policy.model import Policy
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.report.flow_log_lines import FORMATS, FlowLogLines
 
 SECOND = 10**9

@@ -19,10 +19,10 @@ from traffic import Crowd, as_capture, drawn, stateful
 from sgfast.base.evidence import CODES
 from sgfast.clouds.loading import load_policy
 from sgfast.policy.model import Policy
+from sgfast.questions.suggesting import Limits, observing, suggest
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
-from sgfast.suggesting import Limits, observing, suggest
 
 BY: tuple[By, ...] = ("group", "instance", "address", "service")
 

@@ -21,17 +21,17 @@ from traffic import Crowd, as_capture, drawn, stateful
 
 from sgfast import Policy, replay
 from sgfast.base.names import printable
-from sgfast.checking import CheckResult, Finding
 from sgfast.cli.printing import MARKDOWN_ROWS as TOP
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.model import Rule
-from sgfast.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
-from sgfast.replaying.results import Contradicted, Expected
+from sgfast.questions.checking import CheckResult, Finding
+from sgfast.questions.replaying import Broken, ChangeDone, CutConnection, ReplayResult, RuleHits, Service
+from sgfast.questions.replaying.results import Contradicted, Expected
+from sgfast.questions.suggesting import Limits, suggest
 from sgfast.report.evidence import qualified
 from sgfast.report.json.replay import replay_answer
 from sgfast.report.json.suggestion import suggestion_answer
 from sgfast.report.rollup import BY, By
-from sgfast.suggesting import Limits, suggest
 from sgfast.traffic.capture import Damage
 
 Capsys = pytest.CaptureFixture[str]

@@ -8,16 +8,25 @@ from kinds import kinds_of
 from reports import SIZES, check_markdown, replay_markdown, suggestion_markdown
 
 from sgfast import Policy
-from sgfast.checking import CheckResult, Finding
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.expectations import Expectation, Word
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import Rule
-from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
-from sgfast.replaying.packet_selection import PacketsLeftOut
-from sgfast.replaying.results import Contradicted, Expected
-from sgfast.suggesting import Check, LeftOut, Suggestion, TrafficTotals
-from sgfast.suggesting.rules import SuggestedRule
+from sgfast.questions.checking import CheckResult, Finding
+from sgfast.questions.replaying import (
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    ReplayResult,
+    RuleHits,
+    Service,
+    Unanswered,
+)
+from sgfast.questions.replaying.packet_selection import PacketsLeftOut
+from sgfast.questions.replaying.results import Contradicted, Expected
+from sgfast.questions.suggesting import Check, LeftOut, Suggestion, TrafficTotals
+from sgfast.questions.suggesting.rules import SuggestedRule
 from sgfast.traffic.capture import Damage
 
 POLICY = parse_policy("""

@@ -22,7 +22,7 @@ from wireshark import comment_of
 from sgfast.base.errors import OutputError
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import VERDICTS
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.report.captures import PcapngWriter, PcapWriter
 from sgfast.report.lines import VerdictLines
 

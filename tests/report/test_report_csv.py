@@ -25,7 +25,7 @@ from test_report_lines import (
 
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.report.lines import ConnectionCsv, ConnectionLines, VerdictCsv, VerdictLines
 from sgfast.report.rows import ROOM_FOR_A_ROW
 from sgfast.rows.row_schema import ANSWERS, CONNECTION_ROWS, ENDS, PACKET_ROWS

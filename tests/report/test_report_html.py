@@ -27,8 +27,17 @@ from sgfast import Policy, replay
 from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.engine import REASONS
 from sgfast.policy.model import Instance, Rule, SecurityGroup
-from sgfast.replaying import Broken, ChangeDone, CutConnection, Denied, ReplayResult, RuleHits, Service, Unanswered
-from sgfast.replaying.kinds import KIND_DTYPE, Kinds
+from sgfast.questions.replaying import (
+    Broken,
+    ChangeDone,
+    CutConnection,
+    Denied,
+    ReplayResult,
+    RuleHits,
+    Service,
+    Unanswered,
+)
+from sgfast.questions.replaying.kinds import KIND_DTYPE, Kinds
 from sgfast.report import html_report
 from sgfast.report.denial_reasons import MAX_FIELDS, Reasons
 from sgfast.report.html import Timeline

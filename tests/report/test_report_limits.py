@@ -14,9 +14,9 @@ from reports import diff_text, text_report
 from sgfast import replay
 from sgfast.cli import printing
 from sgfast.clouds.loading import load_policy
-from sgfast.comparing import MovedTraffic
 from sgfast.policy.model import Rule
-from sgfast.replaying import RuleHits
+from sgfast.questions.comparing import MovedTraffic
+from sgfast.questions.replaying import RuleHits
 from sgfast.rules.reaching.difference import difference
 
 Capsys = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sgfast.core.dtypes import FLOW_DTYPE, HEADER_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.report.rows import ROOM_FOR_A_ROW
 from sgfast.rows.row_schema import ANSWERS, ENDS

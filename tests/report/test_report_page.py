@@ -24,8 +24,8 @@ from kinds import kinds_of
 from test_report_html import HOSTILE, hostile_result, random_kinds, replayed
 from test_rule_pages import diff_page, large_policy
 
-from sgfast.replaying import Denied, ReplayResult, Service
-from sgfast.replaying.listed_kinds import peer_of
+from sgfast.questions.replaying import Denied, ReplayResult, Service
+from sgfast.questions.replaying.listed_kinds import peer_of
 from sgfast.report import html_report
 from sgfast.report.html import Timeline
 from sgfast.report.html.reach import reach_html

@@ -20,7 +20,7 @@ from tables import TIMES, rows_of, typed
 from test_report_csv import AWKWARD
 from test_report_lines import NAMES, peak_bytes, places, random_flows, random_packets
 
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, TIME, RowKind
 from sgfast.rows.text_columns import address_texts, dictionary_codes

@@ -17,10 +17,10 @@ from kinds import kinds_of
 from reports import SIZES, replay_markdown, text_report
 
 from sgfast import Policy, replay
-from sgfast.checking import CheckResult, Finding
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Rule
-from sgfast.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered
+from sgfast.questions.checking import CheckResult, Finding
+from sgfast.questions.replaying import Broken, Denied, ReplayResult, RuleHits, Service, Unanswered
 from sgfast.report.amounts import human_bytes, human_seconds, instant
 from sgfast.report.check import check_document
 from sgfast.report.document import TOP

@@ -22,9 +22,9 @@ from sgfast import Engine, replay
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.model import Policy
-from sgfast.replaying import Broken, Denied, Service
-from sgfast.replaying.kinds import Kinds
-from sgfast.replaying.kinds import kinds_of as kinds_of_engine
+from sgfast.questions.replaying import Broken, Denied, Service
+from sgfast.questions.replaying.kinds import Kinds
+from sgfast.questions.replaying.kinds import kinds_of as kinds_of_engine
 from sgfast.report.json.replay import replay_answer
 from sgfast.report.lines import ConnectionLines
 from sgfast.report.rollup import BY, Rollup, RollupRow, TrafficPart
@@ -275,7 +275,7 @@ instances:
 
 
 def test_parts_with_other_numbers_for_the_same_names_add_up() -> None:
-    from sgfast.replaying.kinds import added_up
+    from sgfast.questions.replaying.kinds import added_up
 
     def kinds(*names: str) -> Kinds:
         ssh = [Service(name, 6, 22, None, None) for name in names]

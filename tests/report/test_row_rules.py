@@ -13,7 +13,7 @@ from frames import Layer, ethernet, ipv4
 from sgfast import replay
 from sgfast.clouds.loading import load_policy, parse_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying.listed_kinds import Broken, listed_broken
+from sgfast.questions.replaying.listed_kinds import Broken, listed_broken
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -12,16 +12,16 @@ import pytest
 from workshop import ROOT
 
 import sgfast
-from sgfast.comparing import run_diff
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.loaded_policy import having
-from sgfast.replaying import ReplayOptions
+from sgfast.questions.comparing import run_diff
+from sgfast.questions.replaying import ReplayOptions
+from sgfast.questions.suggesting.instances import opened
 from sgfast.rules.reaching.difference import difference
 from sgfast.rules.reaching.explaining import explain
 from sgfast.rules.reaching.names import Part
 from sgfast.rules.reaching.proving import Expectations
 from sgfast.rules.reaching.rows import reach
-from sgfast.suggesting.instances import opened
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 CAPTURE = str(ROOT / "pcaps/shop.pcap")

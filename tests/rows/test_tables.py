@@ -20,12 +20,12 @@ from workshop import ROOT
 
 import sgfast
 from sgfast.base.errors import ArgumentError, TableError
-from sgfast.comparing import TrafficDiff, run_diff
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.protocols import protocol_name
-from sgfast.replaying import ReplayOptions
-from sgfast.replaying import tables as replay_tables
+from sgfast.questions.comparing import TrafficDiff, run_diff
+from sgfast.questions.replaying import ReplayOptions
+from sgfast.questions.replaying import tables as replay_tables
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.rows import BATCH_ROWS, Table
 from sgfast.rows.row_schema import CONNECTION_ROWS, PACKET_ROWS, PARTS, TABLE_KINDS, TableKind

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sgfast import Policy
 from sgfast.base.errors import PolicyError
-from sgfast.checking import CheckResult
 from sgfast.policy.model import AddressGroup, AddressGroupPeer, GroupPeer, Instance, Rule, SecurityGroup, Settings, Vpc
+from sgfast.questions.checking import CheckResult
 from sgfast.reference.engine import ReferenceEngine
 
 #: The networks that contain all networks of rules and instances. Tests add one address for all others.

@@ -16,7 +16,7 @@ from traffic import SECOND
 
 from sgfast import replay
 from sgfast.clouds.loading import parse_policy
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 SHARDS = (1, 2, 7) if EXHAUSTIVE else (2, 7)

@@ -25,9 +25,9 @@ from sgfast.base.errors import AmbiguousAddress
 from sgfast.engine import MIDSTREAMS, MODES, PENDING, REASONS, VERDICTS, Engine, FrameBatch
 from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
+from sgfast.questions.replaying.kinds import joined, kinds_of
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict
-from sgfast.replaying.kinds import joined, kinds_of
 from sgfast.rules.compiler import tables
 
 #: The settings ``on_change`` (SPEC 6.7) used in turn.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sgfast.clouds.loading import PolicySource
-from sgfast.comparing import TrafficDiff, run_diff
-from sgfast.replaying import ReadOptions
-from sgfast.replaying.options import ReplayOptions
+from sgfast.questions.comparing import TrafficDiff, run_diff
+from sgfast.questions.replaying import ReadOptions
+from sgfast.questions.replaying.options import ReplayOptions
 
 
 def traffic_diff(

@@ -31,23 +31,24 @@ PYTEST = (sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile")
 
 #: Tests of verdicts and of reports about them.
 ENGINE_TESTS = (
-    "comparing/test_diff", "core/test_fast_path", "engine", "reference", "replaying/test_recorded_changes",
-    "replaying/test_recordings", "replaying/test_replay_changes", "replaying/test_replay_cuts",
-    "replaying/test_snapshot", "replaying/test_split_captures", "report/test_report_answers", "rows/test_arrow",
-    "rows/test_tables",
+    "questions/comparing/test_diff", "core/test_fast_path", "engine", "reference",
+    "questions/replaying/test_recorded_changes", "questions/replaying/test_recordings",
+    "questions/replaying/test_replay_changes", "questions/replaying/test_replay_cuts",
+    "questions/replaying/test_snapshot", "questions/replaying/test_split_captures", "report/test_report_answers",
+    "rows/test_arrow", "rows/test_tables",
 )  # fmt: skip
 
 #: Tests that cover most of the engine in the shortest time.
 SHORT = (
     "core/test_fast_path", "engine/test_differential", "engine/test_fragments", "engine/test_many_fragments",
-    "engine/test_stateless", "replaying/test_recordings",
+    "engine/test_stateless", "questions/replaying/test_recordings",
 )  # fmt: skip
 
 #: Tests of parsers of external bytes and a few others. There are few, because checks make tests several times slower.
 SHORT_CHECKED = (
     "traffic/capture/test_capture_ahead", "traffic/capture/test_capture_streams",
     "traffic/capture/test_capture_formats", "core/test_fast_path", "core/test_records", "engine/test_errors",
-    "engine/test_stateless", "fuzz/test_fuzz_targets", "replaying/test_soak", "rows/test_arrow",
+    "engine/test_stateless", "fuzz/test_fuzz_targets", "questions/replaying/test_soak", "rows/test_arrow",
 )  # fmt: skip
 
 #: All tests but those that build sources in other ways, and the one that compares times with a plain build.
@@ -57,7 +58,7 @@ WHOLE = (
 )  # fmt: skip
 
 #: Tests in which several threads judge, or one thread judges while others query.
-THREADED = ("engine/test_engine_check", "replaying/test_jobs", "replaying/test_jobs_reading")
+THREADED = ("engine/test_engine_check", "questions/replaying/test_jobs", "questions/replaying/test_jobs_reading")
 
 #: Options for more threads than most test machines have processors.
 SEVERAL = ("--workers", "3")

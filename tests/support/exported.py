@@ -27,8 +27,8 @@ from sgfast.policy.model import (
     SecurityGroup,
     Vpc,
 )
+from sgfast.questions.suggesting import suggest
 from sgfast.rules.reaching.difference import difference
-from sgfast.suggesting import suggest
 
 GROUPS = ("a", "b", "c")
 #: The networks that contain all instances and some of the CIDRs of rules.

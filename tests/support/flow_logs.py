@@ -11,7 +11,7 @@ from typing import Any
 from sgfast import replay
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy, Rule
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.flow_log_lines import FlowLogLines
 from sgfast.report.lines import ConnectionLines
 

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 import numpy as np
 
 from sgfast.engine import REASONS
-from sgfast.replaying import Broken, Denied, Service, Unanswered
-from sgfast.replaying.kinds import KIND_DTYPE, Kinds
+from sgfast.questions.replaying import Broken, Denied, Service, Unanswered
+from sgfast.questions.replaying.kinds import KIND_DTYPE, Kinds
 
 
 def kinds_of(

@@ -13,7 +13,7 @@ import pytest
 
 from sgfast import replay
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.lines import VerdictLines
 
 PCAPS = Path(__file__).parents[2] / "pcaps"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sgfast.checking import CheckResult, TableSizes
 from sgfast.cli.printing import MARKDOWN_ROWS
-from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
-from sgfast.replaying import ReplayResult
+from sgfast.questions.checking import CheckResult, TableSizes
+from sgfast.questions.comparing import TrafficDiff
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.suggesting import Suggestion
 from sgfast.report.check import check_document
 from sgfast.report.diff import diff_document
 from sgfast.report.difference import difference_document
@@ -19,7 +20,6 @@ from sgfast.report.rollup import By
 from sgfast.report.suggestion import suggestion_document
 from sgfast.report.text import to_text
 from sgfast.rules.reaching.difference import Difference
-from sgfast.suggesting import Suggestion
 
 SIZES = TableSizes(*[10**9] * 7)
 

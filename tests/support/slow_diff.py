@@ -18,11 +18,12 @@ from unittest import mock
 import numpy as np
 from diffs import traffic_diff as diff
 
-from sgfast import comparing, replay
+from sgfast import replay
 from sgfast.base.errors import CaptureError
-from sgfast.comparing import TrafficDiff
 from sgfast.engine import NO_SIDE, REASONS, VERDICTS
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
+from sgfast.questions import comparing
+from sgfast.questions.comparing import TrafficDiff
 from sgfast.reference.flows import flow_of, quoted_flow
 from sgfast.reference.packets import ICMP_REPLY_TO, parse_frame
 from sgfast.traffic.capture import open_capture

@@ -11,7 +11,7 @@ from command import SERVER, write_policy
 from frames import ethernet, ip, tcp, udp
 
 from sgfast import replay
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.lines import ConnectionLines, VerdictLines
 
 CLIENT = "198.51.100.7"

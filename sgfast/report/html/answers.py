@@ -14,7 +14,7 @@ from sgfast.core.base.reasons import REASON_OF, REASON_TABLE
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import rule_of_id
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.answer_rows import rule_lines
 from sgfast.report.denial_reasons import MAX_COMPARED, Reasons

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgfast.comparing import NewVerdict, RuleEffect, TrafficDiff
 from sgfast.engine import VERDICTS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, Rule, called
 from sgfast.policy.rule_text import rule_of_id
+from sgfast.questions.comparing import NewVerdict, RuleEffect, TrafficDiff
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import answered, blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.html.answers import Cells, kinds_data, left_note

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.replaying import ChangeDone
+from sgfast.questions.replaying import ChangeDone
 from sgfast.report.amounts import NS_PER_SECOND, grouped, human_seconds, instant, plural
 from sgfast.report.html.markup import Markup, tag, text
 from sgfast.report.html.timeline import KINDS, Timeline

@@ -21,8 +21,8 @@ from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import WORDS, Instance, Policy, Rule, called
 from sgfast.policy.rule_text import rule_name
-from sgfast.replaying.kinds import NEVER, Kinds, coded
-from sgfast.replaying.listed_kinds import denied_of, service_of
+from sgfast.questions.replaying.kinds import NEVER, Kinds, coded
+from sgfast.questions.replaying.listed_kinds import denied_of, service_of
 from sgfast.report.denial_reasons import Cause, Reasons, peer_words, port_words, protocol_words
 from sgfast.report.html.markup import plain
 from sgfast.report.names import protocol_word, service_name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sgfast.comparing import TrafficDiff
 from sgfast.policy.document_reader import Lines
+from sgfast.questions.comparing import TrafficDiff
 from sgfast.report.amounts import grouped, human_bytes, plural
 from sgfast.report.diff import headline as traffic_headline
 from sgfast.report.difference import nothing_words

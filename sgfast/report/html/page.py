@@ -14,8 +14,8 @@ from importlib.resources import files
 from string import Template
 
 from sgfast.base.evidence import Evidence
-from sgfast.comparing import TrafficDiff
-from sgfast.replaying import ReplayResult
+from sgfast.questions.comparing import TrafficDiff
+from sgfast.questions.replaying import ReplayResult
 from sgfast.report.amounts import grouped, left_out_words, plural
 from sgfast.report.document import Item, Name, Words
 from sgfast.report.html.markup import Content, Markup, joined, tag, text

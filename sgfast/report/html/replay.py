@@ -9,8 +9,8 @@ import numpy as np
 
 from sgfast.engine import REASONS
 from sgfast.policy.document_reader import Lines
-from sgfast.replaying import ReplayResult, RuleHits
-from sgfast.replaying.removal import unseen_rules
+from sgfast.questions.replaying import ReplayResult, RuleHits
+from sgfast.questions.replaying.removal import unseen_rules
 from sgfast.report.amounts import grouped, human_bytes, human_seconds, plural
 from sgfast.report.cloud_actions import rejected_words
 from sgfast.report.document import Item, Name

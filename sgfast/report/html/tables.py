@@ -12,7 +12,7 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy, called
 from sgfast.policy.rule_text import rule_of_id
-from sgfast.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
+from sgfast.questions.replaying import ChangeDone, CutConnection, ReplayResult, RuleHits
 from sgfast.report.amounts import grouped, human_bytes, instant, plural
 from sgfast.report.denial_reasons import peer_words, port_words, protocol_words
 from sgfast.report.html.columns import line_words

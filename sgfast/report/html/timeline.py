@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgfast.core.base.clock import ReplayClock
 from sgfast.engine import PENDING, REASONS, VERDICTS
-from sgfast.replaying import Names
+from sgfast.questions.replaying import Names
 
 #: Maximum number of intervals. A capture of at least this many nanoseconds has at least half as many intervals.
 MAX_INTERVALS = 240

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sgfast.base.json_types import Answer, Keywords, at
-from sgfast.checking import CODES, CheckResult, Finding, Severity
-from sgfast.checking.codes import RuleUse
 from sgfast.policy.document_reader import Lines
 from sgfast.policy.model import Policy
 from sgfast.policy.rule_text import peer_text, protocol_text, rule_text
-from sgfast.replaying.removal import unseen_rules
+from sgfast.questions.checking import CODES, CheckResult, Finding, Severity
+from sgfast.questions.checking.codes import RuleUse
+from sgfast.questions.replaying.removal import unseen_rules
 from sgfast.report.check_traffic import folded_uses, used
 from sgfast.report.json.evidence import JsonEvidence
 from sgfast.report.json.log_records import RecordsField, UnseenRulesField

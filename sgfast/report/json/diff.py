@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from sgfast.base.json_types import Absent, Answer, Schema, at, one_of
-from sgfast.comparing import NewVerdict, TrafficDiff
 from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS, Midstream, Mode
 from sgfast.policy.gaps import FilterChange
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
+from sgfast.questions.comparing import NewVerdict, TrafficDiff
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.diff import blocking, blocking_verdict, passing_of, rule_words
 from sgfast.report.json.evidence import EvidenceField

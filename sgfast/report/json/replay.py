@@ -9,8 +9,8 @@ from sgfast.core.base.reasons import REASON_TABLE
 from sgfast.engine import PENDING, VERDICTS
 from sgfast.policy.model import Action, Direction
 from sgfast.policy.rule_text import rule_text
-from sgfast.replaying import ReplayResult
-from sgfast.replaying.results import LISTED_CUTS, ConnectionWord
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.replaying.results import LISTED_CUTS, ConnectionWord
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.log_records import RecordsField

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from sgfast.base.json_types import Answer, at
 from sgfast.policy.model import Direction
 from sgfast.policy.protocols import protocol_name
+from sgfast.questions.suggesting import LeftOut, Suggestion
 from sgfast.report.json.diff import JsonDifferenceRow
 from sgfast.report.json.evidence import EvidenceField
 from sgfast.report.json.log_records import RecordsField, UnseenRulesField
@@ -22,7 +23,6 @@ from sgfast.report.json.values import Byte, Count, PortRange, Printable, Provide
 from sgfast.report.rollup import By
 from sgfast.report.rollup.observed import ObservedRollup
 from sgfast.report.suggestion import peer_name
-from sgfast.suggesting import LeftOut, Suggestion
 
 
 class JsonTotals(Answer):

@@ -1,7 +1,7 @@
 """Fold kinds of traffic into rows: from whom, to whom, which service, what happens, and why (SPEC 10.24). Kinds that
 are folded into one row are added up: no packet and no connection is lost.
 
-    kinds (``replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
+    kinds (``questions.replaying.kinds``) -> one part, such as what would break -> rows, by ends, service and reason
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sgfast.base.names import printable
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult
-from sgfast.replaying.kinds import NEVER, Kinds, Rows, coded, joined, rows_at
-from sgfast.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.replaying.kinds import NEVER, Kinds, Rows, coded, joined, rows_at
+from sgfast.questions.replaying.listed_kinds import Denied, Service, denied_of, direction_of, peer_of, service_of
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup.ends import EndName, Ends, Level
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.comparing import ChangedKinds, NewVerdict, TrafficDiff
 from sgfast.engine import VERDICTS
 from sgfast.policy.model import Policy
-from sgfast.replaying.kinds import Rows
+from sgfast.questions.comparing import ChangedKinds, NewVerdict, TrafficDiff
+from sgfast.questions.replaying.kinds import Rows
 from sgfast.report.rollup import By, Passing, Rollup, TrafficPart, only, with_first_twins
 
 

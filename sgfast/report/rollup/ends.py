@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgfast.policy.model import AddressGroupPeer, Network, Policy, called
 from sgfast.policy.networks import network_key
-from sgfast.replaying.kinds import Kinds, grouped
+from sgfast.questions.replaying.kinds import Kinds, grouped
 
 EndKind = Literal[
     "instance", "groups", "address", "address-group", "network", "private", "public", "unknown", "any"

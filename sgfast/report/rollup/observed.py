@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from sgfast.policy.matching import Kind
 from sgfast.policy.model import ICMP, ICMPV6, Policy
-from sgfast.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
+from sgfast.questions.replaying.kinds import KIND_DTYPE, NEVER, Kinds, Rows
 from sgfast.report.rollup import By, Rollup, TrafficPart
 
 if TYPE_CHECKING:
-    from sgfast.suggesting import TrafficTotals
+    from sgfast.questions.suggesting import TrafficTotals
     from sgfast.traffic.flow_logs.unsure_openers import UncertainConnections
 
 

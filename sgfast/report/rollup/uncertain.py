@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, Policy
-from sgfast.replaying import Service
-from sgfast.replaying.kinds import Kinds, Rows
+from sgfast.questions.replaying import Service
+from sgfast.questions.replaying.kinds import Kinds, Rows
 from sgfast.report.names import protocol_word, service_name
 from sgfast.report.rollup import By, Rollup, RollupRow, TrafficPart
 from sgfast.report.rollup.ends import EndName

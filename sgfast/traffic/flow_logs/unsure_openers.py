@@ -1,5 +1,5 @@
 """Connections of flow logs that either end may have opened, as values (SPEC 10.30).
-``sgfast.replaying.readings`` finds them.
+``sgfast.questions.replaying.readings`` finds them.
 """
 
 from __future__ import annotations

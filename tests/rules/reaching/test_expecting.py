@@ -11,8 +11,8 @@ from frames import ethernet, ip, tcp, udp
 
 from sgfast import replay
 from sgfast.clouds.loading import parse_policy
-from sgfast.expectations.replay_comparison import hold_against
 from sgfast.policy.expectations import parse_expectations
+from sgfast.questions.replaying.expected_verdicts import hold_against
 from sgfast.rules.reaching.proving import Expectations
 
 Capsys = pytest.CaptureFixture[str]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sgfast import Engine
 from sgfast.base.errors import AmbiguousAddress, PolicyError
 from sgfast.clouds.loading import parse_policy
-from sgfast.expectations.output import failure_text
 from sgfast.policy.expectations import expectations_of, parse_expectations
 from sgfast.policy.model import Policy
+from sgfast.report.expectations import failure_text
 from sgfast.rules.reaching import proving, relation
 from sgfast.rules.reaching.explaining import Explanation, sentence
 from sgfast.rules.reaching.filters import CLIENT_PORT

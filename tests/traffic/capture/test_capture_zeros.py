@@ -34,8 +34,8 @@ from command import handshake, process, sgfast, write_capture, write_policy
 from growth import memory
 
 from sgfast.core.base.file_reads import FileReads
-from sgfast.replaying.cluster.plan import units_of
-from sgfast.replaying.cluster.reading import open_input, ranges_of
+from sgfast.questions.replaying.cluster.plan import units_of
+from sgfast.questions.replaying.cluster.reading import open_input, ranges_of
 from sgfast.traffic.capture import CaptureReader, open_capture
 
 Capsys = pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ from sgfast.base.errors import CaptureError
 from sgfast.base.names import listed, printable
 from sgfast.base.streams.urls import open_url
 from sgfast.clouds.loading import parse_policy
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from sgfast import replay as replay_files
 from sgfast.api import check
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult
-from sgfast.suggesting import Suggestion, suggest
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.suggesting import Suggestion, suggest
 
 WEB, DB, PEER = "10.0.0.5", "10.0.1.9", "203.0.113.5"
 DAY = 86400

@@ -13,10 +13,10 @@ from command import sgfast, valid
 from flow_logs import CLIENT, DB, ONE_WEB, POLICY, WEB, record
 
 from sgfast import ReadOptions, ReplayResult, replay
-from sgfast.checking.unused import never_hit
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.clouds.loading import parse_policy
-from sgfast.replaying.removal import evidence_for_removal
+from sgfast.questions.checking.unused import never_hit
+from sgfast.questions.replaying.removal import evidence_for_removal
 
 #: Records that are surely within the log, and two-way.
 OTHERS = [

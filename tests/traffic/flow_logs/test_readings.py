@@ -13,11 +13,11 @@ from command import sgfast, valid
 from flow_logs import BEFORE, FIELDS, NOON, flow
 
 from sgfast import diff, replay, suggest
-from sgfast.checking import check_policy
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Rule
-from sgfast.replaying import ReplayResult
-from sgfast.replaying.removal import unseen_rules
+from sgfast.questions.checking import check_policy
+from sgfast.questions.replaying import ReplayResult
+from sgfast.questions.replaying.removal import unseen_rules
 from sgfast.report.html.replay import html_report
 from sgfast.traffic.flow_logs.log_records import LogRecords
 from sgfast.traffic.flow_logs.unlogged import unseen_rule

@@ -14,7 +14,7 @@ from logged_conversations import OTHERS, SERVICES, a_policy
 
 from sgfast import diff, replay
 from sgfast.clouds.loading import parse_policy
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.rows.row_schema import ANSWERS
 
 GIB = 1 << 30

@@ -13,7 +13,7 @@ from command import sgfast
 from flow_logs import BEFORE, FIELDS, flow, refused
 
 from sgfast import replay, suggest
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 
 POLICY = """
 version: 1

@@ -32,7 +32,7 @@ from zeek_log_writer import write_zeek_json, write_zeek_tsv
 from sgfast import diff, replay
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.replaying import ReplayResult
+from sgfast.questions.replaying import ReplayResult
 from sgfast.rows.verdicts import REASONS
 from sgfast.traffic.flow_logs.log_records import LogRecords
 

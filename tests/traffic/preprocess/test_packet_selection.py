@@ -18,7 +18,7 @@ from tunnels import vxlan
 from sgfast import ReadOptions, replay
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.replaying.packet_selection import (
+from sgfast.questions.replaying.packet_selection import (
     LOOK_EVERY,
     LOOKED_AT,
     MANY_COPIES,
