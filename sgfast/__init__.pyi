@@ -26,6 +26,8 @@ from sgfast.engine import VERDICTS as VERDICTS
 from sgfast.engine import Engine as Engine
 from sgfast.engine import FrameBatch as FrameBatch
 from sgfast.engine import table as table
+from sgfast.engine.snapshot import load_snapshot as load_snapshot
+from sgfast.engine.snapshot import save_snapshot as save_snapshot
 from sgfast.policy.changes import AddAddress as AddAddress
 from sgfast.policy.changes import AddGroup as AddGroup
 from sgfast.policy.changes import AddInstance as AddInstance
@@ -63,6 +65,4 @@ from sgfast.rows.verdicts import Verdict as Verdict
 from sgfast.rules.reaching.explaining import Explanation as Explanation
 from sgfast.rules.reaching.proving import ExpectationsResult as ExpectationsResult
 from sgfast.rules.reaching.rows import ReachResult as ReachResult
-from sgfast.snapshot import load_snapshot as load_snapshot
-from sgfast.snapshot import save_snapshot as save_snapshot
 from sgfast.version import __version__ as __version__

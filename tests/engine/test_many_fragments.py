@@ -20,9 +20,9 @@ from traffic import SECOND
 
 from sgfast.core.base.frames import FrameBatch
 from sgfast.engine import PENDING, REASONS, VERDICTS, Engine
+from sgfast.engine.snapshot import load_snapshot, save_snapshot
 from sgfast.reference import fragments as reference_fragments
 from sgfast.reference.engine import ReferenceEngine
-from sgfast.snapshot import load_snapshot, save_snapshot
 
 CLIENT, WEB, DB = STRANGERS["client"][0], "10.0.0.5", "10.0.0.6"
 #: 64 bytes of UDP to a port that is open, and to one that is not.

@@ -23,18 +23,17 @@ BOXES = """
 0 1.3 1.9 library | import sgfast | sgfast
 0 3.2 1.9 commands | Commands | cli __main__
 1 1.3 3.8 api | Policy, questions, answers | api answers types
-3 0 4.2 report | Text, JSON, HTML, files of rows | report
-4 0.9 3.3 questions | Questions about traffic | questions
-5 2.3 1 state | State in files | snapshot
-5 3.3 0.9 reference | Oracle | reference
-6 1.3 2 engine | Engine | engine
-7 0 1.2 traffic | Captures, flow logs | traffic
-8 3.4 1.7 clouds | Clouds | clouds
-9 1.3 2.7 rules | What rules mean | rules
-10 2.3 0.95 rows | Verdicts, rows | rows
-11 0.6 1.6 core | Data plane | core
-11 2.5 2.6 policy | The policy document | policy
-12 0 5.1 base | For everybody | base version
+2 0 4.2 report | Text, JSON, HTML, files of rows | report
+3 0.9 3.3 questions | Questions about traffic | questions
+4 1.3 1.7 engine | Engine, its state in files | engine
+4 3.3 0.9 reference | Oracle | reference
+5 0 1.2 traffic | Captures, flow logs | traffic
+6 1.3 1.7 clouds | Clouds | clouds
+7 1.3 1.7 rules | What rules mean | rules
+8 1.9 0.95 rows | Verdicts, rows | rows
+9 0.3 1.6 core | Data plane | core
+9 2.3 2.8 policy | The policy document | policy
+10 0 5.1 base | For everybody | base version
 """
 
 
@@ -120,6 +119,18 @@ def picture() -> str:
     return str(maker["picture"]("Who imports whom in sgfast", "\n".join([*lines, *drawn])))
 
 
+def longest_chain() -> list[str]:
+    """Folders and loose modules, each importing the next; all parts of the data plane are one."""
+    needs: dict[str, set[str]] = {}
+    for part, others in arrows().items():
+        room = part.partition("/")[0]
+        needs.setdefault(room, set()).update({other.partition("/")[0] for other in others} - {room})
+    chains: dict[str, list[str]] = {}
+    for part in TopologicalSorter(needs).static_order():
+        chains[part] = [part, *max((chains[other] for other in sorted(needs[part])), key=len, default=[])]
+    return max(chains.values(), key=len)
+
+
 def test_no_module_imports_itself_in_a_circle() -> None:
     try:
         TopologicalSorter(modules()).prepare()
@@ -132,6 +143,15 @@ def test_no_folder_imports_itself_in_a_circle() -> None:
         TopologicalSorter(arrows()).prepare()
     except CycleError as error:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_the_house_stays_small_enough_to_keep_in_mind() -> None:
+    entries = [path for path in (ROOT / "sgfast").iterdir() if path.name != "__pycache__"]
+    folders = [path.name for path in entries if path.is_dir()]
+    loose_modules = [path.name for path in entries if path.suffix == ".py"]
+    assert len(folders) <= 13, folders
+    assert len(loose_modules) <= 10, loose_modules
+    assert len(longest_chain()) <= 13, longest_chain()
 
 
 def test_architecture_names_every_arrow_between_folders() -> None:
@@ -188,4 +208,5 @@ if __name__ == "__main__":
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     ARCHITECTURE.write_text(f"{head}\n{table()}\n{tail}")
     PICTURE.write_text(picture())
+    print(" imports ".join(longest_chain()))
     sys.exit(0)

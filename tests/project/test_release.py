@@ -69,7 +69,7 @@ def test_ci_runs_what_ci_is_here() -> None:
 
 
 def test_every_folder_of_tests_is_run_by_the_test_command_or_by_ci() -> None:
-    folders = {f"tests/{path.parent.name}" for path in (ROOT / "tests").glob("*/test_*.py")}
+    folders = {"/".join(path.relative_to(ROOT).parts[:2]) for path in (ROOT / "tests").glob("*/**/test_*.py")}
     command = PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]
     others = re.findall(r"(?<= )tests/\w+(?=[ \n])", (ROOT / ".ci" / "run").read_text())
     assert sorted(folders) == sorted({*command, *others})

@@ -25,7 +25,7 @@ PARTS = {
     "sgfast.traffic.preprocess.filter_text", "sgfast.rules.reaching.explaining", "sgfast.rules.reaching.proving",
     "sgfast.rules.reaching.relation", "sgfast.reference", "sgfast.questions.replaying.cluster",
     "sgfast.questions.replaying.results", "sgfast.questions.replaying.run", "sgfast.questions.replaying.vpc_runner",
-    "sgfast.report.html", "sgfast.report.rollup", "sgfast.snapshot", "sgfast.questions.suggesting",
+    "sgfast.report.html", "sgfast.report.rollup", "sgfast.engine.snapshot", "sgfast.questions.suggesting",
 }  # fmt: skip
 COMPILER = {"numpy", "sgfast.rules.compiler"}
 ENGINE = COMPILER | {"sgfast.engine"}

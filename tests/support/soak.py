@@ -31,6 +31,7 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESULT_DTYPE
 from sgfast.engine import Engine
+from sgfast.engine.snapshot import load_snapshot, save_snapshot
 from sgfast.policy.changes import (
     AddAddress,
     AddMember,
@@ -42,7 +43,6 @@ from sgfast.policy.changes import (
     SetAddressGroup,
 )
 from sgfast.policy.model import Policy, Rule
-from sgfast.snapshot import load_snapshot, save_snapshot
 from sgfast.traffic.capture import CaptureReader
 
 POLICY = """

@@ -7,7 +7,7 @@ from sgfast.core.base.key cimport FlowKey
 cdef enum:
     NO_SLOT = 0xFFFFFFFF    # slot number that means no entry
 
-# Order and numbers are part of the interface: engine.py names these verdicts and reasons in VERDICTS and REASONS.
+# Order and numbers are part of the interface: sgfast.engine names these verdicts and reasons.
 cdef enum:         # Verdict
     ALLOW = 0
     DENY = 1

@@ -1,4 +1,4 @@
-# Saves a data plane's state as arrays, and loads the arrays: they are the content of the files of ``sgfast.snapshot``.
+# Saves a data plane's state as arrays, and loads the arrays: ``sgfast.engine.snapshot`` makes files of them.
 #
 # A table is saved as rows in any order. The orders that matter (age list, mark list) are saved as row numbers. Slots,
 # index, timer wheel and hash key are not saved: the loading process makes its own, as no verdict depends on them. So no

@@ -61,7 +61,7 @@ cdef enum:
     # TCP flags that determine the step. PSH, ECE and CWR do not matter (SPEC 5.4).
     TCP_FLAGS_THAT_COUNT = 0x37
 
-# settings.infrastructure (SPEC 3.2, 3.11). The order and values are those of INFRASTRUCTURES in engine.py.
+# settings.infrastructure (SPEC 3.2, 3.11). The order and values are those of INFRASTRUCTURES in sgfast.engine.
 cdef enum:         # Infrastructure
     FILTERED = 0
     EXEMPTED = 1

@@ -67,7 +67,7 @@ def save_replay(
 
     ``dealt`` is None if packets were not divided among VPCs, in which case there is one engine.
     """
-    from sgfast.snapshot import write_snapshot
+    from sgfast.engine.snapshot import write_snapshot
 
     state = {
         "policy": _fingerprint(policy), "reading": _selection(options.reading), "earlier": to_plain(earlier),
@@ -97,7 +97,7 @@ def load_replay(
     ``end`` causes only a warning, so that one replay can judge a capture up to a time and another one the rest.
     ``merge`` and ``follow`` are not compared, because they only affect how files are read.
     """
-    from sgfast.snapshot import read_snapshot
+    from sgfast.engine.snapshot import read_snapshot
 
     name = printable(os.fsdecode(path))
     is_mapped = options.is_mapped(policy)
