@@ -38,9 +38,9 @@ from sgfast import (
     load_snapshot,
     replay,
     save_snapshot,
-    snapshot,
 )
 from sgfast.clouds.loading import load_policy
+from sgfast.engine import snapshot
 from sgfast.policy.changes import AddRule, RemoveRule
 from sgfast.policy.model import Rule
 from sgfast.policy.serialization import from_plain, to_plain
