@@ -97,5 +97,5 @@ def _words(place: str, given: object, kinds: type | UnionType, wanted: str) -> t
         if not isinstance(each, kinds):
             raise ArgumentTypeError(f"{place}: must be {wanted}, not {type(each).__name__}")
         if not LINE.fits(str(each)):
-            raise ArgumentError(f"{place}: must be {LINE.wanted}, not {str(each)[:80]!r}")
+            raise ArgumentError(f"{place}: must be {LINE.requirement}, not {str(each)[:80]!r}")
     return tuple([Word(str(each), place) for each in several])

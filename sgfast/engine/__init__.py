@@ -376,13 +376,13 @@ class Engine:
             done = engine.apply([sgfast.RemoveRule("web", "web-ssh")], now_ns=2 * 10**9)
             assert done.disconnected == 1000        # SPEC 6.3: what came in through the group is cut
         """
-        from sgfast.policy.change_file import apply_given
+        from sgfast.policy.change_file import apply_new_changes
         from sgfast.policy.changes import Change, RemoveInstance
 
         given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
         now_ns = instant_ns_of(now_ns, "now_ns")
         with self._changing:
-            changed, known = apply_given(self.policy, given)
+            changed, known = apply_new_changes(self.policy, given)
             if changed.policy is self.policy:
                 return ApplyResult(0, 0, self.compiled.rule_tables, 0)
             removed = [change.instance for change in known if isinstance(change, RemoveInstance)]

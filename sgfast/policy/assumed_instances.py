@@ -81,7 +81,7 @@ def _only_free(policy: Policy, group: str, vpc: str | None, candidates: Sequence
         if seen_from is None or policy.connected(instance.vpc, seen_from)
         for network in instance.addresses
     ]
-    free = [each for each in dict.fromkeys(candidates) if not any(each in network for network in owned)]
+    free = [address for address in dict.fromkeys(candidates) if not any(address in network for network in owned)]
     if not free:
         raise ArgumentError(f"no address is known for the machine in {group!r}: write {group}=ADDRESS")
     if len(free) > 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_network
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -26,7 +26,7 @@ from sgfast.policy.changes import (
     apply_change,
     unchanged,
 )
-from sgfast.policy.document_reader import DocumentReader, name_wanted
+from sgfast.policy.document_reader import DocumentReader, name_requirement
 from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
 from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET
 from sgfast.policy.lookup import NamedKind, by_name, find
@@ -48,7 +48,7 @@ from sgfast.policy.node_reader import NodeReader
 from sgfast.policy.plain_values import compose_values, path_in
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import protocol_name
-from sgfast.policy.rules import RuleReader
+from sgfast.policy.rules import GroupKind, RuleReader
 from sgfast.policy.timestamps import MAX_TIME_NS, NANOSECONDS
 from sgfast.policy.value_checks import check_fields
 from sgfast.policy.yaml_nodes import MAP, compose, garbage_collection_paused, plain, read_document, show
@@ -156,9 +156,9 @@ def _one_operation(item: Written) -> str:
     return operations[0]
 
 
-def _operation_name(made: type[Change]) -> str:
+def _operation_name(change_class: type[Change]) -> str:
     """Return the name of a class's operation in a change file: ``add_rule`` for ``AddRule``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", change_class.__name__).lower()
 
 
 def _steps(policy: Policy) -> int:
@@ -210,7 +210,7 @@ def changes_of(source: ChangesSource) -> ChangeFile:
         return ChangeFile(compose_values(source, _ORIGIN), _ORIGIN)
     if not isinstance(source, list | tuple):
         raise ArgumentTypeError(f"changes must be the path of a change file, a mapping or a list, not {source!r:.80}")
-    given: dict[int, Change] = {}
+    changes_by_line: dict[int, Change] = {}
     items: list[object] = []
     for n, item in enumerate(source):
         path = f"changes[{n}]"
@@ -226,12 +226,12 @@ def changes_of(source: ChangesSource) -> ChangeFile:
             items.append({"at": at, **change})
         else:
             check_fields(change, f"{path}.{_operation_name(type(change))}")
-            given[n] = change
+            changes_by_line[n] = change
             items.append({"at": at})
-    return ChangeFile(compose_values({"changes": items}, _ORIGIN), _ORIGIN, given)
+    return ChangeFile(compose_values({"changes": items}, _ORIGIN), _ORIGIN, changes_by_line)
 
 
-def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> tuple[Changed, list[Change]]:
+def apply_new_changes(policy: Policy, items: Iterable[Change | Mapping[str, Any]]) -> tuple[Changed, list[Change]]:
     """Apply all changes that a program gives, or none if any of them is rejected. Return them as values, too.
 
     A mapping has the content of an entry in a change file, without its time. It is read against the policy that the
@@ -243,15 +243,15 @@ def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> 
     reader = NodeReader(_ORIGIN)
     changed = unchanged(policy)
     changes: list[Change] = []
-    for n, each in enumerate(given):
+    for n, item in enumerate(items):
         path = f"changes[{n}]"
-        if isinstance(each, Change):
-            change = each
+        if isinstance(item, Change):
+            change = item
             check_fields(change, f"{path}.{_operation_name(type(change))}")
-        elif isinstance(each, Mapping):
-            change = _read_given(reader, changed.policy, each, path)
+        elif isinstance(item, Mapping):
+            change = _read_change(reader, changed.policy, item, path)
         else:
-            raise ArgumentTypeError(f"a change must be a mapping or a value of sgfast.policy.changes, not {each!r:.80}")
+            raise ArgumentTypeError(f"a change must be a mapping or a value of sgfast.policy.changes, not {item!r:.80}")
         try:
             changed = changed.then(change)
         except PolicyError as error:
@@ -260,11 +260,11 @@ def apply_given(policy: Policy, given: Iterable[Change | Mapping[str, Any]]) -> 
     return changed, changes
 
 
-def _read_given(reader: NodeReader, policy: Policy, given: Mapping[str, Any], path: str) -> Change:
-    if "at" in given:
+def _read_change(reader: NodeReader, policy: Policy, change_fields: Mapping[str, Any], path: str) -> Change:
+    if "at" in change_fields:
         raise PolicyError(f"{_ORIGIN}: {path}.at: now_ns says when: leave it out")
-    node = compose_values(given, _ORIGIN)
-    item = Form({operation: CHANGE.known[operation] for operation in _OPERATIONS}).read(reader, node, path)
+    node = compose_values(change_fields, _ORIGIN)
+    item = Form({operation: CHANGE.by_key[operation] for operation in _OPERATIONS}).read(reader, node, path)
     operation = _one_operation(item)
     return _ChangeReader(reader, _ORIGIN, policy, {}).change(operation, item.nodes[operation], item.at(operation))
 
@@ -297,10 +297,10 @@ class _ChangeReader(DocumentReader):
 
     def _address(self, node: Node, path: str) -> Network:
         # Aliases of one node share its value, so that changes do not take more memory than the text.
-        found = self._networks.get(id(node))
-        if found is None:
-            found = self._networks[id(node)] = super()._address(node, path)
-        return found
+        network = self._networks.get(id(node))
+        if network is None:
+            network = self._networks[id(node)] = super()._address(node, path)
+        return network
 
     def change(self, operation: str, node: Node, path: str) -> Change:
         """Read the change in ``node``."""
@@ -313,7 +313,7 @@ class _ChangeReader(DocumentReader):
             case "add_peering" | "remove_peering":
                 values += self._pair(node, path)
             case _:
-                written = CHANGE.known[operation].kind.read(self._reader, node, path)
+                written = CHANGE.by_key[operation].kind.read(self._reader, node, path)
                 for field in written.nodes:
                     values.append(self._value(operation, written, field, values))
         change: Change = _OPERATIONS[operation](*values)
@@ -321,7 +321,7 @@ class _ChangeReader(DocumentReader):
 
     def _value(self, operation: str, written: Written, field: str, before: Sequence[Any]) -> Any:
         """Read the value of a field. ``before``: the values of the fields before it."""
-        node, path, kind = written.nodes[field], written.at(field), written.known[field].kind
+        node, path, kind = written.nodes[field], written.at(field), written.by_key[field].kind
         if isinstance(kind, Known):
             return self._known_name(node, path, kind.object_kind, by_name(self.present, kind.object_kind))
         match field:
@@ -330,18 +330,18 @@ class _ChangeReader(DocumentReader):
             case "addresses":
                 return self._distinct_addresses(written)
             case "rule" if operation == "add_rule":
-                return self._rule_reader().rule(node, path, _id_as_given)
+                return self._rule_reader().rule(node, path, _id_as_written)
             case "rule":
                 return self._rule_id(node, path, *before)
             case _:
                 return self._changed_rule(node, path, *before)
 
-    def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
+    def _known_name(self, node: Node, path: str, kind: NamedKind, known_names: Collection[str]) -> str:
         """Read the name of an object of the policy, or the provider's id or label for the object (SPEC 2.12)."""
-        word = self._reader.string(node, path, name_wanted(kind))
+        word = self._reader.string(node, path, name_requirement(kind))
         name = _found_name(self._reader, self.present, kind, word, node, path)
         # The provider's ids and labels are passed on for the suggestion in the error message.
-        return name or super()._known_name(node, path, kind, [*known, *self.present.also_called[kind]])
+        return name or super()._known_name(node, path, kind, [*known_names, *self.present.also_called[kind]])
 
     def _rule_reader(self, *new_groups: str) -> RuleReader:
         return _ChangedRuleReader(self._reader, self.present, new_groups)
@@ -360,14 +360,14 @@ class _ChangeReader(DocumentReader):
         old = {key.value: value for key, value in compose_values(_written(rule), self._origin, node).value}
         pairs = [(plain(key, node), value) for key, value in (old | changed).items() if not self._reader.is_null(value)]
         whole = MappingNode(MAP, pairs, node.start_mark, node.end_mark)
-        new = self._rule_reader().rule(whole, path, _id_as_given)
+        new = self._rule_reader().rule(whole, path, _id_as_written)
         return new if "ports" in changed else replace(new, ports=rule.ports)
 
     def _new_instance(self, node: Node, path: str) -> Instance:
         entry = INSTANCE.read(self._reader, node, path)
         name, _ = entry.read("name"), entry.words()
-        made = self._instance(name, entry, {})
-        return made if entry.items("security_groups") else replace(made, security_groups=())
+        instance = self._instance(name, entry, {})
+        return instance if entry.items("security_groups") else replace(instance, security_groups=())
 
     def _new_group(self, node: Node, path: str) -> SecurityGroup:
         entry = SECURITY_GROUP.read(self._reader, node, path)
@@ -388,8 +388,9 @@ class _ChangedRuleReader(RuleReader):
         )  # fmt: skip
         self._present = present
 
-    def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
-        return super().known(kind, text, node, path) or _found_name(self._reader, self._present, kind, text, node, path)
+    def find_group(self, kind: GroupKind, text: str, node: Node, path: str) -> str | None:
+        name = super().find_group(kind, text, node, path)
+        return name or _found_name(self._reader, self._present, kind, text, node, path)
 
 
 def _found_name(reader: NodeReader, policy: Policy, kind: NamedKind, word: str, node: Node, path: str) -> str | None:
@@ -400,11 +401,11 @@ def _found_name(reader: NodeReader, policy: Policy, kind: NamedKind, word: str, 
 
 
 #: The class of each operation, by the operation's name in a change file.
-_OPERATIONS: dict[str, Any] = {_operation_name(made): made for made in get_args(Change)}
+_OPERATIONS: dict[str, Any] = {_operation_name(kind): kind for kind in get_args(Change)}
 
 
-def _id_as_given(_: Direction, given: str) -> str:
-    return given
+def _id_as_written(_: Direction, written_id: str) -> str:
+    return written_id
 
 
 def _written(rule: Rule) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class Changed:
     @property
     def instances(self) -> set[str]:
         """Names of the instances that are or were in one of the affected groups (SPEC 6.3)."""
-        members = {each.name for each in self.policy.instances if not self.groups.isdisjoint(each.security_groups)}
+        members = {item.name for item in self.policy.instances if not self.groups.isdisjoint(item.security_groups)}
         return members | self.movers
 
     def then(self, change: Change) -> Changed:
@@ -335,9 +335,9 @@ def _movers(change: Change) -> Iterable[str]:
 
 
 def check_known(policy: Policy, kind: NamedKind, name: str) -> None:
-    known = by_name(policy, kind)
-    if name not in known:
-        raise PolicyError(f"unknown {kind} {name!r}{did_you_mean(name, known)}")
+    objects = by_name(policy, kind)
+    if name not in objects:
+        raise PolicyError(f"unknown {kind} {name!r}{did_you_mean(name, objects)}")
 
 
 def known_group(policy: Policy, name: str) -> SecurityGroup:
@@ -358,9 +358,9 @@ def _rule(group: SecurityGroup, rule_id: str) -> Rule:
     raise PolicyError(f"security group {group.name!r} has no rule {rule_id!r}{hint}")
 
 
-def check_peer(policy: Policy, rule: Rule, own: str) -> None:
+def check_peer(policy: Policy, rule: Rule, own_group: str) -> None:
     match rule.peer:
-        case GroupPeer(name) if name != own:
+        case GroupPeer(name) if name != own_group:
             known_group(policy, name)
         case AddressGroupPeer(name):
             check_known(policy, "address group", name)
@@ -375,8 +375,8 @@ def check_ports(policy: Policy, rule: Rule) -> None:
         )
 
 
-def _check_rule(policy: Policy, rule: Rule, own: str) -> None:
-    check_peer(policy, rule, own)
+def _check_rule(policy: Policy, rule: Rule, own_group: str) -> None:
+    check_peer(policy, rule, own_group)
     check_ports(policy, rule)
 
 
@@ -387,11 +387,11 @@ def check_addresses(policy: Policy, instance: Instance, addresses: Iterable[Netw
             raise PolicyError(f"{network} already belongs to instance {owner!r} in VPC {instance.vpc!r}")
 
 
-def _check_id(kind: str, new: Named, others: Iterable[Named]) -> None:
+def _check_id(kind: str, new: Named, named_objects: Iterable[Named]) -> None:
     """Check that no other object of this kind has the provider's id of the new one (SPEC 2.12)."""
-    for other in others if new.id else ():
-        if other.id == new.id:
-            raise PolicyError(f"{kind} {other.name!r} already has the id {new.id!r}")
+    for named_object in named_objects if new.id else ():
+        if named_object.id == new.id:
+            raise PolicyError(f"{kind} {named_object.name!r} already has the id {new.id!r}")
 
 
 def check_not_mixed(policy: Policy, instance: Instance) -> None:
@@ -544,12 +544,12 @@ def _add_group(policy: Policy, change: AddGroup) -> Policy:
     for rule in group.rules:
         _check_rule(policy, rule, group.name)
     numbers = RuleNumbers(group.name)
-    given = [(rule, numbers.id_of(rule.direction, rule.id)) for rule in group.rules]
-    group = replace(group, rules=tuple([rule if rule.id else replace(rule, id=made) for rule, made in given]))
+    rules_with_ids = [(rule, numbers.id_of(rule.direction, rule.id)) for rule in group.rules]
+    group = replace(group, rules=tuple([rule if rule.id else replace(rule, id=new) for rule, new in rules_with_ids]))
     ids = [rule.id for rule in group.rules]
-    taken = {rule.id for other in policy.security_groups for rule in other.rules}
+    used_ids = {rule.id for present in policy.security_groups for rule in present.rules}
     for n, rule_id in enumerate(ids):
-        if rule_id in taken or rule_id in ids[:n]:
+        if rule_id in used_ids or rule_id in ids[:n]:
             raise PolicyError(f"rule {rule_id!r} already exists")
     return having(policy, security_groups=(*policy.security_groups, group))
 

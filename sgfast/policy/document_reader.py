@@ -60,7 +60,7 @@ Lines = dict[tuple[str, str], int]
 _Owners = dict[Any, tuple[str, int]]
 
 
-def name_wanted(kind: NamedKind) -> str:
+def name_requirement(kind: NamedKind) -> str:
     return f"the name of {'an' if kind[0] in 'ai' else 'a'} {kind}"
 
 
@@ -102,7 +102,7 @@ class DocumentReader:
         read = sections.values()
         if any(type(value) is not ScalarNode and value not in read for _, value in self._root.value):
             # An unknown key may be the misspelled name of a missing section.
-            errors.incomplete |= POLICY.known.keys() - sections
+            errors.incomplete |= POLICY.by_key.keys() - sections
         self._vpcs = self._read_vpcs(document)
         address_groups = self._address_groups(document)
         group_entries, wrong_groups = self._named(document, "security_groups", SECURITY_GROUP)
@@ -165,7 +165,7 @@ class DocumentReader:
         if node is None:
             default = PROFILES[Settings().profile]
             return default, default.settings
-        written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.known)
+        written = SETTINGS.read(self._reader, node, "settings").read_all(*SETTINGS.by_key)
         profile = PROFILES[written.get("profile", Settings().profile)]
         if "timeouts" in written:
             written["timeouts"] = replace(profile.settings.timeouts, **written["timeouts"])
@@ -174,28 +174,28 @@ class DocumentReader:
     # Objects with names
 
     def _named(
-        self, document: Written, section: str, known: Form
+        self, document: Written, section: str, item_form: Form
     ) -> tuple[dict[str, Written], set[str]]:
         """Return a section's items by their unique ``name`` (SPEC 2.7), and the names of items with an error.
 
         The document may also refer to items with an error, so that one error does not cause others.
         """
         errors = self._reader.errors
-        found: dict[str, Written] = {}
+        entries: dict[str, Written] = {}
         wrong: set[str] = set()
         owners: dict[str, str] = {}
         for item, path in self._items(document, section):
             with errors:
-                entry = known.read(self._reader, item, path)
+                entry = item_form.read(self._reader, item, path)
                 name = entry.read("name")
-                if name in found:
-                    first = at_line(line_of(found[name].node), ", first used")
+                if name in entries:
+                    first = at_line(line_of(entries[name].node), ", first used")
                     raise entry.error("name", f"duplicate name {name!r}{first}")
                 words = entry.words()
                 if "id" in words and owners.setdefault(words["id"], name) != name:
                     message = f"duplicate id {show(words['id'])}, already that of {owners[words['id']]!r}"
                     raise entry.error("id", message)
-                found[name] = entry
+                entries[name] = entry
                 self._section_lines[section, name] = line_of(item)
                 continue
             written = _value_of(item, "name")
@@ -203,7 +203,7 @@ class DocumentReader:
                 wrong.add(written.value)
             else:
                 errors.incomplete.add(section)
-        return found, wrong
+        return entries, wrong
 
     def _items(self, document: Written, section: str) -> list[tuple[Node, str]]:
         """Return a section's items, each with the path of its field."""
@@ -212,12 +212,12 @@ class DocumentReader:
         self._reader.errors.incomplete.add(section)
         return []
 
-    def _known_name(self, node: Node, path: str, kind: NamedKind, known: Collection[str]) -> str:
-        """Read the name of an object of this kind, which must be in ``known``."""
-        name = self._reader.string(node, path, name_wanted(kind))
-        if name not in known:
+    def _known_name(self, node: Node, path: str, kind: NamedKind, known_names: Collection[str]) -> str:
+        """Read the name of an object of this kind, which must be in ``known_names``."""
+        name = self._reader.string(node, path, name_requirement(kind))
+        if name not in known_names:
             message = f"unknown {kind} {show(name)}{self._remedy}"
-            raise self._reader.unknown_name(node, path, message, name, known, _SECTIONS.get(kind, ""))
+            raise self._reader.unknown_name(node, path, message, name, known_names, _SECTIONS.get(kind, ""))
         return name
 
     # VPCs and peerings (SPEC 7)
@@ -230,7 +230,7 @@ class DocumentReader:
             with self._reader.errors:
                 region = entry.read("region")
                 marks: dict[str, Any] = {
-                    VPC.known[key].attribute: self._marks(name, entry, key, owners)
+                    VPC.by_key[key].attribute: self._marks(name, entry, key, owners)
                     for key in ("vni", "vlan", "interface", "file")
                 }
                 vpcs[name] = Vpc(name, region, **marks, **entry.words())
@@ -240,14 +240,14 @@ class DocumentReader:
         """Read one value or a list of values that identify this VPC's packets, and add them to ``owners``. No two VPCs
         may have the same value.
         """
-        found = []
+        mark_values = []
         for value, item, path in entry.values(key):
             if (key, value) in owners:
                 owner, line = owners[key, value]
                 raise self._reader.error(item, path, f"{value!r} is already used by VPC {owner!r}{at_line(line)}")
             owners[key, value] = vpc, line_of(item)
-            found.append(value)
-        return tuple(found)
+            mark_values.append(value)
+        return tuple(mark_values)
 
     def _peerings(self, document: Written) -> frozenset[frozenset[str]]:
         reader = self._reader
@@ -361,8 +361,8 @@ class DocumentReader:
         """
         if rule_id in self._rule_lines:
             first = at_line(self._rule_lines[rule_id], ", already used by the rule")
-            where = _value_of(node, path.rpartition(".")[2]) or node
-            raise self._reader.error(where, path, f"duplicate rule id {rule_id!r}{first}")
+            place_node = _value_of(node, path.rpartition(".")[2]) or node
+            raise self._reader.error(place_node, path, f"duplicate rule id {rule_id!r}{first}")
         self._rule_lines[rule_id] = line_of(node)
 
     def _check_rule_quota(self, count: int, node: Node, path: str, group_text: str) -> None:

@@ -121,6 +121,6 @@ def _words(reader: NodeReader, written: Written, key: str) -> tuple[Word, ...]:
     """Read one word, or a list of words."""
     words = [Word(word, reader.location(item, path), reader.place(item)) for word, item, path in written.values(key)]
     if not words:
-        wanted = EXPECTATION.known[key].kind.item.wanted
-        raise written.error(key, f"is an empty list: must be {wanted}, or a list of these")
+        requirement = EXPECTATION.by_key[key].kind.item.requirement
+        raise written.error(key, f"is an empty list: must be {requirement}, or a list of these")
     return tuple(words)

@@ -48,10 +48,10 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         return [origin]
 
     def cannot_be_read(error: OSError) -> NoReturn:
-        where = origin if error.filename is None else os.fsdecode(error.filename)
-        raise PolicyError(f"{shown_origin(where)}: cannot be read: {error.strerror or error}") from None
+        place = origin if error.filename is None else os.fsdecode(error.filename)
+        raise PolicyError(f"{shown_origin(place)}: cannot be read: {error.strerror or error}") from None
 
-    found: list[str] = []
+    paths: list[str] = []
     visited: set[tuple[int, int]] = set()
     for n, (folder, folders, names) in enumerate(os.walk(origin, onerror=cannot_be_read, followlinks=True)):
         # A symbolic link may lead to a directory that contains it, so each directory is read only once.
@@ -66,16 +66,16 @@ def files_of(path: str | os.PathLike[str]) -> list[str]:
         folders[:] = sorted(name for name in folders if name[0] != ".")
         names = sorted(filter(_may_be_export, names))
         # Pipes and devices are left out, because reading them may never end.
-        found += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
-        if len(found) > MAX_FILES:
+        paths += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
+        if len(paths) > MAX_FILES:
             raise PolicyError(f"{shown_origin(origin)}: more than {MAX_FILES:,} files: name a directory with fewer")
         if n >= _MAX_DIRECTORIES:
             message = f"more than {_MAX_DIRECTORIES:,} directories: name one with fewer below it"
             raise PolicyError(f"{shown_origin(origin)}: {message}")
-    if not found:
+    if not paths:
         message = f"is a directory without files that end in {', '.join(_EXTENSIONS)}"
         raise PolicyError(f"{shown_origin(origin)}: {message}")
-    return found
+    return paths
 
 
 def _may_be_export(name: str) -> bool:

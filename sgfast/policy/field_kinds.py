@@ -31,12 +31,12 @@ PORT_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?")
 class FieldKind:
     """A kind of field. An object of this base class only has a schema, and the reader of its section reads the field.
 
-    ``wanted``: the description of a valid value in messages. ``item``: the kind of a list's items.
+    ``requirement``: the description of a valid value in messages. ``item``: the kind of a list's items.
     """
 
-    def __init__(self, schema: Schema, wanted: str = "", item: FieldKind | None = None) -> None:
+    def __init__(self, schema: Schema, requirement: str = "", item: FieldKind | None = None) -> None:
         self.schema = schema
-        self.wanted = wanted
+        self.requirement = requirement
         self.item = item or self
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
@@ -50,43 +50,45 @@ class FieldKind:
 
 
 class Scalar(FieldKind):
-    """A value of one of the ``types`` for which ``fits`` is true. ``made``: the text ``wanted`` for programs."""
+    """A value of one of the ``types`` for which ``fits`` is true. ``for_code``: ``requirement`` for programs."""
 
     def __init__(
-        self, schema: Schema, wanted: str, types: Collection[type], fits: Callable[[Any], object], made: str = ""
+        self, schema: Schema, requirement: str, types: Collection[type], fits: Callable[[Any], object],
+        for_code: str = "",
     ) -> None:
-        super().__init__(schema, wanted)
+        super().__init__(schema, requirement)
         self.fits = fits
-        self._types, self._made = types, made or wanted
+        self._types, self._for_code = types, for_code or requirement
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
-        value = reader.scalar(node, path, self.wanted)
+        value = reader.scalar(node, path, self.requirement)
         if type(value) not in self._types:
-            raise reader.wrong_type(node, path, self.wanted, ": quote it" if str in self._types else "")
+            raise reader.wrong_type(node, path, self.requirement, ": quote it" if str in self._types else "")
         if not self.fits(value):
             shown = show(node.value)
-            raise reader.error(node, path, self.wrong(value, self.wanted, shown if type(value) is str else shown[1:-1]))
+            shown_value = shown if type(value) is str else shown[1:-1]
+            raise reader.error(node, path, self.wrong(value, self.requirement, shown_value))
         return value
 
     def check(self, value: Any, place: str) -> None:
         if not self.fits(value):
             shown = f"{value!r:.80}" if isinstance(value, str) else str(value)
-            raise ArgumentError(f"{place} {self.wrong(value, self._made, shown)}")
+            raise ArgumentError(f"{place} {self.wrong(value, self._for_code, shown)}")
 
-    def wrong(self, value: Any, wanted: str, shown: str) -> str:
-        return f"must be {wanted}, not {shown}"
+    def wrong(self, value: Any, requirement: str, shown: str) -> str:
+        return f"must be {requirement}, not {shown}"
 
 
 def whole(low: int, high: int) -> Scalar:
     """Return the kind of whole numbers from ``low`` to ``high``."""
     schema = {"type": "integer", "minimum": low, "maximum": high}
-    wanted = f"a whole number from {low} to {high}"
-    return Scalar(schema, wanted, [int], lambda value: low <= value <= high, f"{low} to {high}")
+    requirement = f"a whole number from {low} to {high}"
+    return Scalar(schema, requirement, [int], lambda value: low <= value <= high, f"{low} to {high}")
 
 
-def text(fits: Callable[[str], object], wanted: str, **schema: Any) -> Scalar:
+def text(fits: Callable[[str], object], requirement: str, **schema: Any) -> Scalar:
     """Return the kind of texts for which ``fits`` is true."""
-    return Scalar({**STRING, **schema}, wanted, [str], fits)
+    return Scalar({**STRING, **schema}, requirement, [str], fits)
 
 
 FLAG = Scalar({"type": "boolean"}, "true or false", [bool], lambda _: True)
@@ -97,8 +99,8 @@ class Seconds(Scalar):
 
     def __init__(self, high: float) -> None:
         schema = {"type": "number", "exclusiveMinimum": 0, "maximum": high}
-        wanted = f"a number above 0, at most {high:g}"     # This also excludes NaN.
-        super().__init__(schema, wanted, [int, float], lambda value: 0 < value <= high, f"0 to {high}")
+        requirement = f"a number above 0, at most {high:g}"     # This also excludes NaN.
+        super().__init__(schema, requirement, [int, float], lambda value: 0 < value <= high, f"0 to {high}")
 
     def check(self, value: float, place: str) -> None:
         if not value:
@@ -113,8 +115,8 @@ class Version(FieldKind):
         super().__init__({"const": 1}, "1")
 
     def read(self, reader: NodeReader, node: Node, path: str) -> None:
-        if reader.scalar(node, path, self.wanted) != 1 or node.value != "1":
-            raise reader.wrong_type(node, path, self.wanted)
+        if reader.scalar(node, path, self.requirement) != 1 or node.value != "1":
+            raise reader.wrong_type(node, path, self.requirement)
 
 
 class OneOf(FieldKind):
@@ -125,26 +127,26 @@ class OneOf(FieldKind):
         super().__init__({"enum": [*self.meanings]}, f"one of {', '.join(self.meanings)}")
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
-        word = reader.string(node, path, self.wanted, hint="")
+        word = reader.string(node, path, self.requirement, hint="")
         if word not in self.meanings:
             hint = reader.did_you_mean(word, self.meanings)
-            raise reader.error(node, path, f"must be {self.wanted}, not {show(word)}{hint}")
+            raise reader.error(node, path, f"must be {self.requirement}, not {show(word)}{hint}")
         return self.meanings[word]
 
     def check(self, value: Any, place: str) -> None:
         if value not in self.meanings.values():
-            raise ArgumentError(f"{place} must be {self.wanted}, not {value!r:.80}")
+            raise ArgumentError(f"{place} must be {self.requirement}, not {value!r:.80}")
 
 
 class NumberOrText(FieldKind):
     """A number, or a name instead of it."""
 
     def __init__(self, number: Scalar, name: Scalar) -> None:
-        super().__init__({"anyOf": [number.schema, name.schema]}, name.wanted)
+        super().__init__({"anyOf": [number.schema, name.schema]}, name.requirement)
         self._number, self._name = number, name
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
-        is_number = type(reader.scalar(node, path, self.wanted)) is int
+        is_number = type(reader.scalar(node, path, self.requirement)) is int
         return (self._number if is_number else self._name).read(reader, node, path)
 
     def check(self, value: int | str, place: str) -> None:
@@ -161,7 +163,7 @@ class Description(Scalar):
         )
         self._most = most
 
-    def wrong(self, value: str, wanted: str, shown: str) -> str:
+    def wrong(self, value: str, requirement: str, shown: str) -> str:
         if len(value) > self._most:
             return f"has {len(value)} characters, but at most {self._most} are allowed"
         return "must contain neither < nor >"
@@ -175,7 +177,7 @@ class Address(FieldKind):
         super().__init__(schema, "an address or CIDR (a string)")
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Any:
-        text = reader.string(node, path, self.wanted)
+        text = reader.string(node, path, self.requirement)
         try:
             return parse_network(text)
         except ValueError as error:
@@ -196,7 +198,7 @@ class Protocol(FieldKind):
         ]}, "a protocol's name, a number from 0 to 255, or all")  # fmt: skip
 
     def read(self, reader: NodeReader, node: Node, path: str) -> int | None:
-        value = reader.scalar(node, path, self.wanted)
+        value = reader.scalar(node, path, self.requirement)
         if type(value) is str:
             word = value.lower()
             if word in PROTOCOL_NUMBERS:
@@ -205,12 +207,12 @@ class Protocol(FieldKind):
                 return None
             if not re.fullmatch(r"[0-9]{1,3}", word):
                 hint = reader.did_you_mean(word, USUAL_PROTOCOLS) or reader.did_you_mean(word, PROTOCOL_NUMBERS)
-                raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {self.wanted}")
+                raise reader.error(node, path, f"unknown protocol {show(value)}{hint}: must be {self.requirement}")
             value = int(word)
         if type(value) is not int:
-            raise reader.wrong_type(node, path, self.wanted)
+            raise reader.wrong_type(node, path, self.requirement)
         if not 0 <= value <= 255:
-            raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
+            raise reader.error(node, path, f"must be {self.requirement}, not {show(node.value)}")
         return value
 
     def check(self, value: int, place: str) -> None:
@@ -235,7 +237,7 @@ class ChangeTime(FieldKind):
         ]}, "seconds from the first packet, or an instant like 2026-01-31T12:00:00Z")  # fmt: skip
 
     def read(self, reader: NodeReader, node: Node, path: str) -> Decimal | int:
-        value = reader.scalar(node, path, self.wanted)
+        value = reader.scalar(node, path, self.requirement)
         if type(value) is int or type(value) is float:
             # The number is parsed from its text, because a float would lose nanoseconds.
             try:
@@ -243,7 +245,7 @@ class ChangeTime(FieldKind):
             except ArithmeticError:
                 seconds = Decimal(value)
             if not seconds.is_finite():
-                raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
+                raise reader.error(node, path, f"must be {self.requirement}, not {show(node.value)}")
             # The exponent is checked first, because comparing or multiplying Decimal("1e999999999") overflows.
             if (seconds and seconds.adjusted() > 10) or abs(seconds) > MAX_SECONDS:
                 raise beyond_the_clock(reader, node, path)
@@ -254,7 +256,7 @@ class ChangeTime(FieldKind):
             raise reader.error(node, path, f"{show(node.value)} {error}") from None
         if at is None:
             zone = zone_hint(value) if type(value) is str else ""
-            raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}{zone}")
+            raise reader.error(node, path, f"must be {self.requirement}, not {show(node.value)}{zone}")
         return at
 
 
@@ -265,14 +267,14 @@ class Day(FieldKind):
         super().__init__({**STRING, "pattern": r"^\d{4}-\d{2}-\d{2}$"}, "a date like 2026-01-31")
 
     def read(self, reader: NodeReader, node: Node, path: str) -> date:
-        written = reader.scalar(node, path, self.wanted)
+        written = reader.scalar(node, path, self.requirement)
         try:
             # Other forms of ISO 8601 are dates, too, but not for everybody.
             if type(written) is str and len(written) == len("2026-01-31"):
                 return date.fromisoformat(written)
         except ValueError:
             pass
-        raise reader.error(node, path, f"must be {self.wanted}, not {show(node.value)}")
+        raise reader.error(node, path, f"must be {self.requirement}, not {show(node.value)}")
 
 
 def beyond_the_clock(reader: NodeReader, node: Node, path: str) -> PolicyError:
@@ -287,8 +289,8 @@ class ListOf(FieldKind):
         super().__init__({**length, "items": item.schema, **schema}, item=item)
 
     def check(self, value: Iterable[Any], place: str) -> None:
-        for n, each in enumerate(value):
-            self.item.check(each, f"{place}[{n}]")
+        for n, item in enumerate(value):
+            self.item.check(item, f"{place}[{n}]")
 
 
 class OneOrSeveral(ListOf):
@@ -338,17 +340,17 @@ class Form(FieldKind):
             "properties": {key: {"description": field.help, **field.kind.schema} for key, field in fields.items()},
             **schema,
         })  # fmt: skip
-        self.known = fields
+        self.by_key = fields
 
     def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
-        return Written(reader, self.known, node, path, reader.fields(node, path, self.known, errors))
+        return Written(reader, self.by_key, node, path, reader.fields(node, path, self.by_key, errors))
 
     def check(self, value: object, place: str) -> None:
-        for key, field in self.known.items():
+        for key, field in self.by_key.items():
             name = field.attribute or key
-            found = getattr(value, name, None)
-            if found is not None and (found != "" or field.required is not None):
-                field.kind.check(found, f"{place}.{name}")
+            field_value = getattr(value, name, None)
+            if field_value is not None and (field_value != "" or field.required is not None):
+                field.kind.check(field_value, f"{place}.{name}")
 
 
 class Operation(Form):
@@ -367,16 +369,16 @@ class Operation(Form):
     def read(self, reader: NodeReader, node: Node, path: str, errors: DocumentErrors | None = None) -> Written:
         """Read the nodes of all fields. The result has a field ``a|b`` under the name ``a``, even if ``b`` is written.
         """
-        found = reader.fields(node, path, self.known, errors)
+        all_nodes = reader.fields(node, path, self.by_key, errors)
         nodes = {}
         for names in self._names:
-            used = [name for name in names if name in found]
+            used = [name for name in names if name in all_nodes]
             if len(used) > 1:
                 raise reader.error(node, path, f"has both {' and '.join(used)}, which mean the same: keep one of them")
             if not used:
                 raise reader.error(node, f"{path}.{names[0]}", "is missing")
-            nodes[names[0]] = found[used[0]]
-        return Written(reader, self.known, node, path, nodes)
+            nodes[names[0]] = all_nodes[used[0]]
+        return Written(reader, self.by_key, node, path, nodes)
 
 
 @dataclass(slots=True)
@@ -384,7 +386,7 @@ class Written:
     """A mapping of a document. Callers read its fields one by one, in the order in which errors shall be found."""
 
     reader: NodeReader
-    known: Mapping[str, Key]
+    by_key: Mapping[str, Key]
     node: Node
     path: str
     nodes: dict[str, Node]
@@ -396,12 +398,12 @@ class Written:
     def node_of(self, key: str) -> Node | None:
         """Return the node of a field, or None if it is left out. Raises PolicyError if a required field is left out."""
         node = self.nodes.get(key)
-        if node is None and (advice := self.known[key].required) is not None:
+        if node is None and (advice := self.by_key[key].required) is not None:
             raise self.error(key, f"is missing{advice}")
         return node
 
     def read(self, key: str) -> Any:
-        field = self.known[key]
+        field = self.by_key[key]
         node = self.node_of(key)
         return field.default if node is None else field.kind.read(self.reader, node, self.at(key))
 
@@ -410,7 +412,7 @@ class Written:
         read with all their fields.
         """
         return {
-            key: found.read_all() if isinstance(found := self.read(key), Written) else found
+            key: value.read_all() if isinstance(value := self.read(key), Written) else value
             for key in keys or self.nodes
             if key in self.nodes
         }
@@ -419,14 +421,14 @@ class Written:
         """Return the items of a list, each with its path. A single value counts as a list if the field may be either.
         """
         node, path = self.node_of(key), self.at(key)
-        if node is not None and type(node) is not SequenceNode and isinstance(self.known[key].kind, OneOrSeveral):
+        if node is not None and type(node) is not SequenceNode and isinstance(self.by_key[key].kind, OneOrSeveral):
             return [(node, path)]
         return [(item, f"{path}[{n}]") for n, item in enumerate(self.reader.items(node, path))]
 
     def values(self, key: str) -> Iterator[tuple[Any, Node, str]]:
         """Read the items of a list. Yield each value with its node and path."""
         for item, path in self.items(key):
-            yield self.known[key].kind.item.read(self.reader, item, path), item, path
+            yield self.by_key[key].kind.item.read(self.reader, item, path), item, path
 
     def words(self) -> dict[str, Any]:
         """Read the provider's id, device and label of an object (SPEC 2.12), as far as they are written."""

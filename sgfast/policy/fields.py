@@ -59,10 +59,10 @@ def _is_word(text: str) -> bool:
     return 1 <= len(text) <= 64 and text.isprintable() and " " not in text
 
 
-def line(wanted: str) -> Scalar:
+def line(requirement: str) -> Scalar:
     """Return the kind of texts that ``is_line`` accepts. The schema also accepts some unprintable characters."""
     pattern = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
-    return text(is_line, wanted, minLength=1, maxLength=255, pattern=pattern)
+    return text(is_line, requirement, minLength=1, maxLength=255, pattern=pattern)
 
 
 NAME = text(_NAME.fullmatch, "a name of 1 to 64 letters, digits and _ - .", pattern=f"^{_NAME.pattern}$")
@@ -262,7 +262,7 @@ _GROUP = Key(Known("security group"), "The security group, by its name, id or la
 _THE_INSTANCE = Key(Known("instance"), "The instance, by its name, id or label, or by its machine's id.")
 _RULE = Key(_STRING, "The rule's id.")
 
-SET = Form({key: _or_null(field) for key, field in RULE.known.items() if key != "id"})
+SET = Form({key: _or_null(field) for key, field in RULE.by_key.items() if key != "id"})
 CHANGE = Form({
     "at": Key(
         ChangeTime(), "The time: seconds after the first packet, or an instant like 2026-01-31T12:00:00Z.", required="",

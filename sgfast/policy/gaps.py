@@ -62,13 +62,13 @@ class ComparedFilter:
 
 def compared_filters(old: Iterable[UnreadFilter], new: Iterable[UnreadFilter]) -> tuple[ComparedFilter, ...]:
     """Return the filters of both policies; those that change come first."""
-    before, after = ({(each.kind, each.name): each for each in filters} for filters in (old, new))
-    found = []
+    before, after = ({(item.kind, item.name): item for item in filters} for filters in (old, new))
+    comparisons = []
     for key in before | after:
         was, now = before.get(key), after.get(key)
         change: FilterChange = "removed" if now is None else "added"
         if was is not None and now is not None:
             change = "same" if was.says_the_same(now) else "changed"
-        found.append(ComparedFilter(*key, change))
+        comparisons.append(ComparedFilter(*key, change))
     order: list[Any] = ["added", "changed", "removed", "same"]
-    return tuple(sorted(found, key=lambda each: order.index(each.change)))
+    return tuple(sorted(comparisons, key=lambda item: order.index(item.change)))

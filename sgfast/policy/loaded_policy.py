@@ -124,21 +124,21 @@ def differing(before: tuple[Value, ...], after: tuple[Value, ...]) -> list[int]:
     """Return the positions at which two tuples differ, up to the end of the shorter one. Changes keep most objects, and
     comparing an object with itself is fast.
     """
-    found: list[int] = []
+    positions: list[int] = []
     if before is after:
-        return found
+        return positions
     for start in range(0, min(len(before), len(after)), _COMPARED):
         old, new = before[start : start + _COMPARED], after[start : start + _COMPARED]
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
-            found += [start + n for n, (a, b) in pairs if a is not b and a != b]
-    return found
+            positions += [start + n for n, (a, b) in pairs if a is not b and a != b]
+    return positions
 
 
 def exchanged(before: Sequence[Value], after: Sequence[Value]) -> tuple[list[Value], list[Value]]:
     """Return the objects that only the first sequence has, and the objects that only the second has."""
     old, new = dict(zip(map(id, before), before, strict=True)), dict(zip(map(id, after), after, strict=True))
-    return [each for n, each in old.items() if n not in new], [each for n, each in new.items() if n not in old]
+    return [item for n, item in old.items() if n not in new], [item for n, item in new.items() if n not in old]
 
 
 def _owners_after(owners: OwnersByLength, before: Sequence[Network], after: Instance) -> OwnersByLength:

@@ -25,8 +25,8 @@ def find(policy: Policy, kind: NamedKind, word: str) -> str | None:
     names = policy.also_called[kind].get(word, ())
     if len(names) > 1:
         listed = ", ".join(map(show, names[:_LISTED_NAMES]))
-        more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
-        raise PolicyError(f"{show(word)} means {len(names)} {kind}s: write the name of one, {listed}{more}")
+        and_more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
+        raise PolicyError(f"{show(word)} means {len(names)} {kind}s: write the name of one, {listed}{and_more}")
     return names[0] if names else None
 
 

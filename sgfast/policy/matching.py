@@ -127,15 +127,15 @@ def compare(
     """
     matching: list[RuleInGroup] = []
     nearest: list[tuple[RuleInGroup, tuple[RuleField, ...]]] = []
-    for found in rules:
-        fields = tuple(misfit_fields(policy, found.rule, instance, peer, packet))
+    for rule_in_group in rules:
+        fields = tuple(misfit_fields(policy, rule_in_group.rule, instance, peer, packet))
         if not fields:
-            matching.append(found)
-        elif found.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
+            matching.append(rule_in_group)
+        elif rule_in_group.rule.action == "allow" and not (nearest and len(nearest[0][1]) < len(fields)):
             if nearest and len(fields) < len(nearest[0][1]):
                 nearest.clear()
-            nearest.append((found, fields))
-    matching.sort(key=lambda found: precedence(found.rule))
+            nearest.append((rule_in_group, fields))
+    matching.sort(key=lambda rule_in_group: precedence(rule_in_group.rule))
     return matching, nearest
 
 

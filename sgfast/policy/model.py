@@ -185,8 +185,8 @@ def new_rules(before: Policy | None, group: SecurityGroup) -> Sequence[Rule]:
     old = before.group_by_name.get(group.name) if before else None
     if old is group:
         return ()
-    known = set(map(id, old.rules)) if old else set()
-    return [rule for rule in group.rules if id(rule) not in known]
+    known_rules = set(map(id, old.rules)) if old else set()
+    return [rule for rule in group.rules if id(rule) not in known_rules]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,15 +279,15 @@ def called(item: Named) -> str:
 
 def also_called(items: Iterable[Named]) -> dict[str, tuple[str, ...]]:
     """Return the names of the objects that each id, device or label means."""
-    found: dict[str, tuple[str, ...]] = {}
-    known = [*items]
+    names_by_word: dict[str, tuple[str, ...]] = {}
+    known_items = [*items]
     for field_name in reversed(WORDS):
         names: dict[str, list[str]] = {}
-        for item in known:
+        for item in known_items:
             if word := getattr(item, field_name, ""):
                 names.setdefault(word, []).append(item.name)
-        found |= {word: tuple(of_word) for word, of_word in names.items()}
-    return found
+        names_by_word |= {word: tuple(of_word) for word, of_word in names.items()}
+    return names_by_word
 
 
 def mixed_groups(instance: Instance, groups: Mapping[str, SecurityGroup]) -> str:
@@ -421,12 +421,12 @@ class Policy(Questions):
     @cached_property
     def _connected_vpcs(self) -> dict[str, list[str]]:
         """By the name of a VPC: the names of the VPCs with which it can exchange packets, itself first."""
-        found = {vpc.name: [vpc.name] for vpc in self.vpcs}
+        neighbours = {vpc.name: [vpc.name] for vpc in self.vpcs}
         for pair in self.peerings:
             a, b = sorted(pair)
-            found[a].append(b)
-            found[b].append(a)
-        return found
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        return neighbours
 
     @cached_property
     def instance_by_name(self) -> Mapping[str, Instance]:
@@ -441,22 +441,22 @@ class Policy(Questions):
     @cached_property
     def _places_by_vpc(self) -> dict[str, list[int]]:
         """The positions in ``instances`` of the instances of each VPC. VPCs without instances are left out."""
-        found: dict[str, list[int]] = {}
+        places: dict[str, list[int]] = {}
         for n, instance in enumerate(self.instances):
-            found.setdefault(instance.vpc, []).append(n)
-        return found
+            places.setdefault(instance.vpc, []).append(n)
+        return places
 
     def _holders(self, vpc: str, network: Network) -> list[Instance]:
         """Return the instances of a VPC with a prefix that contains the whole network."""
         width = network.max_prefixlen
         first, length = int(network.network_address), network.prefixlen
-        found: dict[str, Instance] = {}
+        holders: dict[str, Instance] = {}
         for outer, by_address in self.owners.get((vpc, network.version), {}).items():
             if outer <= length:
                 address = (first >> (width - outer) << (width - outer)).to_bytes(width // 8)
                 if (name := by_address.get(address)) is not None:
-                    found[name] = self.instances[self._instance_index[name]]
-        return [*found.values()]
+                    holders[name] = self.instances[self._instance_index[name]]
+        return [*holders.values()]
 
     def _owner_of(self, vpc: str, network: Network) -> str | None:
         """Return the name of the instance of a VPC that has exactly this prefix, or None."""
@@ -466,12 +466,12 @@ class Policy(Questions):
     @cached_property
     def owners(self) -> OwnersByLength:
         """The names of the instances that own each prefix."""
-        found: OwnersByLength = {}
+        owners_by_length: OwnersByLength = {}
         for instance in self.instances:
             for network in instance.addresses:
-                by_length = found.setdefault((instance.vpc, network.version), {})
+                by_length = owners_by_length.setdefault((instance.vpc, network.version), {})
                 by_length.setdefault(network.prefixlen, {})[network.network_address.packed] = instance.name
-        return found
+        return owners_by_length
 
     @cached_property
     def _owned_ranges(self) -> dict[int, Ports]:
@@ -481,7 +481,7 @@ class Policy(Questions):
         networks = [network for instance in self.instances for network in instance.addresses if network.prefixlen]
         return {
             version: union(
-                (int(each.network_address), int(each.broadcast_address)) for each in networks if each.version == version
+                (int(net.network_address), int(net.broadcast_address)) for net in networks if net.version == version
             )
             for version in (4, 6)
         }
@@ -510,21 +510,21 @@ class Policy(Questions):
     @cached_property
     def twins(self) -> dict[str, Rule]:
         """The twin of each rule that has one, by the rule's id (SPEC 2.16). Both together are one rule in AWS."""
-        found: dict[str, Rule] = {}
+        twin_of: dict[str, Rule] = {}
         lists = {
             group.name for group in self.address_groups if group.id.startswith("pl-") or group.name.startswith("pl-")
         }
         unites_versions = profile_data(self.settings.profile).get("unites_versions", False)
         for group in self.security_groups if unites_versions else ():
-            known: dict[int, dict[Rule, Rule]] = {4: {}, 6: {}}
+            rules_by_family: dict[int, dict[Rule, Rule]] = {4: {}, 6: {}}
             for rule in group.rules:
                 peer = rule.peer
                 if isinstance(peer, GroupPeer) or (isinstance(peer, AddressGroupPeer) and peer.name in lists):
-                    known[rule.ethertype].setdefault(replace(rule.without_words(), ethertype=4), rule)
-            for meaning in known[4].keys() & known[6].keys():
-                four, six = known[4][meaning], known[6][meaning]
-                found[four.id], found[six.id] = six, four
-        return found
+                    rules_by_family[rule.ethertype].setdefault(replace(rule.without_words(), ethertype=4), rule)
+            for meaning in rules_by_family[4].keys() & rules_by_family[6].keys():
+                four, six = rules_by_family[4][meaning], rules_by_family[6][meaning]
+                twin_of[four.id], twin_of[six.id] = six, four
+        return twin_of
 
     def _first_twin(self, rule: Rule) -> Rule:
         """Return the rule by which reports call a rule and its twin: the one for IPv4. Without a twin, the rule itself.

@@ -25,19 +25,19 @@ def addresses_of_ends(
     named = [_named(policy, end) for end in (src, dst)]
     if named == [None, None]:
         return src, dst
-    known = [
+    known_names = [
         {network.version for network in instance.addresses} if instance is not None else {ip_address(end).version}
         for end, instance in zip((src, dst), named, strict=True)
     ]  # fmt: skip
-    common = known[0] & known[1]
+    common = known_names[0] & known_names[1]
     if not common:
         raise ArgumentError(f"{src} and {dst} have no IP version in common")
     version = max(common) if prefers_ipv6 else min(common)
-    here, there = (
+    source, destination = (
         end if instance is None else _only_address(policy, instance, version)
         for end, instance in zip((src, dst), named, strict=True)
     )
-    return here, there
+    return source, destination
 
 
 def single_addresses(policy: Policy, end: NamedAddress) -> tuple[bytes | None, bytes | None] | None:
@@ -47,12 +47,12 @@ def single_addresses(policy: Policy, end: NamedAddress) -> tuple[bytes | None, b
     instance = _named(policy, end)
     if instance is None:
         return None
-    found: list[bytes | None] = [None, None]
+    packed_ends: list[bytes | None] = [None, None]
     for network in instance.addresses:
-        if found[network.version == 6] is not None or network.num_addresses > 1:
+        if packed_ends[network.version == 6] is not None or network.num_addresses > 1:
             return None
-        found[network.version == 6] = network.network_address.packed
-    return found[0], found[1]
+        packed_ends[network.version == 6] = network.network_address.packed
+    return packed_ends[0], packed_ends[1]
 
 
 def _named(policy: Policy, end: NamedAddress) -> Instance | None:
@@ -81,11 +81,11 @@ def _only_address(policy: Policy, instance: Instance, version: int) -> NamedAddr
     if len(networks) == 1 and networks[0].num_addresses == 1:
         return networks[0].network_address
     listed = ", ".join(
-        str(each.network_address) if each.num_addresses == 1 else f"an address in {each}"
-        for each in networks[:_LISTED_ADDRESSES]
+        str(network.network_address) if network.num_addresses == 1 else f"an address in {network}"
+        for network in networks[:_LISTED_ADDRESSES]
     )
-    more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
+    and_more = f" and {len(networks) - _LISTED_ADDRESSES} more" if len(networks) > _LISTED_ADDRESSES else ""
     raise PolicyError(
         f"{shown_origin(policy.origin)}: instance {show(instance.name)} has several IPv{version} addresses: "
-        f"write {'one of ' if len(networks) > 1 else ''}{listed}{more}"
+        f"write {'one of ' if len(networks) > 1 else ''}{listed}{and_more}"
     )

@@ -20,10 +20,10 @@ NEVER_AN_INSTANCE: tuple[Network, ...] = (
 
 def is_multicast(network: Network) -> bool:
     """Return whether a network lies completely in one of ``NEVER_AN_INSTANCE``."""
-    for each in NEVER_AN_INSTANCE:      # A loop is fastest, and this is called for each address of large policies.
+    for reserved in NEVER_AN_INSTANCE:      # A loop is fastest, and this is called for each address of large policies.
         if (
-            each.version == network.version and each.prefixlen <= network.prefixlen
-            and network.network_address in each
+            reserved.version == network.version and reserved.prefixlen <= network.prefixlen
+            and network.network_address in reserved
         ):  # fmt: skip
             return True
     return False

@@ -115,28 +115,28 @@ class NodeReader:
         self.did_you_mean = Suggestions().did_you_mean
         self.errors = (DocumentErrors if keeps_errors else _FirstError)(origin)
 
-    def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
+    def error(self, node: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
         """Make an error about a node: ``policy.yaml:14: security_groups[0].rules[2].source: unknown …``."""
         field = _shown_path(path) if path else None
         text = message if field is None else f"{field}: {message}"
-        return kind(f"{self._place(line_of(where))}: {text}", self.place(where), field=field, cause=message)
+        return kind(f"{self._place(line_of(node))}: {text}", self.place(node), field=field, cause=message)
 
     def unknown_name(
-        self, where: Node, path: str, message: str, name: str, known: Iterable[str], *sections: str
+        self, node: Node, path: str, message: str, name: str, known_names: Iterable[str], *sections: str
     ) -> PolicyError:
-        """Make the error for a name that is not in ``known``, with a similar known name. ``sections``: the sections
-        that could define the name.
+        """Make the error for a name that is not in ``known_names``, with a similar name. ``sections``: those that
+        could define the name.
         """
         is_sure = self.errors.incomplete.isdisjoint(sections)
-        message += self.did_you_mean(name, known)
-        return self.error(where, path, message, PolicyError if is_sure else _Consequence)
+        message += self.did_you_mean(name, known_names)
+        return self.error(node, path, message, PolicyError if is_sure else _Consequence)
 
-    def place(self, where: Node) -> Place | None:
-        return place_of(where, self._origin) if line_of(where) else None
+    def place(self, node: Node) -> Place | None:
+        return place_of(node, self._origin) if line_of(node) else None
 
-    def location(self, where: Node, path: str) -> str:
+    def location(self, node: Node, path: str) -> str:
         """Return the place of a node for warnings: ``policy.yaml:14: field``."""
-        return f"{self._place(line_of(where))}: {_shown_path(path)}"
+        return f"{self._place(line_of(node))}: {_shown_path(path)}"
 
     def _place(self, line: int) -> str:
         return f"{self._shown_origin}:{line}" if line else self._shown_origin
@@ -152,7 +152,7 @@ class NodeReader:
             raise self.error(node, path, message, _TooLarge)
 
     def fields(
-        self, node: Node, path: str, known: Collection[str], errors: DocumentErrors | None = None
+        self, node: Node, path: str, known_keys: Collection[str], errors: DocumentErrors | None = None
     ) -> dict[str, Node]:
         """Return the values of a mapping by key. Null counts as an empty mapping.
 
@@ -163,16 +163,16 @@ class NodeReader:
                 return {}
             raise self.wrong_type(node, path, "a mapping")
         self.visit(len(node.value) + 1, node, path)
-        found: dict[str, Node] = {}
+        fields: dict[str, Node] = {}
         for key_node, value in node.value:
             key = key_node.value
-            if type(key) is str and key in known and key not in found and key_node.tag in (PLAIN, STR):
-                found[key] = value
+            if type(key) is str and key in known_keys and key not in fields and key_node.tag in (PLAIN, STR):
+                fields[key] = value
             else:
-                error = self._bad_key(key_node, value, path, known, found)
+                error = self._bad_key(key_node, value, path, known_keys, fields)
                 if errors is None or not errors.keep(error):
                     raise error
-        return found
+        return fields
 
     def items(self, node: Node | None, path: str) -> list[Node]:
         """Return the values of a list. Null and a missing field (None) count as an empty list."""
@@ -185,21 +185,21 @@ class NodeReader:
         return values
 
     def _bad_key(
-        self, key_node: Node, value: Node, path: str, known: Collection[str], found: Mapping[str, Node]
+        self, key_node: Node, value: Node, path: str, known_keys: Collection[str], earlier_fields: Mapping[str, Node]
     ) -> PolicyError:
         key = key_node.value
         if type(key) is not str or key_node.tag not in (PLAIN, STR):
             return self.error(key_node, path, "keys must be plain words")
         field = f"{path}.{key}" if path else key
-        if key in found:
-            first = at_line(line_of(found[key]), ", first used")
+        if key in earlier_fields:
+            first = at_line(line_of(earlier_fields[key]), ", first used")
             return self.error(key_node, field, f"duplicate key{first}")
         if self.is_null(value) and re.fullmatch(r"\s*\d{1,9}(\s*-\s*\d{1,9})?\s*", key):
             for cut, example in (("ports", "22,80"), ("service", "tcp/22,80")):
-                if cut in found:
+                if cut in earlier_fields:
                     message = f"inside {{}} a comma ends the value, so {show(key)} is read as the next key"
                     return self.error(key_node, f"{path}.{cut}", f'{message}: quote the list: {cut}: "{example}"')
-        hint = self.did_you_mean(key, known) or f": allowed here are {', '.join(known)}"
+        hint = self.did_you_mean(key, known_keys) or f": allowed here are {', '.join(known_keys)}"
         return self.error(key_node, path, f"unknown key {show(key)}{hint}")
 
     # Scalars.
@@ -207,10 +207,10 @@ class NodeReader:
     def is_null(self, node: Node) -> bool:
         return type(node) is ScalarNode and node.tag in _NULL_TAGS and node.value in NULLS
 
-    def scalar(self, node: Node, path: str, wanted: str) -> object:
-        """Read a scalar as None, bool, int, float or str. ``wanted``: the expected value, as messages describe it."""
+    def scalar(self, node: Node, path: str, requirement: str) -> object:
+        """Read a scalar as None, bool, int, float or str. ``requirement``: the expected value, for messages."""
         if type(node) is not ScalarNode:
-            raise self.wrong_type(node, path, wanted)
+            raise self.wrong_type(node, path, requirement)
         if node.tag == STR:
             return node.value
         value = plain_value(node.value)
@@ -219,36 +219,36 @@ class NodeReader:
             if explicit is float and type(value) is int:
                 value = float(value)
             if explicit is None or type(value) is not explicit:
-                raise self.error(node, path, f"the tag {show(node.tag)} is not allowed here: must be {wanted}")
+                raise self.error(node, path, f"the tag {show(node.tag)} is not allowed here: must be {requirement}")
         return value
 
-    def string(self, node: Node, path: str, wanted: str = "a string", hint: str = ": quote it") -> str:
-        value = self.scalar(node, path, wanted)
+    def string(self, node: Node, path: str, requirement: str = "a string", hint: str = ": quote it") -> str:
+        value = self.scalar(node, path, requirement)
         if type(value) is not str:
-            raise self.wrong_type(node, path, wanted, hint)
+            raise self.wrong_type(node, path, requirement, hint)
         return value
 
-    def wrong_type(self, node: Node, path: str, wanted: str, number_hint: str = "") -> PolicyError:
+    def wrong_type(self, node: Node, path: str, requirement: str, number_hint: str = "") -> PolicyError:
         """Make the error for a value of the wrong type. ``number_hint``: a text to append if the value is a number or
         boolean.
         """
         tag = node.tag
         if tag in (MAP, SEQ):
-            found = "a mapping" if tag == MAP else "a list"
+            actual_text = "a mapping" if tag == MAP else "a list"
         elif type(node) is not ScalarNode or tag not in (PLAIN, STR):
-            found = f"a value with the tag {show(tag)}"
+            actual_text = f"a value with the tag {show(tag)}"
         elif tag == STR:
-            found = f"the text {show(node.value)}"
+            actual_text = f"the text {show(node.value)}"
         elif self.is_null(node):
-            found = "nothing (null)"
+            actual_text = "nothing (null)"
         else:
             value = plain_value(node.value)
             if isinstance(value, str):
-                found = f"the text {show(node.value)}"
+                actual_text = f"the text {show(node.value)}"
             else:
                 kind = "" if isinstance(value, bool) else "the number "
-                found = f"{kind}{show(node.value)[1:-1]}{number_hint}"
-        return self.error(node, path, f"must be {wanted}, not {found}")
+                actual_text = f"{kind}{show(node.value)[1:-1]}{number_hint}"
+        return self.error(node, path, f"must be {requirement}, not {actual_text}")
 
 
 def _shown_path(path: str) -> str:

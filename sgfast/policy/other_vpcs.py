@@ -32,10 +32,10 @@ def owners_anywhere(policy: Policy, address: Address) -> list[Instance]:
     """Return the owners of an address, one for each VPC that has one, without routers."""
     if not covers(policy._owned_ranges[address.version], int(address), int(address)):
         return []
-    found = (owner_in(policy, each.name, address) for each in policy.vpcs)
+    owners = (owner_in(policy, vpc.name, address) for vpc in policy.vpcs)
     return [
-        owner for owner in found
-        if owner is not None and any(each.prefixlen and address in each for each in owner.addresses)
+        owner for owner in owners
+        if owner is not None and any(prefix.prefixlen and address in prefix for prefix in owner.addresses)
     ]  # fmt: skip
 
 
@@ -44,8 +44,10 @@ def owners_text(policy: Policy, owners: list[Instance]) -> str:
     texts = [f"{called(owner)}'s in VPC {called(policy.vpc_by_name[owner.vpc])}" for owner in owners[:_LISTED_OWNERS]]
     if len(owners) > _LISTED_OWNERS:
         texts.append(f"that of {len(owners) - _LISTED_OWNERS:,} more")
-    *others, last = texts
-    return f"{', '.join(others)} and {last}, which are not peered" if others else f"{last}, which is not peered"
+    *first_texts, last = texts
+    if not first_texts:
+        return f"{last}, which is not peered"
+    return f"{', '.join(first_texts)} and {last}, which are not peered"
 
 
 def elsewhere_text(policy: Policy, vpc: str, address: Address, owners: list[Instance]) -> str:

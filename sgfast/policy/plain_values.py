@@ -35,25 +35,25 @@ def _is_text(source: str) -> bool:
     return "\n" in source or source.lstrip().startswith(("{", "[{")) or is_line
 
 
-def compose_values(value: object, origin: str, where: Node | None = None) -> Node:
+def compose_values(value: object, origin: str, place_node: Node | None = None) -> Node:
     """Convert a document of plain values into nodes.
 
     Plain values are mappings, lists, texts, numbers, booleans and None, and the addresses, networks and times of
-    Python's standard library. All nodes have the position of ``where``. Without it, messages name no line.
+    Python's standard library. All nodes have the position of ``place_node``. Without it, messages name no line.
 
     Raises PolicyError for a value of another type, or for a document that is too large or nested too deeply.
     """
-    return _Values(origin, where or ScalarNode(PLAIN, "", _NOWHERE, _NOWHERE)).node(value, "", MAX_DEPTH)
+    return _Values(origin, place_node or ScalarNode(PLAIN, "", _NOWHERE, _NOWHERE)).node(value, "", MAX_DEPTH)
 
 
 class _Values:
-    def __init__(self, origin: str, where: Node) -> None:
+    def __init__(self, origin: str, place_node: Node) -> None:
         self._reader = NodeReader(origin)
-        self._where = where
-        self._marks = where.start_mark, where.end_mark
+        self._place_node = place_node
+        self._marks = place_node.start_mark, place_node.end_mark
 
     def node(self, value: object, path: str, depth: int) -> Node:
-        here = self._where
+        here = self._place_node
         if not depth:
             raise self._reader.error(here, path, f"nested more than {MAX_DEPTH} levels deep")
         self._reader.visit(1, here, path)
@@ -88,5 +88,5 @@ class _Values:
 
     def _key(self, key: object, path: str) -> Node:
         if not isinstance(key, str):
-            raise self._reader.error(self._where, path, f"the key {key!r:.80} must be a text")
-        return plain(key, self._where, quoted=True)
+            raise self._reader.error(self._place_node, path, f"the key {key!r:.80} must be a text")
+        return plain(key, self._place_node, quoted=True)

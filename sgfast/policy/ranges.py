@@ -16,32 +16,32 @@ ALL_PORTS: Ranges = ((0, LAST_PORT),)
 
 def union(ranges: Iterable[Range]) -> Ranges:
     """Return the union of ranges, which may overlap and be in any order."""
-    made: list[Range] = []
+    joined_ranges: list[Range] = []
     for first, last in sorted(ranges):
-        if made and first <= made[-1][1] + 1:
-            made[-1] = (made[-1][0], max(last, made[-1][1]))
+        if joined_ranges and first <= joined_ranges[-1][1] + 1:
+            joined_ranges[-1] = (joined_ranges[-1][0], max(last, joined_ranges[-1][1]))
         else:
-            made.append((first, last))
-    return tuple(made)
+            joined_ranges.append((first, last))
+    return tuple(joined_ranges)
 
 
 def intersection(a: Ranges, b: Ranges) -> Ranges:
-    made = []
+    common_ranges = []
     m = n = 0
     while m < len(a) and n < len(b):
         first, last = max(a[m][0], b[n][0]), min(a[m][1], b[n][1])
         if first <= last:
-            made.append((first, last))
+            common_ranges.append((first, last))
         if a[m][1] < b[n][1]:
             m += 1
         else:
             n += 1
-    return tuple(made)
+    return tuple(common_ranges)
 
 
 def difference(a: Ranges, b: Ranges) -> Ranges:
     """Return the numbers that are in ``a`` and not in ``b``."""
-    made = []
+    remaining_ranges = []
     n = 0
     for first, last in a:
         while n < len(b) and b[n][1] < first:
@@ -49,12 +49,12 @@ def difference(a: Ranges, b: Ranges) -> Ranges:
         at, m = first, n
         while m < len(b) and b[m][0] <= last:
             if at < b[m][0]:
-                made.append((at, b[m][0] - 1))
+                remaining_ranges.append((at, b[m][0] - 1))
             at = b[m][1] + 1
             m += 1
         if at <= last:
-            made.append((at, last))
-    return tuple(made)
+            remaining_ranges.append((at, last))
+    return tuple(remaining_ranges)
 
 
 def lowest(ranges: Ranges, first: int, last: int) -> int | None:

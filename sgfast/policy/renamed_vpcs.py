@@ -14,7 +14,7 @@ from sgfast.policy.networks import network_key
 def with_vpc_names_of(new: Policy, old: Policy) -> Policy:
     """Return ``old`` in which each VPC has the name that ``new`` has for it, in the same order."""
     names = _names_in(new, old)
-    if all(name == known for name, known in names.items()):
+    if all(name == old_name for name, old_name in names.items()):
         return old
     return having(
         old,
@@ -36,15 +36,15 @@ def _names_in(new: Policy, old: Policy) -> dict[str, str]:
     for id_, name in old_by_id.items():
         if id_ in new_by_id:
             names[name] = new_by_id[id_]
-    taken = {*names.values()}
+    used_names = {*names.values()}
     for name in old.vpc_by_name:
-        if name not in names and name in new.vpc_by_name and name not in taken:
+        if name not in names and name in new.vpc_by_name and name not in used_names:
             names[name] = name
-            taken.add(name)
-    others = [vpc for vpc in old.vpcs if vpc.name not in names]
-    free = [vpc for vpc in new.vpcs if vpc.name not in taken]
-    names |= _alike(others, old.instances, free, new.instances)
-    for name in (vpc.name for vpc in others if vpc.name not in names):
+            used_names.add(name)
+    unnamed_vpcs = [vpc for vpc in old.vpcs if vpc.name not in names]
+    free = [vpc for vpc in new.vpcs if vpc.name not in used_names]
+    names |= _alike(unnamed_vpcs, old.instances, free, new.instances)
+    for name in (vpc.name for vpc in unnamed_vpcs if vpc.name not in names):
         # No document has a VPC whose name has blanks.
         names[name] = f"{name} of OLD" if name in new.vpc_by_name else name
     return names
@@ -60,19 +60,20 @@ def _alike(
     old: Iterable[Vpc], old_instances: Iterable[Instance], new: Iterable[Vpc], new_instances: Iterable[Instance]
 ) -> dict[str, str]:
     """Return the pairs of VPCs that have the same instances, or one of them, if no other VPC could be meant."""
-    wanted = {vpc.name: vpc for vpc in old}, {vpc.name: vpc for vpc in new}
+    vpcs_by_name = {vpc.name: vpc for vpc in old}, {vpc.name: vpc for vpc in new}
     have: defaultdict[Hashable, list[str]] = defaultdict(list)
-    for name, signs in _signs(wanted[1], new_instances).items():
+    for name, signs in _signs(vpcs_by_name[1], new_instances).items():
         for sign in signs:
             have[sign].append(name)
     pairs = {
-        (name, other)
-        for name, signs in _signs(wanted[0], old_instances).items() for sign in signs for other in have.get(sign, ())
+        (name, match)
+        for name, signs in _signs(vpcs_by_name[0], old_instances).items()
+        for sign in signs for match in have.get(sign, ())
         # Different ids are different VPCs, whatever is in them.
-        if not (wanted[0][name].id and wanted[1][other].id)
+        if not (vpcs_by_name[0][name].id and vpcs_by_name[1][match].id)
     }  # fmt: skip
-    times = Counter(name for name, _ in pairs), Counter(other for _, other in pairs)
-    return {name: other for name, other in pairs if times[0][name] == times[1][other] == 1}
+    times = Counter(name for name, _ in pairs), Counter(match for _, match in pairs)
+    return {name: match for name, match in pairs if times[0][name] == times[1][match] == 1}
 
 
 def _signs(vpcs: Mapping[str, Vpc], instances: Iterable[Instance]) -> dict[str, set[Hashable]]:

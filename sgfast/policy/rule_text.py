@@ -98,7 +98,7 @@ def rule_name(policy: Policy, rule: Rule, group_name: str) -> str:
 def rule_of_id(policy: Policy, rule_id: str) -> str:
     """Return how reports name the rule with this id. A rule that the policy does not have is named by its id."""
     group = policy.group_by_name.get(policy.group_of_rule.get(rule_id, ""))
-    rule = next((each for each in group.rules if each.id == rule_id), None) if group else None
+    rule = next((listed_rule for listed_rule in group.rules if listed_rule.id == rule_id), None) if group else None
     return rule_id if group is None or rule is None else rule_name(policy, rule, group.name)
 
 

@@ -31,6 +31,7 @@ from sgfast.policy.rule_text import ports_text
 from sgfast.policy.yaml_nodes import show
 
 Ethertype = Literal[4, 6]
+GroupKind = Literal["security group", "address group"]
 
 ONLY_OF_ICMP = "only allowed in a rule for icmp or icmpv6"
 NEEDS_A_TYPE = "needs an icmp_type"
@@ -64,7 +65,7 @@ class RuleReader:
             name: frozenset(network.version for network in group.addresses) for name, group in address_groups.items()
         }
 
-    def known(self, kind: Literal["security group", "address group"], text: str, node: Node, path: str) -> str | None:
+    def find_group(self, kind: GroupKind, text: str, node: Node, path: str) -> str | None:
         """Return the name of the group that ``text`` means, or None. ``node`` and ``path`` are for errors."""
         return text if text in (self._groups if kind == "security group" else self._address_groups) else None
 
@@ -121,7 +122,7 @@ class RuleReader:
         items = written.items("ports")
         if not items:
             raise written.error("ports", "is an empty list: leave ports out for all ports")
-        ranges = [each for item, path in items for each in self._port_ranges(item, path)]
+        ranges = [port_range for item, path in items for port_range in self._port_ranges(item, path)]
         ports = union(ranges) if len(ranges) > 1 else tuple(ranges)
         if ports[0][0] >= self._first_port:
             return ports
@@ -133,8 +134,8 @@ class RuleReader:
 
     def _port_ranges(self, node: Node, path: str) -> list[tuple[int, int]]:
         """Read ports: ``22``, ``22-30`` or ``"22,80,8000-8080"``."""
-        wanted = f'a port from {self._first_port} to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
-        value = self._reader.scalar(node, path, wanted)
+        syntax = f'a port from {self._first_port} to {LAST_PORT}, a range like 22-30, or a list like "22,80,8000-8080"'
+        value = self._reader.scalar(node, path, syntax)
         if type(value) is int:
             if self._first_port <= value <= LAST_PORT:
                 return [(value, value)]
@@ -145,7 +146,7 @@ class RuleReader:
                 match = PORT_RANGE.fullmatch(part)
                 if match is None:
                     instead = ": leave ports out for all ports" if part.strip().lower() in _ANY_WORDS else ""
-                    raise self._reader.error(node, path, f"{show(part)} is not a port: must be {wanted}{instead}")
+                    raise self._reader.error(node, path, f"{show(part)} is not a port: must be {syntax}{instead}")
                 first = int(match[1])
                 last = int(match[2] or first)
                 if max(first, last) > LAST_PORT or last < self._first_port:
@@ -155,7 +156,7 @@ class RuleReader:
                 ranges.append((first, last))
             return ranges
         else:
-            raise self._reader.wrong_type(node, path, wanted)
+            raise self._reader.wrong_type(node, path, syntax)
         raise self._reader.error(node, path, f"{show(node.value)}: {self._all_ports_text(value)}")
 
     def _all_ports_text(self, last: int) -> str:
@@ -181,8 +182,8 @@ class RuleReader:
         if ethertype is None:
             return family or (6 if protocol == ICMPV6 else 4)
         if family is not None and family != ethertype:
-            which = "source" if "source" in written.nodes else "destination"
-            message = f"IPv{ethertype}, but the rule's {which} is IPv{family}: make them agree, or leave ethertype out"
+            end = "source" if "source" in written.nodes else "destination"
+            message = f"IPv{ethertype}, but the rule's {end} is IPv{family}: make them agree, or leave ethertype out"
             raise written.error("ethertype", message)
         return ethertype
 
@@ -204,9 +205,9 @@ class RuleReader:
         reader = self._reader
         text = reader.string(node, path, f"an address, a CIDR or a group's name (leave {right} out for any address)")
         meanings: list[str] = []
-        if self.known("security group", text, node, path) is not None:
+        if self.find_group("security group", text, node, path) is not None:
             meanings.append("group")
-        if self.known("address group", text, node, path) is not None:
+        if self.find_group("address group", text, node, path) is not None:
             meanings.append("address_group")
         if looks_like_address(text):
             if not meanings:
@@ -221,14 +222,14 @@ class RuleReader:
         if text.lower() in _ANY_WORDS:
             raise written.error(right, f"unknown security group {show(text)}: leave {right} out for any address")
         message = f"unknown security group {show(text)}: define it or use a CIDR"
-        known = chain(self._groups, self._address_groups)
-        raise reader.unknown_name(node, path, message, text, known, "security_groups", "address_groups")
+        known_names = chain(self._groups, self._address_groups)
+        raise reader.unknown_name(node, path, message, text, known_names, "security_groups", "address_groups")
 
     def _peer_form(self, node: Node, path: str) -> tuple[Peer, Ethertype | None]:
         """Read a peer that is a mapping: ``{cidr: …}``, ``{group: …}`` or ``{address_group: …}``."""
         written = PEER.read(self._reader, node, path)
         if len(written.nodes) != 1:
-            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.known)}")
+            raise self._reader.error(node, path, f"must have exactly one of {', '.join(PEER.by_key)}")
         ((form, value),) = written.nodes.items()
         return self._peer(value, written.at(form), form)
 
@@ -237,12 +238,12 @@ class RuleReader:
         if form == "cidr":
             return self._network_peer(node, path)
         if form == "group":
-            group = self.known("security group", text, node, path)
+            group = self.find_group("security group", text, node, path)
             if group is None:
                 message = f"unknown security group {show(text)}: define it"
                 raise self._reader.unknown_name(node, path, message, text, self._groups, "security_groups")
             return GroupPeer(group), None
-        address_group = self.known("address group", text, node, path)
+        address_group = self.find_group("address group", text, node, path)
         if address_group is None:
             message = f"unknown address group {show(text)}: define it"
             raise self._reader.unknown_name(node, path, message, text, self._address_groups, "address_groups")

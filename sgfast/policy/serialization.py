@@ -28,9 +28,9 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(wanted: Any, plain: Any) -> Any:
-    """Convert a JSON value into a value of the type ``wanted``. Raises ValueError if ``plain`` does not fit."""
-    kind, choices = get_origin(wanted), get_args(wanted)
+def from_plain(value_type: Any, plain: Any) -> Any:
+    """Convert a JSON value into a value of the type ``value_type``. Raises ValueError if ``plain`` does not fit."""
+    kind, choices = get_origin(value_type), get_args(value_type)
     if kind in (Union, types.UnionType):
         return from_plain(_choose(choices, plain), plain)
     if kind is Literal:
@@ -43,15 +43,15 @@ def from_plain(wanted: Any, plain: Any) -> Any:
             return tuple(from_plain(choice, item) for choice, item in zip(choices, plain, strict=True))
     elif kind is frozenset and isinstance(plain, list):
         return frozenset(from_plain(choices[0], item) for item in plain)
-    elif wanted in _NETWORKS and isinstance(plain, str):
+    elif value_type in _NETWORKS and isinstance(plain, str):
         return ip_network(plain)
-    elif is_dataclass(wanted) and isinstance(wanted, type) and isinstance(plain, dict):
-        hints = field_types(wanted)
-        if plain.get("is") == _called(wanted) and plain.keys() == {"is", *hints}:
-            return wanted(**{name: from_plain(hint, plain[name]) for name, hint in hints.items()})
-    elif type(plain) is wanted or (wanted is float and type(plain) is int):
+    elif is_dataclass(value_type) and isinstance(value_type, type) and isinstance(plain, dict):
+        hints = field_types(value_type)
+        if plain.get("is") == _called(value_type) and plain.keys() == {"is", *hints}:
+            return value_type(**{name: from_plain(hint, plain[name]) for name, hint in hints.items()})
+    elif type(plain) is value_type or (value_type is float and type(plain) is int):
         return plain
-    raise ValueError(f"{str(plain)[:40]!r} is not a {getattr(wanted, '__name__', wanted)}")
+    raise ValueError(f"{str(plain)[:40]!r} is not a {getattr(value_type, '__name__', value_type)}")
 
 
 def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
@@ -69,7 +69,7 @@ def _choose(choices: tuple[Any, ...], plain: Any) -> Any:
 @cache
 def _called(cls: type) -> str:
     """Return the name of the dataclass from which ``cls`` inherits its fields: itself, or its nearest dataclass."""
-    return next(each.__name__ for each in cls.__mro__ if "__dataclass_fields__" in vars(each))
+    return next(base.__name__ for base in cls.__mro__ if "__dataclass_fields__" in vars(base))
 
 
 @cache

@@ -137,10 +137,10 @@ def template_document(name: str) -> str:
     The group has the template's name. In a document, it has the same effect as a group of that name with
     ``template: NAME``.
     """
-    known = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
-    if name not in known:
-        raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(known)}{did_you_mean(name, known)}")
+    groups = {**TEMPLATES, DEFAULT_GROUP: _DEFAULT_RULES}
+    if name not in groups:
+        raise PolicyError(f"unknown template {name[:64]!r}: use one of {', '.join(groups)}{did_you_mean(name, groups)}")
     lines = ["security_groups:", f"  - name: {name}   # rename it here and in the rules below", "    rules:"]
-    rules = rules_in_group(known[name], name, RuleNumbers(name))
+    rules = rules_in_group(groups[name], name, RuleNumbers(name))
     lines += [f"      - {rule_in_document(rule, Policy())}" for rule in rules]
     return "\n".join(lines) + "\n"

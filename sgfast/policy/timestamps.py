@@ -26,8 +26,8 @@ def instant_ns(text: str) -> int | None:
         instant = datetime.fromisoformat(match[1] + match[3])
     except ValueError as error:
         raise ValueError(f"is not a valid time: {error}") from None
-    since = instant - datetime(1970, 1, 1, tzinfo=UTC)
-    at = since // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
+    duration = instant - datetime(1970, 1, 1, tzinfo=UTC)
+    at = duration // timedelta(seconds=1) * NANOSECONDS + int((match[2] or "0").ljust(9, "0"))
     if abs(at) > MAX_TIME_NS:
         raise ValueError(OUT_OF_RANGE)
     return at

@@ -72,10 +72,10 @@ def _check_together(policy: Policy) -> None:
     for section in ("vpcs", "address_groups", "security_groups", "instances"):
         items = getattr(policy, section)
         for word in ("name", "id"):
-            _refuse_duplicates([called for each in items if (called := getattr(each, word))], f"policy.{section}")
+            _refuse_duplicates([value for item in items if (value := getattr(item, word))], f"policy.{section}")
     _refuse_duplicates([rule.id for group in policy.security_groups for rule in group.rules], "policy.security_groups")
     for place in ("vnis", "vlans", "interfaces", "files"):
-        _refuse_duplicates([each for vpc in policy.vpcs for each in getattr(vpc, place)], f"policy.vpcs: {place}")
+        _refuse_duplicates([mark for vpc in policy.vpcs for mark in getattr(vpc, place)], f"policy.vpcs: {place}")
     if not policy.vpcs:
         raise PolicyError("policy.vpcs must have at least one VPC")
     _check_quota("policy.security_groups", policy.security_groups, "security_groups", policy.quotas)
@@ -93,7 +93,7 @@ def _check_together(policy: Policy) -> None:
                 check_known(policy, "VPC", group.vpc)
         for m, rule in enumerate(group.rules):
             if not rule.id:
-                raise PolicyError(f"{path}[{m}].id must be {RULE_ID.wanted}, not ''")
+                raise PolicyError(f"{path}[{m}].id must be {RULE_ID.requirement}, not ''")
             with _errors_at(f"{path}[{m}].peer"):
                 check_peer(policy, rule, group.name)
             with _errors_at(f"{path}[{m}].ports"):
@@ -136,12 +136,12 @@ def check_fields(value: Any, path: str) -> None:
                 raise ArgumentError(f"{here} must be {' or '.join(map(str, get_args(kind)))}, not {field!r:.80}")
             raise ArgumentTypeError(f"{here} must be of the type {_type_text(kind)}, not {field!r:.80}")
         several = isinstance(field, tuple)
-        for n, each in enumerate(field if several else (field,)):
+        for n, item in enumerate(field if several else (field,)):
             place = f"{here}[{n}]" if several else here
-            if is_dataclass(each):
-                check_fields(each, place)
-            elif isinstance(each, IPv6Network) and each.network_address.scope_id:
-                raise ArgumentError(f"{place} must have no zone (%), not {each.network_address.scope_id!r:.80}")
+            if is_dataclass(item):
+                check_fields(item, place)
+            elif isinstance(item, IPv6Network) and item.network_address.scope_id:
+                raise ArgumentError(f"{place} must have no zone (%), not {item.network_address.scope_id!r:.80}")
     if value.__class__ in _FIELDS:
         _FIELDS[value.__class__].check(value, path)
     if isinstance(value, Rule):
@@ -154,9 +154,9 @@ def check_fields(value: Any, path: str) -> None:
 
 
 def _check_rule(rule: Rule, path: str) -> None:
-    icmp, other = (ICMP, ICMPV6) if rule.ethertype == 4 else (ICMPV6, ICMP)
-    if rule.protocol == other:
-        raise ArgumentError(f"{path}.protocol must be {icmp} for ICMP in an IPv{rule.ethertype} rule, not {other}")
+    icmp, wrong_icmp = (ICMP, ICMPV6) if rule.ethertype == 4 else (ICMPV6, ICMP)
+    if rule.protocol == wrong_icmp:
+        raise ArgumentError(f"{path}.protocol must be {icmp} for ICMP in an IPv{rule.ethertype} rule, not {wrong_icmp}")
     if rule.ports is not None:
         if rule.protocol not in PORT_PROTOCOLS:
             raise ArgumentError(f"{path}.ports: {no_ports(rule.protocol)}")
@@ -173,25 +173,25 @@ def _check_rule(rule: Rule, path: str) -> None:
 
 
 def _refuse_duplicates(listed: Iterable[object], path: str) -> None:
-    for each, count in Counter(listed).items():
+    for item, count in Counter(listed).items():
         if count > 1:
-            raise ArgumentError(f"{path} has {str(each)!r:.80} {count} times: list it once")
+            raise ArgumentError(f"{path} has {str(item)!r:.80} {count} times: list it once")
 
 
 def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value has a type. ``kind``: the type as annotations of the model write it."""
     inner = get_args(kind)
     if get_origin(kind) is Literal:
-        return any(_fits(value, type(each)) and value == each for each in inner)
+        return any(_fits(value, type(choice)) and value == choice for choice in inner)
     if get_origin(kind) is frozenset:
-        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in value)
+        return isinstance(value, frozenset) and all(_fits(choice, inner[0]) for choice in value)
     if get_origin(kind) is tuple:
         if not isinstance(value, tuple):
             return False
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if inner:
-        return any(_fits(value, each) for each in inner)
+        return any(_fits(value, choice) for choice in inner)
     if kind is float and isinstance(value, float):
         return isfinite(value)
     if kind is int or kind is float:

@@ -225,14 +225,14 @@ def compose(text: str | bytes, origin: str) -> Node:
         place = None
         if mark is not None:
             place = Place(origin, min(mark.line + 1, last_line), mark.column + 1, mark.column + 2)
-        where = shown if place is None else f"{shown}:{place.line}"
+        place_text = shown if place is None else f"{shown}:{place.line}"
         context = f" ({_one_line(error.context)})" if error.context else ""
         problem = _one_line(error.problem or "syntax error")
         if "another document" in problem:
             cause = "more than one YAML document: a policy must be a single document"
-            raise PolicyError(f"{where}: {cause}", place) from None
+            raise PolicyError(f"{place_text}: {cause}", place) from None
         hint = "" if mark is None else _address_hint(text, mark)
-        raise PolicyError(f"{where}: not YAML: {problem}{context}{hint}", place) from None
+        raise PolicyError(f"{place_text}: not YAML: {problem}{context}{hint}", place) from None
     except yaml.YAMLError as error:
         raise PolicyError(f"{shown}: not YAML: {_one_line(str(error))}") from None
     if root is None:
@@ -245,16 +245,16 @@ def compose(text: str | bytes, origin: str) -> Node:
 
 def _scalars(root: Node) -> Iterator[ScalarNode]:
     """Yield all scalars of a document in order, each only once."""
-    pending, seen = [root], set()
+    pending, seen_nodes = [root], set()
     while pending:
         node = pending.pop()
-        if id(node) in seen:
+        if id(node) in seen_nodes:
             continue
-        seen.add(id(node))
+        seen_nodes.add(id(node))
         if type(node) is ScalarNode:
             yield node
         elif type(node) is MappingNode:
-            pending += [each for pair in reversed(node.value) for each in reversed(pair)]
+            pending += [child for pair in reversed(node.value) for child in reversed(pair)]
         else:
             pending += reversed(node.value)
 
@@ -266,13 +266,13 @@ def _put_halves_back(node: ScalarNode, text: str, readable: str, origin: str) ->
     if written == read:
         return
     if node.style != '"':   # Only texts in double quotes have escapes. In other texts, the characters are put back.
-        in_order = (written[each.start() : each.end()] for each in _STAND_IN.finditer(read))
+        in_order = (written[match.start() : match.end()] for match in _STAND_IN.finditer(read))
         node.value = _STAND_IN.sub(lambda _: next(in_order), node.value)
         return
     # PyYAML's own parser is slow, but accepts halves. A tag or an anchor before the quotes is cut off.
-    again: Any = yaml.SafeLoader(written[written.index('"') :]).get_single_node()
+    read_node: Any = yaml.SafeLoader(written[written.index('"') :]).get_single_node()
     try:
-        node.value = again.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        node.value = read_node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError:
         place = place_of(node, origin)
         cause = "an escape is one half of a surrogate pair, without the other half: write the character itself"
@@ -309,6 +309,6 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def plain(text: str, where: Node, *, quoted: bool = False) -> ScalarNode:
-    """Make a scalar with the position of ``where``."""
-    return ScalarNode(STR if quoted else PLAIN, text, where.start_mark, where.end_mark)
+def plain(text: str, place_node: Node, *, quoted: bool = False) -> ScalarNode:
+    """Make a scalar with the position of ``place_node``."""
+    return ScalarNode(STR if quoted else PLAIN, text, place_node.start_mark, place_node.end_mark)

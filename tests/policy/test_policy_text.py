@@ -295,7 +295,7 @@ class TestNothingButPolicyErrors:
     def test_any_value_anywhere(self, value: object) -> None:
         for section in ("settings", "quotas", "vpcs", "peerings", "address_groups", "security_groups", "instances"):
             only_policy_errors(yaml.safe_dump({"version": 1, section: value}, allow_unicode=True))
-        for field in RULE.known:
+        for field in RULE.by_key:
             rule = {"direction": "inbound", "protocol": "tcp", field: value}
             only_policy_errors(yaml.safe_dump({"version": 1, "security_groups": [{"name": "g", "rules": [rule]}]}))
         for field in ("name", "vpc", "addresses", "security_groups"):

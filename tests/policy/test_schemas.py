@@ -192,8 +192,8 @@ def test_every_example_of_the_repository_is_accepted() -> None:
 
 def test_the_keys_are_those_of_the_model() -> None:
     for keys, cls in ((QUOTAS, Quotas), (SETTINGS, Settings), (TIMEOUTS, Timeouts)):
-        assert [*keys.known] == [field.name for field in fields(cls)]
-    assert [*CHANGE.known] == ["at", *_OPERATIONS]
+        assert [*keys.by_key] == [field.name for field in fields(cls)]
+    assert [*CHANGE.by_key] == ["at", *_OPERATIONS]
 
 
 @pytest.mark.parametrize("name", written_schemas())

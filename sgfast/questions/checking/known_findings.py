@@ -25,7 +25,7 @@ from sgfast.questions.checking.result import CheckResult
 AcceptedSource = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 #: The fields of an entry that name an object which a finding is about.
-_OBJECT_FIELDS = tuple(key for key in ACCEPTED_FINDING.known if key not in ("code", "reason", "until"))
+_OBJECT_FIELDS = tuple(key for key in ACCEPTED_FINDING.by_key if key not in ("code", "reason", "until"))
 
 
 @dataclass(frozen=True, slots=True)
