@@ -35,7 +35,8 @@ def with_assumed(
         groups.setdefault(address, {})[group] = None
     if not groups:
         return policy, ()
-    from sgfast.policy.changes import AddInstance, apply_change
+    from sgfast.policy.changed_policy import apply_change
+    from sgfast.policy.changes import AddInstance
 
     lines = lines_of(policy)
     if vpc is None and len(policy.vpcs) > 1:

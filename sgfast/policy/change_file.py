@@ -14,18 +14,8 @@ from typing import Any, get_args
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.base.errors import ArgumentTypeError, PolicyError
-from sgfast.policy.changes import (
-    AddGroup,
-    AddInstance,
-    AddRule,
-    Change,
-    Changed,
-    ModifyRule,
-    RemoveRule,
-    SetAddressGroup,
-    apply_change,
-    unchanged,
-)
+from sgfast.policy.changed_policy import Changed, apply_change, unchanged
+from sgfast.policy.changes import AddGroup, AddInstance, AddRule, Change, ModifyRule, RemoveRule, SetAddressGroup
 from sgfast.policy.document_reader import DocumentReader, name_requirement
 from sgfast.policy.field_kinds import Form, Known, Written, beyond_the_clock
 from sgfast.policy.fields import CHANGE, CHANGES, INSTANCE, SECURITY_GROUP, SET

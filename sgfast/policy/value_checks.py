@@ -13,7 +13,14 @@ from numbers import Integral
 from typing import Any, Literal, get_args, get_origin
 
 from sgfast.base.errors import ArgumentError, ArgumentTypeError, PolicyError
-from sgfast.policy.changes import check_addresses, check_known, check_not_mixed, check_peer, check_ports, known_group
+from sgfast.policy.changed_policy import (
+    check_addresses,
+    check_known,
+    check_not_mixed,
+    check_peer,
+    check_ports,
+    known_group,
+)
 from sgfast.policy.field_kinds import Form
 from sgfast.policy.fields import (
     ADDRESS_GROUP,

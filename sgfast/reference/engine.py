@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
-from sgfast.policy.changes import Change, RemoveInstance, apply_changes
+from sgfast.policy.changed_policy import apply_changes
+from sgfast.policy.changes import Change, RemoveInstance
 from sgfast.policy.model import TCP, Instance, Policy
 from sgfast.reference.addresses import (
     Address,

@@ -44,7 +44,7 @@ from sgfast import ReadOptions, replay
 from sgfast.base.errors import AmbiguousAddress, CaptureError, ClusterError, OutputError
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import ChangeFile, TimedChange
-from sgfast.policy.changes import apply_changes
+from sgfast.policy.changed_policy import apply_changes
 from sgfast.policy.model import Policy
 from sgfast.questions.replaying import cluster
 from sgfast.questions.replaying.cluster.scheduler import Cluster

@@ -21,6 +21,7 @@ from policy_changes import Changer
 from traffic import GROUPS, Crowd, Traffic, drawn
 
 from sgfast.engine import MIDSTREAMS, MODES, Engine, FrameBatch
+from sgfast.policy.changed_policy import apply_change, apply_changes
 from sgfast.policy.changes import (
     AddAddress,
     AddInstance,
@@ -34,8 +35,6 @@ from sgfast.policy.changes import (
     RemoveMember,
     RemovePeering,
     RemoveRule,
-    apply_change,
-    apply_changes,
 )
 from sgfast.policy.model import Instance, Policy, Timeouts
 from sgfast.reference.engine import ReferenceEngine

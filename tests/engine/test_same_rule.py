@@ -14,7 +14,8 @@ from scenario import run
 import sgfast
 from sgfast.base.errors import ArgumentError
 from sgfast.clouds.loading import parse_policy
-from sgfast.policy.changes import AddRule, ModifyRule, apply_change
+from sgfast.policy.changed_policy import apply_change
+from sgfast.policy.changes import AddRule, ModifyRule
 from sgfast.policy.model import Rule
 
 POLICY = """

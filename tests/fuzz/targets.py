@@ -29,7 +29,7 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.logs.detection import open_log
 from sgfast.engine import LINK_TYPES, MIDSTREAMS, MODES, Engine
 from sgfast.policy.change_file import parse_changes
-from sgfast.policy.changes import apply_changes
+from sgfast.policy.changed_policy import apply_changes
 from sgfast.policy.expectations import parse_expectations
 from sgfast.policy.model import AddressGroup, Instance, Rule, SecurityGroup, Settings, Timeouts, Vpc
 from sgfast.reference.engine import ReferenceEngine

@@ -16,7 +16,8 @@ from ctnetlink import Entry
 from nft import DISCONNECTED
 from oracle import Kernel, Side
 
-from sgfast.policy.changes import Change, apply_change
+from sgfast.policy.changed_policy import apply_change
+from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
 
 

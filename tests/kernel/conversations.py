@@ -15,7 +15,8 @@ from policy_changes import Changer
 from traffic import OUTSIDE, PORTS, TCP_BOTH_OPEN, TCP_SCRIPT
 
 from sgfast.base.errors import PolicyError
-from sgfast.policy.changes import Change, apply_changes
+from sgfast.policy.changed_policy import apply_changes
+from sgfast.policy.changes import Change
 from sgfast.policy.model import Policy
 from sgfast.reference.addresses import visible_prefixes
 

@@ -30,7 +30,7 @@ from sgfast.base.errors import AmbiguousAddress, ExportError
 from sgfast.clouds.linux.nftables import Interfaces, ruleset, update
 from sgfast.clouds.loading import parse_policy
 from sgfast.engine import Engine
-from sgfast.policy.changes import apply_changes
+from sgfast.policy.changed_policy import apply_changes
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Settings, Timeouts
 from sgfast.version import __version__
 

@@ -12,7 +12,8 @@ from scenario import policy_of
 from sgfast.base.errors import PolicyError
 from sgfast.policy import yaml_nodes
 from sgfast.policy.change_file import TimedChange, parse_changes
-from sgfast.policy.changes import AddRule, Change, ModifyRule, SetAddressGroup, apply_changes
+from sgfast.policy.changed_policy import apply_changes
+from sgfast.policy.changes import AddRule, Change, ModifyRule, SetAddressGroup
 from sgfast.policy.model import AddressGroupPeer, GroupPeer, Instance, Rule
 
 SECOND = 10**9

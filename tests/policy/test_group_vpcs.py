@@ -13,7 +13,7 @@ from sgfast.base.errors import ExportError, PolicyError
 from sgfast.clouds.aws import export as aws
 from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.terraform import export as terraform
-from sgfast.policy.changes import apply_change
+from sgfast.policy.changed_policy import apply_change
 from sgfast.policy.model import Policy
 from sgfast.policy.renamed_vpcs import with_vpc_names_of
 from sgfast.policy.value_checks import check_made_policy

@@ -14,7 +14,8 @@ from sgfast import Engine, load_snapshot, save_snapshot
 from sgfast.base.errors import PolicyError
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.change_file import parse_changes
-from sgfast.policy.changes import AddInstance, apply_changes
+from sgfast.policy.changed_policy import apply_changes
+from sgfast.policy.changes import AddInstance
 from sgfast.policy.lookup import find
 from sgfast.policy.model import Instance, Policy
 from sgfast.questions.checking import check_policy

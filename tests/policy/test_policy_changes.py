@@ -13,6 +13,7 @@ from scenario import policy_of
 from traffic import GROUPS
 
 from sgfast.base.errors import PolicyError
+from sgfast.policy.changed_policy import apply_change, apply_changes
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -28,8 +29,6 @@ from sgfast.policy.changes import (
     RemovePeering,
     RemoveRule,
     SetAddressGroup,
-    apply_change,
-    apply_changes,
 )
 from sgfast.policy.loaded_policy import moved_instances
 from sgfast.policy.model import DEFAULT_GROUP, AddressGroupPeer, GroupPeer, Instance, Network, Rule, SecurityGroup

@@ -13,7 +13,8 @@ import sgfast
 from sgfast import Policy
 from sgfast.base.errors import PolicyError
 from sgfast.policy import value_checks
-from sgfast.policy.changes import AddGroup, apply_change
+from sgfast.policy.changed_policy import apply_change
+from sgfast.policy.changes import AddGroup
 from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,

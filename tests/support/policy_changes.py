@@ -11,6 +11,7 @@ import numpy as np
 from traffic import GROUPS, NETWORKS, PORTS
 
 from sgfast.base.errors import PolicyError
+from sgfast.policy.changed_policy import apply_change
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -27,7 +28,6 @@ from sgfast.policy.changes import (
     RemovePeering,
     RemoveRule,
     SetAddressGroup,
-    apply_change,
 )
 from sgfast.policy.model import (
     AddressGroupPeer,

@@ -9,11 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
-from sgfast.policy.changes import (
-    AddRule,
-    Change,
-    RemoveRule,
-)
+from sgfast.policy.changes import AddRule, Change, RemoveRule
 from sgfast.policy.model import Instance, Rule
 
 

@@ -11,14 +11,8 @@ from dataclasses import replace
 
 from sgfast.base.errors import AmbiguousAddress
 from sgfast.policy.change_file import TimedChange
-from sgfast.policy.changes import (
-    AddAddress,
-    AddInstance,
-    AddPeering,
-    RemoveAddress,
-    RemoveInstance,
-    apply_change,
-)
+from sgfast.policy.changed_policy import apply_change
+from sgfast.policy.changes import AddAddress, AddInstance, AddPeering, RemoveAddress, RemoveInstance
 from sgfast.policy.model import Instance, Policy
 from sgfast.rules.addresses import owned_prefixes
 

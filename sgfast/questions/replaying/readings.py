@@ -57,7 +57,7 @@ class PolicyHistory:
 
     def take(self, changes: Sequence[TimedChange]) -> None:
         """Take the changes of the replay, in the order of their times, before anything is asked."""
-        from sgfast.policy.changes import apply_change
+        from sgfast.policy.changed_policy import apply_change
 
         for timed in changes:
             before = self._policies[-1]

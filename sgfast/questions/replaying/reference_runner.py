@@ -15,7 +15,7 @@ from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import HEADER_DTYPE, RESOLVED_DTYPE, RESULT_DTYPE
 from sgfast.engine import NO_SIDE, PENDING, REASONS, VERDICTS
 from sgfast.policy.change_file import TimedChange
-from sgfast.policy.changes import apply_change
+from sgfast.policy.changed_policy import apply_change
 from sgfast.policy.model import Policy
 from sgfast.questions.replaying.evidence import Observed
 from sgfast.questions.replaying.options import ReplayOptions

@@ -11,7 +11,7 @@ import pytest
 from soak import POLICY, EndlessCapture, changes, soak
 
 from sgfast.clouds.loading import parse_policy
-from sgfast.policy.changes import apply_changes
+from sgfast.policy.changed_policy import apply_changes
 from sgfast.traffic.capture import CaptureReader
 
 SEED = 2026

@@ -18,6 +18,7 @@ from sgfast import HEADER_DTYPE, Engine, Policy
 from sgfast.base.errors import AmbiguousAddress, PolicyError
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.classify.classifier import RuleArrays
+from sgfast.policy.changed_policy import apply_change, apply_changes
 from sgfast.policy.changes import (
     AddAddress,
     AddGroup,
@@ -29,8 +30,6 @@ from sgfast.policy.changes import (
     RemoveInstance,
     RemoveMember,
     RemoveRule,
-    apply_change,
-    apply_changes,
 )
 from sgfast.policy.model import GroupPeer, Instance, Rule, SecurityGroup, Vpc
 from sgfast.rules.compiler import Compiler, Numbering, compile_policy

@@ -14,7 +14,8 @@ from sgfast.base.evidence import UnreadFiles
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
 from sgfast.policy.change_file import TimedChange
-from sgfast.policy.changes import RemoveInstance, apply_change
+from sgfast.policy.changed_policy import apply_change
+from sgfast.policy.changes import RemoveInstance
 from sgfast.policy.model import Policy
 from sgfast.questions.replaying.capture_pairs import pairs_of
 from sgfast.questions.replaying.captures import Noticed
