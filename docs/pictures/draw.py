@@ -59,6 +59,28 @@ side > settle
 settle > denied : denied
 settle > allowed : allowed by every side
 """),
+    "record": ("The way of a flow log's record to the data plane", """
+0 0 1.9 log | sources.py, merged.py | lines of several logs become rows of RECORD_DTYPE, in the order of time
+1 0 1.9 row | interfaces.pyx | without NAT gateways and former owners
+2 0 1.9 queue | record_queue.pyx | rows of one record wait for the others of their connection
+3 0 1.9x1.15 talk | conversation_table.pyx | rows of both ends, and of both directions, become one conversation
+4 0 1.9 opener | openers.pxd | who opened it, and is that sure?
+5 0 1.9 frames | record_packets.pyx | a few frames: opener, answers, the rest
+6 0 1.2x1.3 plane | DataPlane.judge | takes them on the slow path, and multiplies its tallies by their packets
+4 2.4 2.25 ask | questions.pxd, readings.py | what would the policy of that moment say to each reading?
+5 3.05 1.6 unsure | = cannot tell: readings-differ |
+6 2.4 2.25 rejected | rejections.py | attempts that the cloud rejected go to an engine of their own
+log > row
+row > queue
+queue > talk
+talk > opener
+opener > frames : sure
+opener > ask : either may have
+ask > frames : one verdict
+ask > unsure : two verdicts
+frames > plane
+frames > rejected : rejected
+"""),
     "connection": ("The life of a connection on one side", """
 0 0 2 none | Nothing known | the next packet meets the rules
 1 0 2 begun | Begun | live; nothing came back yet

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
+TABLE = ROOT / "docs" / "imports.md"
 BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
 PICTURE = ROOT / "docs/pictures/imports.svg"
 
@@ -85,7 +85,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def table() -> str:
-    """The table of architecture.md: those that import nothing first, then those above them."""
+    """The table of imports.md: those that import nothing first, then those above them."""
     found = arrows()
     order = list(TopologicalSorter({part: sorted(others) for part, others in sorted(found.items())}).static_order())
     rows = [
@@ -154,9 +154,9 @@ def test_the_house_stays_small_enough_to_keep_in_mind() -> None:
     assert len(longest_chain()) <= 13, longest_chain()
 
 
-def test_architecture_names_every_arrow_between_folders() -> None:
+def test_table_and_picture_have_every_arrow_between_folders() -> None:
     """After a change that is meant: ``python tests/.../test_layers.py`` writes table and picture anew."""
-    text = ARCHITECTURE.read_text()
+    text = TABLE.read_text()
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip() == table()
     assert PICTURE.read_text() == picture()
 
@@ -204,9 +204,9 @@ def test_no_module_is_a_snippet() -> None:
 
 
 if __name__ == "__main__":
-    text = ARCHITECTURE.read_text()
+    text = TABLE.read_text()
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    ARCHITECTURE.write_text(f"{head}\n{table()}\n{tail}")
+    TABLE.write_text(f"{head}\n{table()}\n{tail}")
     PICTURE.write_text(picture())
     print(" imports ".join(longest_chain()))
     sys.exit(0)
