@@ -16,7 +16,7 @@ def owner_in(policy: Policy, vpc: str, address: Address) -> Instance | None:
     """Return the instance of a VPC with the longest prefix around an address (SPEC 2.6). Peered VPCs do not count."""
     holders = policy._holders(vpc, ip_network(address.packed))
     return max(
-        holders, key=lambda each: max(network.prefixlen for network in each.addresses if address in network),
+        holders, key=lambda holder: max(network.prefixlen for network in holder.addresses if address in network),
         default=None,
     )  # fmt: skip
 
