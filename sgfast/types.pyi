@@ -75,7 +75,6 @@ from sgfast.questions.replaying.listed_kinds import Denied as Denied
 from sgfast.questions.replaying.listed_kinds import Service as Service
 from sgfast.questions.replaying.listed_kinds import Unanswered as Unanswered
 from sgfast.questions.replaying.options import Kept as Kept
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut as PacketsLeftOut
 from sgfast.questions.replaying.results import ChangeDone as ChangeDone
 from sgfast.questions.replaying.results import ClusterUsed as ClusterUsed
 from sgfast.questions.replaying.results import ConnectionWord as ConnectionWord
@@ -134,4 +133,5 @@ from sgfast.traffic.flow_logs.unsure_openers import PossibleUse as PossibleUse
 from sgfast.traffic.flow_logs.unsure_openers import Reading as Reading
 from sgfast.traffic.flow_logs.unsure_openers import UncertainConnections as UncertainConnections
 from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners as UnsureOpeners
+from sgfast.traffic.packet_selection import PacketsLeftOut as PacketsLeftOut
 from sgfast.traffic.preprocess import TunnelKind as TunnelKind

@@ -38,6 +38,11 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
 
 
+def count(number: int, noun: str) -> str:
+    """Return ``1 packet`` or ``2 packets``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def without_user(text: str) -> str:
     """Replace the user name and the password of each well-formed URL in the text by dots."""
     return _CREDENTIALS.sub(r"\1…@", text) if "://" in text else text

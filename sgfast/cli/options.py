@@ -128,7 +128,7 @@ def mapped(policy: Policy, vnis: tuple[str, ...]) -> Policy:
     if not vnis:
         return policy
     from sgfast.base.errors import ArgumentError
-    from sgfast.questions.replaying.vpc_mapping import with_vnis
+    from sgfast.traffic.vpc_mapping import with_vnis
 
     try:
         return with_vnis(policy, vnis)
@@ -247,7 +247,8 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(
                 "--merge and --follow cannot be combined: a growing file may still receive earlier packets"
             )
-        from sgfast.questions.replaying.options import ReadOptions, ReplayOptions
+        from sgfast.questions.replaying.options import ReplayOptions
+        from sgfast.traffic.read_options import ReadOptions
 
         reading = ReadOptions(**_pop_fields(given, ReadOptions))
         return command(*arguments, options=ReplayOptions(reading=reading, **_pop_fields(given, ReplayOptions)), **given)

@@ -265,7 +265,7 @@ def _check_keep(
         if per == "instance":
             raise click.UsageError(f"{option} keeps the groups of --policy: leave out --per instance")
         if remove is not None:
-            from sgfast.questions.replaying.time_window import parse_duration
+            from sgfast.traffic.time_window import parse_duration
 
             parse_duration(remove, "--remove")
     elif policy is not None and export is not None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sgfast.questions.replaying.packet_selection import PacketsLeftOut
+    from sgfast.traffic.packet_selection import PacketsLeftOut
 
 NS_PER_SECOND = 10**9
 

@@ -22,8 +22,8 @@ from sgfast.policy.change_file import changes_of
 from sgfast.policy.expectations import expectations_of
 from sgfast.policy.yaml_nodes import MAX_DEPTH
 from sgfast.questions.replaying.expected_verdicts import hold_against
-from sgfast.questions.replaying.time_window import parse_window
 from sgfast.rules.reaching.proving import Expectations
+from sgfast.traffic.time_window import parse_window
 
 WEB = {"name": "web", "rules": [{"direction": "inbound", "protocol": "tcp", "ports": 80, "source": "0.0.0.0/0"}]}
 SMALL = {

@@ -173,7 +173,7 @@ def test_the_data_plane_knows_no_policy_and_captures_know_no_engine() -> None:
     for part, others in found.items():
         if part.startswith("core"):
             assert all(other.startswith("core") for other in others), part
-    assert not {"engine", "rules", "core/dataplane", "core/pipeline"} & found["traffic"]
+    assert not {"engine", "core/dataplane", "core/pipeline"} & found["traffic"]
     captures = (others for name, others in modules().items() if name.startswith("sgfast.traffic.capture"))
     assert "policy" not in {part_of(other) for others in captures for other in others}
     # Look-ups and the connection table do not know of each other, nor does either know frames.

@@ -23,11 +23,11 @@ from sgfast.questions.replaying import (
     Service,
     Unanswered,
 )
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut
 from sgfast.questions.replaying.results import Contradicted, Expected
 from sgfast.questions.suggesting import Check, LeftOut, Suggestion, TrafficTotals
 from sgfast.questions.suggesting.rules import SuggestedRule
 from sgfast.traffic.capture import Damage
+from sgfast.traffic.packet_selection import PacketsLeftOut
 
 POLICY = parse_policy("""
 version: 1

@@ -24,7 +24,7 @@ import numpy as np
 
 from sgfast.base import usable_processors
 from sgfast.base.evidence import EvidenceReason
-from sgfast.base.names import printable
+from sgfast.base.names import count, printable
 from sgfast.clouds.loading import PolicySource, load
 from sgfast.engine import VERDICTS
 from sgfast.policy.lookup import vpc_name
@@ -46,13 +46,13 @@ from sgfast.questions.comparing.results import (
     TrafficDiff,
 )
 from sgfast.questions.comparing.rules import together
-from sgfast.questions.replaying.captures import Captures
 from sgfast.questions.replaying.engine_runner import make_engine
 from sgfast.questions.replaying.evidence import Elsewhere, Isolated, elsewhere_of, interrupted, isolated_by, observed_by
 from sgfast.questions.replaying.logs import log_traffic
 from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.readings import PolicyHistory, ReadingQuestions
-from sgfast.questions.replaying.results import Oddities, count, warn_of_fragments, warn_of_room, warn_of_time
+from sgfast.questions.replaying.results import Oddities, warn_of_fragments, warn_of_room, warn_of_time
+from sgfast.traffic.captures import Captures
 
 if TYPE_CHECKING:
     from sgfast.questions.comparing.vpc_pairs import VpcPairs
@@ -98,7 +98,7 @@ def run_diff(
     judged = with_vpc_names_of(new, old)
     names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
     comparison: Pair | VpcPairs
-    logs = log_traffic(paths, (judged, new), options.reading, None, is_one_stream=False)
+    logs = log_traffic(paths, (judged, new), options.reading, None, progress, is_one_stream=False)
     options = replace(options, is_of_logs=logs is not None)
     questions = None
     if logs is not None:
@@ -106,16 +106,18 @@ def run_diff(
         # The cloud accepted the traffic under OLD.
         questions = ReadingQuestions(histories, was_in_force=True)
         logs.ask = questions.answers
-    rejections = None if logs is None else RejectedAttempts(judged, new, options, hash_key, names.get(vpc))
-    on_rejected = None if rejections is None else rejections.process
+    rejections = None
+    if logs is not None:
+        rejections = RejectedAttempts(judged, new, options, hash_key, names.get(vpc))
+        logs.on_rejected = rejections.process
     if options.is_mapped(old) or options.is_mapped(new):
         from sgfast.questions.comparing.vpc_pairs import VpcPairs
 
         comparison = VpcPairs(judged, new, options, hash_key)
         result.warnings += comparison.warnings
-        frames = Captures(
-            paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping, logs=logs, on_rejected=on_rejected
-        )
+        if logs is not None:
+            logs.map_vpcs(comparison.vpc_mapping)
+        traffic = logs or Captures(paths, options.reading, progress, vpc_mapping=comparison.vpc_mapping)
     else:
         # With two jobs each policy has a thread. With one job this also happens, once the tables are large.
         jobs = options.jobs if options.jobs > 2 else 1
@@ -123,32 +125,31 @@ def run_diff(
             make_engine(policy, options, names.get(vpc), jobs=jobs, hash_key=hash_key) for policy in (judged, new)
         )
         two_threads = jobs == 1 and usable_processors() > 1
-        frames = Captures(
-            paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads,
-            logs=logs, on_rejected=on_rejected,
-        )  # fmt: skip
+        traffic = logs or Captures(
+            paths, options.reading, progress, lasting=two_threads or jobs > 1, reads=before.dataplane.file_reads
+        )
         together_from = 0 if options.jobs == 2 else TOGETHER_FROM
         comparison = Pair(before, after, together_from=together_from if two_threads else None)
     began = time.perf_counter()
     with closing(comparison):
-        for batch in frames:
+        for batch in traffic:
             comparison.process(batch)
         comparison.finish()
         if rejections is not None:
             rejections.finish()
     result.elapsed_seconds = time.perf_counter() - began
-    result.damaged = frames.damage
-    result.warnings += frames.warnings
-    result.left_out = frames.selection.left_out()
+    result.damaged = traffic.damage
+    result.warnings += traffic.warnings
+    result.left_out = traffic.selection.left_out()
     pairs, times = comparison.pairs, comparison.times
     if rejections is not None:
         # Only what the cloud accepted says whether OLD was in force.
         result.actions = compared_actions(pairs, rejections.pairs)
         pairs, times = [*pairs, *rejections.pairs], rejections.times_with(times)
     _fill(result, pairs, times)
-    result.decapsulated = frames.decapsulated
-    frames.warn(result.warnings)
-    result.doubts = (*doubts, *frames.noticed_by_comparing.reasons())
+    result.decapsulated = traffic.decapsulated
+    traffic.warn(result.warnings)
+    result.doubts = (*doubts, *traffic.noticed_by_comparing.reasons())
     if logs is not None and questions is not None:
         result.records, result.openers = logs.records, questions.result(logs.asked)
         result.doubts += tuple(result.records.reasons())
@@ -161,7 +162,7 @@ def run_diff(
             replace(group, examples=tuple(replace(each, packet=0) for each in group.examples))
             for group in result.groups
         ]
-    if frames.is_interrupted:
+    if traffic.is_interrupted:
         result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)
     return result

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sgfast.base.evidence import EvidenceReason
+from sgfast.base.names import count
 from sgfast.questions.comparing.pair import Pair
-from sgfast.questions.replaying.results import count
 from sgfast.traffic.flow_logs.log_records import ComparedActions
 
 #: Share of the accepted connections from which OLD cannot have been in force. A few may be of a time when the policy

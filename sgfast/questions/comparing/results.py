@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from sgfast.base.evidence import Evidence
+from sgfast.base.names import count
 from sgfast.base.notebook import html_doubts, html_table
 from sgfast.core.base.reasons import ReasonWord
 from sgfast.policy.model import Direction, Policy, Rule
@@ -15,7 +16,6 @@ from sgfast.questions.comparing.tables import TrafficDiffTables
 from sgfast.questions.replaying import Service
 from sgfast.questions.replaying.evidence import NOT_JUDGED
 from sgfast.questions.replaying.judged_traffic import JudgedTraffic
-from sgfast.questions.replaying.results import count
 from sgfast.rows.verdicts import VerdictWord
 
 #: ``newly-denied``: the connection passes under OLD and is blocked under NEW; ``newly-allowed``: the reverse. A packet

@@ -19,8 +19,8 @@ from sgfast.questions.comparing.pair import Pair
 from sgfast.questions.replaying.engine_runner import make_engine
 from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.results import Oddities
-from sgfast.questions.replaying.vpc_mapping import VpcMapping, first_vpc, refuse_too_many, seen_from
 from sgfast.traffic.preprocess.vpcs import Dealer, restore_times
+from sgfast.traffic.vpc_mapping import VpcMapping, first_vpc, refuse_too_many, seen_from
 
 #: The marks that assign packets to a VPC, in order of precedence: the policy's key, and the field of ``Vpc``.
 _MARKS = (("vni", "vnis"), ("vlan", "vlans"), ("interface", "interfaces"), ("file", "files"))

@@ -2,9 +2,7 @@ from sgfast.questions.replaying.listed_kinds import Broken as Broken
 from sgfast.questions.replaying.listed_kinds import Denied as Denied
 from sgfast.questions.replaying.listed_kinds import Service as Service
 from sgfast.questions.replaying.listed_kinds import Unanswered as Unanswered
-from sgfast.questions.replaying.options import ReadOptions as ReadOptions
 from sgfast.questions.replaying.options import ReplayOptions as ReplayOptions
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut as PacketsLeftOut
 from sgfast.questions.replaying.results import ChangeDone as ChangeDone
 from sgfast.questions.replaying.results import ClusterUsed as ClusterUsed
 from sgfast.questions.replaying.results import CutConnection as CutConnection
@@ -17,3 +15,5 @@ from sgfast.questions.replaying.results import RuleHits as RuleHits
 from sgfast.questions.replaying.results import Sinks as Sinks
 from sgfast.questions.replaying.results import Stage as Stage
 from sgfast.questions.replaying.run import run_replay as run_replay
+from sgfast.traffic.packet_selection import PacketsLeftOut as PacketsLeftOut
+from sgfast.traffic.read_options import ReadOptions as ReadOptions

@@ -20,8 +20,8 @@ from sgfast.traffic.flow_logs.log_records import CAUSES, LeftOutCause, Undecided
 
 if TYPE_CHECKING:
     from sgfast.core.accounting import AccountingPlane
-    from sgfast.questions.replaying.packet_selection import PacketsLeftOut
     from sgfast.traffic.flow_logs.log_records import LogRecords
+    from sgfast.traffic.packet_selection import PacketsLeftOut
 
 #: Verdicts of packets that no filter judges.
 NOT_JUDGED = frozenset(("out-of-scope", "not-ip", "exempt"))
@@ -29,8 +29,6 @@ NOT_JUDGED = frozenset(("out-of-scope", "not-ip", "exempt"))
 SOME = 0.01
 #: The same share of connections, of which only one direction was seen.
 SOME_ONE_WAY = 0.1
-#: The same share of packets in tunnels.
-SOME_TUNNELS = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from sgfast.base.names import without_credentials
 from sgfast.engine import Midstream, Mode
 from sgfast.policy.model import Policy
 from sgfast.questions.replaying.evidence import Observed, TrafficFacts, evidence_of
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut
 from sgfast.rows.verdicts import VerdictWord
 from sgfast.traffic.capture import Damage
 from sgfast.traffic.flow_logs.log_records import ComparedActions, LogRecords
 from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
+from sgfast.traffic.packet_selection import PacketsLeftOut
 from sgfast.traffic.preprocess import TunnelKind
 
 

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 from sgfast.base.errors import ArgumentError
 from sgfast.clouds.logs.detection import open_log
 from sgfast.policy.model import Policy
-from sgfast.questions.replaying.options import ReadOptions, ReplayOptions
+from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.results import ReplayResult, Sinks
-from sgfast.questions.replaying.time_window import parse_window
-from sgfast.questions.replaying.vpc_mapping import VpcMapping
 from sgfast.traffic.flow_logs.log_records import ComparedActions
 from sgfast.traffic.flow_logs.sources import is_flow_log, logs_in
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.source import Progress
+from sgfast.traffic.time_window import parse_window
+from sgfast.traffic.vpc_mapping import VpcMapping
 
 if TYPE_CHECKING:
     from sgfast.traffic.flow_logs.traffic import LogTraffic
 
 
 def log_traffic(
-    paths: Sequence[str], policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None, *,
-    is_one_stream: bool, needs_actions: bool = False, client: Any = None,
+    paths: Sequence[str], policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None,
+    progress: Progress | None, *, is_one_stream: bool, needs_actions: bool = False, client: Any = None,
 ) -> LogTraffic | None:  # fmt: skip
     """Return the flow logs that ``paths`` mean as traffic for these policies, or None if they mean captures. Arguments
     are as for ``LogTraffic`` and ``Captures``; ``client`` is that of a cluster whose workers read the logs. Raises
@@ -48,13 +50,9 @@ def log_traffic(
 
         opening = ClusterLogs(Cluster(client), sources.logs).open
 
-    def window(first_ns: int) -> tuple[int | None, int | None]:
-        start, end = (None if limit is None else limit.at(first_ns) for limit in limits)
-        return start, end
-
     return LogTraffic(
-        sources, policies, window, (lambda path: 0) if vpc_mapping is None else vpc_mapping.of_file,
-        is_one_stream=is_one_stream, needs_actions=needs_actions, opening=opening,
+        sources, policies, reading, vpc_mapping, progress, is_one_stream=is_one_stream, needs_actions=needs_actions,
+        opening=opening,
     )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from sgfast.policy.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, Policy
 from sgfast.questions.replaying.engine_runner import make_engine
 from sgfast.questions.replaying.kinds import Kinds, Rows
 from sgfast.questions.replaying.options import ReplayOptions
-from sgfast.questions.replaying.vpc_mapping import seen_from
 from sgfast.traffic.flow_logs.connections import IS_LIKELIER, IS_OTHER, OTHER_VERDICT, QUESTION_DTYPE, SAME_VERDICT
 from sgfast.traffic.flow_logs.unsure_openers import PossibleUse, Reading, UncertainConnections, UnsureOpeners
+from sgfast.traffic.vpc_mapping import seen_from
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import TimedChange

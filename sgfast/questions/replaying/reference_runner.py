@@ -21,11 +21,11 @@ from sgfast.questions.replaying.evidence import Observed
 from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.reorder_buffer import ReorderBuffer
 from sgfast.questions.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, RuleHits, Sinks
-from sgfast.questions.replaying.vpc_mapping import seen_from
 from sgfast.reference.clock import Clock
 from sgfast.reference.engine import ReferenceEngine
 from sgfast.reference.verdicts import PacketVerdict, SideVerdict
 from sgfast.rules.compiler import Numbering
+from sgfast.traffic.vpc_mapping import seen_from
 
 #: The number in ``FrameBatch.vpcs`` of packets that are mapped to no VPC.
 NO_VPC = -1

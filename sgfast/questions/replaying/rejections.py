@@ -16,8 +16,8 @@ from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.results import FlowSink, Names, ReplayResult, Rows, Sinks
 from sgfast.questions.replaying.runner import Runner
 from sgfast.questions.replaying.schedule import Flushes, Schedule
-from sgfast.questions.replaying.vpc_mapping import seen_vpcs
 from sgfast.rows.row_schema import ANSWERS
+from sgfast.traffic.vpc_mapping import seen_vpcs
 
 if TYPE_CHECKING:
     from sgfast.policy.change_file import ChangeFile
@@ -30,7 +30,7 @@ class Rejections:
         self, runner: Runner, policy: Policy, options: ReplayOptions, changes: ChangeFile | None, flushes: Flushes
     ) -> None:
         self._runner = runner
-        self._schedule = Schedule(runner, policy, changes, seen_vpcs(policy, options), (), None, flushes)
+        self._schedule = Schedule(runner, policy, changes, seen_vpcs(policy, options.vpc), (), None, flushes)
 
     def process(self, batch: FrameBatch, first_ns: int | None) -> None:
         """Judge some attempts."""

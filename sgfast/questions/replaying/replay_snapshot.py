@@ -14,12 +14,13 @@ from sgfast.base.names import printable
 from sgfast.engine import Engine
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import from_plain, to_plain
-from sgfast.questions.replaying.captures import Noticed
-from sgfast.questions.replaying.options import ReadOptions, ReplayOptions
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut
+from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.results import ChangeDone
+from sgfast.traffic.packet_selection import PacketsLeftOut
 from sgfast.traffic.preprocess import TunnelKind
 from sgfast.traffic.preprocess.vpcs import Dealer
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.source import Noticed
 
 if TYPE_CHECKING:
     from sgfast.base.output import Output

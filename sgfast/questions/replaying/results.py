@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from sgfast.base.evidence import Evidence, EvidenceReason
+from sgfast.base.names import count
 from sgfast.base.notebook import Shown, html_doubts, html_table, html_text
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.base.reasons import ReasonWord
@@ -425,10 +426,6 @@ class ReplayResult(JudgedTraffic, Shown):
     def packets_per_second(self) -> float:
         """The packets that this replay judged in a second; 0 if it took no time."""
         return (self.packets - self.earlier_packets) / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True, slots=True)

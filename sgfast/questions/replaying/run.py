@@ -12,19 +12,19 @@ from sgfast.base.errors import ArgumentError, CaptureError, PolicyError
 from sgfast.clouds.loading import PolicySource, load
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.model import Policy
-from sgfast.questions.replaying.captures import Captures, are_files
 from sgfast.questions.replaying.engine_runner import EngineRunner, make_engine
 from sgfast.questions.replaying.evidence import interrupted
 from sgfast.questions.replaying.logs import compared_actions, log_traffic, refuse_for_logs
 from sgfast.questions.replaying.options import ReplayOptions
-from sgfast.questions.replaying.packet_selection import both_left_out
 from sgfast.questions.replaying.readings import PolicyHistory, ReadingQuestions, marked_kinds
 from sgfast.questions.replaying.rejections import Rejections, shared_sinks
 from sgfast.questions.replaying.replay_snapshot import Earlier, Resumed, load_replay, save_replay
 from sgfast.questions.replaying.results import ReplayResult, Sinks
 from sgfast.questions.replaying.schedule import Flushes, Schedule
 from sgfast.questions.replaying.tables import KeptRows
-from sgfast.questions.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
+from sgfast.traffic.captures import Captures, are_files
+from sgfast.traffic.packet_selection import both_left_out
+from sgfast.traffic.vpc_mapping import seen_vpcs, vpc_mapping_of
 
 if TYPE_CHECKING:
     from sgfast.questions.replaying.reference_runner import ReferenceRunner
@@ -54,10 +54,10 @@ def run_replay(
     if not paths:
         raise ArgumentError("there are no captures: give at least one path")
     options.check(paths, reports_connections=bool(sinks.flows))
-    vpc_mapping = vpc_mapping_of(policy, options)
+    vpc_mapping = vpc_mapping_of(policy, options.vpc)
     logs = log_traffic(
-        paths, (policy,), options.reading, vpc_mapping, is_one_stream=False, needs_actions=options.compare_actions,
-        client=options.client,
+        paths, (policy,), options.reading, vpc_mapping, progress, is_one_stream=False,
+        needs_actions=options.compare_actions, client=options.client,
     )
     if logs is None and options.compare_actions:
         raise ArgumentError("compare_actions is for flow logs: captures have no actions")
@@ -81,7 +81,7 @@ def run_replay(
     runner = _runner(policy, options, sinks, resumed)
     flushes: Flushes = "promptly" if not are_files(paths, options.reading) else "counted" if sinks.flows else "never"
     schedule = Schedule(
-        runner, policy, changes, seen_vpcs(policy, options), earlier.changes, earlier.first_ns, flushes
+        runner, policy, changes, seen_vpcs(policy, options.vpc), earlier.changes, earlier.first_ns, flushes
     )
     result = ReplayResult(
         policy, mode=options.mode, midstream=options.midstream, vpc=options.vpc, captures=(*earlier.captures, *paths),
@@ -95,13 +95,13 @@ def run_replay(
             _runner(policy, options, rejected_sinks, None), policy, options, changes,
             flushes if rejected_sinks.flows else "never",
         )  # fmt: skip
-    read = Captures(
+    traffic = logs or Captures(
         paths, options.reading, progress, earlier.first_ns, vpc_mapping, lasting=options.jobs > 1,
-        reads=runner.file_reads, logs=logs,
-        on_rejected=None if rejections is None else rejections.process,
+        reads=runner.file_reads,
     )  # fmt: skip
     questions = None
-    if logs is not None:
+    if logs is not None and rejections is not None:
+        logs.on_rejected = rejections.process
         history = PolicyHistory(policy, options, options.vpc)
         questions = ReadingQuestions([history], was_in_force=options.compare_actions)
         logs.ask = questions.answers
@@ -114,24 +114,24 @@ def run_replay(
         logs.changes_at, logs.changed_instances = times_of_changes, schedule.changed_instances
     began = time.perf_counter()
     try:
-        for batch in read:
-            schedule.process(batch, read.selection.first_ns)
+        for batch in traffic:
+            schedule.process(batch, traffic.selection.first_ns)
     except (CaptureError, PolicyError):
         runner.flush()
         raise
-    result.damaged = read.damage
-    result.warnings += read.warnings
-    schedule.finish(read.selection.first_ns)
+    result.damaged = traffic.damage
+    result.warnings += traffic.warnings
+    schedule.finish(traffic.selection.first_ns)
     runner.flush()
-    result.left_out = both_left_out(earlier.left_out, read.selection.left_out())
-    noticed = earlier.noticed + read.noticed
-    result.decapsulated = earlier.all_decapsulated(read.decapsulated)
+    result.left_out = both_left_out(earlier.left_out, traffic.selection.left_out())
+    noticed = earlier.noticed + traffic.noticed
+    result.decapsulated = earlier.all_decapsulated(traffic.decapsulated)
     result.changes, result.changes_left = schedule.done, len(schedule.pending)
-    if options.snapshot is not None and not read.is_interrupted:
+    if options.snapshot is not None and not traffic.is_interrupted:
         # Save the snapshot before ``finish``, which ends the open connections.
         saved = cast("EngineRunner | VpcRunner", runner)  # ``check`` has refused snapshots of the reference model
         before = Earlier(
-            result.captures, read.selection.first_ns, tuple(schedule.done), result.left_out,
+            result.captures, traffic.selection.first_ns, tuple(schedule.done), result.left_out,
             None if result.decapsulated is None else tuple(result.decapsulated.items()), noticed,
         )  # fmt: skip
         save_replay(options.snapshot, policy, options, saved.engines, before, saved.dealt)
@@ -145,14 +145,14 @@ def run_replay(
         result.kinds = marked_kinds(result.openers, result.kinds.without_numbers())
         result.rejected = rejections.result(result)
         result.actions = compared_actions(result) if options.compare_actions else None
-    kept.close(read.files, result.earlier_packets)
+    kept.close(traffic.files, result.earlier_packets)
     result.kept = kept
     result.oddities.warn(result)
-    read.warn(result.warnings)
-    result.doubts = replace(noticed, pairs=read.noticed_by_comparing.pairs).reasons()
+    traffic.warn(result.warnings)
+    result.doubts = replace(noticed, pairs=traffic.noticed_by_comparing.pairs).reasons()
     if result.records is not None:
         result.doubts += tuple(result.records.reasons())
-    if read.is_interrupted:
+    if traffic.is_interrupted:
         result.doubts += (interrupted(result.packets, result.last_time_ns),)
     result.accepted_evidence = tuple(options.accept_evidence)
     return result

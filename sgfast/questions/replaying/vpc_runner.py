@@ -25,9 +25,9 @@ from sgfast.questions.replaying.reorder_buffer import ReorderBuffer
 from sgfast.questions.replaying.replay_snapshot import Dealt, Earlier, Resumed
 from sgfast.questions.replaying.results import ChangeDone, Names, Oddities, ReplayResult, Rows, Sinks
 from sgfast.questions.replaying.totals import add_up, add_up_change, finish_vpc
-from sgfast.questions.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
 from sgfast.rules.compiler import Compiler, Numbering
 from sgfast.traffic.preprocess.vpcs import Dealer, own_times
+from sgfast.traffic.vpc_mapping import first_vpc, refuse_too_many, seen_from
 
 
 class VpcRunner:

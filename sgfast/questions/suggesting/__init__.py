@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgfast.base.errors import AmbiguousAddress, ArgumentError, TooMuch
 from sgfast.base.evidence import SOUND, Evidence, EvidenceCode, EvidenceReason
-from sgfast.base.names import listed
+from sgfast.base.names import count, listed
 from sgfast.base.notebook import SHOWN_ROWS, Shown, html_doubts, html_table
 from sgfast.clouds.loading import PolicySource, load, parse_policy
 from sgfast.core.base.reasons import REASON_TABLE, ReasonWord
@@ -24,11 +24,9 @@ from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
 from sgfast.policy.yaml_nodes import shown_origin
 from sgfast.questions.replaying import ReplayResult, run_replay
-from sgfast.questions.replaying.options import ReadOptions, ReplayOptions
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut
+from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.removal import evidence_for_removal
-from sgfast.questions.replaying.results import Sinks, count
-from sgfast.questions.replaying.time_window import parse_duration
+from sgfast.questions.replaying.results import Sinks
 from sgfast.questions.suggesting.denials import Denials
 from sgfast.questions.suggesting.document import document
 from sgfast.questions.suggesting.instances import (
@@ -55,6 +53,9 @@ from sgfast.rows.verdicts import VerdictWord
 from sgfast.traffic.capture import Damage
 from sgfast.traffic.flow_logs.log_records import OPENERS_TOLD_BY, LogRecords
 from sgfast.traffic.flow_logs.unlogged import UnseenRule, said_of_lacking, said_of_unlogged, said_of_unseen
+from sgfast.traffic.packet_selection import PacketsLeftOut
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.time_window import parse_duration
 
 if TYPE_CHECKING:
     from sgfast.rules.reaching.difference import Difference

@@ -18,7 +18,7 @@ from textwrap import fill, indent
 from typing import Literal
 
 from sgfast.base.errors import PolicyError, SgfastError
-from sgfast.base.names import printable
+from sgfast.base.names import count, printable
 from sgfast.policy.expectations import Expectation, parse_expectations
 from sgfast.policy.lookup import vpc_name
 from sgfast.policy.matching import End, Kind
@@ -28,7 +28,6 @@ from sgfast.policy.ranges import union
 from sgfast.policy.rule_text import ports_text, quoted, short
 from sgfast.questions.replaying import ReplayResult
 from sgfast.questions.replaying.options import ReplayOptions
-from sgfast.questions.replaying.results import count
 from sgfast.questions.suggesting.instances import opened
 from sgfast.questions.suggesting.observing import Observer, TrafficTotals, all_answered, observe
 from sgfast.questions.suggesting.rules import Limits, suggest_rules

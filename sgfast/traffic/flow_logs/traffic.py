@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import chain
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.base.evidence import UnreadFiles
+from sgfast.base.signals import unless_stopped
 from sgfast.clouds.logs.columns import ACTION_UNKNOWN, UNKNOWN
 from sgfast.clouds.logs.detection import open_log
 from sgfast.core.base.frames import FrameBatch
@@ -22,23 +24,37 @@ from sgfast.traffic.flow_logs.log_records import LeftOutCause, LogRecords, Notic
 from sgfast.traffic.flow_logs.merged import MergedLogs
 from sgfast.traffic.flow_logs.record_packets import TIMEOUTS
 from sgfast.traffic.flow_logs.sources import LogSources
+from sgfast.traffic.packet_selection import PacketSelection
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.source import Progress, TrafficSource
+from sgfast.traffic.time_window import parse_window
+from sgfast.traffic.vpc_mapping import VpcMapping
 
 #: The fields, by AWS's names, without which a record is no traffic.
 NEEDED_FIELDS = ("srcport", "dstport", "start")
 
 
-class LogTraffic:
+@runtime_checkable
+class _WithTotal(Protocol):
+    """Progress that takes the size of the flow logs, which is known only after they were listed."""
+
+    def expect_records(self, total_bytes: int | None) -> None: ...
+
+
+class LogTraffic(TrafficSource):
     """The frames of flow logs, which are read once. ``policies``: those that judge them; their timeouts say how long
-    a connection lives. ``window``: returns the first time and the one after the last in ns, or None for each, when it
-    gets the time of the first record. ``is_one_stream``: whether frames of rejected records are among the others.
-    ``needs_actions``: whether logs without actions are refused. ``opening``: opens a log, as ``open_log`` does.
+    a connection lives. ``is_one_stream``: whether frames of rejected records are among the others. ``needs_actions``:
+    whether logs without actions are refused. ``opening``: opens a log, as ``open_log`` does.
     """
 
     def __init__(
-        self, sources: LogSources, policies: Sequence[Policy], window: Callable[[int], tuple[int | None, int | None]],
-        vpc_of: Callable[[str], int], *, is_one_stream: bool = False, needs_actions: bool = False,
+        self, sources: LogSources, policies: Sequence[Policy], reading: ReadOptions, vpc_mapping: VpcMapping | None,
+        progress: Progress | None, *, is_one_stream: bool = False, needs_actions: bool = False,
         opening: Callable[..., Any] = open_log,
     ) -> None:  # fmt: skip
+        # The window leaves out records, not the packets that are made of them.
+        selection = PacketSelection(replace(reading, start=None, end=None), None, looks=False)
+        super().__init__(reading, selection, vpc_mapping, progress)
         needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
         self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
         self._sources = sources
@@ -47,8 +63,6 @@ class LogTraffic:
         self._timeouts = [policy.settings.timeouts for policy in policies]
         self._instances = [instance for policy in policies for instance in policy.instances]
         self._owners = InterfaceOwners(self._instances)
-        self._window = window
-        self._vpc_of = vpc_of
         self._is_one_stream = is_one_stream
         self._turns = _turns(logs)
         #: Records that were read and not yet added.
@@ -64,6 +78,8 @@ class LogTraffic:
         self.ask: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None
         #: Returns instances with the addresses that these changes give them.
         self.changed_instances: Callable[[], Sequence[Instance]] = lambda: ()
+        #: Gets the batches of attempts that the cloud rejected, and the first record's time.
+        self.on_rejected: Callable[[FrameBatch, int | None], None] | None = None
         #: The start of the first record; None before it is known.
         self.first_ns: int | None = None
 
@@ -77,7 +93,28 @@ class LogTraffic:
             self._connections.turn_to(int(self._next[2]["start_ns"][0]))
         return self._next is not None
 
-    def batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
+    def batches(self) -> Iterator[FrameBatch]:
+        if isinstance(self._progress, _WithTotal):
+            self._progress.expect_records(self.total_bytes)
+        has_more: bool | None = True
+        while has_more:
+            has_more = unless_stopped(self.read)
+            if self._progress is not None:
+                self._progress(self.logs.read, self.logs.bytes_read)
+            if self.selection.first_ns is None:
+                self.selection.first_ns = self.first_ns
+            for batch, is_rejected in self.due_batches(at_end=not has_more):
+                if self._decapsulation is not None:
+                    self._decapsulation.apply(batch)
+                if not is_rejected:
+                    yield batch
+                elif self.on_rejected is not None:
+                    self.selection.apply(batch)
+                    self.on_rejected(batch, self.selection.first_ns)
+        self.files = self.logs.files
+        self.warnings += self._warnings()
+
+    def due_batches(self, *, at_end: bool = False) -> Iterator[tuple[FrameBatch, bool]]:
         """Yield the batches that are due, or all ``at_end``: each is valid until the next one. The second value says
         whether the cloud rejected their packets.
         """
@@ -95,7 +132,8 @@ class LogTraffic:
         if self._connections is None:
             self._begin(rows)
         if self._connections is not None:
-            self._connections.add(rows, number, self._vpc_of(path))
+            vpc = 0 if self._vpc_mapping is None else self._vpc_mapping.of_file(path)
+            self._connections.add(rows, number, vpc)
         else:
             self._without_time += len(rows)
 
@@ -111,9 +149,13 @@ class LogTraffic:
             for choose in (min, max)
         )  # fmt: skip
         changes_at = self.changes_at(self.first_ns)
+        start, end = (
+            None if limit is None else limit.at(self.first_ns)
+            for limit in parse_window(self._reading.start, self._reading.end)
+        )
         self._owners = InterfaceOwners([*self._instances, *self.changed_instances()])
         self._connections = Connections(
-            shortest, longest, *self._window(self.first_ns), is_one_stream=self._is_one_stream, words=self.logs.words,
+            shortest, longest, start, end, is_one_stream=self._is_one_stream, words=self.logs.words,
             ask=self.ask, owners=self._owners,
         )
         self._connections.packets.note_changes(changes_at)
@@ -123,9 +165,8 @@ class LogTraffic:
         """The fate of the connections that ``ask`` was asked about, as ``RecordPackets.asked`` has it."""
         return np.zeros((0, 4), np.uint64) if self._connections is None else self._connections.packets.asked
 
-    @property
-    def warnings(self) -> list[str]:
-        """Sentences about the logs read so far that the user should know."""
+    def _warnings(self) -> list[str]:
+        """Return sentences about the logs read so far that the user should know."""
         logs, made = self.logs, self._connections
         found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
         if logs.damaged > len(logs.damage):

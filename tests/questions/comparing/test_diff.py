@@ -25,7 +25,7 @@ from sgfast.policy.model import Policy
 from sgfast.questions import comparing
 from sgfast.questions.comparing import TrafficDiff
 from sgfast.questions.comparing.pair import Pair
-from sgfast.questions.replaying.options import ReadOptions
+from sgfast.traffic.read_options import ReadOptions
 
 PCAPS = Path(__file__).parents[3] / "pcaps"
 PROGRAMS = PCAPS / "programs"

@@ -151,7 +151,7 @@ def test_packets_of_too_many_vpcs_are_not_compared(
     most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes two engines."""
-    monkeypatch.setattr("sgfast.questions.replaying.vpc_mapping.MOST_ENGINES", most)
+    monkeypatch.setattr("sgfast.traffic.vpc_mapping.MOST_ENGINES", most)
     capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
     policies, reading = (parse_policy(DOCUMENT), parse_policy(PROPOSED)), ReadOptions(decap=("vxlan",))
     if fails:

@@ -38,10 +38,10 @@ from sgfast.base.errors import AmbiguousAddress
 from sgfast.clouds.loading import load_policy
 from sgfast.engine import REASONS
 from sgfast.policy.model import Policy
-from sgfast.questions.replaying.options import ReadOptions
 from sgfast.questions.replaying.results import LISTED_CUTS
 from sgfast.report.lines import ConnectionLines, VerdictLines
 from sgfast.traffic.capture import CaptureReader, open_capture
+from sgfast.traffic.read_options import ReadOptions
 
 ROOT = Path(__file__).parents[3]
 PCAPS = ROOT / "pcaps"

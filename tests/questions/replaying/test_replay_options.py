@@ -20,8 +20,9 @@ from sgfast.cli.diff import diff as diff_command
 from sgfast.cli.replay import replay as replay_command
 from sgfast.cli.suggest import suggest as suggest_command
 from sgfast.questions import suggesting
-from sgfast.questions.replaying.options import ReadOptions, ReplayOptions
+from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.report.json.suggestion import suggestion_answer
+from sgfast.traffic.read_options import ReadOptions
 
 PACKAGE = Path(sgfast.__file__).parent
 OPTIONS = {field.name: field.default for field in fields(ReplayOptions)}

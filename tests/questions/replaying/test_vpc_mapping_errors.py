@@ -129,7 +129,7 @@ def test_packets_of_too_many_vpcs_are_refused(
     most: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has tables of its own, and a policy may map any number (SPEC 7.5, 11.1)."""
-    monkeypatch.setattr("sgfast.questions.replaying.vpc_mapping.MOST_ENGINES", most)
+    monkeypatch.setattr("sgfast.traffic.vpc_mapping.MOST_ENGINES", most)
     capture = write_capture(tmp_path, *(mirrored(SYN, vni) for vni in (1001, 1002, 1003, 1004, 1001)))
     if fails:
         with pytest.raises(PolicyError, match=f"packets of more than {most} VPCs"):

@@ -18,7 +18,8 @@ from tunnels import vxlan
 from sgfast import ReadOptions, replay
 from sgfast.clouds.loading import parse_policy
 from sgfast.core.base.frames import FrameBatch
-from sgfast.questions.replaying.packet_selection import (
+from sgfast.traffic.capture import open_capture
+from sgfast.traffic.packet_selection import (
     LOOK_EVERY,
     LOOKED_AT,
     MANY_COPIES,
@@ -28,7 +29,6 @@ from sgfast.questions.replaying.packet_selection import (
     are_copies,
     both_left_out,
 )
-from sgfast.traffic.capture import open_capture
 
 Capsys = pytest.CaptureFixture[str]
 SECOND = 10**9

@@ -10,9 +10,9 @@ from frames import ethernet, ipv4, udp
 from sgfast.base.errors import ReadingError
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.timestamps import MAX_SECONDS
-from sgfast.questions.replaying.options import ReadOptions
-from sgfast.questions.replaying.time_window import Moment, parse_moment
 from sgfast.traffic.preprocess.selection import Window
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.time_window import Moment, parse_moment
 
 SECOND = 10**9
 

@@ -34,7 +34,6 @@ from sgfast.base.streams.urls import is_web_url
 from sgfast.policy.change_file import ChangeFile
 from sgfast.policy.model import Policy
 from sgfast.policy.serialization import to_plain
-from sgfast.questions.replaying.captures import CapturePart, can_be_tried, parts_of
 from sgfast.questions.replaying.cluster.agreement import agreed
 from sgfast.questions.replaying.cluster.chain import SegmentChain, read_all
 from sgfast.questions.replaying.cluster.gathering import (
@@ -73,9 +72,10 @@ from sgfast.questions.replaying.cluster.storage import Folder
 from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.questions.replaying.overlaps import refuse_ambiguous
 from sgfast.questions.replaying.results import ClusterUsed, ReplayResult, Rows, Sinks, Stage
-from sgfast.questions.replaying.vpc_mapping import seen_vpcs, vpc_mapping_of
 from sgfast.traffic.capture import open_capture
 from sgfast.traffic.capture.directories import first_time_ns
+from sgfast.traffic.captures import CapturePart, can_be_tried, parts_of
+from sgfast.traffic.vpc_mapping import seen_vpcs, vpc_mapping_of
 
 #: Warn of a shard with at least ``HOT_TIMES`` times its share of the packets and ``HOT_PART`` of all packets.
 HOT_TIMES = 2
@@ -118,9 +118,9 @@ def replay_on_cluster(
             options.shards or shards_for(units, cluster.threads), secrets.randbits(64), first_ns, len(units),
         )  # fmt: skip
         run = agreed(storage, run, options.shards, result.warnings)
-        vpc_mapping_of(policy, options)       # raises errors before workers would
+        vpc_mapping_of(policy, options.vpc)       # raises errors before workers would
         timed = () if changes is None else tuple(changes.resolve(policy, first_ns or 0))
-        for vpc in seen_vpcs(policy, options):
+        for vpc in seen_vpcs(policy, options.vpc):
             refuse_ambiguous(policy, timed, vpc)
         _Replay(cluster, run, storage, result, sinks, progress).go(units, timed, damaged)
     result.elapsed_seconds = time.perf_counter() - began

@@ -11,14 +11,13 @@ import numpy as np
 
 from sgfast.base.errors import ClusterError
 from sgfast.base.evidence import UnreadFiles
+from sgfast.base.names import count
 from sgfast.core.base.frames import FrameBatch
 from sgfast.core.dtypes import RESOLVED_DTYPE
 from sgfast.policy.change_file import TimedChange
 from sgfast.policy.changed_policy import apply_change
 from sgfast.policy.changes import RemoveInstance
 from sgfast.policy.model import Policy
-from sgfast.questions.replaying.capture_pairs import pairs_of
-from sgfast.questions.replaying.captures import Noticed
 from sgfast.questions.replaying.cluster.chain import SegmentChain
 from sgfast.questions.replaying.cluster.judging import Job, Judged
 from sgfast.questions.replaying.cluster.plan import Run
@@ -26,7 +25,6 @@ from sgfast.questions.replaying.cluster.reading import UnitCaptures
 from sgfast.questions.replaying.cluster.records import TOLD_DTYPE
 from sgfast.questions.replaying.cluster.rows import MergedRows
 from sgfast.questions.replaying.cluster.storage import Folder
-from sgfast.questions.replaying.packet_selection import both_left_out
 from sgfast.questions.replaying.results import (
     ChangeDone,
     Names,
@@ -34,12 +32,14 @@ from sgfast.questions.replaying.results import (
     ReplayResult,
     RuleHits,
     Sinks,
-    count,
 )
 from sgfast.questions.replaying.totals import add_up, add_up_change, finish_vpc, sums
-from sgfast.questions.replaying.vpc_mapping import vpc_mapping_of
 from sgfast.rules.compiler import Numbering
 from sgfast.traffic.capture.directories import size_of
+from sgfast.traffic.capture_pairs import pairs_of
+from sgfast.traffic.packet_selection import both_left_out
+from sgfast.traffic.source import Noticed
+from sgfast.traffic.vpc_mapping import vpc_mapping_of
 
 #: The number of packets written at a time if no sink takes frames.
 ROWS_AT_ONCE = 1 << 16
@@ -119,7 +119,7 @@ def write_packets(sinks: Sinks, run: Run, job: Job, chain: SegmentChain, judged:
         for first in range(1, chain.packets + 1, ROWS_AT_ONCE):
             writer.write(nothing, min(ROWS_AT_ONCE, chain.packets + 1 - first))
         return
-    vpc_mapping = vpc_mapping_of(run.policy, run.options)
+    vpc_mapping = vpc_mapping_of(run.policy, run.options.vpc)
     for placed in chain.placed:
         captures = UnitCaptures(run, placed.segment.unit, placed.segment.start, vpc_mapping)
         packets = 0

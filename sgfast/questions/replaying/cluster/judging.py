@@ -23,8 +23,8 @@ from sgfast.questions.replaying.cluster.rows import RowsFile, RowsWriter, as_byt
 from sgfast.questions.replaying.cluster.storage import Folder, Reader, checksum
 from sgfast.questions.replaying.engine_runner import FLOWS_AT_ONCE, EngineRunner, make_engine
 from sgfast.questions.replaying.results import ChangeDone, ReplayResult, Rows, Sinks
-from sgfast.questions.replaying.vpc_mapping import first_vpc, refuse_too_many, seen_from
 from sgfast.rules.compiler import Compiler, Numbering
+from sgfast.traffic.vpc_mapping import first_vpc, refuse_too_many, seen_from
 
 #: A time that no clock reaches.
 NEVER = (1 << 63) - 1

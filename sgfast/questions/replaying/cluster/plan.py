@@ -12,9 +12,9 @@ from sgfast.base.errors import ClusterError
 from sgfast.base.names import without_credentials
 from sgfast.base.streams.urls import is_url, url_identity
 from sgfast.policy.model import Policy
-from sgfast.questions.replaying.captures import CapturePart
 from sgfast.questions.replaying.cluster.partition import RECORD_FORMAT
 from sgfast.questions.replaying.options import MOST_SHARDS, ReplayOptions
+from sgfast.traffic.captures import CapturePart
 from sgfast.version import __version__
 
 #: The size of the ranges, in bytes, in which a large uncompressed capture is read.

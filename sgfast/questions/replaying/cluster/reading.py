@@ -20,19 +20,20 @@ from sgfast.base.streams.binary_stream import open_stream
 from sgfast.core.base.clock import CLOCK_END_NS
 from sgfast.core.base.frames import FrameBatch
 from sgfast.policy.serialization import from_plain, to_plain
-from sgfast.questions.replaying.capture_pairs import Sampled
-from sgfast.questions.replaying.captures import Captures, Noticed
 from sgfast.questions.replaying.cluster.partition import MAX_PACKETS, Pair, Partitioner
 from sgfast.questions.replaying.cluster.plan import Input, Range, Run, Start, Unit, check_version, identity_of
 from sgfast.questions.replaying.cluster.storage import Folder, checksum, is_whole
-from sgfast.questions.replaying.packet_selection import PacketsLeftOut
-from sgfast.questions.replaying.vpc_mapping import VpcMapping, vpc_mapping_of
 from sgfast.rows.verdicts import INFRASTRUCTURES
 from sgfast.traffic.capture import CaptureReader, Damage
 from sgfast.traffic.capture.interfaces import InterfaceMarks
 from sgfast.traffic.capture.merge import MergedReader
+from sgfast.traffic.capture_pairs import Sampled
+from sgfast.traffic.captures import Captures
+from sgfast.traffic.packet_selection import PacketsLeftOut
 from sgfast.traffic.preprocess import TunnelKind
 from sgfast.traffic.preprocess.selection import Dedup
+from sgfast.traffic.source import Noticed
+from sgfast.traffic.vpc_mapping import VpcMapping, vpc_mapping_of
 
 Rows = NDArray[Any]
 
@@ -93,7 +94,7 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
     began = time.perf_counter()
     check_version(run)
     folder = Folder(run.folder)
-    vpc_mapping = vpc_mapping_of(run.policy, run.options)
+    vpc_mapping = vpc_mapping_of(run.policy, run.options.vpc)
     captures = UnitCaptures(run, unit, start, vpc_mapping)
     dedup = captures.selection.dedup
     partitioner = Partitioner(

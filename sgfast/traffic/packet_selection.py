@@ -11,10 +11,10 @@ from dataclasses import astuple, dataclass
 from typing import Protocol
 
 from sgfast.core.base.frames import FrameBatch
-from sgfast.questions.replaying.options import ReadOptions
-from sgfast.questions.replaying.time_window import parse_window, refuse_backwards
 from sgfast.traffic.preprocess.decap import TunnelSample
 from sgfast.traffic.preprocess.selection import Dedup, Filter, Window
+from sgfast.traffic.read_options import ReadOptions
+from sgfast.traffic.time_window import parse_window, refuse_backwards
 
 #: Without ``dedup``, the packets of a capture are divided into runs of LOOK_EVERY, and the first LOOKED_AT packets of
 #: each run are checked for copies, to detect captures that contain most packets twice. The check ignores batches,

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgfast.base.evidence import EvidenceCode, EvidenceReason
-from sgfast.base.names import printable
-from sgfast.questions.replaying.results import count
+from sgfast.base.names import count, printable
 from sgfast.traffic.preprocess.capture_sample import ROW_DTYPE, CaptureSample
 
 Rows = NDArray[Any]

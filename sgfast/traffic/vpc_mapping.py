@@ -16,7 +16,6 @@ from sgfast.core.classify.cidr_trie import CidrTrie
 from sgfast.policy.loaded_policy import having
 from sgfast.policy.lookup import similar, vpc_name
 from sgfast.policy.model import Network, Policy, Vpc
-from sgfast.questions.replaying.options import ReplayOptions
 from sgfast.rules.addresses import owned_prefixes, range_of, span_of
 from sgfast.traffic.capture.interfaces import InterfaceMarks
 from sgfast.traffic.preprocess.vpcs import NO_VPC_OWNS, SEVERAL_VPCS, VpcMarks
@@ -146,15 +145,20 @@ def seen_from(policy: Policy, vpc: int) -> str | None:
     return None
 
 
-def vpc_mapping_of(policy: Policy, options: ReplayOptions) -> VpcMapping | None:
+def is_mapped(policy: Policy, vpc: str | None) -> bool:
+    """Return whether packets are assigned to VPCs. ``vpc``: the VPC from which all are seen, if the user names one."""
+    return vpc is None and (policy.is_mapped or policy._shares_addresses)
+
+
+def vpc_mapping_of(policy: Policy, vpc: str | None) -> VpcMapping | None:
     """Return the mapping of packets to VPCs, or None if packets are not mapped."""
-    return VpcMapping(policy) if options.is_mapped(policy) else None
+    return VpcMapping(policy) if is_mapped(policy, vpc) else None
 
 
-def seen_vpcs(policy: Policy, options: ReplayOptions) -> list[str | None]:
+def seen_vpcs(policy: Policy, vpc: str | None) -> list[str | None]:
     """Return the VPCs from which packets may be seen; None in the list means all VPCs."""
-    if not options.is_mapped(policy):
-        return [options.vpc]
+    if not is_mapped(policy, vpc):
+        return [vpc]
     if not policy._shares_addresses:
         return [vpc.name for vpc in policy.vpcs if vpc.is_mapped]
     # A change cannot add an address if addresses name the VPCs, as captures are read before it is applied.
