@@ -110,10 +110,10 @@ def visible_instances(policy: Policy, vpc: str | None) -> list[int]:
     if vpc is None:
         return list(range(len(policy.instances)))
     if vpc not in policy.vpc_by_name:
-        known = ", ".join(v.name for v in policy.vpcs)
+        vpc_names = ", ".join(v.name for v in policy.vpcs)
         hint = similar(policy, "VPC", vpc)
-        raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {known}{hint}")
-    return sorted(chain.from_iterable(policy._places_by_vpc.get(seen, ()) for seen in policy._connected_vpcs[vpc]))
+        raise PolicyError(f"{policy.origin}: unknown VPC {vpc!r}: the policy has {vpc_names}{hint}")
+    return sorted(chain.from_iterable(policy._places_by_vpc.get(name, ()) for name in policy._connected_vpcs[vpc]))
 
 
 def owned_prefixes(policy: Policy, vpc: str | None, *, asked: Callable[[str, Network], bool] | None = None) -> Owned:
@@ -134,31 +134,31 @@ def owned_prefixes(policy: Policy, vpc: str | None, *, asked: Callable[[str, Net
 
 
 def _owned_in_several_vpcs(
-    policy: Policy, vpc: str | None, visible: list[int], asked: Callable[[str, Network], bool] | None
+    policy: Policy, vpc: str | None, visible: list[int], is_asked: Callable[[str, Network], bool] | None
 ) -> Owned:
     instances = policy.instances
-    found: Owned = {4: [], 6: []}
+    distinct_prefixes: Owned = {4: [], 6: []}
     owned: Owned = {4: [], 6: []}
     for n in visible:
         for network in instances[n].addresses:
             owned[network.version].append((network, n))
     for family, rows in owned.items():
         # The named VPC's own instances take precedence. A peered VPC's prefix is hidden if they own all of it.
-        own = addresses_of((network for network, n in rows if instances[n].vpc == vpc), family)
+        own_addresses = addresses_of((network for network, n in rows if instances[n].vpc == vpc), family)
         # Prefixes are nested or disjoint, so only the prefixes around the current prefix can overlap it.
         around: list[tuple[int, Network, int]] = []
         for network, n in sorted(rows, key=lambda row: span_of(row[0])):
             first, last = range_of(network)
             here = instances[n]
-            if here.vpc != vpc and covers(own, first, last):
+            if here.vpc != vpc and covers(own_addresses, first, last):
                 continue
             while around and around[-1][0] < first:
                 around.pop()
             for _, other_network, m in around:
-                other = instances[m]
-                if other.vpc == here.vpc or vpc in (other.vpc, here.vpc):
+                other_instance = instances[m]
+                if other_instance.vpc == here.vpc or vpc in (other_instance.vpc, here.vpc):
                     continue
-                matter = [asked is None or asked(each.name, network) for each in (here, other)]
+                matter = [is_asked is None or is_asked(instance.name, network) for instance in (here, other_instance)]
                 if all(matter):
                     advice = (
                         "name the VPC the capture was taken in (--vpc)" if vpc is None
@@ -166,14 +166,14 @@ def _owned_in_several_vpcs(
                     )
                     raise AmbiguousAddress(
                         f"{policy.origin}: {network} of instance {here.name!r} (VPC {here.vpc!r}) and {other_network} "
-                        f"of instance {other.name!r} (VPC {other.vpc!r}) overlap: {advice}"
+                        f"of instance {other_instance.name!r} (VPC {other_instance.vpc!r}) overlap: {advice}"
                     )
                 if matter[1]:
                     break
             else:
                 around.append((last, network, n))
-                found[family].append((network, n))
-    return found
+                distinct_prefixes[family].append((network, n))
+    return distinct_prefixes
 
 
 def with_multicast(
@@ -215,14 +215,14 @@ def pieces(
             if at <= last:
                 yield at, last, inside, owner
                 at = last + 1
-        _, inside, owner, own = stack[-1]
+        _, inside, owner, is_owners_own = stack[-1]
         if at < first:
             yield at, first - 1, inside, owner
             at = first
         new_owner, owners_own = owned.get(span, (NOBODY, False))
-        if span in owned and (owners_own or not own):
-            owner, own = new_owner, owners_own
-        stack.append((-span[1], named.get(span, inside), owner, own))
+        if span in owned and (owners_own or not is_owners_own):
+            owner, is_owners_own = new_owner, owners_own
+        stack.append((-span[1], named.get(span, inside), owner, is_owners_own))
     while stack:
         last, inside, owner, _ = stack.pop()
         if at <= last:
@@ -235,8 +235,8 @@ def contexts_of(policy: Policy) -> dict[tuple[tuple[int, ...], str], list[int]]:
     positions. An instance is subject to the rules of all its groups (SPEC 1).
     """
     number = {group.name: n for n, group in enumerate(policy.security_groups)}
-    found: dict[tuple[tuple[int, ...], str], list[int]] = {}
+    places_of_context: dict[tuple[tuple[int, ...], str], list[int]] = {}
     for place, instance in enumerate(policy.instances):
         key = (tuple(sorted({number[name] for name in instance.security_groups})), instance.vpc)
-        found.setdefault(key, []).append(place)
-    return found
+        places_of_context.setdefault(key, []).append(place)
+    return places_of_context

@@ -24,10 +24,10 @@ Block = tuple[NDArray[np.int64], ...]
 
 def lying_in(bounds: Iterable[tuple[int, int]], places: NDArray[np.integer[Any]]) -> Mask:
     """Return a mask of the places that lie in any of the ranges ``bounds``, whose ends are excluded."""
-    found = np.zeros(len(places), dtype=bool)
+    is_inside = np.zeros(len(places), dtype=bool)
     for first, end in bounds:
-        found |= (places >= first) & (places < end)
-    return found
+        is_inside |= (places >= first) & (places < end)
+    return is_inside
 
 
 def alike(masks: Sequence[Mask]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -55,7 +55,7 @@ class Boxes(Generic[Key]):
 
     def __init__(self, rules: Iterable[tuple[Key, Rule]]) -> None:
         #: The rules with their keys. A rule wins over all rules after it.
-        self.ranked = sorted(rules, key=lambda each: precedence(each[1]))
+        self.ranked = sorted(rules, key=lambda keyed_rule: precedence(keyed_rule[1]))
         #: One rule for each different peer or service; and for each ranked rule, the row of its peer or service.
         self.peers, self.peer_row = _different([rule for _, rule in self.ranked], peer_key_of)
         self.services, self.service_row = _different([rule for _, rule in self.ranked], service_key)

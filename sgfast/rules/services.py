@@ -84,11 +84,11 @@ class ServiceClasses:
     def line(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All services in order, divided into stretches of one class: the first service of each stretch, and its class.
         """
-        others = KEYS * np.delete(np.arange(256), list(self._starts))
-        starts = [others, *(protocol * KEYS + own for protocol, own in self._starts.items())]
+        other_protocols = KEYS * np.delete(np.arange(256), list(self._starts))
+        starts = [other_protocols, *(protocol * KEYS + starts for protocol, starts in self._starts.items())]
         classes = [
-            np.full(len(others), self.count - 1),
-            *(self._base[protocol] + np.arange(len(own)) for protocol, own in self._starts.items()),
+            np.full(len(other_protocols), self.count - 1),
+            *(self._base[protocol] + np.arange(len(starts)) for protocol, starts in self._starts.items()),
         ]
         in_order = np.argsort(line := np.concatenate(starts))
         return line[in_order], np.concatenate(classes)[in_order]

@@ -145,9 +145,9 @@ class EngineRunner:
         """Take packets not written yet, and results of pending packets. Waits until all packets are judged."""
         if self._unwritten is None:
             return None
-        taken = self._unwritten, self.engine.dataplane.take_resolved()
+        unwritten = self._unwritten, self.engine.dataplane.take_resolved()
         self._unwritten = None
-        return taken
+        return unwritten
 
     def _write(self, packets: _Unwritten, resolved: Rows) -> None:
         self._reordered.write(
@@ -165,13 +165,13 @@ class EngineRunner:
         self.flush()
         number = self.engine.dataplane.counters["changes"]
         applied = self.engine.apply(change.change, change.time_ns)
-        done = ChangeDone(
+        change_done = ChangeDone(
             change.time_ns, change.text, applied.disconnected, 0, 0, 0, number=number if applied.disconnected else -1,
             finished=0,
         )  # fmt: skip
         self.flush()
         self._begin_sinks()
-        return done
+        return change_done
 
     def finish(self, *, goes_on: bool) -> None:
         self._reordered.resolve(self.engine.dataplane.take_resolved(everything=True))
@@ -209,15 +209,15 @@ class EngineRunner:
         """Add to each change the later packets of the connections it cut. Return how many cuts could not be
         followed."""
         rows, not_followed = self.engine.dataplane.cuts
-        for done in result.changes:
-            if done.number < 0:
+        for change in result.changes:
+            if change.number < 0:
                 continue
-            own = rows[rows["change"] == done.number]
-            done.came_back = int((own["outcome"] == _OUTCOMES.index("back")).sum())
-            done.denied_again = int((own["outcome"] == _OUTCOMES.index("denied")).sum())
-            done.packets_after = int(own["packets"].sum())
-            done.finished = int(own["finished"].sum())
-            done.connections = tuple(self._cut_connection(row) for row in _listed(own))
+            cut_rows = rows[rows["change"] == change.number]
+            change.came_back = int((cut_rows["outcome"] == _OUTCOMES.index("back")).sum())
+            change.denied_again = int((cut_rows["outcome"] == _OUTCOMES.index("denied")).sum())
+            change.packets_after = int(cut_rows["packets"].sum())
+            change.finished = int(cut_rows["finished"].sum())
+            change.connections = tuple(self._cut_connection(row) for row in _listed(cut_rows))
         return int(not_followed)
 
     def _cut_connection(self, row: Any) -> CutConnection:
@@ -239,9 +239,9 @@ class EngineRunner:
 
 def finish_flows(plane: AccountingPlane, sinks: Sinks, *, goes_on: bool) -> None:
     """End the open connections, in portions. Write them, unless the replay ``goes_on``: then a later replay does so."""
-    done = False
-    while not done:
-        done = plane.finish(most=FLOWS_AT_ONCE)
+    is_finished = False
+    while not is_finished:
+        is_finished = plane.finish(most=FLOWS_AT_ONCE)
         if sinks.flows:
             flows = plane.take_flows()
             if not goes_on:

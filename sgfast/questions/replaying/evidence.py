@@ -41,8 +41,8 @@ class Elsewhere:
     lowest: tuple[int, int, str, str, str] | None = None
 
     def __add__(self, other: Elsewhere) -> Elsewhere:
-        known = [each for each in (self.lowest, other.lowest) if each is not None]
-        return Elsewhere(self.connections + other.connections, min(known, default=None))
+        addresses = [address for address in (self.lowest, other.lowest) if address is not None]
+        return Elsewhere(self.connections + other.connections, min(addresses, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Isolated:
     lowest: tuple[int, int, str, str, str, str] | None = None
 
     def __add__(self, other: Isolated) -> Isolated:
-        known = [each for each in (self.lowest, other.lowest) if each is not None]
-        return Isolated(self.connections + other.connections, min(known, default=None))
+        addresses = [address for address in (self.lowest, other.lowest) if address is not None]
+        return Isolated(self.connections + other.connections, min(addresses, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def observed_by(plane: AccountingPlane) -> Observed:
 def elsewhere_of(engine: Engine) -> Elsewhere:
     """Return what an engine counted about addresses that only VPCs own that it does not see."""
     policy, vpc = engine.policy, engine.vpc
-    total, found = 0, None
+    total, lowest = 0, None
     if vpc is None or len(policy._connected_vpcs[vpc]) == len(policy.vpcs):
         return Elsewhere()
     tallies = engine.dataplane.tallies
@@ -123,10 +123,10 @@ def elsewhere_of(engine: Engine) -> Elsewhere:
             number = int.from_bytes(packed)
             if covers(owned, number, number) and not is_multicast_address(address := ip_address(packed)):
                 total += int(connections)
-                if found is None:
+                if lowest is None:
                     owner = owners_elsewhere(policy, vpc, address)[0]
-                    found = version, number, vpc, owner.name, owner.vpc
-    return Elsewhere(total, found)
+                    lowest = version, number, vpc, owner.name, owner.vpc
+    return Elsewhere(total, lowest)
 
 
 def isolated_by(engine: Engine) -> Isolated:
@@ -178,7 +178,7 @@ def evidence_of(traffic: TrafficFacts) -> Evidence:
         return Evidence((_no_packets(traffic.left_out, traffic.records),))
     observed = traffic.observed or Observed(two_way=1)
     # A tunnel often has packets of one direction only, even if the traffic inside has both.
-    in_tunnels = any(each.code == "tunnels" and each.level == "no" for each in traffic.doubts)
+    in_tunnels = any(doubt.code == "tunnels" and doubt.level == "no" for doubt in traffic.doubts)
     shows_answers = traffic.records is None or traffic.records.shows_answers
     directions = _directions(traffic, observed) if (
         traffic.judged > traffic.local and not in_tunnels and shows_answers
@@ -211,7 +211,7 @@ def _no_packets(left_out: PacketsLeftOut | None, records: LogRecords | None) -> 
 def _why_none(records: LogRecords) -> tuple[str, str]:
     """Return why no record was judged, and what would help."""
     causes: list[tuple[UndecidedCause | LeftOutCause, int]] = [*records.undecided.items(), *records.left_out.items()]
-    fate, number = max(causes, key=lambda each: each[1], default=("no-data", 0))
+    fate, number = max(causes, key=lambda cause: cause[1], default=("no-data", 0))
     if records.rejected and records.rejected >= number:
         sentence = f"no record could be judged: the cloud rejected the traffic of {records.rejected:,}"
         return sentence, "flow logs of accepted traffic, too"
@@ -226,21 +226,21 @@ def _why_none(records: LogRecords) -> tuple[str, str]:
 
 
 def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
-    listed = sorted(observed.networks.items(), key=lambda each: -each[1])[:LISTED_NETWORKS]
+    listed = sorted(observed.networks.items(), key=lambda network_and_count: -network_and_count[1])[:LISTED_NETWORKS]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "the policy of these networks, or --filter \"not net NETWORK\" if their packets belong to others"
-    known = ""
+    owner_words = ""
     if (found := _vpc_that_owns(traffic, [network for network, _ in listed])) is not None:
         network, vpc = found
-        known = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
+        owner_words = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
         command = f"sgfast replay POLICY CAPTURE --vpc {vpc}"
     if not traffic.judged:
         vpc_words = ", and the right --vpc" if traffic.vpc is not None else ""
-        question = known or f": is this the right policy{vpc_words}?"
+        question = owner_words or f": is this the right policy{vpc_words}?"
         sentence = f"no packet touches an instance's address{question}"
         yield EvidenceReason("no-instance", "no", outside, share, sentence, command, tuple(listed))
     elif share >= MOSTLY:
-        sentence = f"{100 * share:.0f} % of the IP packets are between addresses that no instance has{known}"
+        sentence = f"{100 * share:.0f} % of the IP packets are between addresses that no instance has{owner_words}"
         yield EvidenceReason("out-of-scope", "partly", outside, share, sentence, command, tuple(listed))
 
 
@@ -249,13 +249,13 @@ def _vpc_that_owns(traffic: TrafficFacts, networks: list[str]) -> tuple[str, str
     policy = traffic.policy
     if traffic.vpc is None:
         return None
-    seen = set(policy._connected_vpcs.get(traffic.vpc, ()))     # in a comparison, perhaps only NEW has the VPC
-    unseen = [instance for instance in policy.instances if instance.vpc not in seen]
+    seen_vpcs = set(policy._connected_vpcs.get(traffic.vpc, ()))     # in a comparison, perhaps only NEW has the VPC
+    unseen = [instance for instance in policy.instances if instance.vpc not in seen_vpcs]
     for network in map(ip_network, networks if unseen else ()):
         if lowest(policy._owned_ranges[network.version], *range_of(network)) is None:
             continue
         for instance in unseen:
-            if any(each.prefixlen and each.overlaps(network) for each in instance.addresses):
+            if any(address.prefixlen and address.overlaps(network) for address in instance.addresses):
                 return str(network), instance.vpc
     return None
 
@@ -292,9 +292,9 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
         one_way, two_way = traffic.records.one_way, traffic.records.two_way
     share = _share(one_way, one_way + two_way)
     command = "a filter of tcpdump or --filter without dst and src, on an interface that both directions pass"
-    seen, where = "packets", "captures"
+    observations, source_noun = "packets", "captures"
     if traffic.records is not None:
-        command, seen, where = "flow logs of whole interfaces, without a filter", "records", "logs"
+        command, observations, source_noun = "flow logs of whole interfaces, without a filter", "records", "logs"
     if traffic.is_stateful and not two_way and observed.truncated < MOSTLY * traffic.packets:
         sentence = "no connection has packets of both ends: perhaps the captures have only one direction of the traffic"
         if traffic.records is not None:
@@ -302,43 +302,43 @@ def _directions(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceR
         yield EvidenceReason("one-direction", "no", traffic.packets, 1.0, sentence, command)
     elif share >= SOME_ONE_WAY:
         sentence = (
-            f"{100 * share:.0f} % of the connections that were answered have {seen} of only one direction in the "
-            f"{where}"
+            f"{100 * share:.0f} % of the connections that were answered have {observations} of only one direction in "
+            f"the {source_noun}"
         )
         yield EvidenceReason("one-direction", level_of(share), one_way, share, sentence, command)
 
 
-def _elsewhere(traffic: TrafficFacts, found: Elsewhere) -> Iterator[EvidenceReason]:
-    if found.lowest is not None:
-        version, number, seen, owner, vpc = found.lowest
-        address, noun = ADDRESS[version](number), "connection has" if found.connections == 1 else "connections have"
+def _elsewhere(traffic: TrafficFacts, elsewhere: Elsewhere) -> Iterator[EvidenceReason]:
+    if elsewhere.lowest is not None:
+        version, number, vantage_vpc, owner, vpc = elsewhere.lowest
+        address, noun = ADDRESS[version](number), "connection has" if elsewhere.connections == 1 else "connections have"
         sentence = (
-            f"{address} is instance {owner} of VPC {vpc}, which is not peered with {seen}, so nobody can tell whether "
-            f"{owner} or another machine was there ({found.connections:,} {noun} such addresses)"
+            f"{address} is instance {owner} of VPC {vpc}, which is not peered with {vantage_vpc}, so nobody can tell "
+            f"whether {owner} or another machine was there ({elsewhere.connections:,} {noun} such addresses)"
         )
         command = (
-            f"sgfast replay POLICY CAPTURE --vpc {vpc}, a peering of {seen} and {vpc} in the policy, or "
+            f"sgfast replay POLICY CAPTURE --vpc {vpc}, a peering of {vantage_vpc} and {vpc} in the policy, or "
             "--accept-evidence other-vpc if it was another machine"
         )
-        share = min(_share(found.connections, traffic.connections), 1.0)
-        yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
+        share = min(_share(elsewhere.connections, traffic.connections), 1.0)
+        yield EvidenceReason("other-vpc", "partly", elsewhere.connections, share, sentence, command)
 
 
-def _isolated(traffic: TrafficFacts, found: Isolated) -> Iterator[EvidenceReason]:
-    if found.lowest is not None:
-        version, number, owner, vpc, other, here = found.lowest
-        noun = "connection is" if found.connections == 1 else "connections are"
+def _isolated(traffic: TrafficFacts, isolated: Isolated) -> Iterator[EvidenceReason]:
+    if isolated.lowest is not None:
+        version, number, owner, vpc, far_end, near_vpc = isolated.lowest
+        noun = "connection is" if isolated.connections == 1 else "connections are"
         sentence = (
-            f"{ADDRESS[version](number)} is instance {owner} of VPC {vpc}, which is not peered with {here}, the VPC of "
-            f"{other}, so nobody can tell whether the policy lacks the peering or another machine was there "
-            f"({found.connections:,} {noun} between such instances)"
+            f"{ADDRESS[version](number)} is instance {owner} of VPC {vpc}, which is not peered with {near_vpc}, the "
+            f"VPC of {far_end}, so nobody can tell whether the policy lacks the peering or another machine was there "
+            f"({isolated.connections:,} {noun} between such instances)"
         )
         command = (
-            f"a peering of {here} and {vpc} in the policy, or --vpc {here} --accept-evidence other-vpc if it was "
-            "another machine"
+            f"a peering of {near_vpc} and {vpc} in the policy, or --vpc {near_vpc} --accept-evidence other-vpc if it "
+            "was another machine"
         )
-        share = min(_share(found.connections, traffic.connections), 1.0)
-        yield EvidenceReason("other-vpc", "partly", found.connections, share, sentence, command)
+        share = min(_share(isolated.connections, traffic.connections), 1.0)
+        yield EvidenceReason("other-vpc", "partly", isolated.connections, share, sentence, command)
 
 
 def _share(part: int, whole: int) -> float:

@@ -35,11 +35,11 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
     allowed = (rows["packets"] == 0) & (rows["connections"] > 0)
     denied = np.isin(rows["reason"], _BY_POLICY) & (rows["connections"] > 0)
     chosen = np.flatnonzero((allowed | denied) & (rows["family"] > 0) & (rows["instance"] >= 0))
-    seen = [(int(n), _seen_connections(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
-    known = [(n, connection) for n, connection in seen if connection is not None]
+    connections = [(int(n), _seen_connections(policy, kinds, rows[n], is_denied=bool(denied[n]))) for n in chosen]
+    readable_connections = [(n, connection) for n, connection in connections if connection is not None]
     contradicted: Counter[str] = Counter()
-    covering = expectations.covering(connection for _, connection in known)
-    for (n, connection), expectation in zip(known, covering, strict=True):
+    covering = expectations.covering(connection for _, connection in readable_connections)
+    for (n, connection), expectation in zip(readable_connections, covering, strict=True):
         if expectation is None:
             continue
         if expectation.verdict != connection.verdict:
@@ -47,11 +47,13 @@ def hold_against(result: ReplayResult, expectations: Expectations) -> None:
         elif connection.verdict == "deny":
             rows["meant"][n], rows["broken"][n], rows["unclear"][n] = rows["broken"][n], 0, 0
     result.kinds = replace(kinds, rows=rows)
-    found = tuple(
-        Contradicted(each, contradicted[each.place]) for each in expectations.all if each.place in contradicted
+    contradictions = tuple(
+        Contradicted(expectation, contradicted[expectation.place])
+        for expectation in expectations.all
+        if expectation.place in contradicted
     )
     doubts = tuple(_about_nobody(expectations))
-    result.expected = Expected(expectations.origin, int(rows["meant"].sum()), found, doubts)
+    result.expected = Expected(expectations.origin, int(rows["meant"].sum()), contradictions, doubts)
 
 
 def _about_nobody(expectations: Expectations) -> Iterator[EvidenceReason]:
@@ -66,13 +68,18 @@ def _about_nobody(expectations: Expectations) -> Iterator[EvidenceReason]:
 def _seen_connections(policy: Policy, kinds: Kinds, row: Any, *, is_denied: bool) -> Seen | None:
     """Return the connections of a row for the comparison; None if the instance has no address of the IP version now."""
     instance = policy.instance_by_name.get(kinds.instances[row["instance"]])
-    own = [] if instance is None else [each for each in instance.addresses if each.version == row["family"]]
-    if instance is None or not own:
+    own_networks = (
+        [] if instance is None else [network for network in instance.addresses if network.version == row["family"]]
+    )
+    if instance is None or not own_networks:
         return None
     text, owner = peer_of(kinds, row)
     peer: Address = ip_address(text)
-    here, there = End(own[0].network_address, instance), End(peer, policy.instance_by_name.get(owner or ""))
-    source, destination = (there, here) if row["inbound"] else (here, there)
+    instance_end, peer_end = (
+        End(own_networks[0].network_address, instance),
+        End(peer, policy.instance_by_name.get(owner or "")),
+    )
+    source, destination = (peer_end, instance_end) if row["inbound"] else (instance_end, peer_end)
     service = service_of(kinds, row)
     return Seen(
         source, destination, service.protocol, service.port, service.icmp_type, service.icmp_code,

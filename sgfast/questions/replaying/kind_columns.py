@@ -21,16 +21,16 @@ def ends_and_service(kinds: Kinds, rows: Rows, policy: Policy) -> list[Array]:
     """Return columns: source, destination, the groups of both under ``policy``, peer address, protocol, port, ICMP type
     and code, direction.
     """
-    known = rows["family"] > 0
+    is_filled = rows["family"] > 0
     # Number the ends: first the instances, then the addresses that no instance owns.
     names, first = [*kinds.instances], len(kinds.instances)
-    outside = np.flatnonzero(known & (rows["owner"] < 0))
+    outside = np.flatnonzero(is_filled & (rows["owner"] < 0))
     offsets, text = address_texts(
         np.ascontiguousarray(rows["peer"][outside]), np.ascontiguousarray(rows["family"][outside])
     )
     whole = text.tobytes().decode()
     names += [whole[start:end] for start, end in pairwise(offsets.tolist())]
-    peer = np.where(known, rows["owner"], -1)
+    peer = np.where(is_filled, rows["owner"], -1)
     peer[outside] = first + np.arange(len(outside))
     inbound = rows["inbound"] == 1
     ends = np.where(inbound, peer, rows["instance"]), np.where(inbound, rows["instance"], peer)

@@ -96,7 +96,7 @@ def kinds_of(engine: Engine) -> Kinds:
         _fill(rows[at : at + len(tally)], tally, measures, has_begun=number < 2)
         at += len(tally)
     rows["owner"] = engine.compiled.classifier.owners_of(rows["peer"], rows["family"])
-    instances, rules = [one.name for one in engine.instances], [rule.id for rule in engine.rules]
+    instances, rules = [instance.name for instance in engine.instances], [rule.id for rule in engine.rules]
     groups = engine.compiled.numbering.instance_groups
     return Kinds(summed(rows), instances, rules, lost_began + lost_denied, groups)
 
@@ -125,8 +125,8 @@ def _octets(rows: Rows) -> NDArray[np.uint8]:
 
 def rows_at(rows: Rows, places: NDArray[np.int64]) -> Rows:
     """Return the rows at ``places``."""
-    found: Rows = rows.view(np.dtype((np.void, rows.dtype.itemsize))).take(places).view(rows.dtype)
-    return found
+    taken_rows: Rows = rows.view(np.dtype((np.void, rows.dtype.itemsize))).take(places).view(rows.dtype)
+    return taken_rows
 
 
 def summed(rows: Rows, *others: Rows) -> Rows:
@@ -164,41 +164,43 @@ def joined(kinds: Kinds) -> Rows:
     if counted.all():
         return rows
     # Rows with both a beginning and an outcome already count the outcome.
-    own, outcomes = rows[counted].copy(), rows[~counted]
+    counted_rows, outcomes = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(outcomes), dtype=bool)
     for names, ignored, denied in ((("broken",), _RULE, True), (("refused", "silent"), _REASON | _RULE, False)):
         chosen = np.flatnonzero(sum(outcomes[name].astype(np.int64) for name in names) > 0)
-        places = np.flatnonzero((own["packets"] > 0) == denied)
-        lost[chosen[_add_outcomes(own, places, outcomes[chosen], names, ignored)]] = False
-    return np.concatenate([own, outcomes[lost]])
+        places = np.flatnonzero((counted_rows["packets"] > 0) == denied)
+        lost[chosen[_add_outcomes(counted_rows, places, outcomes[chosen], names, ignored)]] = False
+    return np.concatenate([counted_rows, outcomes[lost]])
 
 
 def _add_outcomes(
-    own: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
+    counted_rows: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
 ) -> NDArray[np.int64]:
-    """Add outcomes to the rows at ``places`` in ``own`` with the same key. Return the numbers of the outcomes added.
+    """Add outcomes to the rows at ``places`` in ``counted_rows`` with the same key. Return the numbers of those added.
 
     ``ignored`` are bits of the key that outcomes do not have. If several rows differ only in these bits, the outcome
     goes to the first ones with enough connections.
     """
-    codes = _codes([own[places], outcomes], ignored)
+    codes = _codes([counted_rows[places], outcomes], ignored)
     here, theirs = codes[: len(places)], codes[len(places) :]
     order = np.argsort(here, kind="stable")
     first = np.searchsorted(here, theirs, "left", sorter=order)
     last = np.searchsorted(here, theirs, "right", sorter=order)
     once = np.flatnonzero(last - first == 1)
     for name in names:
-        np.add.at(own[name], places[order[first[once]]], outcomes[name][once])
+        np.add.at(counted_rows[name], places[order[first[once]]], outcomes[name][once])
     for n in np.flatnonzero(last - first > 1).tolist():
         # Rare: the rules changed, or connections of one kind opened in two ways.
         for name in names:
             remaining = int(outcomes[name][n])
             for at in places[order[first[n] : last[n]]].tolist():
-                room = int(own["connections"][at]) - sum(int(own[each][at]) for each in names)
-                taken = max(min(remaining, room), 0)
-                own[name][at] += taken
-                remaining -= taken
-            np.add.at(own[name], places[order[first[n]]], remaining)
+                room = int(counted_rows["connections"][at]) - sum(
+                    int(counted_rows[outcome_name][at]) for outcome_name in names
+                )
+                share = max(min(remaining, room), 0)
+                counted_rows[name][at] += share
+                remaining -= share
+            np.add.at(counted_rows[name], places[order[first[n]]], remaining)
     return np.flatnonzero(last > first)
 
 

@@ -151,8 +151,8 @@ def _totals(kinds: Kinds, *measures: str) -> dict[tuple[Any, ...], list[int]]:
         # Skip rows whose instance or peer is unknown.
         if row["family"] > 0 and row["instance"] >= 0:
             key = (service_of(kinds, row), direction_of(row), *peer_of(kinds, row), REASONS[row["reason"]] or "")
-            known = totals.get(key, [0] * len(measures))
-            totals[key] = [total + int(row[name]) for total, name in zip(known, measures, strict=True)]
+            sums = totals.get(key, [0] * len(measures))
+            totals[key] = [total + int(row[name]) for total, name in zip(sums, measures, strict=True)]
     return totals
 
 

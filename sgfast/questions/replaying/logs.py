@@ -30,12 +30,12 @@ def log_traffic(
     FlowLogError as ``logs_in`` does, and ArgumentError for options that are only for packets.
     """
     limits = parse_window(reading.start, reading.end)
-    known = [None if limit is None or limit.is_relative else limit.ns for limit in limits]
+    absolute_limits = [None if limit is None or limit.is_relative else limit.ns for limit in limits]
     if reading.follow:
         if any(map(is_flow_log, paths)):
             raise ArgumentError("follow is for captures: a flow log cannot be followed while it grows")
         return None
-    sources = logs_in(paths, *known)
+    sources = logs_in(paths, *absolute_limits)
     if sources is None:
         return None
     if reading.dedup or reading.decap:

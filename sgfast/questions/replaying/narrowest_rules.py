@@ -34,8 +34,8 @@ class RuleSizes:
                     self._member_addresses[group, network.version] += network.num_addresses
         for address_group in policy.address_groups:
             for version in (4, 6):
-                networks = [each for each in address_group.addresses if each.version == version]
-                ranges = union((int(each.network_address), int(each.broadcast_address)) for each in networks)
+                networks = [network for network in address_group.addresses if network.version == version]
+                ranges = union((int(network.network_address), int(network.broadcast_address)) for network in networks)
                 self._listed_addresses[address_group.name, version] = sum(last - first + 1 for first, last in ranges)
 
     def of(self, rule: Rule) -> int:

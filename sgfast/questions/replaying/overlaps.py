@@ -22,15 +22,15 @@ def refuse_ambiguous(policy: Policy, changes: Sequence[TimedChange], vpc: str | 
     one."""
     if not _may_matter(policy, changes, vpc):
         return
-    done, size = 0, len(changes)
-    while done < len(changes):
-        part = changes[done : done + size]
+    checked_count, size = 0, len(changes)
+    while checked_count < len(changes):
+        part = changes[checked_count : checked_count + size]
         if len(part) > 1 and not _is_unambiguous(_worst_case(policy, part, vpc), vpc):
             size = len(part) // 2
             continue
-        done += len(part)
+        checked_count += len(part)
         size *= 2
-        if len(part) > 1 and done == len(changes):
+        if len(part) > 1 and checked_count == len(changes):
             return
         for timed in part:
             policy = apply_change(policy, timed.change).policy
@@ -73,9 +73,9 @@ def _worst_case(policy: Policy, changes: Sequence[TimedChange], vpc: str | None)
                 removed.add(name)
             case RemoveAddress(name):
                 removed.add(name)
-    kept = [i for i in policy.instances if i.vpc != vpc or i.name not in removed]
-    kept += [i for i in added if i.vpc != vpc]
-    return replace(policy, instances=tuple(kept), peerings=policy.peerings | pairs)
+    instances = [i for i in policy.instances if i.vpc != vpc or i.name not in removed]
+    instances += [i for i in added if i.vpc != vpc]
+    return replace(policy, instances=tuple(instances), peerings=policy.peerings | pairs)
 
 
 def _pair(peering: AddPeering) -> frozenset[str]:

@@ -61,21 +61,21 @@ class PolicyHistory:
 
         for timed in changes:
             before = self._policies[-1]
-            done = apply_change(before, timed.change)
-            groups = {*done.groups}
-            self._cuts.append(frozenset({*done.movers} | {
-                each.name for policy in (before, done.policy) for each in policy.instances
-                if groups.intersection(each.security_groups)
+            applied = apply_change(before, timed.change)
+            groups = {*applied.groups}
+            self._cuts.append(frozenset({*applied.movers} | {
+                instance.name for policy in (before, applied.policy) for instance in policy.instances
+                if groups.intersection(instance.security_groups)
             }))  # fmt: skip
-            self._policies.append(done.policy)
+            self._policies.append(applied.policy)
         self._times = np.array([timed.time_ns for timed in changes], np.int64)
 
     def _engine(self, version: int, vpc: int) -> Engine:
         key = version, vpc
         if key not in self._engines:
             policy = self._policies[version]
-            seen = seen_from(policy, vpc - 1) if self._is_mapped else self._vpc
-            self._engines[key] = make_engine(policy, self._options, seen)
+            vantage_vpc = seen_from(policy, vpc - 1) if self._is_mapped else self._vpc
+            self._engines[key] = make_engine(policy, self._options, vantage_vpc)
         return self._engines[key]
 
     def ask(self, headers: Rows, at_ns: NDArray[np.int64], vpcs: NDArray[Any]) -> Answered:
@@ -305,20 +305,20 @@ class ReadingQuestions:
 
     def _number_of(self, headers: Rows, answered: Answered, question: int, is_same: bool) -> int:
         """Return the number of the kind of a question, which may be new."""
-        likelier, other = (answered.reading(row, headers[row]) for row in (2 * question, 2 * question + 1))
-        key = likelier, replace(other, key=0), is_same
+        likelier, less_likely = (answered.reading(row, headers[row]) for row in (2 * question, 2 * question + 1))
+        key = likelier, replace(less_likely, key=0), is_same
         number = self._numbers.setdefault(key, len(self._kinds))
         if number == len(self._kinds):
-            self._kinds.append((UncertainConnections(likelier, other), is_same))
+            self._kinds.append((UncertainConnections(likelier, less_likely), is_same))
         return number
 
-    def result(self, asked: NDArray[np.uint64]) -> UnsureOpeners:
-        """Return the answer about all questions. ``asked``: what became of each, as ``RecordPackets.asked`` has it."""
+    def result(self, fates: NDArray[np.uint64]) -> UnsureOpeners:
+        """Return the answer about all questions. ``fates``: what became of each, as ``RecordPackets.asked`` has it."""
         answer = UnsureOpeners(possible_uses=self._uses, icmp_groups=self._icmp)
         kind_of = np.concatenate([np.zeros(0, np.int64), *self._kind_of])
         is_answered = np.concatenate([np.zeros(0, bool), *self._is_answered])
         sums = np.zeros((len(self._kinds), 5), np.uint64)
-        counted = np.column_stack([asked, np.where(is_answered, asked[:, 2], 0)])
+        counted = np.column_stack([fates, np.where(is_answered, fates[:, 2], 0)])
         np.add.at(sums, kind_of[kind_of >= 0], counted[kind_of >= 0])
         for (kind, is_same), counts in zip(self._kinds, sums.tolist(), strict=True):
             kind.packets, kind.bytes, kind.connections, kind.attempts, kind.answered = counts
@@ -329,19 +329,19 @@ class ReadingQuestions:
                 continue
             reading = kind.likelier
             ends = reading.source, reading.destination, reading.protocol, reading.key
-            known = answer.same.setdefault(ends, kind)
-            if known is not kind:
-                known.connections += kind.connections
-                known.attempts += kind.attempts
-                known.other_ports |= kind.other_ports
-        answer.differing.sort(key=lambda each: (-each.connections, each.first_time_ns, each.likelier.source))
+            kind_before = answer.same.setdefault(ends, kind)
+            if kind_before is not kind:
+                kind_before.connections += kind.connections
+                kind_before.attempts += kind.attempts
+                kind_before.other_ports |= kind.other_ports
+        answer.differing.sort(key=lambda kind: (-kind.connections, kind.first_time_ns, kind.likelier.source))
         return answer
 
 
 def _note_use(uses: dict[str, PossibleUse], name: str, connections: int, header: Any) -> None:
-    known = uses.get(name)
-    if known is not None:
-        known.connections += connections
+    use_before = uses.get(name)
+    if use_before is not None:
+        use_before.connections += connections
         return
     source, destination = (str(ip_address(address)) for address in addresses_of(header))
     service = int(header["protocol"]), key_of(header)
@@ -352,10 +352,10 @@ def openers_of(questions: Rows) -> Rows:
     """Return the openers of both readings as rows of HEADER_DTYPE: two for each question, the likelier one first."""
     assert questions.dtype == QUESTION_DTYPE
     headers = np.zeros(2 * len(questions), HEADER_DTYPE)
-    for which, (source, destination, sport, dport) in enumerate((
+    for reading_number, (source, destination, sport, dport) in enumerate((
         ("src", "dst", "sport", "dport"), ("dst", "src", "dport", "sport")
     )):
-        rows = headers[which::2]
+        rows = headers[reading_number::2]
         for name in ("family", "protocol", "icmp_type", "icmp_code"):
             rows[name] = questions[name]
         rows["time_ns"] = questions["first_ns"]
@@ -369,21 +369,21 @@ def openers_of(questions: Rows) -> Rows:
 
 def marked_kinds(openers: UnsureOpeners, kinds: Kinds) -> Kinds:
     """Return the kinds with the number of connections, or of denied attempts, of which nobody knows who opened them."""
-    known: dict[tuple[str, bytes, bool, int, int], int] = {}
-    for each in openers.same.values():
-        reading = each.likelier
+    unsure_connections: dict[tuple[str, bytes, bool, int, int], int] = {}
+    for kind in openers.same.values():
+        reading = kind.likelier
         for name, peer, inbound in (
             (reading.egress, reading.destination, False), (reading.ingress, reading.source, True)
         ):
             if name is not None:
                 key = name, peer, inbound, reading.protocol, reading.key
-                known[key] = known.get(key, 0) + max(each.connections, each.attempts)
-    if not known:
+                unsure_connections[key] = unsure_connections.get(key, 0) + max(kind.connections, kind.attempts)
+    if not unsure_connections:
         return kinds
     rows = kinds.rows.copy()
     for row in rows:
         peer = row["peer"][: 16 if row["family"] == 6 else 4].tobytes()
         instance = kinds.instances[row["instance"]] if row["instance"] >= 0 else ""
         key = instance, peer, bool(row["inbound"]), int(row["protocol"]), int(row["port_key"])
-        row["unsure"] = min(known.get(key, 0), row["connections"])
+        row["unsure"] = min(unsure_connections.get(key, 0), row["connections"])
     return replace(kinds, rows=rows)

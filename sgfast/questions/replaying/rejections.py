@@ -41,15 +41,15 @@ class Rejections:
         """Return the answer about the rejected attempts, or None if there were none."""
         self._runner.flush()
         self._runner.finish(goes_on=False)
-        found = whole._empty_part(whole.vpc)
-        self._runner.fill(found)
-        if not found.packets:
+        part = whole._empty_part(whole.vpc)
+        self._runner.fill(part)
+        if not part.packets:
             return None
-        found.kinds = found.kinds.without_numbers()
+        part.kinds = part.kinds.without_numbers()
         # Nobody can answer what the cloud rejects.
-        found.kinds.rows["silent"] = found.kinds.rows["refused"] = 0
-        found.records = whole.records
-        return found
+        part.kinds.rows["silent"] = part.kinds.rows["refused"] = 0
+        part.records = whole.records
+        return part
 
 
 class _SharedFlows:
@@ -57,12 +57,12 @@ class _SharedFlows:
 
     def __init__(self, sinks: Sequence[FlowSink]) -> None:
         self._sinks = sinks
-        self._known = -1
+        self._name_count = -1
 
     def begin(self, names: Names) -> None:
         """Take the names of the replay that is ahead, which are all that the other one has, and more."""
-        if (known := len(names.instances) + len(names.rules)) > self._known:
-            self._known = known
+        if (name_count := len(names.instances) + len(names.rules)) > self._name_count:
+            self._name_count = name_count
             for sink in self._sinks:
                 sink.begin(names)
 

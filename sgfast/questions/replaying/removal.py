@@ -55,14 +55,14 @@ def unseen_rules(result: ReplayResult) -> list[UnseenRule]:
     policy = result.policy
     unlogged = unlogged_groups(policy, result.records)
     used = {policy._first_twin(hits.rule).id for hits in result.rules if hits.packets or hits.connections}
-    found: dict[str, UnseenRule] = {}
+    rule_of_id: dict[str, UnseenRule] = {}
     for group in policy.security_groups:
         for rule in group.rules if group.name not in unlogged else ():
             first = policy._first_twin(rule)
             unseen = unseen_rule(group.name, rule, result.records, result.openers)
             if unseen is not None and first.id not in used:
-                found.setdefault(first.id, replace(unseen, rule=first))
-    return [*found.values()]
+                rule_of_id.setdefault(first.id, replace(unseen, rule=first))
+    return [*rule_of_id.values()]
 
 
 def _lasting(seconds: float) -> str:

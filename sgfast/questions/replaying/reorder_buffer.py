@@ -53,9 +53,9 @@ class ReorderBuffer:
         if len(resolved):
             for part in self._parts:
                 at = resolved["number"].astype(np.int64) - part.first
-                own = (at >= 0) & (at < len(part.results))
-                part.results[at[own]] = resolved["result"][own]
-                part.pending -= int(own.sum())
+                is_in_part = (at >= 0) & (at < len(part.results))
+                part.results[at[is_in_part]] = resolved["result"][is_in_part]
+                part.pending -= int(is_in_part.sum())
         while self._parts and not self._parts[0].pending:
             part = self._parts.popleft()
             # Without frame sinks the frames are unused.

@@ -123,16 +123,16 @@ def load_replay(
     for option, is_now in own_options.items():
         if saved_options[option] == is_now:
             continue
-        was, other = (
+        value_then, value_now = (
             printable(str(value))[:200] if value is not None else "(none)" for value in (saved_options[option], is_now)
         )
-        difference = f"{name}: that replay had {option} {was}, not {other}"
+        difference = f"{name}: that replay had {option} {value_then}, not {value_now}"
         if option not in ("--start", "--end"):
             raise SnapshotError(difference)
         warnings.append(difference)
     if engine.keep_flows != reports_connections:
-        was, is_now = ("without", "with") if reports_connections else ("with", "without")
-        raise SnapshotError(f"{name}: that replay was {was} --connections, this one is {is_now}")
+        value_then, is_now = ("without", "with") if reports_connections else ("with", "without")
+        raise SnapshotError(f"{name}: that replay was {value_then} --connections, this one is {is_now}")
     if not engine.reporting:
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     try:
@@ -149,8 +149,8 @@ def load_replay(
 def _checked(dealt: Dealt, engines: Sequence[Engine], earlier: Earlier) -> Dealt:
     """Return ``dealt``. Raises ValueError if it does not fit the engines and changes."""
     vpcs = [vpc.name for vpc in engines[0].policy.vpcs]
-    known = {-1: None, **dict(enumerate(vpcs))}
-    if [known.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:
+    vpc_of_number = {-1: None, **dict(enumerate(vpcs))}
+    if [vpc_of_number.get(vpc, "") for vpc in dealt.vpcs] != [engine.vpc for engine in engines]:
         raise ValueError("its engines are those of other VPCs")
     if len(set(dealt.vpcs)) != len(dealt.vpcs) or len(dealt.changes) != len(earlier.changes):
         raise ValueError("its numbers of engines and VPCs, or of changes, differ")

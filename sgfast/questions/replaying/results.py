@@ -381,7 +381,10 @@ class ReplayResult(JudgedTraffic, Shown):
     @property
     def tables(self) -> ReplayTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
-        hits = [(each.rule, each.group, each.connections, each.packets, each.bytes) for each in self.rules]
+        hits = [
+            (rule_hits.rule, rule_hits.group, rule_hits.connections, rule_hits.packets, rule_hits.bytes)
+            for rule_hits in self.rules
+        ]
         return ReplayTables(self.policy, self.kinds, hits, self.kept)
 
     @property
@@ -414,13 +417,13 @@ class ReplayResult(JudgedTraffic, Shown):
         counts = [(f"packets: {verdict}", number) for verdict, number in self.verdicts.items() if number]
         counts += [(f"connections: {word}", number) for word, number in self.connections.items()]
         table = html_table(("of " + ", ".join(self.captures), "number"), [("packets", self.packets), *counts])
-        found = html_doubts(self.evidence) + table
+        html = html_doubts(self.evidence) + table
         breaks = self.tables.would_break
         if not len(breaks):
             if self.engine == "reference" or not self.evidence.carries("verdicts", "answers"):
-                return found + html_text("Nobody can tell from these captures whether a connection would break.")
-            return found + html_text("No connection that was answered in the captures would break.")
-        return found + html_text("What would break:") + breaks._repr_html_()
+                return html + html_text("Nobody can tell from these captures whether a connection would break.")
+            return html + html_text("No connection that was answered in the captures would break.")
+        return html + html_text("What would break:") + breaks._repr_html_()
 
     @property
     def packets_per_second(self) -> float:

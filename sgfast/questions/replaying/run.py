@@ -45,11 +45,11 @@ def run_replay(
         captures = [captures]
     options = replace(options, vpc=vpc_name(policy, options.vpc))
     changes = options.change_file()
-    kept = KeptRows(
+    kept_rows = KeptRows(
         options.tables, placed=options.client is None and options.engine == "fast",
         numbered=not options.is_mapped(policy),
     )  # fmt: skip
-    sinks = sinks.and_kept(kept)
+    sinks = sinks.and_kept(kept_rows)
     paths = tuple(os.fsdecode(path) for path in captures)
     if not paths:
         raise ArgumentError("there are no captures: give at least one path")
@@ -68,8 +68,8 @@ def run_replay(
         from sgfast.questions.replaying.cluster import replay_on_cluster
 
         result = replay_on_cluster(policy, paths, options, changes, sinks, progress)
-        kept.close((), 0)
-        result.kept = kept
+        kept_rows.close((), 0)
+        result.kept = kept_rows
         return result
     rejected_sinks = Sinks()
     if logs is not None:
@@ -145,8 +145,8 @@ def run_replay(
         result.kinds = marked_kinds(result.openers, result.kinds.without_numbers())
         result.rejected = rejections.result(result)
         result.actions = compared_actions(result) if options.compare_actions else None
-    kept.close(traffic.files, result.earlier_packets)
-    result.kept = kept
+    kept_rows.close(traffic.files, result.earlier_packets)
+    result.kept = kept_rows
     result.oddities.warn(result)
     traffic.warn(result.warnings)
     result.doubts = replace(noticed, pairs=traffic.noticed_by_comparing.pairs).reasons()

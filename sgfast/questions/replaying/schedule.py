@@ -48,7 +48,7 @@ class Schedule:
         self._flushes_promptly = flushes == "promptly"
         self._every = CONNECTIONS_EVERY if flushes == "counted" else sys.maxsize
         #: The number of packets until connections are written.
-        self._left = self._every - runner.packets_judged % self._every
+        self._packets_to_next = self._every - runner.packets_judged % self._every
         self.pending: deque[TimedChange] = deque()
         self.done = list(done)
         if first_ns is not None:
@@ -75,13 +75,13 @@ class Schedule:
     def _process(self, batch: FrameBatch, first: int, number: int) -> None:
         end = first + number
         while first < end:
-            part = min(end - first, self._left)
+            part = min(end - first, self._packets_to_next)
             self._runner.process(batch, first, part)
             first += part
-            self._left -= part
-            if self._left == 0:
+            self._packets_to_next -= part
+            if self._packets_to_next == 0:
                 self._runner.flush()
-                self._left = self._every
+                self._packets_to_next = self._every
 
     def times(self, first_ns: int) -> list[int]:
         """Return the times of the changes to come. ``first_ns``: as for ``process``."""
@@ -93,15 +93,17 @@ class Schedule:
         """Return instances with the addresses that the changes to come give them."""
         from sgfast.policy.changes import AddAddress, AddInstance
 
-        known = {instance.name: instance for instance in self._policy.instances}
-        found = []
-        for each in self.pending:
-            if isinstance(each.change, AddInstance):
-                known[each.change.instance.name] = each.change.instance
-                found.append(each.change.instance)
-            elif isinstance(each.change, AddAddress):
-                found.append(replace(known[each.change.instance], addresses=(each.change.address,)))
-        return found
+        instance_of_name = {instance.name: instance for instance in self._policy.instances}
+        changed = []
+        for timed_change in self.pending:
+            if isinstance(timed_change.change, AddInstance):
+                instance_of_name[timed_change.change.instance.name] = timed_change.change.instance
+                changed.append(timed_change.change.instance)
+            elif isinstance(timed_change.change, AddAddress):
+                changed.append(
+                    replace(instance_of_name[timed_change.change.instance], addresses=(timed_change.change.address,))
+                )
+        return changed
 
     def finish(self, first_ns: int | None) -> None:
         """End the schedule. The change file is also checked if there was no packet."""
@@ -118,7 +120,7 @@ class Schedule:
         for vpc in self._vpcs:
             refuse_ambiguous(self._policy, changes, vpc)
         changes_before = [(change.time_ns, change.text) for change in changes[: len(self.done)]]
-        if changes_before != [(done.time_ns, done.text) for done in self.done]:
+        if changes_before != [(change.time_ns, change.text) for change in self.done]:
             raise SnapshotError(
                 f"{printable(self._file.origin)}: does not begin with the {len(self.done)} changes made before the "
                 "snapshot; use the change file of that replay"

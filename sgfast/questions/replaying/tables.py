@@ -42,7 +42,7 @@ class _Rows:
     rows."""
 
     def __init__(self, kept: Kept) -> None:
-        self._kept = kept
+        self._kept_rows = kept
         self._pieces: list[tuple[NDArray[Any], ...]] = []
         self._waiting = 0
         self._count = 0
@@ -59,13 +59,13 @@ class _Rows:
     def keep(self, *rows: NDArray[Any]) -> None:
         self._count += len(rows[0])
         if self._count > MOST_KEPT:
-            option = "--verdicts" if self._kept == "packets" else "--connections"
+            option = "--verdicts" if self._kept_rows == "packets" else "--connections"
             raise TableError(
-                f"more than {MOST_KEPT:,} {self._kept}, which is too many to keep in memory: select fewer with "
+                f"more than {MOST_KEPT:,} {self._kept_rows}, which is too many to keep in memory: select fewer with "
                 "reading=ReadOptions(filter=..., start=..., end=...), or write a file with "
                 f"sgfast replay {option} FILE.parquet"
             )
-        self._pieces.append(tuple(each.copy() for each in rows))
+        self._pieces.append(tuple(array.copy() for array in rows))
         self._waiting += len(rows[0])
         if self._waiting >= BATCH_ROWS:
             self.close()
@@ -143,7 +143,7 @@ class ReplayTables:
         self, policy: Policy, kinds: Kinds, hits: Sequence[tuple[Rule, str, int, int, int]], kept: KeptRows | None
     ) -> None:
         """``hits``: rules with their groups and counts."""
-        self._policy, self._kinds, self._hits, self._kept = policy, kinds, hits, kept
+        self._policy, self._kinds, self._hits, self._kept_rows = policy, kinds, hits, kept
 
     @property
     def connections(self) -> Table:
@@ -151,19 +151,23 @@ class ReplayTables:
 
         Raises TableError if the replay did not keep connections.
         """
-        kept = None if self._kept is None else self._kept.flows
-        if kept is None:
+        kept_flows = None if self._kept_rows is None else self._kept_rows.flows
+        if kept_flows is None:
             raise _not_kept("connections")
-        return connection_table([flows for (flows,) in kept.chunks], kept.instances, kept.groups, kept.rules)
+        return connection_table(
+            [flows for (flows,) in kept_flows.chunks], kept_flows.instances, kept_flows.groups, kept_flows.rules
+        )
 
     @property
     def packets(self) -> Table:
         """A row for each packet. Raises TableError if the replay did not keep packets."""
-        kept = None if self._kept is None else self._kept.packets
-        if self._kept is None or kept is None:
+        kept_packets = None if self._kept_rows is None else self._kept_rows.packets
+        if self._kept_rows is None or kept_packets is None:
             raise _not_kept("packets")
-        chunks = [PacketChunk(*chunk) for chunk in kept.chunks]
-        return packet_table(chunks, kept.instances, kept.rules, self._kept.files, self._kept.before + 1)
+        chunks = [PacketChunk(*chunk) for chunk in kept_packets.chunks]
+        return packet_table(
+            chunks, kept_packets.instances, kept_packets.rules, self._kept_rows.files, self._kept_rows.before + 1
+        )
 
     @property
     def would_break(self) -> Table:
@@ -220,7 +224,7 @@ class ReplayTables:
         began = rows["connections"].astype(np.int64) - counts["refused"] - counts["silent"]
         counts["answered"] = np.where(rows["packets"] > 0, 0, began.clip(0))
         places = np.concatenate([np.flatnonzero(counts[answer]) for answer in answers])
-        words = np.concatenate([np.full(np.count_nonzero(counts[each]), ANSWERS.index(each)) for each in answers])
+        words = np.concatenate([np.full(np.count_nonzero(counts[answer]), ANSWERS.index(answer)) for answer in answers])
         connections = np.concatenate([counts[answer][counts[answer] > 0] for answer in answers])
         order = np.argsort(-connections, kind="stable")
         rows = rows[places[order]]
@@ -234,12 +238,14 @@ class ReplayTables:
         return Table(ALLOWED_TABLE.columns, len(rows), lambda: [columns])
 
     def __repr__(self) -> str:
-        kept = self._kept
-        flows, packets = (None, None) if kept is None else (kept.flows, kept.packets)
+        kept_rows = self._kept_rows
+        flows, packets = (None, None) if kept_rows is None else (kept_rows.flows, kept_rows.packets)
         names = [name for name, rows in (("connections", flows), ("packets", packets)) if rows is not None]
         always = ("would_break", "denied", "unanswered", "allowed", "rules")
         return f"<Tables of a replay: {', '.join((*names, *always))}>"
 
 
-def _not_kept(kept: Kept) -> TableError:
-    return TableError(f"no {kept} were kept: replay with tables=({kept!r},), which keeps up to {MOST_KEPT:,} in memory")
+def _not_kept(row_kind: Kept) -> TableError:
+    return TableError(
+        f"no {row_kind} were kept: replay with tables=({row_kind!r},), which keeps up to {MOST_KEPT:,} in memory"
+    )

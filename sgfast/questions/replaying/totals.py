@@ -37,19 +37,19 @@ def add_up(result: ReplayResult, parts: Sequence[ReplayResult]) -> None:
 
 def add_up_change(whole: ChangeDone, parts: Sequence[ChangeDone]) -> None:
     """Add up the fates of the connections that one change cut in each part."""
-    whole.came_back = sum(done.came_back or 0 for done in parts)
-    whole.denied_again = sum(done.denied_again or 0 for done in parts)
-    whole.packets_after = sum(done.packets_after or 0 for done in parts)
-    whole.finished = sum(done.finished or 0 for done in parts)
-    cuts = [cut for done in parts for cut in done.connections]
+    whole.came_back = sum(part.came_back or 0 for part in parts)
+    whole.denied_again = sum(part.denied_again or 0 for part in parts)
+    whole.packets_after = sum(part.packets_after or 0 for part in parts)
+    whole.finished = sum(part.finished or 0 for part in parts)
+    cuts = [cut for part in parts for cut in part.connections]
     whole.connections = tuple(sorted(cuts, key=_cut_key)[:LISTED_CUTS])
 
 
 def sums(counts: Iterable[dict[Word, int]]) -> dict[Word, int]:
     """Add up values by key, keeping the order in which keys first occur."""
     total: dict[Word, int] = {}
-    for each in counts:
-        for key, n in each.items():
+    for count_of_word in counts:
+        for key, n in count_of_word.items():
             total[key] = total.get(key, 0) + n
     return total
 

@@ -88,17 +88,17 @@ class VpcRunner:
 
     @property
     def dealt(self) -> Dealt:
-        changes = tuple(tuple(done.number for _, done in parts) for _, parts in self._changes)
+        changes = tuple(tuple(change.number for _, change in parts) for _, parts in self._changes)
         return Dealt(tuple(self._runners), self._dealer.clock_state, changes)
 
     def _runner(self, vpc: int) -> EngineRunner:
         runner = self._runners.get(vpc)
         if runner is None:
             refuse_too_many(self._policy, len(self._runners))
-            seen = seen_from(self._policy, vpc)
+            vantage_vpc = seen_from(self._policy, vpc)
             engine = make_engine(
-                self._policy, self._options, seen, keep_flows=bool(self._sinks.flows),
-                compiler=Compiler(seen, self._numbering),
+                self._policy, self._options, vantage_vpc, keep_flows=bool(self._sinks.flows),
+                compiler=Compiler(vantage_vpc, self._numbering),
             )  # fmt: skip
             runner = self._runners[vpc] = EngineRunner(engine, Sinks())
         return runner
@@ -146,15 +146,15 @@ class VpcRunner:
 
     def _resolved(self, *, everything: bool = False) -> Rows:
         """Take the results of packets that are no longer pending, numbered among all packets."""
-        found = []
+        resolved_parts = []
         for vpc, runner in self._runners.items():
             rows = runner.engine.resolved(everything=everything)
             if self._sinks.want_packets:
                 # Packets from before the snapshot are skipped, because the replay that saved it wrote them.
                 numbers = [self._pending.pop((vpc, n), 0) for n in rows["number"].tolist()]
                 rows["number"] = numbers
-                found.append(rows[rows["number"] > 0])
-        return np.concatenate(found) if found else np.empty(0, dtype=RESOLVED_DTYPE)
+                resolved_parts.append(rows[rows["number"] > 0])
+        return np.concatenate(resolved_parts) if resolved_parts else np.empty(0, dtype=RESOLVED_DTYPE)
 
     def flush(self) -> None:
         if self._sinks.flows:
@@ -168,7 +168,7 @@ class VpcRunner:
         parts = [(runner, runner.apply(change)) for runner in self._runners.values()]
         engine = parts[0][0].engine
         self._policy, self._numbering = engine.policy, engine.compiled.numbering
-        whole = ChangeDone(change.time_ns, change.text, sum(done.disconnected for _, done in parts), 0, 0, 0)
+        whole = ChangeDone(change.time_ns, change.text, sum(part.disconnected for _, part in parts), 0, 0, 0)
         self._changes.append((whole, parts))
         self.flush()
         self._begin_sinks()
@@ -191,12 +191,17 @@ class VpcRunner:
         for vpc, runner in sorted(self._runners.items()):
             name = None if vpc < 0 else self._vpcs[vpc].name
             part = result._empty_part(name)
-            part.changes = [done for _, pairs in self._changes for other, done in pairs if other is runner]
+            part.changes = [
+                change_done
+                for _, pairs in self._changes
+                for changed_runner, change_done in pairs
+                if changed_runner is runner
+            ]
             runner.fill(part)
             finish_vpc(part, result.warnings)
             parts.append(part)
         add_up(result, parts)
         for whole, pairs in self._changes:
-            add_up_change(whole, [done for _, done in pairs])
+            add_up_change(whole, [part for _, part in pairs])
         result.first_time_ns, result.last_time_ns, *oddities = self._dealer.times
         result.oddities = Oddities(*oddities)

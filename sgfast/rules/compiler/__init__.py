@@ -134,7 +134,7 @@ class _RuleBook:
 
     @property
     def rules(self) -> list[Rule]:
-        return [rule for each in self.groups for rule in each.group.rules]
+        return [rule for rules_of_group in self.groups for rule in rules_of_group.group.rules]
 
 
 class Compiler:
@@ -154,9 +154,9 @@ class Compiler:
 
     def copy(self) -> Compiler:
         """Return an independent compiler that continues from the current state."""
-        made = copy(self)
-        made._tables = self._tables.copy()
-        return made
+        later_compiler = copy(self)
+        later_compiler._tables = self._tables.copy()
+        return later_compiler
 
     def compile(self, policy: Policy, renewed: Iterable[str] = ()) -> CompiledPolicy:
         """Compile a policy. ``renewed``: names of instances deleted since the last policy, even if added again.
@@ -220,17 +220,17 @@ class Compiler:
         )  # fmt: skip
         refinements = 0 if whole else self._refinements + (not is_same)
 
-        numbers_of = [each.by_direction for each in book.groups]
-        made = rule_tables(
+        numbers_of = [group_rules.by_direction for group_rules in book.groups]
+        group_tables = rule_tables(
             policy, numbering.rules, numbers_of, instance_groups.contexts, addresses, ports, book.rank, tables
         )
         # A pair of uint32 for each instance, as one number: NumPy picks numbers much faster than rows.
         choice = np.zeros(len(numbering.instances), dtype=np.uint64)
         if len(instance_groups.numbers):
-            choice[instance_groups.numbers] = made.chosen.view(np.uint64)[instance_groups.context_number, 0]
+            choice[instance_groups.numbers] = group_tables.chosen.view(np.uint64)[instance_groups.context_number, 0]
         stateless = _stateless(policy, numbering, instance_groups)
         classifier = _classifier(
-            policy, addresses, ports, choice.view(np.uint32), made, book, instance_groups, stateless
+            policy, addresses, ports, choice.view(np.uint32), group_tables, book, instance_groups, stateless
         )
         compiled = CompiledPolicy(
             policy=policy,
@@ -238,9 +238,9 @@ class Compiler:
             numbering=numbering,
             address_classes=addresses.count,
             port_classes=ports.count,
-            rule_tables=len(made.tables),
-            rule_tables_built=made.built,
-            bit_vector_tables=made.bit_vectors,
+            rule_tables=len(group_tables.tables),
+            rule_tables_built=group_tables.built,
+            bit_vector_tables=group_tables.bit_vectors,
             instance_groups=instance_groups,
         )
         self._last, self._instance_groups, self._addresses, self._named = compiled, instance_groups, addresses, named
@@ -276,12 +276,12 @@ def _instance_groups(policy: Policy, numbering: Numbering) -> InstanceGroups:
     place: dict[Context, int] = {}
     contexts: dict[Context, int] = {}
     context_number = np.zeros(len(policy.instances), dtype=np.int64)
-    known: dict[tuple[tuple[str, ...], str], Context] = {}
+    context_by_names: dict[tuple[tuple[str, ...], str], Context] = {}
     for n, instance in enumerate(policy.instances):
-        context = known.get((instance.security_groups, instance.vpc))
+        context = context_by_names.get((instance.security_groups, instance.vpc))
         if context is None:
             groups = tuple(sorted({group_number[name] for name in instance.security_groups}))
-            context = known[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
+            context = context_by_names[instance.security_groups, instance.vpc] = (groups, vpc_number[instance.vpc])
         context_number[n] = place.setdefault(context, len(place))
         contexts[context] = contexts.get(context, 0) + 1
     return InstanceGroups(
@@ -299,15 +299,15 @@ def _membership_after(
 
     Return None if instances differ otherwise, or if most contexts would have no instances.
     """
-    known = len(before.instances)
-    if len(after.instances) < known:
+    earlier_count = len(before.instances)
+    if len(after.instances) < earlier_count:
         return None
     group_number = {group.name: n for n, group in enumerate(after.security_groups)}
     vpc_number = {v.name: n for n, v in enumerate(after.vpcs)}
     place = {context: n for n, context in enumerate(instance_groups.contexts)}
     contexts = instance_groups.contexts.copy()
     names = list(instance_groups.contexts)
-    added = range(known, len(after.instances))
+    added = range(earlier_count, len(after.instances))
     numbers, vpc = instance_groups.numbers, instance_groups.vpc
     context_number = np.append(instance_groups.context_number, np.zeros(len(added), dtype=np.int64))
     if added:
@@ -317,7 +317,7 @@ def _membership_after(
         vpc[new_numbers] = [vpc_number[after.instances[n].vpc] for n in added]
     for n in (*moved, *added):
         new = after.instances[n]
-        if n < known:
+        if n < earlier_count:
             if numbers[n] != numbering.of_instance(new) or before.instances[n].vpc != new.vpc:
                 return None
             contexts[names[context_number[n]]] -= 1
@@ -332,24 +332,24 @@ def _membership_after(
 
 
 def _rule_book(policy: Policy, numbering: Numbering, before: Policy | None, last: _RuleBook | None) -> _RuleBook:
-    known = {} if last is None else {id(each.group): each for each in last.groups}
-    groups = [known.get(id(group)) or _group_rules(group, numbering) for group in policy.security_groups]
+    earlier_groups = {} if last is None else {id(group_rules.group): group_rules for group_rules in last.groups}
+    groups = [earlier_groups.get(id(group)) or _group_rules(group, numbering) for group in policy.security_groups]
     rules, first = numbering.rules, 0 if last is None else len(last.precedence)
-    changed = [each for each in groups if id(each.group) not in known]
-    others = [*range(first, len(rules)), *(n for each in changed for n in each.numbers.tolist())]
+    changed = [group_rules for group_rules in groups if id(group_rules.group) not in earlier_groups]
+    changed_numbers = [*range(first, len(rules)), *(n for group_rules in changed for n in group_rules.numbers.tolist())]
     precedence, denies = np.zeros(len(rules), dtype=np.int64), np.zeros(len(rules), dtype=np.uint8)
     if last is not None:
         precedence[:first], denies[:first] = last.precedence, last.denies
-    precedence[others] = [_precedence(rules[n]) for n in others]
-    denies[others] = [rules[n].action == "deny" for n in others]
-    in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(each.numbers for each in groups)])
+    precedence[changed_numbers] = [_precedence(rules[n]) for n in changed_numbers]
+    denies[changed_numbers] = [rules[n].action == "deny" for n in changed_numbers]
+    in_order = np.concatenate([np.zeros(0, dtype=np.int64), *(group_rules.numbers for group_rules in groups)])
     rank = np.zeros(len(rules), dtype=np.int32)
     # The sort is stable, so rules of equal precedence stay in document order.
     rank[in_order[np.argsort(precedence[in_order], kind="stable")]] = np.arange(len(in_order), dtype=np.int32)
     return _RuleBook(
         groups,
-        [rule for each in changed for rule in new_rules(before, each.group)],
-        frozenset().union(*(each.named for each in groups)),
+        [rule for group_rules in changed for rule in new_rules(before, group_rules.group)],
+        frozenset().union(*(group_rules.named for group_rules in groups)),
         precedence,
         rank,
         denies,
@@ -406,14 +406,14 @@ def _classifier(
     addresses: AddressClasses,
     ports: PortClasses,
     choice: NDArray[np.uint32],
-    made: RuleTables,
+    group_tables: RuleTables,
     book: _RuleBook,
     instance_groups: InstanceGroups,
     stateless: NDArray[np.uint8] | None,
 ) -> Classifier:
     vpc_number = {v.name: n for n, v in enumerate(policy.vpcs)}
     peers = [
-        sorted(vpc_number[other] for pair in policy.peerings if name in pair for other in pair if other != name)
+        sorted(vpc_number[peer] for pair in policy.peerings if name in pair for peer in pair if peer != name)
         for name in vpc_number
     ]
     return Classifier(
@@ -426,8 +426,8 @@ def _classifier(
         ports.by_port,
         ports.origin,
         choice,
-        made.lists,
-        made.tables,
+        group_tables.lists,
+        group_tables.tables,
         book.rank,
         book.denies,
         instance_groups.vpc,

@@ -155,8 +155,8 @@ class AddressClasses:
         #: The number of each membership, and the number of each class by its ``_key``.
         self._membership: dict[Context, int] = {} if earlier is None else earlier._membership.copy()
         self._class: dict[int, int] = {} if earlier is None else earlier._class.copy()
-        known = len(self._class)
-        of_context = np.array([self._number(each) for each in memberships], dtype=np.int64)
+        earlier_count = len(self._class)
+        of_context = np.array([self._number(context) for context in memberships], dtype=np.int64)
         membership_of_place = np.append(of_context[context_number], NONE)      # last entry: no owner
         vpc_of_place = np.array([vpc for _, vpc in memberships], dtype=np.int64)[context_number]
         number_of_place = np.append(numbers, NONE).astype(np.int32)
@@ -168,23 +168,23 @@ class AddressClasses:
             owned_of_family, last = owned[family], None if earlier is None else earlier._families[family]
             if isinstance(owned_of_family, Moved):
                 assert last is not None
-                made = _later_family(family, last, owned_of_family, named[family], end)
+                built_family = _later_family(family, last, owned_of_family, named[family], end)
             else:
-                made = _family(family, owned_of_family, named[family], last, end)
-            self._families[family] = made
-            end = max(end, int(made.address.max()) + 1)
+                built_family = _family(family, owned_of_family, named[family], last, end)
+            self._families[family] = built_family
+            end = max(end, int(built_family.address.max()) + 1)
         #: The owner by address number.
         self.owner: NDArray[np.int32] = np.zeros(end, dtype=np.int32)
         self._key = np.zeros(end, dtype=np.int64)
         self._multicast = np.zeros(end, dtype=bool)
-        for family, made in self._families.items():
-            self.owner[made.address] = number_of_place[made.owner_place]
-            in_groups = membership_of_place[made.owner_place]
+        for family, built_family in self._families.items():
+            self.owner[built_family.address] = number_of_place[built_family.owner_place]
+            in_groups = membership_of_place[built_family.owner_place]
             if policy.settings.group_members == "by-address":
-                in_groups = self._united(made, in_groups, vpc_of_place)
-            in_groups[made.multicast] = NONE
-            self._key[made.address] = _key(family, made.inside.astype(np.int64), in_groups)
-            self._multicast[made.address] = made.multicast
+                in_groups = self._united(built_family, in_groups, vpc_of_place)
+            in_groups[built_family.multicast] = NONE
+            self._key[built_family.address] = _key(family, built_family.inside.astype(np.int64), in_groups)
+            self._multicast[built_family.address] = built_family.multicast
         self.class_of_address: NDArray[np.uint32] = np.zeros(end, dtype=np.uint32)
         changed = np.arange(end)
         if earlier is not None and not is_new:
@@ -198,7 +198,7 @@ class AddressClasses:
         for n in np.argsort(first).tolist():
             key = int(different[n])
             number[n] = self._class.setdefault(key, len(self._class))
-            if number[n] >= known + len(new_keys):
+            if number[n] >= earlier_count + len(new_keys):
                 new_keys.append(key)
         self.class_of_address[changed] = number[inverse.reshape(-1)]
         self.count = len(self._class)
@@ -213,36 +213,37 @@ class AddressClasses:
         #: Three arrays with an entry for each class: its family, its innermost named prefix and its membership.
         self._of_class: list[Indices] = list(of_new)
         if earlier is not None:
-            self._of_class = [np.append(*both) for both in zip(earlier._of_class, of_new, strict=True)]
+            self._of_class = [np.append(*columns) for columns in zip(earlier._of_class, of_new, strict=True)]
         self._matching: dict[tuple[object, ...], Indices] = {}
 
     def _number(self, membership: Context) -> int:
         return self._membership.setdefault(membership, len(self._membership)) if membership[0] else NONE
 
-    def _united(self, made: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
+    def _united(self, prefix_family: _Family, in_groups: Indices, vpc_of_place: Indices) -> Indices:
         """Add the groups of outer owned prefixes of the same VPC to the memberships (``by-address``, SPEC 4.14).
 
         ``in_groups``: the memberships that come from the owners' own groups.
         """
-        nested = np.flatnonzero((made.owned_by == np.arange(len(made.owned_by))) & (made.outer > 0))
+        is_owned = prefix_family.owned_by == np.arange(len(prefix_family.owned_by))
+        nested = np.flatnonzero(is_owned & (prefix_family.outer > 0))
         if not len(nested):
             return in_groups
         self._is_united = True
         contexts = list(self._membership)
-        known: dict[tuple[int, int], int] = {}
-        vpcs = vpc_of_place[made.owner_place].tolist()
+        number_of_pair: dict[tuple[int, int], int] = {}
+        vpcs = vpc_of_place[prefix_family.owner_place].tolist()
         numbers = in_groups.tolist()
         # Prefixes are in address order, so each prefix comes after all prefixes that contain it.
-        for inner, outer in zip(nested.tolist(), made.outer[nested].tolist(), strict=True):
+        for inner, outer in zip(nested.tolist(), prefix_family.outer[nested].tolist(), strict=True):
             pair = numbers[inner], numbers[outer]
             if vpcs[inner] != vpcs[outer] or pair[1] == NONE:
                 continue
-            if pair not in known:
+            if pair not in number_of_pair:
                 groups = {group for number in pair if number != NONE for group in contexts[number][0]}
-                known[pair] = self._number((tuple(sorted(groups)), vpcs[inner]))
-                contexts = list(self._membership) if known[pair] == len(contexts) else contexts
-            numbers[inner] = known[pair]
-        united: Indices = np.array(numbers, dtype=np.int64)[made.owned_by]
+                number_of_pair[pair] = self._number((tuple(sorted(groups)), vpcs[inner]))
+                contexts = list(self._membership) if number_of_pair[pair] == len(contexts) else contexts
+            numbers[inner] = number_of_pair[pair]
+        united: Indices = np.array(numbers, dtype=np.int64)[prefix_family.owned_by]
         return united
 
     @cached_property
@@ -250,29 +251,29 @@ class AddressClasses:
         """The classes of each family, sorted by the position of their innermost named prefix (``_Family.first``)."""
         places = {}
         of_family, inside, _ = self._of_class
-        for family, made in self._families.items():
+        for family, prefix_family in self._families.items():
             classes = np.flatnonzero((of_family == family) & (inside != NONE))
-            places[family] = _in_order(classes, made.first[inside[classes]])
+            places[family] = _in_order(classes, prefix_family.first[inside[classes]])
         return places
 
     @cached_property
     def _by_membership(self) -> dict[int, _InOrder]:
         """The classes of each family, sorted by the number of their membership."""
-        found = {}
+        classes_of_family = {}
         of_family, _, membership = self._of_class
         for family in self._families:
             classes = np.flatnonzero((of_family == family) & (membership != NONE))
-            found[family] = _in_order(classes, membership[classes])
-        return found
+            classes_of_family[family] = _in_order(classes, membership[classes])
+        return classes_of_family
 
     @property
     def tries(self) -> dict[int, CidrTrie]:
-        return {family: made.trie for family, made in self._families.items()}
+        return {family: prefix_family.trie for family, prefix_family in self._families.items()}
 
     def _parents(self, earlier: AddressClasses, of_new: tuple[Indices, Indices, Indices]) -> list[int] | None:
         """Find the earlier class that contains each new class. Return None if any new class has no such class."""
         parents = []
-        for family, inside, membership in zip(*(each.tolist() for each in of_new), strict=True):
+        for family, inside, membership in zip(*(column.tolist() for column in of_new), strict=True):
             named = earlier._families[family].named
             while inside >= len(named):
                 inside = int(self._families[family].around[inside])
@@ -304,10 +305,10 @@ class AddressClasses:
             for address in np.flatnonzero((self.owner == instance) & ~self._multicast).tolist():
                 family, inside, _ = _parts(keys[address])
                 keys[address] = _key(family, inside, number)
-                found = self._class.get(int(keys[address]))
-                if found is None:
+                class_number = self._class.get(int(keys[address]))
+                if class_number is None:
                     return None
-                class_of_address[address] = found
+                class_of_address[address] = class_number
         later = copy(self)
         later.policy = policy
         later.class_of_address, later._key = class_of_address, keys
@@ -328,37 +329,38 @@ class AddressClasses:
     def matching(self, rule: Rule, vpc: int) -> Indices:
         """Find the classes of the addresses that a rule's peer matches, as seen from a VPC (SPEC 4.11)."""
         key = self.selector(rule, vpc)
-        found = self._matching.get(key)
-        if found is None:
+        matching_classes = self._matching.get(key)
+        if matching_classes is None:
             if isinstance(rule.peer, GroupPeer):
                 members = np.array(self._memberships_of_group(rule.peer.name, vpc), dtype=np.int64)
-                found = _within(*self._by_membership[rule.ethertype], members, members + 1)
+                matching_classes = _within(*self._by_membership[rule.ethertype], members, members + 1)
             else:
-                made = self._families[rule.ethertype]
-                numbers = [made.named[network_key(network)] for network in named_networks(self.policy, rule)]
-                found = _within(*self._by_place[rule.ethertype], made.first[numbers], made.last[numbers])
-            self._matching[key] = found
-        return found
+                prefix_family = self._families[rule.ethertype]
+                numbers = [prefix_family.named[network_key(network)] for network in named_networks(self.policy, rule)]
+                begins, ends = prefix_family.first[numbers], prefix_family.last[numbers]
+                matching_classes = _within(*self._by_place[rule.ethertype], begins, ends)
+            self._matching[key] = matching_classes
+        return matching_classes
 
     def _memberships_of_group(self, name: str, vpc: int) -> list[int]:
         policy = self.policy
         here = policy.vpcs[vpc]
         by_vpc = self._memberships_by_group.get(name, {})
-        found: list[int] = []
-        for other in policy._connected_vpcs[here.name]:
-            if policy.vpc_by_name[other].region == here.region:
-                found += by_vpc.get(other, ())
-        return found
+        membership_numbers: list[int] = []
+        for peer_vpc in policy._connected_vpcs[here.name]:
+            if policy.vpc_by_name[peer_vpc].region == here.region:
+                membership_numbers += by_vpc.get(peer_vpc, ())
+        return membership_numbers
 
     @cached_property
     def _memberships_by_group(self) -> dict[str, dict[str, list[int]]]:
         """The numbers of the memberships that contain each group, by the names of group and VPC."""
-        found: dict[str, dict[str, list[int]]] = {}
+        numbers_by_group: dict[str, dict[str, list[int]]] = {}
         for (groups, vpc), number in self._membership.items():
             for group in groups:
-                of_group = found.setdefault(self.policy.security_groups[group].name, {})
+                of_group = numbers_by_group.setdefault(self.policy.security_groups[group].name, {})
                 of_group.setdefault(self.policy.vpcs[vpc].name, []).append(number)
-        return found
+        return numbers_by_group
 
 
 def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> dict[int, Moved] | None:
@@ -369,16 +371,16 @@ def moved_prefixes(before: Policy, after: Policy, differing: Sequence[int]) -> d
     """
     if len(after.vpcs) > 1 or len(differing) + abs(len(before.instances) - len(after.instances)) > MAX_MOVED:
         return None
-    found = {4: Moved([], []), 6: Moved([], [])}
+    moved_of_family = {4: Moved([], []), 6: Moved([], [])}
     common = min(len(before.instances), len(after.instances))
     for n in (*differing, *range(common, max(len(before.instances), len(after.instances)))):
         old, new = (policy.instances[n].addresses if n < len(policy.instances) else () for policy in (before, after))
         gone, owned = exchanged(old, new)
         for network in gone:
-            found[network.version].gone.append((network, n))
+            moved_of_family[network.version].gone.append((network, n))
         for network in owned:
-            found[network.version].owned.append((network, n))
-    return found
+            moved_of_family[network.version].owned.append((network, n))
+    return moved_of_family
 
 
 def _in_order(classes: Indices, places: Indices) -> _InOrder:
@@ -429,8 +431,8 @@ def _family(
     # Sort the prefixes. A prefix that is both owned and named becomes one row.
     never = _never(family)
     pairs = list(zip(never.halves[:, 0], never.lengths, strict=True))
-    apart = never[np.flatnonzero([owned_prefixes.around(*pair).any() for pair in pairs])]
-    prefixes = named_prefixes + owned_prefixes + apart
+    never_inside = never[np.flatnonzero([owned_prefixes.around(*pair).any() for pair in pairs])]
+    prefixes = named_prefixes + owned_prefixes + never_inside
     number = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
     number[: len(numbers)] = np.arange(len(numbers))
     owner = np.full(len(prefixes.lengths), NONE, dtype=np.int32)
@@ -461,31 +463,32 @@ def _later_family(family: int, before: _Family, moved: Moved, named: Iterable[Ne
     if new_networks:
         numbers = numbers | {network_key(network): len(numbers) + n for n, network in enumerate(new_networks)}
     never = [
-        each for each in NEVER_AN_INSTANCE if each.version == family
-        and any(owned.prefixlen < each.prefixlen and each.network_address in owned for owned, _ in moved.owned)
+        reserved for reserved in NEVER_AN_INSTANCE if reserved.version == family
+        and any(owned.prefixlen < reserved.prefixlen and reserved.network_address in owned for owned, _ in moved.owned)
     ]  # fmt: skip
     owners = [network for network, _ in (*moved.gone, *moved.owned)]
     networks = without_duplicates([*new_networks, *owners, *never])
-    wanted = _Prefixes.from_networks(networks, family)
-    order = np.lexsort((wanted.lengths, wanted.halves[:, 1], wanted.halves[:, 0]))
-    wanted = wanted[order]
-    places = np.array([before.prefixes.position(*each) for each in zip(wanted.halves, wanted.lengths, strict=True)])
+    new_prefixes = _Prefixes.from_networks(networks, family)
+    order = np.lexsort((new_prefixes.lengths, new_prefixes.halves[:, 1], new_prefixes.halves[:, 0]))
+    new_prefixes = new_prefixes[order]
+    sorted_prefixes = zip(new_prefixes.halves, new_prefixes.lengths, strict=True)
+    places = np.array([before.prefixes.position(*prefix) for prefix in sorted_prefixes])
     following = before.prefixes[np.minimum(places, len(before.number) - 1)] if len(before.number) else None
     is_new = np.ones(len(places), dtype=bool)
     if following is not None:
         is_new = (
-            (places == len(before.number)) | (following.halves != wanted.halves).any(axis=1)
-            | (following.lengths != wanted.lengths)
+            (places == len(before.number)) | (following.halves != new_prefixes.halves).any(axis=1)
+            | (following.lengths != new_prefixes.lengths)
         )  # fmt: skip
     at = places[is_new]
     prefixes = _Prefixes(
-        np.insert(before.prefixes.halves, at, wanted.halves[is_new], axis=0),
-        np.insert(before.prefixes.lengths, at, wanted.lengths[is_new]),
+        np.insert(before.prefixes.halves, at, new_prefixes.halves[is_new], axis=0),
+        np.insert(before.prefixes.lengths, at, new_prefixes.lengths[is_new]),
     )
     number, owner = (np.insert(values, at, NONE) for values in (before.number, before.owner))
     address = np.insert(before.address, at + 1, start + np.arange(len(at)))
     rows = places + np.cumsum(is_new) - is_new
-    row = {network_key(networks[n]): each for n, each in zip(order.tolist(), rows.tolist(), strict=True)}
+    row = {network_key(networks[n]): row_number for n, row_number in zip(order.tolist(), rows.tolist(), strict=True)}
     for network in new_networks:
         number[row[network_key(network)]] = numbers[network_key(network)]
     for network, place in moved.gone:

@@ -62,22 +62,22 @@ class Dimension:
             take(_BYTES_PER_MATCH * len(classes))
             matching.append(classes)
         of_class = self._origin_of_all_classes(class_origin)
-        origin, found, lengths = divide(of_class, self.count, matching)
+        origin, matched_classes, lengths = divide(of_class, self.count, matching)
         later.of_class = narrow(of_class)
         take(later.of_class.nbytes - of_class.nbytes)
         later.count = len(origin)
         matched, by = self._with_parts(origin[self.count :], take)
         rows = np.arange(len(self.row), len(later.row), dtype=np.int32)
-        later._matched = np.concatenate([matched, found])
+        later._matched = np.concatenate([matched, matched_classes])
         later._by = np.concatenate([by, np.repeat(rows, lengths)])
         return later, origin
 
     def _origin_of_all_classes(self, class_origin: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Copy ``of_class`` and add the joined classes of all classes that were divided off later."""
         of_class = self.of_class.astype(np.uint32)
-        known = len(of_class)
-        earlier = class_origin[known:]
-        while (late := earlier >= known).any():
+        earlier_count = len(of_class)
+        earlier = class_origin[earlier_count:]
+        while (late := earlier >= earlier_count).any():
             earlier = np.where(late, class_origin[earlier], earlier)
         return np.concatenate([of_class, of_class[earlier]])
 
@@ -105,8 +105,8 @@ class Dimension:
 
     def matching(self, row: int) -> NDArray[np.int32]:
         """Return the joined classes that the selector in a row matches."""
-        found: NDArray[np.int32] = self._matched[self._by == row]
-        return found
+        matched_classes: NDArray[np.int32] = self._matched[self._by == row]
+        return matched_classes
 
     def matching_each(self) -> list[NDArray[np.int32]]:
         """Return the joined classes that each selector matches, by row."""

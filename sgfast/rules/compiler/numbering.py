@@ -81,12 +81,12 @@ class Numbering:
                 [(group.name, rule) for group in policy.security_groups for rule in new_rules(self._policy, group)]
             )
         moved = moved_instances(self._policy, policy) if moved is None else moved
-        others = [*now[len(before) :], *(now[n] for n in moved)]
+        new_instances = [*now[len(before) :], *(now[n] for n in moved)]
         if renewed:
             gone = set(renewed)
             new._instance = {name: n for name, n in self._instance.items() if name not in gone}
-            others += [instance for instance in now if instance.name not in new._instance]
-        new._number_instances(others)
+            new_instances += [instance for instance in now if instance.name not in new._instance]
+        new._number_instances(new_instances)
         new._policy = policy
         return new
 

@@ -62,7 +62,7 @@ class PortClasses:
 
     def _divide(self, protocol: int, ranges: Indices) -> None:
         before = self._ports[protocol]
-        begins, ends = (np.sort(each) for each in ranges.T)
+        begins, ends = (np.sort(bounds_of) for bounds_of in ranges.T)
         ends += 1
         bounds = np.unique(np.concatenate([begins, ends[ends < KEYS]]))
         places = before.starts.searchsorted(bounds, "right")
@@ -109,8 +109,8 @@ class PortClasses:
         ports, ranges = self._ports[rule.protocol], key_ranges(rule)
         if ranges is None:
             return np.unique(np.append(ports.classes, ports.outside))
-        found = [
+        port_classes = [
             ports.classes[ports.starts.searchsorted(first) : ports.starts.searchsorted(last, "right")]
             for first, last in ranges
         ]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        return port_classes[0] if len(port_classes) == 1 else np.unique(np.concatenate(port_classes))

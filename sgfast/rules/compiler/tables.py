@@ -103,9 +103,9 @@ class _Last:
     contexts: list[tuple[Context, bool]]
     #: The numbers of the contexts that have tables.
     with_tables: set[int]
-    #: The place of each table in ``made``, by the ``id()`` of the table. The table without rules has the key None.
+    #: The place of each table in ``rule_tables``, by the ``id()`` of the table. The table without rules has key None.
     places: dict[int | None, int]
-    made: RuleTables
+    rule_tables: RuleTables
 
     def serves(self, contexts: list[tuple[Context, bool]]) -> bool:
         """Return whether ``contexts`` begins with the last contexts in the same order."""
@@ -121,7 +121,7 @@ class TableCache:
 
     def __init__(self) -> None:
         # Tables by the names of groups, direction and VPC.
-        self._kept: dict[tuple[object, ...], _Kept] = {}
+        self._table_by_key: dict[tuple[object, ...], _Kept] = {}
         # The tables of each context, by direction.
         self._contexts: dict[Context, list[tuple[_Kept, ...]]] = {}
         self.last: _Last | None = None
@@ -134,20 +134,20 @@ class TableCache:
         """Keep the tables of these contexts. ``forget``: drop the tables of all other contexts."""
         if forget:
             self._contexts = contexts
-            self._kept = {
-                kept.key: kept for tables in contexts.values() for in_direction in tables for kept in in_direction
+            self._table_by_key = {
+                table.key: table for tables in contexts.values() for in_direction in tables for table in in_direction
             }
         else:
             self._contexts |= contexts
 
     def get(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> _Kept | None:
         """Return the table of the groups with these names, which may be older than the groups; None: no table."""
-        return self._kept.get(self._key(groups, direction, vpc))
+        return self._table_by_key.get(self._key(groups, direction, vpc))
 
     def put(self, groups: tuple[SecurityGroup, ...], direction: str, vpc: int, built: _Built) -> _Kept:
         key = self._key(groups, direction, vpc)
-        self._kept[key] = _Kept(built, groups, key)
-        return self._kept[key]
+        self._table_by_key[key] = _Kept(built, groups, key)
+        return self._table_by_key[key]
 
     @staticmethod
     def _key(groups: tuple[SecurityGroup, ...], direction: str, vpc: int) -> tuple[object, ...]:
@@ -155,7 +155,7 @@ class TableCache:
 
     def copy(self) -> TableCache:
         later = TableCache()
-        later._kept, later._contexts, later.last = self._kept.copy(), self._contexts.copy(), self.last
+        later._table_by_key, later._contexts, later.last = self._table_by_key.copy(), self._contexts.copy(), self.last
         return later
 
 
@@ -178,7 +178,7 @@ def rule_tables(
     listed = [(context, instances > 0) for context, instances in contexts.items()]
     last = cache.last
     if last is not None and last.groups is groups and last.contexts == listed:
-        return replace(last.made, built=0)
+        return replace(last.rule_tables, built=0)
     builder = _Builder(policy, rules, addresses, ports, rank)
     directions: tuple[Direction, ...] = ("outbound", "inbound")
 
@@ -188,15 +188,15 @@ def rule_tables(
         ``common``: the groups are common groups, whose joined tables have a limit of their own (MAX_COMMON_STEPS).
         """
         members = tuple(groups[g] for g in in_groups)
-        kept = cache.get(members, direction, vpc)
-        if kept is not None and all(map(is_, kept.groups, members)):
-            return kept
+        kept_table = cache.get(members, direction, vpc)
+        if kept_table is not None and all(map(is_, kept_table.groups, members)):
+            return kept_table
         if len(members) > 1 and not builder.may_join(sum(len(group.rules) for group in members), common):
             return None
         numbers = np.concatenate([np.zeros(0, dtype=np.int64), *(numbers_of[g][direction] for g in in_groups)])
         order: list[int] = numbers[np.argsort(rank[numbers], kind="stable")].tolist()
         build = builder.build if len(members) < 2 else builder.build_joined
-        built = build(order, vpc, None if kept is None else kept.built)
+        built = build(order, vpc, None if kept_table is None else kept_table.built)
         return None if built is None else cache.put(members, direction, vpc, built)
 
     @cache_result
@@ -226,18 +226,18 @@ def rule_tables(
     for n, (context, has_instances) in enumerate(listed):
         if not has_instances or (earlier is not None and n in earlier.with_tables):
             continue
-        kept = cache.of_context(context) if changed.isdisjoint(context[0]) else None
-        if kept is None:
+        kept_tables = cache.of_context(context) if changed.isdisjoint(context[0]) else None
+        if kept_tables is None:
             (several if len(context[0]) > 1 else single).append((n, context))
         else:
-            chosen[n] = kept
+            chosen[n] = kept_tables
     # Joined tables have a limit, so the most frequent sets of groups come first.
-    several.sort(key=lambda each: (-contexts[each[1]], each[0]))
+    several.sort(key=lambda number_and_context: (-contexts[number_and_context[1]], number_and_context[0]))
     for n, context in [*several, *single]:
         chosen[n] = [tables_of(context, direction) for direction in directions]
     cache.use({listed[n][0]: tables for n, tables in chosen.items()}, forget=earlier is None)
     cache.last = _listed(groups, listed, chosen, builder.built, earlier)
-    return cache.last.made
+    return cache.last.rule_tables
 
 
 def _common_groups(contexts: Sequence[Context]) -> dict[Context, frozenset[int]]:
@@ -260,26 +260,27 @@ def _listed(
     """List the tables of contexts behind the tables of ``earlier``. ``chosen``: tables by context and direction."""
     # Profiles may share a table, which is listed once. All tables without rules are the same, so only one is listed.
     places: dict[int | None, int] = {} if earlier is None else earlier.places.copy()
-    tables: list[RuleArrays] = [] if earlier is None else [*earlier.made.tables]
+    tables: list[RuleArrays] = [] if earlier is None else [*earlier.rule_tables.tables]
     of_context = []
     for in_direction in [in_direction for per_direction in chosen.values() for in_direction in per_direction]:
         numbers = []
-        for each in in_direction:
-            table = each.built.table
-            place = places.setdefault(id(table) if each.built.order else None, len(tables))
+        for kept_table in in_direction:
+            table = kept_table.built.table
+            place = places.setdefault(id(table) if kept_table.built.order else None, len(tables))
             if place == len(tables):
                 tables.append(table)
             numbers.append(place)
         of_context.append(tuple(numbers))
     choice = np.zeros((len(contexts), 2), dtype=np.uint32)
-    lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.made.lists
+    lists = np.zeros(0, dtype=np.uint32) if earlier is None else earlier.rule_tables.lists
     if earlier is not None:
-        choice[: len(earlier.contexts)] = earlier.made.chosen
+        choice[: len(earlier.contexts)] = earlier.rule_tables.chosen
     choice[[*chosen]], new_lists = _choices(of_context, tables, len(lists))
-    made = RuleTables(
+    rule_tables = RuleTables(
         tables, choice, np.append(lists, new_lists), sum([table.has_bit_vectors for table in tables]), built
     )
-    return _Last(groups, contexts, {*chosen} if earlier is None else {*chosen, *earlier.with_tables}, places, made)
+    with_tables = {*chosen} if earlier is None else {*chosen, *earlier.with_tables}
+    return _Last(groups, contexts, with_tables, places, rule_tables)
 
 
 def _choices(
@@ -312,7 +313,7 @@ class _Builder:
         self._rank = rank
         self._addresses = addresses
         self._ports = ports
-        self._made: dict[tuple[object, ...], _Built] = {}
+        self._built_tables: dict[tuple[object, ...], _Built] = {}
         self._dimensions: dict[tuple[str, tuple[Selector, ...]], Dimension] = {}
         self._bytes_left = MAX_TABLE_BYTES
         self._joined_bytes_left = MAX_JOINED_BYTES
@@ -346,8 +347,8 @@ class _Builder:
         difference = None if before is None else _difference(before, order, rules)
         matched = self._matched(rules if difference is None else [rules[n] for n in difference.added], vpc)
         identity = (None if difference is None else id(before), tuple(order), tuple(matched.peers))
-        if identity in self._made:
-            return self._made[identity]
+        if identity in self._built_tables:
+            return self._built_tables[identity]
         if before is not None and difference is not None:
             bytes_left = self._bytes_left, self._joined_bytes_left
             try:
@@ -360,7 +361,7 @@ class _Builder:
             built = self._from_rules(order, rules, matched, joined)
         if built is not None:
             self.built += 1
-            self._made[identity] = built
+            self._built_tables[identity] = built
         return built
 
     def _from_rules(self, order: Sequence[int], rules: list[Rule], matched: _Matched, joined: bool) -> _Built | None:
@@ -393,10 +394,10 @@ class _Builder:
             (before.service_row, service.row, matched.services),
         ):
             # The rules that stay keep their order, so their rows can be copied.
-            made = np.zeros(len(order), dtype=np.int64)
-            made[difference.stays] = old[difference.stayed]
-            made[difference.added] = [row[selector] for selector in selectors]
-            rows.append(made)
+            new_rows = np.zeros(len(order), dtype=np.int64)
+            new_rows[difference.stays] = old[difference.stayed]
+            new_rows[difference.added] = [row[selector] for selector in selectors]
+            rows.append(new_rows)
         if not self._may_take(peer.count * service.count, joined):
             return None
         if before.table.has_bit_vectors or not self._is_plain(peer, service):
@@ -421,10 +422,10 @@ class _Builder:
         winner -= 1
         if gone:
             peers_of, services_of = peer.matching_each(), service.matching_each()
-            for (number, p, s), others in zip(gone, overlapping, strict=True):
+            for (number, p, s), rivals in zip(gone, overlapping, strict=True):
                 next_rules = [
                     (int(staying[n]), peers_of[peers_of_staying[n]], services_of[services_of_staying[n]])
-                    for n in others.tolist()
+                    for n in rivals.tolist()
                 ]
                 _fill_in_for(winner, number, peers_of[p], services_of[s], next_rules)
         for n in difference.added:
@@ -460,8 +461,8 @@ class _Builder:
         return _Matched(
             peers,
             services,
-            {each: partial(self._addresses.matching, rule, vpc) for each, rule in zip(peers, rules, strict=True)},
-            {each: partial(self._ports.matching, rule) for each, rule in zip(services, rules, strict=True)},
+            {peer: partial(self._addresses.matching, rule, vpc) for peer, rule in zip(peers, rules, strict=True)},
+            {selector: partial(self._ports.matching, rule) for selector, rule in zip(services, rules, strict=True)},
         )
 
     def _dimension(self, kind: str, selectors: dict[Selector, Callable[[], Indices]]) -> Dimension:

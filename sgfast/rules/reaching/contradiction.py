@@ -65,27 +65,30 @@ def contradiction(
     opposite: Literal["allow", "deny"] = "deny" if wanted == "allow" else "allow"
     is_about_something = False
     for scene in question.scenes():
-        found = _opener_in_scene(question, scene, wanted)
-        if found is not None:
-            return found, True
+        opener = _opener_in_scene(question, scene, wanted)
+        if opener is not None:
+            return opener, True
         is_about_something = is_about_something or _opener_in_scene(question, scene, opposite) is not None
     isolated = _isolated(policy, question)
     return isolated if wanted == "allow" else None, is_about_something or isolated is not None
 
 
-def _opener_in_scene(question: Question, scene: Scene, wanted: str) -> Opener | None:
+def _opener_in_scene(question: Question, scene: Scene, expected_verdict: str) -> Opener | None:
     relation, sets = scene.relations[0], question.sets
     everything = sets.number(scene.base)
     is_outside = [nodes.contexts[0] == OUTSIDE for nodes in (scene.senders, scene.receivers)]
     # Try instances first, because they have names.
     for receiver in np.argsort(is_outside[1], kind="stable").tolist():
         allowed = relation.allowed("inbound", receiver)
-        wrong = allowed != EMPTY if wanted == "deny" else (allowed != everything) & relation.judged("inbound", receiver)
+        if expected_verdict == "deny":
+            wrong = allowed != EMPTY
+        else:
+            wrong = (allowed != everything) & relation.judged("inbound", receiver)
         places = np.flatnonzero(wrong & ~relation.is_local("inbound", receiver))
         if len(places):
             sender = int(places[np.argmin(is_outside[0][places])])
-            found = sets.ranges[int(allowed[sender])]
-            services = found if wanted == "deny" else difference(scene.base, found)
+            allowed_services = sets.ranges[int(allowed[sender])]
+            services = allowed_services if expected_verdict == "deny" else difference(scene.base, allowed_services)
             source, destination = _two_ends(scene.senders.parts[sender], scene.receivers.parts[receiver])
             return _opener(question, scene.family, scene.vpc, source, destination, services)
     return None
@@ -97,18 +100,18 @@ def _two_ends(senders: Sequence[Piece], receivers: Sequence[Piece]) -> tuple[Pie
     destination = min(receivers, key=lambda piece: piece.owners)
     if source.owners[0] != destination.owners[0] or source.owners[0] == NOBODY:
         return source, destination
-    for other in receivers:
-        if other.owners != source.owners:
-            return source, other
-    return next(other for other in senders if other.owners != destination.owners), destination
+    for receiver in receivers:
+        if receiver.owners != source.owners:
+            return source, receiver
+    return next(sender for sender in senders if sender.owners != destination.owners), destination
 
 
 def _isolated(policy: Policy, question: Question) -> Opener | None:
     """Return an opener between two named instances whose VPCs are not peered, or None (SPEC 3.6, 12.1)."""
     for family, (senders, receivers) in question.named.items():
         for vpc, source in senders.items():
-            for other, destination in receivers.items():
-                if not policy.connected(vpc, other):
+            for receiver_vpc, destination in receivers.items():
+                if not policy.connected(vpc, receiver_vpc):
                     return _opener(question, family, None, source, destination, question.base[family])
     return None
 
@@ -126,9 +129,9 @@ def _opener(
 
 def _telling(services: Ranges, family: int) -> int:
     """Return one of the services as an example: a well-known one, else a ping, else the first."""
-    known = [protocol * KEYS + port for protocol, ports in _WELL_KNOWN for port in ports]
-    known.append(ICMP_OF[family] * KEYS + 256 * (8 if family == 4 else 128))
-    return next((n for n in known if lowest(services, n, n) is not None), services[0][0])
+    example_services = [protocol * KEYS + port for protocol, ports in _WELL_KNOWN for port in ports]
+    example_services.append(ICMP_OF[family] * KEYS + 256 * (8 if family == 4 else 128))
+    return next((n for n in example_services if lowest(services, n, n) is not None), services[0][0])
 
 
 def _address(piece: Piece, family: int) -> Address:

@@ -87,11 +87,11 @@ def difference(old: Policy, new: Policy) -> Difference:
 
     Raises TooMuch if the answer would take too long, AmbiguousAddress if two peers of a VPC own an address.
     """
-    known = with_vpc_names_of(new, old)
-    unknown = UnknownMembers(known, new)
+    renamed_new = with_vpc_names_of(new, old)
+    unknown = UnknownMembers(renamed_new, new)
     question = Question(unknown.policies, ANY, ANY, named_service("all"))
-    names = {there.name: here.name for here, there in zip(old.vpcs, known.vpcs, strict=True)}
-    made: list[list[Row]] = [[], []]
+    names = {old_vpc.name: here.name for here, old_vpc in zip(old.vpcs, renamed_new.vpcs, strict=True)}
+    row_lists: list[list[Row]] = [[], []]
     notes: dict[str, None] = {}
     makers = {
         (family, policy): RowMaker(question, family, policy, simpler=False, vpcs=True)
@@ -106,9 +106,9 @@ def difference(old: Policy, new: Policy) -> Difference:
                 here, vpc = (old, names[scene.vpc]) if policy == OLD else (new, scene.vpc)
                 notes[_note(here, vpc, policy, address)] = None
     for (_, policy), maker in makers.items():
-        made[policy] += maker.rows()
+        row_lists[policy] += maker.rows()
     (closed, without), (opened, _) = (
-        with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in made
+        with_rules(question, sorted(in_both_families(rows), key=rank)) for rows in row_lists
     )
     warnings = dict.fromkeys((*notes, *stateless_warnings(old), *stateless_warnings(new), *without))
     closed = [_with_vpcs(row, lambda vpcs: tuple(names[vpc] for vpc in vpcs)) for row in closed]
@@ -119,16 +119,16 @@ def difference(old: Policy, new: Policy) -> Difference:
 
 def _doubts(difference: Difference) -> Iterator[EvidenceReason]:
     filters = difference.unread_filters
-    changed = [each for each in filters if each.change != "same"]
+    changed = [unread_filter for unread_filter in filters if unread_filter.change != "same"]
     if not (difference.old.security_groups or difference.new.security_groups):
         sentence = "neither OLD nor NEW has a security group that is read, so nothing was compared"
         command = "exports or plans that hold security groups of AWS, OpenStack or OTC"
         yield EvidenceReason("no-group", "no", 0, 0.0, sentence, command)
     if changed:
-        named = ", ".join(f"{each.name} {each.change}" for each in changed[:LISTED_FILTERS])
-        more = f" and {len(changed) - LISTED_FILTERS:,} more" if len(changed) > LISTED_FILTERS else ""
+        named = ", ".join(f"{unread_filter.name} {unread_filter.change}" for unread_filter in changed[:LISTED_FILTERS])
+        unnamed = f" and {len(changed) - LISTED_FILTERS:,} more" if len(changed) > LISTED_FILTERS else ""
         verb = "is a filter" if len(changed) == 1 else f"are {len(changed):,} filters"
-        sentence = f"among the changes {verb} that sgfast does not read, which may open or close more: {named}{more}"
+        sentence = f"among the changes {verb} that sgfast does not read, which may open or close more: {named}{unnamed}"
         command = "a look at these filters, and then --accept-evidence unread-filters"
         share = len(changed) / len(filters)
         yield EvidenceReason("unread-filters", "partly", len(changed), share, sentence, command)
@@ -184,21 +184,22 @@ class _Only:
 
     def __init__(self, question: Question, scene: Scene, policy: int) -> None:
         self._question, self._scene, self._policy = question, scene, policy
-        self._relation, self._other = scene.relations[policy], scene.relations[1 - policy]
+        self._relation, self._other_relation = scene.relations[policy], scene.relations[1 - policy]
         contexts = self._relation.contexts("inbound")
-        known = question.accounts[policy].contexts
+        vpc_contexts = question.accounts[policy].contexts
         #: Whether each receiver is an instance of a VPC that the other policy does not peer with the scene's.
         self._unpeered: Mask = np.isin(
-            contexts, [n for n in np.unique(contexts).tolist() if n >= 0 and not self._peers(1 - policy, known[n][1])]
+            contexts,
+            [n for n in np.unique(contexts).tolist() if n >= 0 and not self._peers(1 - policy, vpc_contexts[n][1])],
         )
 
     def allowed(self, direction: Direction, node: int) -> Numbers:
-        relation, other = self._relation, self._other
+        relation, other_relation = self._relation, self._other_relation
         # If both ends are one instance under the other policy, they open no connections there. Nor do two instances
         # that it isolates: what it allows to the address of one is for an address that no instance owns.
-        are_one = other.is_local(direction, node) & ~relation.is_local(direction, node)
+        are_one = other_relation.is_local(direction, node) & ~relation.is_local(direction, node)
         are_isolated = self._unpeered if direction == "outbound" else self._unpeered[node]
-        allowed = np.where(are_one | are_isolated, EMPTY, other.allowed(direction, node))
+        allowed = np.where(are_one | are_isolated, EMPTY, other_relation.allowed(direction, node))
         return self._question.sets.each_without(relation.allowed(direction, node), allowed)
 
     def why(self, senders: Mask, receivers: Mask, services: int) -> list[Decider]:
@@ -209,30 +210,30 @@ class _Only:
         sides: tuple[tuple[Direction, Mask, Mask], ...] = (
             ("outbound", senders, receivers), ("inbound", receivers, senders),
         )  # fmt: skip
-        found: list[Decider] = []
+        deciders: list[Decider] = []
         allowing: list[Decider] = []
         for side in sides:
             allows = self._winners(self._policy, *side, services)
             allowing += allows
             if self._is_closed(*side, services):
                 winners = self._winners(1 - self._policy, *side, services)
-                denies = [each for each in winners if each.rule.action == "deny"]
+                denies = [decider for decider in winners if decider.rule.action == "deny"]
                 # Where a deny rule makes the difference, an allow rule of both policies does not.
-                news = [each for each in allows if not (denies and self._has(1 - self._policy, each))]
-                found += news + [each for each in denies if not (news and self._has(self._policy, each))]
-        return allowing if self._unpeered[receivers].any() else found or allowing
+                news = [decider for decider in allows if not (denies and self._has(1 - self._policy, decider))]
+                deciders += news + [decider for decider in denies if not (news and self._has(self._policy, decider))]
+        return allowing if self._unpeered[receivers].any() else deciders or allowing
 
     def unpeered_addresses(self) -> Iterator[Address]:
         """Yield addresses in rows that no instance owns in the scene, but one elsewhere in this policy does. Under the
         other policy an instance of a VPC has them that this policy does not peer with the scene's.
         """
         scene, policy = self._scene, self._policy
-        here, there = (self._question.accounts[each].policy for each in (policy, 1 - policy))
+        here, other_policy = (self._question.accounts[n].policy for n in (policy, 1 - policy))
         sides: tuple[tuple[Direction, Nodes], ...] = ("outbound", scene.senders), ("inbound", scene.receivers)
         for direction, nodes in sides:
             for node in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
                 owner = nodes.parts[node][0].owners[1 - policy]  # All owners are in one VPC.
-                if owner == NOBODY or self._peers(policy, there.instances[owner - 1].vpc):
+                if owner == NOBODY or self._peers(policy, other_policy.instances[owner - 1].vpc):
                     continue
                 for piece in nodes.parts[node] if self.allowed(direction, node).any() else ():
                     first = lowest(here._owned_ranges[scene.family], piece.first, piece.last)
@@ -245,11 +246,11 @@ class _Only:
     def _is_closed(self, direction: Direction, own_nodes: Mask, other_nodes: Mask, services: int) -> bool:
         """Return whether the other policy's rules, for at least one of these instances, do not allow all of the
         services."""
-        contexts = self._other.contexts(direction)
+        contexts = self._other_relation.contexts(direction)
         return any(
             self._question.sets.without(services, number) != EMPTY
             for context in np.unique(contexts[own_nodes]).tolist() if context not in (OUTSIDE, FOREIGN)
-            for number in np.unique(self._other.table(context, direction).allowed[other_nodes]).tolist()
+            for number in np.unique(self._other_relation.table(context, direction).allowed[other_nodes]).tolist()
         )  # fmt: skip
 
     def _winners(

@@ -82,13 +82,14 @@ def named_end(policy: Policy, text: str, suggest: Callable[[str, Iterable[str]],
                 kind = _PREFIXES[prefix]
                 raise PolicyError(f"{show(text)}: there is no such {kind}{suggest(word, names(policy, kind))}")
             return _named_end(policy, prefix, name)
-        found = {prefix: name for prefix, kind in _PREFIXES.items() if (name := find(policy, kind, text)) is not None}
+        names_of = ((prefix, find(policy, kind, text)) for prefix, kind in _PREFIXES.items())
+        names_by_prefix = {prefix: name for prefix, name in names_of if name is not None}
         # Names take precedence over ids and labels.
-        found = {prefix: name for prefix, name in found.items() if name == text} or found
-        if len(found) > 1:
-            choices = " or ".join(f"{prefix}:{text}" for prefix in found)
+        names_by_prefix = {prefix: name for prefix, name in names_by_prefix.items() if name == text} or names_by_prefix
+        if len(names_by_prefix) > 1:
+            choices = " or ".join(f"{prefix}:{text}" for prefix in names_by_prefix)
             raise PolicyError(f"{show(text)} means several things: write {choices}")
-        for prefix, name in found.items():
+        for prefix, name in names_by_prefix.items():
             return _named_end(policy, prefix, name)
         if looks_like_address(text):
             try:

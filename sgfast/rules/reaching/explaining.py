@@ -149,7 +149,7 @@ class Explanation(Shown):
             if side is not None:
                 verdict = side.verdict if side.reached else f"would be {side.verdict}"
                 rule = side.winner.rule.id if side.winner else None
-                near = [f"{each.rule.id} (other {', '.join(m.field for m in each.misfits)})" for each in side.nearest]
+                near = [f"{miss.rule.id} (other {', '.join(m.field for m in miss.misfits)})" for miss in side.nearest]
                 rows.append((side.instance.name, side.direction, verdict, side.reason, rule, "; ".join(near)))
         head = ("instance", "direction", "verdict", "reason", "rule", "nearest rules")
         return "".join(map(html_text, (sentence(self), *self.choices))) + html_table(head, rows)
@@ -293,12 +293,12 @@ def _judging(filters: Filters, src: End, dst: End) -> tuple[Filters, Address]:
     to = dst.address
     if to == src.address:
         to = type(to)(int(to) ^ 1)
-    two = tuple(
+    isolated_instances = tuple(
         replace(instance, addresses=(ip_network(address.packed),))
         for instance, address in ((source, src.address), (destination, to))
     )
     groups = tuple(replace(group, rules=()) for group in policy.security_groups)
-    return Filters(compile_policy(having(policy, instances=two, security_groups=groups)), None), to
+    return Filters(compile_policy(having(policy, instances=isolated_instances, security_groups=groups)), None), to
 
 
 def _elsewhere(policy: Policy, vpc: str, end: End) -> list[Instance]:
@@ -340,8 +340,8 @@ def _vpc_called(policy: Policy, vpc: str) -> str:
     return called(policy.vpc_by_name[vpc])
 
 
-def _rule_called(policy: Policy, found: RuleInGroup | NearMiss) -> str:
-    return rule_name(policy, policy._first_twin(found.rule), found.group)
+def _rule_called(policy: Policy, named_rule: RuleInGroup | NearMiss) -> str:
+    return rule_name(policy, policy._first_twin(named_rule.rule), named_rule.group)
 
 
 def _decision(explained: Explanation) -> str:
@@ -363,11 +363,11 @@ def _decision(explained: Explanation) -> str:
     if not side.nearest:
         return f"denied: no {side.direction} rule of {called(side.instance)} allows anything"
     nearest = side.nearest[0]
-    *others, last = (misfit.field for misfit in nearest.misfits)
+    *first_fields, last = (misfit.field for misfit in nearest.misfits)
     return (
         f"denied: no {side.direction} rule of {called(side.instance)} matches; "
         f"the nearest is {_rule_called(policy, nearest)}, "
-        f"which misses on {', '.join(others)}{' and ' if others else ''}{last}"
+        f"which misses on {', '.join(first_fields)}{' and ' if first_fields else ''}{last}"
     )
 
 
@@ -378,37 +378,38 @@ def _ends(
     filters: Filters, texts: tuple[str, str], named: Sequence[Address | Instance], protocol: int, choices: list[str]
 ) -> tuple[End, End]:
     """Return both ends with addresses of one IP version, adding notes to ``choices``."""
-    wanted = {6} if protocol == ICMPV6 else {4, 6}
+    allowed_families = {6} if protocol == ICMPV6 else {4, 6}
     families = [
-        {each.version} if not isinstance(each, Instance) else {network.version for network in each.addresses}
-        for each in named
+        {network.version for network in end.addresses} if isinstance(end, Instance) else {end.version} for end in named
     ]
     common = families[0] & families[1]
     if not common:
         have = " and ".join(
-            f"{text} {'is' if not isinstance(each, Instance) else 'has'} IPv{' and IPv'.join(map(str, sorted(family)))}"
-            for text, each, family in zip(texts, named, families, strict=True)
+            f"{text} {'has' if isinstance(end, Instance) else 'is'} IPv{' and IPv'.join(map(str, sorted(family)))}"
+            for text, end, family in zip(texts, named, families, strict=True)
         )
         raise ArgumentError(f"source and destination have no IP version in common: {have}")
-    if not common & wanted:
+    if not common & allowed_families:
         raise ArgumentError("icmpv6 between IPv4 addresses: use icmp")
-    family = min(common & wanted)
+    family = min(common & allowed_families)
     ends = []
-    for each in named:
-        if isinstance(each, Instance):
+    for named_end in named:
+        if isinstance(named_end, Instance):
             # If the VPC in question does not see the instance, its address is looked up in its own VPC.
-            sees = filters if _is_visible(filters, each) else filters_about(filters.policy, each.vpc, [each])
-            ends.append(End(_own_address(sees, each, family, choices), each))
+            own_filters = filters
+            if not _is_visible(filters, named_end):
+                own_filters = filters_about(filters.policy, named_end.vpc, [named_end])
+            ends.append(End(_own_address(own_filters, named_end, family, choices), named_end))
         else:
-            ends.append(End(each, filters.owner(each)))
+            ends.append(End(named_end, filters.owner(named_end)))
     if is_multicast_address(ends[1].address):
         ends[1] = End(ends[1].address, None)
-    for text, each, other_end in zip(texts, named, reversed(ends), strict=True):
-        if not isinstance(each, Instance) or _is_visible(filters, each):
+    for text, named_end, other_end in zip(texts, named, reversed(ends), strict=True):
+        if not isinstance(named_end, Instance) or _is_visible(filters, named_end):
             continue
-        if other_end.instance is None or filters.policy.connected(each.vpc, other_end.instance.vpc):
+        if other_end.instance is None or filters.policy.connected(named_end.vpc, other_end.instance.vpc):
             raise PolicyError(
-                f"{filters.policy.origin}: the instance {text!r} is in VPC {each.vpc!r}, which is not peered with "
+                f"{filters.policy.origin}: the instance {text!r} is in VPC {named_end.vpc!r}, which is not peered with "
                 f"{filters.vpc!r}: name another VPC (--vpc), or none"
             )
     return ends[0], ends[1]
@@ -419,12 +420,12 @@ def _is_visible(filters: Filters, instance: Instance) -> bool:
 
 
 def _address_or_instance(policy: Policy, text: str) -> Address | Instance:
-    found = _instance_or_address(policy, text)
-    if found is None:
+    named_end = _instance_or_address(policy, text)
+    if named_end is None:
         hint = similar(policy, "instance", text)
         message = f"{text[:80]!r} is neither an address nor an instance of the policy{hint}"
         raise PolicyError(f"{policy.origin}: {message}")
-    return found
+    return named_end
 
 
 def _instance_or_address(policy: Policy, text: str) -> Address | Instance | None:
@@ -474,9 +475,9 @@ def _candidates(policy: Policy, network: Network) -> Iterator[Address]:
         return
     first, last = int(network.network_address), int(network.broadcast_address)
     for instance in policy.instances:
-        for other in instance.addresses:
-            if other.version == network.version and first <= int(other.network_address):
-                behind = int(other.broadcast_address) + 1
+        for owned_network in instance.addresses:
+            if owned_network.version == network.version and first <= int(owned_network.network_address):
+                behind = int(owned_network.broadcast_address) + 1
                 if behind <= last:
                     yield network.network_address + (behind - first)
 
@@ -504,9 +505,9 @@ def _side(
     winner = matching[0] if matching else None
     allows = winner is not None and winner.rule.action == "allow"
     misses = []
-    for found, fields in () if matching else nearest:
-        misfits = tuple(misfit_of(policy, found.rule, field, here, other_end, packet) for field in fields)
-        misses.append(NearMiss(found.group, found.rule, misfits))
+    for close_rule, fields in () if matching else nearest:
+        misfits = tuple(misfit_of(policy, close_rule.rule, field, here, other_end, packet) for field in fields)
+        misses.append(NearMiss(close_rule.group, close_rule.rule, misfits))
     return ExplainedSide(
         here, direction, reached, "allow" if allows else "deny",
         "no-rule" if winner is None else "rule" if allows else "deny-rule",
@@ -519,13 +520,13 @@ def _members_by_address(policy: Policy, other_end: End, matching: Sequence[RuleI
     if other_end.instance is None:
         return
     network = ip_network(other_end.address.packed)
-    for found in matching:
-        peer = found.rule.peer if found is not None else None
+    for matching_rule in matching:
+        peer = matching_rule.rule.peer if matching_rule is not None else None
         if not isinstance(peer, GroupPeer) or peer.name in other_end.instance.security_groups:
             continue
         for holder in policy._holders(other_end.instance.vpc, network):
             if peer.name in holder.security_groups:
-                around = next(each for each in holder.addresses if other_end.address in each)
+                around = next(network for network in holder.addresses if other_end.address in network)
                 yield (
                     f"{other_end.address} counts as a member of {called(policy.group_by_name[peer.name])}: "
                     f"{called(holder)}, which is in that group, has {around} (settings.group_members: by-address)."

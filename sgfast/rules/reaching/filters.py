@@ -110,7 +110,7 @@ def filters_about(
             return Filters(compiled, vpc)
     except AmbiguousAddress:
         pass
-    near = tuple(each for each in policy.instances if any(_has_addresses_of(each, end) for end in ends))
+    near = tuple(instance for instance in policy.instances if any(_has_addresses_of(instance, end) for end in ends))
     return Filters(compiler.copy().compile(having(policy, instances=near)), vpc)
 
 
@@ -118,21 +118,21 @@ def filters_between(policy: Policy, vpc: str, *peers: str) -> Filters:
     """Return the filters as a VPC sees addresses, if only these VPCs are its peers. Two owners of one address, both
     peers of a VPC, are thus told apart.
     """
-    instances = tuple(each for each in policy.instances if each.vpc in (vpc, *peers))
+    instances = tuple(instance for instance in policy.instances if instance.vpc in (vpc, *peers))
     return Filters(_compiled_once(policy, vpc).compiler.copy().compile(having(policy, instances=instances)), vpc)
 
 
 def _compiled_once(policy: Policy, vpc: str | None) -> CompiledOnce:
     if not isinstance(policy, LoadedPolicy):
         return _compile(policy, vpc)
-    if (found := policy._compiled.get(vpc)) is None:
+    if (compiled_once := policy._compiled.get(vpc)) is None:
         with _compiling:
-            if (found := policy._compiled.get(vpc)) is None:
-                found = _compile(policy, vpc)
+            if (compiled_once := policy._compiled.get(vpc)) is None:
+                compiled_once = _compile(policy, vpc)
                 if len(policy._compiled) == KEPT_VPCS:
                     del policy._compiled[next(iter(policy._compiled))]
-                policy._compiled[vpc] = found
-    return found
+                policy._compiled[vpc] = compiled_once
+    return compiled_once
 
 
 def _compile(policy: Policy, vpc: str | None) -> CompiledOnce:
@@ -150,7 +150,7 @@ def _compile(policy: Policy, vpc: str | None) -> CompiledOnce:
 def _has_addresses_of(instance: Instance, end: Address | Instance) -> bool:
     if isinstance(end, Instance):
         return instance.vpc == end.vpc and any(
-            one.version == other.version and one.overlaps(other)
-            for one in instance.addresses for other in end.addresses
+            own_network.version == end_network.version and own_network.overlaps(end_network)
+            for own_network in instance.addresses for end_network in end.addresses
         )  # fmt: skip
     return any(end in network for network in instance.addresses)

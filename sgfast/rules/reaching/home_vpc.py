@@ -18,15 +18,15 @@ def home_vpc(policy: Policy, source: Address | Instance, destination: Address | 
     if isinstance(source, Instance):
         return source.vpc
     if isinstance(destination, Instance):
-        owners = [each for each in _owners(policy, source) if policy.connected(each.vpc, destination.vpc)]
+        owners = [owner for owner in _owners(policy, source) if policy.connected(owner.vpc, destination.vpc)]
         if any(owner.vpc == destination.vpc for owner in owners):
             return destination.vpc  # its own addresses hide those of its peers
         _refuse_several(policy, source, owners)
         return owners[0].vpc if owners else destination.vpc
     senders = _owners(policy, source)
     receivers = [] if is_multicast_address(destination) else _owners(policy, destination)
-    for address, owners, others in ((source, senders, receivers), (destination, receivers, senders)):
-        near = [each for each in owners if any(policy.connected(each.vpc, other.vpc) for other in others)]
+    for address, owners, peers in ((source, senders, receivers), (destination, receivers, senders)):
+        near = [owner for owner in owners if any(policy.connected(owner.vpc, peer.vpc) for peer in peers)]
         _refuse_several(policy, address, near or owners)
         if owners:
             return (near or owners)[0].vpc

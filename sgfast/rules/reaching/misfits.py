@@ -45,8 +45,8 @@ def misfit_of(
             return Misfit(field, str(rule.icmp_type), _or_none(packet.icmp_type))
         case "icmp_code":
             return Misfit(field, str(rule.icmp_code), _or_none(packet.icmp_code))
-    has = str(other_end.address) + (f" ({called(other_end.instance)})" if other_end.instance is not None else "")
-    return Misfit(field, peer_text(rule, policy), has, _why_no_peer(policy, rule, here, other_end))
+    peer = str(other_end.address) + (f" ({called(other_end.instance)})" if other_end.instance is not None else "")
+    return Misfit(field, peer_text(rule, policy), peer, _why_no_peer(policy, rule, here, other_end))
 
 
 def _or_none(number: int | None) -> str:
@@ -64,25 +64,26 @@ def _why_no_peer(policy: Policy, rule: Rule, here: Instance, other_end: End) -> 
 
 
 def _why_no_member(policy: Policy, group: str, here: Instance, other_end: End) -> str:
-    other = other_end.instance
-    if other is None:
+    other_instance = other_end.instance
+    if other_instance is None:
         return "the address belongs to no instance, and only instances are in groups"
     network = ip_network(other_end.address.packed)
     if is_multicast_address(other_end.address):
         return "a multicast or broadcast address is in no group"
-    if group not in groups_of(policy, other, network):
-        names = other.security_groups[:_LISTED_GROUPS]
+    if group not in groups_of(policy, other_instance, network):
+        names = other_instance.security_groups[:_LISTED_GROUPS]
         groups = ", ".join(called(policy.group_by_name[name]) for name in names)
-        if len(other.security_groups) > _LISTED_GROUPS:
-            groups += f" and {len(other.security_groups) - _LISTED_GROUPS} more"
+        if len(other_instance.security_groups) > _LISTED_GROUPS:
+            groups += f" and {len(other_instance.security_groups) - _LISTED_GROUPS} more"
         if not any(group in instance.security_groups for instance in policy.instances):
-            return f"the group has no members; {called(other)} is in {groups}"
-        return f"{called(other)} is not a member: it is in {groups}"
-    if not policy.connected(here.vpc, other.vpc):
-        vpcs = [called(policy.vpc_by_name[each.vpc]) for each in (other, here)]
-        return f"{called(other)} is a member, but in VPC {vpcs[0]}, which is not peered with {vpcs[1]}"
-    region, others = policy.vpc_by_name[here.vpc].region, policy.vpc_by_name[other.vpc].region
-    return f"{called(other)} is a member, but in {_region(others)}, and {called(here)} is in {_region(region)}"
+            return f"the group has no members; {called(other_instance)} is in {groups}"
+        return f"{called(other_instance)} is not a member: it is in {groups}"
+    if not policy.connected(here.vpc, other_instance.vpc):
+        vpcs = [called(policy.vpc_by_name[instance.vpc]) for instance in (other_instance, here)]
+        return f"{called(other_instance)} is a member, but in VPC {vpcs[0]}, which is not peered with {vpcs[1]}"
+    here_region, far_region = (policy.vpc_by_name[instance.vpc].region for instance in (here, other_instance))
+    far_place, near_place = _region(far_region), _region(here_region)
+    return f"{called(other_instance)} is a member, but in {far_place}, and {called(here)} is in {near_place}"
 
 
 def _region(region: str) -> str:

@@ -106,7 +106,7 @@ class NodeNames:
         self._number: dict[tuple[object, ...], int] = {}
         self._parts: list[list[Piece]] = []
         #: Sets of nodes of instances seen from their own VPC: all such nodes, those by group, and those by owner.
-        self._own = 0
+        self._own_nodes = 0
         self._of_group: dict[int, int] = {}
         self._of_owner: dict[int, int] = {}
         #: Sets of all nodes of instances, by VPC.
@@ -121,7 +121,7 @@ class NodeNames:
         self._regions: _Regions | None = None
         #: Regions that contain every queried address that no instance owns.
         self._whole_regions: set[Region] = set()
-        self._known: dict[int, tuple[Part, ...]] = {}
+        self._parts_by_instances: dict[int, tuple[Part, ...]] = {}
         self._special = [span_of(network) for network in end.without if network.version == family]
         self._address_groups = [
             (group, _outermost(span_of(network) for network in group.addresses if network.version == family))
@@ -133,7 +133,7 @@ class NodeNames:
         self._searched.add(scene.vpc)
         contexts = nodes.contexts[self._policy].tolist()
         numbers = np.full(nodes.count, -1, dtype=np.int64)
-        seen: dict[int, int] = {}
+        owner_pieces: dict[int, int] = {}
         for n, context in enumerate(contexts):
             if context < 0:
                 continue
@@ -147,16 +147,16 @@ class NodeNames:
             groups, vpc = self._account.contexts[context]
             self._of_vpc[vpc] = self._of_vpc.get(vpc, 0) | 1 << number
             if vpc == scene.vpc:
-                self._own |= 1 << number
+                self._own_nodes |= 1 << number
                 for group in groups:
                     self._of_group[group] = self._of_group.get(group, 0) | 1 << number
                 for piece in parts:
                     owner = piece.owners[self._policy]
-                    seen[owner] = seen.get(owner, 0) + 1
+                    owner_pieces[owner] = owner_pieces.get(owner, 0) + 1
                     self._of_owner[owner] = self._of_owner.get(owner, 0) | 1 << number
         for owner, count in nodes.pieces_of[self._policy].items():
             context = int(self._account.context_of[owner - 1]) if owner != NOBODY else -1
-            if context >= 0 and self._account.contexts[context][1] == scene.vpc and seen.get(owner, 0) < count:
+            if context >= 0 and self._account.contexts[context][1] == scene.vpc and owner_pieces.get(owner, 0) < count:
                 self._cut_owners.add(owner)
                 self._cut_groups.update(self._account.contexts[context][0])
         self._numbers = numbers
@@ -190,7 +190,7 @@ class NodeNames:
         return tuple([vpc for vpc, nodes in self._of_vpc.items() if nodes & instances])
 
     def _is_all(self, instances: int) -> bool:
-        return not self._own & ~instances
+        return not self._own_nodes & ~instances
 
     def _networks(self, region: Region) -> Iterator[Part]:
         whole = {span for span, without in region if not without}
@@ -200,8 +200,8 @@ class NodeNames:
                 yield _part("address-group", group)
         for span, without in region:
             if without or span in whole:
-                others = tuple(_text(each, self._family) for each in without)
-                yield self._network(span, others)
+                hole_texts = tuple(_text(hole, self._family) for hole in without)
+                yield self._network(span, hole_texts)
 
     def _network(self, span: Span, without: tuple[str, ...]) -> Part:
         text = _text(span, self._family)
@@ -209,22 +209,23 @@ class NodeNames:
             if any(span_of(network) == span for network in self._end.networks):
                 return Part("internet", without=without)
             # Only a part of the internet was queried.
-            if any(span[0] <= each[0] and each[1] >= span[1] for each in self._special):
+            if any(span[0] <= special_span[0] and special_span[1] >= span[1] for special_span in self._special):
                 return Part("internet", without=without, addresses=(text,))
         return Part("network", text, without)
 
     def _instances(self, instances: int) -> tuple[Part, ...]:
-        if instances not in self._known:
-            found = tuple(self._covering(instances))
-            if len(found) > 1 and self._end.kind == "any" and not instances & ~self._own:
-                others = tuple(self._covering(self._own & ~instances))
-                if len(others) < len(found) - 1 and all(map(self._is_plain, others)):
-                    words = tuple(part.called for part in others) if any(part.words for part in others) else ()
-                    names = tuple(part.name for part in others)
-                    vpcs = self.vpcs_of(self._own) if self._elsewhere else ()
-                    found = (Part("instances", without=names, without_words=words, vpcs=vpcs),)
-            self._known[instances] = found
-        return self._known[instances]
+        if instances not in self._parts_by_instances:
+            covering_parts = tuple(self._covering(instances))
+            if len(covering_parts) > 1 and self._end.kind == "any" and not instances & ~self._own_nodes:
+                missing_parts = tuple(self._covering(self._own_nodes & ~instances))
+                if len(missing_parts) < len(covering_parts) - 1 and all(map(self._is_plain, missing_parts)):
+                    has_words = any(part.words for part in missing_parts)
+                    words = tuple(part.called for part in missing_parts) if has_words else ()
+                    names = tuple(part.name for part in missing_parts)
+                    vpcs = self.vpcs_of(self._own_nodes) if self._elsewhere else ()
+                    covering_parts = (Part("instances", without=names, without_words=words, vpcs=vpcs),)
+            self._parts_by_instances[instances] = covering_parts
+        return self._parts_by_instances[instances]
 
     def _is_plain(self, part: Part) -> bool:
         """Return whether the name alone identifies the instances."""
@@ -251,7 +252,7 @@ class NodeNames:
         those with members in VPCs that the question is not about.
         """
         whole = [(group, nodes) for group, nodes in self._of_group.items() if group not in self._cut_groups]
-        return sorted(whole, key=lambda each: (each[0] in self._groups_elsewhere, -each[1].bit_count()))
+        return sorted(whole, key=lambda entry: (entry[0] in self._groups_elsewhere, -entry[1].bit_count()))
 
     @cached_property
     def _groups_elsewhere(self) -> set[int]:
@@ -289,27 +290,27 @@ class _Regions:
 
     def __init__(self, scene: Scene, nodes: Nodes, policy: int, end: NamedEnd) -> None:
         family = scene.family
-        found: list[tuple[Span, int]] = []
+        node_spans: list[tuple[Span, int]] = []
         outside = np.ones(nodes.count, dtype=bool)
         for contexts in nodes.contexts:
             outside &= contexts == OUTSIDE
         for n in np.flatnonzero(nodes.contexts[policy] == OUTSIDE).tolist():
             if outside[n]:
-                found.append((scene.ground.named.spans[int(nodes.inside[n])], n))
+                node_spans.append((scene.ground.named.spans[int(nodes.inside[n])], n))
             else:  # the other policy has an instance at these addresses
                 ranges = ((piece.first, piece.last) for piece in nodes.parts[n])
-                found += [(span_of(each), n) for each in networks_of(family, ranges)]
-        found.sort()
-        found += [(span, _NO_NODE) for span in _covered(end, family, [span for span, _ in found])]
-        found.sort()
-        self._spans = [span for span, _ in found]
-        self._nodes = np.array([n for _, n in found], dtype=np.int64)
+                node_spans += [(span_of(network), n) for network in networks_of(family, ranges)]
+        node_spans.sort()
+        node_spans += [(span, _NO_NODE) for span in _covered(end, family, [span for span, _ in node_spans])]
+        node_spans.sort()
+        self._spans = [span for span, _ in node_spans]
+        self._nodes = np.array([n for _, n in node_spans], dtype=np.int64)
         stack: list[int] = []
-        self._parent = np.zeros(len(found), dtype=np.int64)
+        self._parent = np.zeros(len(node_spans), dtype=np.int64)
         for n, (first, _) in enumerate(self._spans):
             while stack and -self._spans[stack[-1]][1] < first:
                 stack.pop()
-            self._parent[n] = stack[-1] if stack else len(found)
+            self._parent[n] = stack[-1] if stack else len(node_spans)
             stack.append(n)
         self._has_node = self._nodes != _NO_NODE
         #: The networks without a node, outer ones first, each with the networks nested directly in it.
@@ -317,7 +318,7 @@ class _Regions:
         for n, parent in enumerate(self._parent.tolist()):
             if parent in self._inside:
                 self._inside[parent].append(n)
-        self._known: dict[bytes, Region] = {}
+        self._region_by_nodes: dict[bytes, Region] = {}
 
     def of(self, nodes: NDArray[np.bool_]) -> Region:
         """Return the region of some nodes."""
@@ -325,20 +326,20 @@ class _Regions:
         chosen[:-1][self._has_node] = nodes[self._nodes[self._has_node]]
         self._choose_covered(chosen)
         key = chosen.tobytes()
-        if key not in self._known:
-            made: dict[int, list[Span]] = {}
+        if key not in self._region_by_nodes:
+            network_holes: dict[int, list[Span]] = {}
             changes = np.flatnonzero(chosen[:-1] != chosen[self._parent]).tolist()
             changed = set(changes)
             for n in changes:
                 if chosen[n]:
-                    made[n] = []
+                    network_holes[n] = []
                     continue
                 around = int(self._parent[n])
                 while around not in changed:
                     around = int(self._parent[around])
-                made[around].append(self._spans[n])
-            self._known[key] = tuple((self._spans[n], tuple(without)) for n, without in made.items())
-        return self._known[key]
+                network_holes[around].append(self._spans[n])
+            self._region_by_nodes[key] = tuple((self._spans[n], tuple(without)) for n, without in network_holes.items())
+        return self._region_by_nodes[key]
 
 
     def _choose_covered(self, chosen: NDArray[np.bool_]) -> None:
@@ -363,11 +364,11 @@ def _covered(end: NamedEnd, family: int, spans: Sequence[Span]) -> Iterator[Span
 
 def _outermost(spans: Iterable[Span]) -> set[Span]:
     """Return the spans that no other span contains."""
-    found: list[Span] = []
+    outermost_spans: list[Span] = []
     for span in sorted(spans):
-        if not found or -found[-1][1] < span[0]:
-            found.append(span)
-    return {*found}
+        if not outermost_spans or -outermost_spans[-1][1] < span[0]:
+            outermost_spans.append(span)
+    return {*outermost_spans}
 
 
 def _bits(number: int) -> Iterator[int]:

@@ -56,12 +56,12 @@ class PolicyAccount:
     def __init__(self, policy: Policy, destinations: NamedEnd) -> None:
         """``destinations``: of all questions. Two owners of one address matter only if it is among them (SPEC 7.1)."""
         self.policy = policy
-        self._asked_instances = destinations.instances
+        self._destination_instances = destinations.instances
         networks = destinations.networks if destinations.owned else ()
-        self._asked = {family: addresses_of(networks, family) for family in (4, 6)}
-        found = contexts_of(policy)
-        self.contexts = list(found)
-        self.instances = list(found.values())
+        self._destination_ranges = {family: addresses_of(networks, family) for family in (4, 6)}
+        places_of_context = contexts_of(policy)
+        self.contexts = list(places_of_context)
+        self.instances = list(places_of_context.values())
         self.context_of = np.zeros(len(policy.instances), dtype=np.int64)
         for n, places in enumerate(self.instances):
             self.context_of[places] = n
@@ -89,8 +89,8 @@ class PolicyAccount:
 
     def is_own(self, contexts: Numbers, vpc: str) -> NDArray[np.bool_]:
         """Return a mask of the contexts that belong to instances in a VPC."""
-        own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
-        return own
+        are_own: NDArray[np.bool_] = self._vpc_of_context[contexts] == self._vpc_number.get(vpc, -2)
+        return are_own
 
     def members(self, group: str, vpc: str, memberships: Numbers) -> NDArray[np.bool_]:
         """Return a mask of the memberships whose addresses count as members of the group for rules of instances in a
@@ -99,10 +99,10 @@ class PolicyAccount:
         candidates: Iterable[int] = self._in_group[place]
         if len(self._in_group[place]) > len(memberships):
             candidates = [n for n in memberships.tolist() if n >= 0 and place in self._groups_of[n]]
-        found = np.zeros(len(self._membership) + 2, dtype=bool)
+        is_member = np.zeros(len(self._membership) + 2, dtype=bool)
         for n in candidates:
-            found[n] = self._sees(n, vpc)
-        are_members: NDArray[np.bool_] = found[memberships]
+            is_member[n] = self._sees(n, vpc)
+        are_members: NDArray[np.bool_] = is_member[memberships]
         return are_members
 
     def groups_seen(self, membership: int, vpc: str) -> frozenset[int]:
@@ -110,25 +110,25 @@ class PolicyAccount:
         return self._groups_of[membership] if membership >= 0 and self._sees(membership, vpc) else frozenset()
 
     def _sees(self, membership: int, vpc: str) -> bool:
-        other, regions = self._vpc_of[membership], self.policy.vpc_by_name
-        return regions[other].region == regions[vpc].region and self.policy.connected(other, vpc)
+        membership_vpc, regions = self._vpc_of[membership], self.policy.vpc_by_name
+        return regions[membership_vpc].region == regions[vpc].region and self.policy.connected(membership_vpc, vpc)
 
     def owned(self, vpc: str, family: int) -> Owned:
         """Return the holdings of instances, as the VPC sees them. Raises AmbiguousAddress (SPEC 7.1)."""
         if vpc not in self._owned:
-            found: dict[int, Owned] = {4: {}, 6: {}}
+            owned_of_family: dict[int, Owned] = {4: {}, 6: {}}
             if vpc in self.policy.vpc_by_name:
                 for version, prefixes in owned_prefixes(self.policy, vpc, asked=self._matters).items():
-                    found[version] = {
+                    owned_of_family[version] = {
                         span_of(network): (self._holding_of(network, n), False) for network, n in prefixes
                     }
-            self._owned[vpc] = found
+            self._owned[vpc] = owned_of_family
         return self._owned[vpc][family]
 
     def _matters(self, instance: str, network: Network) -> bool:
         """Whether it matters that the instance owns the network."""
-        asked = self._asked[network.version]
-        return instance in self._asked_instances or lowest(asked, *range_of(network)) is not None
+        destination_ranges = self._destination_ranges[network.version]
+        return instance in self._destination_instances or lowest(destination_ranges, *range_of(network)) is not None
 
     def in_no_group(self, holding: int) -> int:
         """Return the holding of the same owner for addresses that are in no group."""
@@ -183,7 +183,7 @@ class Nodes:
         #: The context, the membership, and the only owner (``NOBODY`` if there are several or none) of each node, under
         #: each policy.
         self.contexts, self.memberships, self.only = (
-            [np.array([each[p] for each in numbers], dtype=np.int64) for p in range(len(pieces_of))]
+            [np.array([of_policies[p] for of_policies in numbers], dtype=np.int64) for p in range(len(pieces_of))]
             for numbers in (
                 [contexts for _, contexts, *_ in alike], [memberships for *_, memberships, _ in alike],
                 [[_only(parts, p) for p in range(len(pieces_of))] for parts in self.parts],
@@ -208,7 +208,7 @@ class _Cut:
     #: The number of pieces of each owner under each policy.
     pieces_of: list[Counter[int]]
     #: Pairs of owners, as ``_not_one_to_one`` returns them.
-    apart: set[tuple[int, ...]]
+    unequal_owners: set[tuple[int, ...]]
 
 
 class Ground:
@@ -217,8 +217,9 @@ class Ground:
     def __init__(self, accounts: Sequence[PolicyAccount], family: int, ends: Sequence[NamedEnd]) -> None:
         self.accounts = accounts
         self.family = family
-        more = [ANYWHERE[family], *(n for end in ends for n in (*end.networks, *end.without) if n.version == family)]
-        self.named = NamedNetworks([account.policy for account in accounts], family, more)
+        end_networks = (network for end in ends for network in (*end.networks, *end.without))
+        other_networks = [ANYWHERE[family], *(network for network in end_networks if network.version == family)]
+        self.named = NamedNetworks([account.policy for account in accounts], family, other_networks)
         self._cuts: dict[tuple[str, bool], _Cut] = {}
         self._room = KEPT_PIECES
 
@@ -239,15 +240,15 @@ class Ground:
             )
             for account in self.accounts
         ]
-        found = list(_together([list(pieces(each, self.family, self.named.number)) for each in owned]))
+        cut_pieces = list(_together([list(pieces(spans, self.family, self.named.number)) for spans in owned]))
         owner_by_holding = [account.owner_of for account in self.accounts]
-        owners = [_of_each_policy(owner_by_holding, holdings) for *_, holdings in found]
+        owners = [_of_each_policy(owner_by_holding, holdings) for *_, holdings in cut_pieces]
         cut = _Cut(
-            found, np.array([inside for _, _, inside, _ in found], dtype=np.int64),
-            np.array([each[-1] for each in owners], dtype=np.int64),
+            cut_pieces, np.array([inside for _, _, inside, _ in cut_pieces], dtype=np.int64),
+            np.array([owners_of_piece[-1] for owners_of_piece in owners], dtype=np.int64),
             [Counter(of_policy) for of_policy in zip(*owners, strict=True)], _not_one_to_one(owners),
         )  # fmt: skip
-        self._room -= len(found)
+        self._room -= len(cut_pieces)
         if self._room >= 0:
             self._cuts[vpc, senders] = cut
         return cut
@@ -257,41 +258,41 @@ class Ground:
         cut = self._cut(vpc, senders=only_vpc is not None)
         owner_by_holding = [account.owner_of for account in self.accounts]
         context_of = [self._context_of(account, vpc, only_vpc) for account in self.accounts]
-        known = self.accounts[-1].policy._instance_index
-        named = np.array([known[name] + 1 for name in end.instances if name in known], dtype=np.int64)
+        instance_places = self.accounts[-1].policy._instance_index
+        named_places = [instance_places[name] + 1 for name in end.instances if name in instance_places]
         queried = self._within(end)[cut.inside] & ((cut.owner == NOBODY) | end.owned)
-        found: dict[Alike, list[Piece]] = {}
-        for place in np.flatnonzero(queried | np.isin(cut.owner, named)).tolist():
+        pieces_of_key: dict[Alike, list[Piece]] = {}
+        for place in np.flatnonzero(queried | np.isin(cut.owner, np.array(named_places, dtype=np.int64))).tolist():
             first, last, inside, holdings = cut.pieces[place]
             owners = _of_each_policy(owner_by_holding, holdings)
-            contexts = tuple([of(each) for of, each in zip(context_of, owners, strict=True)])
+            contexts = tuple([of(owner) for of, owner in zip(context_of, owners, strict=True)])
             if max(contexts) == FOREIGN:
                 continue
             memberships = _of_each_policy([account.membership_of for account in self.accounts], holdings)
-            key = (inside, contexts, memberships, owners if owners in cut.apart else None)
-            found.setdefault(key, []).append(Piece(first, last, owners))
-        return Nodes(found, cut.pieces_of)
+            key = (inside, contexts, memberships, owners if owners in cut.unequal_owners else None)
+            pieces_of_key.setdefault(key, []).append(Piece(first, last, owners))
+        return Nodes(pieces_of_key, cut.pieces_of)
 
     def _context_of(self, account: PolicyAccount, vpc: str, only_vpc: str | None) -> Callable[[int], int]:
         """Return a function that maps an owner to its context. A VPC that a policy does not have contains no
         senders."""
         if vpc not in account.policy.vpc_by_name:
             return lambda owner: FOREIGN
-        known, contexts = account.context_of_owner, account.contexts
+        context_of_owner, contexts = account.context_of_owner, account.contexts
 
         def context_in_vpc(owner: int) -> int:
-            context = known[owner]
+            context = context_of_owner[owner]
             return context if context == OUTSIDE or contexts[context][1] == only_vpc else FOREIGN
 
-        return known.__getitem__ if only_vpc is None else context_in_vpc
+        return context_of_owner.__getitem__ if only_vpc is None else context_in_vpc
 
     def _within(self, end: NamedEnd) -> NDArray[np.bool_]:
         """Return for each named network whether the end includes its addresses."""
-        found = np.zeros(len(self.named.spans), dtype=bool)
+        is_inside = np.zeros(len(self.named.spans), dtype=bool)
         for networks, is_in in ((end.networks, True), (end.without, False)):
             for first, behind in self.named.within(n for n in networks if n.version == self.family):
-                found[first:behind] = is_in
-        return found
+                is_inside[first:behind] = is_in
+        return is_inside
 
 
 def _of_each_policy(numbers: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[int, ...]:

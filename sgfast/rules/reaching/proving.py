@@ -83,7 +83,7 @@ class Outcome:
     @property
     def warnings(self) -> list[str]:
         """Reasons why the expectation may prove less, or something else, than its author intended."""
-        return [*self.gaps, *(f"{self.expectation.place}: {each}" for each in self.elsewhere)]
+        return [*self.gaps, *(f"{self.expectation.place}: {reason}" for reason in self.elsewhere)]
 
     @property
     def gaps(self) -> list[str]:
@@ -127,14 +127,14 @@ class ExpectationsResult(Shown):
         from sgfast.rules.reaching.tables import ExpectationsTables
 
         return ExpectationsTables([
-            (each.expectation, each.word, not each.is_uncertain, each.nobody, each.counterexample)
-            for each in self.outcomes
+            (outcome.expectation, outcome.word, not outcome.is_uncertain, outcome.nobody, outcome.counterexample)
+            for outcome in self.outcomes
         ])
 
     @property
     def uncertain(self) -> list[Outcome]:
         """Outcomes that hold only if an address is not that of an instance of another VPC (SPEC 12.1)."""
-        return [each for each in self.outcomes if each.is_uncertain]
+        return [outcome for outcome in self.outcomes if outcome.is_uncertain]
 
     @property
     def evidence(self) -> Evidence:
@@ -210,8 +210,8 @@ class Expectations:
         self._services: dict[str, ServiceSet] = {}
         self._suggest = Suggestions().did_you_mean
         words = {
-            word.text for each in file.expectations for named in (each.sources, each.destinations, each.services)
-            for word in named
+            word.text for expectation in file.expectations
+            for named in (expectation.sources, expectation.destinations, expectation.services) for word in named
         }  # fmt: skip
         self._refuse(len(words) * (250 + len(policy.instances)), len(file.expectations))
         self._resolved = []
@@ -266,10 +266,12 @@ class Expectations:
         """
         touching = {text for text, end in self._ends.items() if self._touches_instance(end)}
         return [
-            each.expectation
-            for each in self._resolved
-            if any(all(map(_is_nobody, ends)) for ends in (each.sources, each.destinations))
-            or touching.isdisjoint(word.text for word in (*each.expectation.sources, *each.expectation.destinations))
+            resolved.expectation
+            for resolved in self._resolved
+            if any(all(map(_is_nobody, ends)) for ends in (resolved.sources, resolved.destinations))
+            or touching.isdisjoint(
+                word.text for word in (*resolved.expectation.sources, *resolved.expectation.destinations)
+            )
         ]
 
     def _touches_instance(self, end: NamedEnd) -> bool:
@@ -308,9 +310,9 @@ class Expectations:
                 if steps > MAX_STEPS:
                     return steps
                 for family in (4, 6):
-                    seen = [each for _, each in views.vpcs_to_search(family, sources, destinations)]
+                    vpc_steps = [in_vpc for _, in_vpc in views.vpcs_to_search(family, sources, destinations)]
                     # ``_steps`` already counts the first VPC.
-                    steps += 2 * sum(each + views.networks[family] for each in seen[1:])
+                    steps += 2 * sum(in_vpc + views.networks[family] for in_vpc in vpc_steps[1:])
         return steps
 
     def _steps(self, resolved: _Resolved) -> int:
@@ -324,27 +326,29 @@ class Expectations:
         return 2 * len(resolved.sources) * len(resolved.destinations) * (250 + policy + named)
 
     def _outcome(self, resolved: _Resolved, accepted: Sequence[EvidenceCode]) -> Outcome:
-        wanted = resolved.expectation.verdict
+        expected_verdict = resolved.expectation.verdict
         notes: list[str] = []
-        found, about_something = self._contradiction(resolved, wanted, notes)
+        opener, about_something = self._contradiction(resolved, expected_verdict, notes)
         return Outcome(
-            resolved.expectation, None if found is None else self._explained(found, wanted, accepted), about_something,
-            resolved.nobody, tuple(notes),
+            resolved.expectation, None if opener is None else self._explained(opener, expected_verdict, accepted),
+            about_something, resolved.nobody, tuple(notes),
         )  # fmt: skip
 
-    def _contradiction(self, resolved: _Resolved, wanted: Action, notes: list[str]) -> tuple[Opener | None, bool]:
+    def _contradiction(
+        self, resolved: _Resolved, expected_verdict: Action, notes: list[str]
+    ) -> tuple[Opener | None, bool]:
         """Return a packet that contradicts the expectation, and whether a filter judges any packet."""
         about_something = False
         for sources, destinations in product(resolved.sources, resolved.destinations):
             try:
-                found, is_judged = contradiction(
-                    self.policy, sources, destinations, resolved.services, wanted, notes, self._shared
+                opener, is_judged = contradiction(
+                    self.policy, sources, destinations, resolved.services, expected_verdict, notes, self._shared
                 )
             except TooMuch as error:
                 raise PolicyError(f"{resolved.expectation.place}: {error}") from None
             about_something |= is_judged
-            if found is not None:
-                return found, True
+            if opener is not None:
+                return opener, True
         return None, about_something
 
     def _explained(self, opener: Opener, expected_verdict: Action, accepted: Sequence[EvidenceCode]) -> Explanation:
@@ -387,20 +391,20 @@ def _is_nobody(end: NamedEnd) -> bool:
 def _joined(ends: Iterable[NamedEnd]) -> list[NamedEnd]:
     """Merge ends into fewer ends with the same addresses and instances, because each pair of ends is a separate
     query."""
-    known = [*ends]
-    plain = [end for end in known if end.owned and not end.without]
-    others = [end for end in known if not end.owned or end.without]
+    all_ends = [*ends]
+    plain = [end for end in all_ends if end.owned and not end.without]
+    special_ends = [end for end in all_ends if not end.owned or end.without]
     if len(plain) < 2:
-        return known
+        return all_ends
     instances = frozenset().union(*(end.instances for end in plain))
     networks = tuple(network for end in plain for network in end.networks)
     kind: Literal["any", "network"] = "any" if any(end.kind == "any" for end in plain) else "network"
-    return [NamedEnd(kind, "several", instances, networks), *others]
+    return [NamedEnd(kind, "several", instances, networks), *special_ends]
 
 
 def _together(services: Iterable[ServiceSet]) -> ServiceSet:
-    known = [*services]
-    four, six = (union(each for found in known for each in found.of(family)) for family in (4, 6))
+    service_sets = [*services]
+    four, six = (union(ports for service_set in service_sets for ports in service_set.of(family)) for family in (4, 6))
     return ServiceSet(four, six)
 
 
@@ -412,17 +416,16 @@ class _Index:
     ) -> None:
         sets: list[defaultdict[str, int]] = [defaultdict(int) for _ in range(3)]
         self._expecting: dict[Action, int] = {"allow": 0, "deny": 0}
-        for n, each in enumerate(resolved):
-            expectation = each.expectation
+        for n, expectation in enumerate(answer.expectation for answer in resolved):
             self._expecting[expectation.verdict] |= 1 << n
             words = (expectation.sources, expectation.destinations, expectation.services)
-            for found, named in zip(sets, words, strict=True):
+            for numbers_by_word, named in zip(sets, words, strict=True):
                 for word in named:
-                    found[word.text] |= 1 << n
+                    numbers_by_word[word.text] |= 1 << n
         members = {text: _Members(end) for text, end in ends.items()}
-        self._sources = [(members[text], found) for text, found in sets[0].items()]
-        self._destinations = [(members[text], found) for text, found in sets[1].items()]
-        self._services = [(services[text], found) for text, found in sets[2].items()]
+        self._sources = [(members[text], expecting) for text, expecting in sets[0].items()]
+        self._destinations = [(members[text], expecting) for text, expecting in sets[1].items()]
+        self._services = [(services[text], expecting) for text, expecting in sets[2].items()]
         # Many rows have the same ends or the same service.
         self._from = cache(partial(_about_end, self._sources))
         self._to = cache(partial(_about_end, self._destinations))
@@ -437,7 +440,8 @@ class _Index:
     def _about_service(self, family: int, protocol: int, key: int) -> int:
         number = protocol * KEYS + key
         return _union(
-            found for services, found in self._services if lowest(services.of(family), number, number) is not None
+            expecting for services, expecting in self._services
+            if lowest(services.of(family), number, number) is not None
         )
 
 
@@ -449,8 +453,8 @@ def _port_key(row: Seen) -> int:
     return row.port if row.port is not None else (row.icmp_type or 0) * 256 + (row.icmp_code or 0)
 
 
-def _about_end(known: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
-    return _union(found for members, found in known if members.contain(address, owner))
+def _about_end(members_expecting: Sequence[tuple[_Members, int]], address: Address, owner: str | None) -> int:
+    return _union(expecting for members, expecting in members_expecting if members.contain(address, owner))
 
 
 def _union(sets: Iterable[int]) -> int:

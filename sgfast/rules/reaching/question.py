@@ -57,18 +57,18 @@ class Views:
         prefixes, connected = self._prefixes[family], self._policy._connected_vpcs
         senders, receivers = (self._named(end) for end in (sources, destinations))
         all_send, all_receive = (bool(end.networks) and end.owned for end in (sources, destinations))
-        seen = self._contexts if destinations.networks else receivers
+        peer_count = self._contexts if destinations.networks else receivers
         for vpc in prefixes:
             is_asked = vpc in senders or vpc in receivers or (all_receive and bool(sources.networks))
             if not is_asked and all_send:
                 is_asked = bool(destinations.networks) or any(peer in receivers for peer in connected[vpc])
             if is_asked:
-                yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * seen[peer] for peer in connected[vpc])
+                yield vpc, VPC_STEPS + sum(prefixes[peer] + CONTEXT_STEPS * peer_count[peer] for peer in connected[vpc])
 
     def _named(self, end: NamedEnd) -> Counter[str]:
         """Return the number of different sets of groups, by VPC, among the instances that the end names."""
-        known = self._policy.instance_by_name
-        named = {(known[name].vpc, known[name].security_groups) for name in end.instances if name in known}
+        instances = self._policy.instance_by_name
+        named = {(instances[name].vpc, instances[name].security_groups) for name in end.instances if name in instances}
         return Counter(vpc for vpc, _ in named)
 
 
@@ -124,13 +124,15 @@ class Question:
         #: By IP version: for each VPC one address of an instance that the sources name, and one that the destinations
         #: name, under the last policy.
         self.named: dict[int, tuple[dict[str, Piece], dict[str, Piece]]] = {4: ({}, {}), 6: ({}, {})}
-        self._views = [shared.views] if shared else [Views(each.policy, each.contexts) for each in self.accounts]
+        self._views = (
+            [shared.views] if shared else [Views(account.policy, account.contexts) for account in self.accounts]
+        )
         self.grounds = {
             family: shared.ground(family, self._ends) if shared else Ground(self.accounts, family, self._ends)
             for family in (4, 6)
         }
         self._notes = notes
-        self._kept = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
+        self._kept_tables = {(family, p): KeptTables() for family in (4, 6) for p in range(len(policies))}
 
     def scenes(self) -> Iterator[Scene]:
         """Yield the scenes, first those of IPv4. Raises TooMuch if they would take too long."""
@@ -138,26 +140,26 @@ class Question:
             ground = self.grounds[family]
             for vpc in self._vpcs(family) if self.base[family] else ():
                 senders, receivers = ground.senders(vpc, self.sources), ground.receivers(vpc, self.destinations)
-                for nodes, end, found in zip((senders, receivers), self._ends, self.named[family], strict=True):
-                    self._find_named(vpc, nodes, end, found)
+                for nodes, end, address_of in zip((senders, receivers), self._ends, self.named[family], strict=True):
+                    self._find_named(vpc, nodes, end, address_of)
                 if self._notes is not None and len(self._notes) < MAX_NOTES:
                     self._note_elsewhere(family, vpc, senders, receivers)
                 self.budget.pairs(senders.count, receivers.count)
                 relations = [
                     Relation(ground, p, vpc, senders, receivers, self.base[family], self.sets, self.budget,
-                             self._kept[family, p])
+                             self._kept_tables[family, p])
                     for p in range(len(self.accounts))
                 ]
                 yield Scene(family, vpc, ground, senders, receivers, relations, self.base[family])
 
-    def _find_named(self, vpc: str, nodes: Nodes, end: NamedEnd, found: dict[str, Piece]) -> None:
+    def _find_named(self, vpc: str, nodes: Nodes, end: NamedEnd, address_of: dict[str, Piece]) -> None:
         """Record one address of the VPC's own instances that the end names, if there is any."""
         instances = self.accounts[-1].policy.instances
         is_own = self.accounts[-1].is_own(nodes.contexts[-1], vpc)
         for n in np.flatnonzero(is_own).tolist() if end.instances else ():
             for piece in nodes.parts[n]:
                 if instances[piece.owners[-1] - 1].name in end.instances:
-                    found[vpc] = piece
+                    address_of[vpc] = piece
                     return
 
     def _note_elsewhere(self, family: int, vpc: str, senders: Nodes, receivers: Nodes) -> None:
@@ -182,7 +184,7 @@ class Question:
         """Return the VPCs to search. Raises TooMuch if they see too many addresses."""
         steps: Counter[str] = Counter()
         for views in self._views:
-            for vpc, seen in views.vpcs_to_search(family, *self._ends):
-                steps[vpc] += seen + len(self.grounds[family].named.spans)
+            for vpc, step_count in views.vpcs_to_search(family, *self._ends):
+                steps[vpc] += step_count + len(self.grounds[family].named.spans)
         self.budget.views(steps.total(), len(steps))
         return list(steps)

@@ -106,7 +106,7 @@ class Sets:
     def __init__(self) -> None:
         self.ranges: list[Ranges] = [()]
         self._number: dict[Ranges, int] = {(): EMPTY}
-        self._both: dict[tuple[int, int], int] = {}
+        self._intersections: dict[tuple[int, int], int] = {}
         self._without: dict[tuple[int, int], int] = {}
 
     def number(self, ranges: Ranges) -> int:
@@ -120,9 +120,9 @@ class Sets:
         if one == other or EMPTY in (one, other):
             return min(one, other)
         pair = (one, other) if one < other else (other, one)
-        if pair not in self._both:
-            self._both[pair] = self.number(intersection(self.ranges[one], self.ranges[other]))
-        return self._both[pair]
+        if pair not in self._intersections:
+            self._intersections[pair] = self.number(intersection(self.ranges[one], self.ranges[other]))
+        return self._intersections[pair]
 
     def without(self, one: int, other: int) -> int:
         """Return the set of the services in ``one`` that are not in ``other``."""
@@ -141,12 +141,14 @@ class Sets:
         return _sets_of_pairs(self.without, one, other)
 
 
-def _sets_of_pairs(of_pair: Callable[[int, int], int], one: Numbers, other: Numbers) -> Numbers:
-    if len(one) <= _FEW:  # numpy would take longer
-        return np.array([of_pair(*pair) for pair in zip(one.tolist(), other.tolist(), strict=True)], dtype=np.int64)
-    pairs, place = np.unique(one.astype(np.int64) << 32 | other, return_inverse=True)
-    found = [of_pair(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
-    sets: Numbers = np.array(found, dtype=np.int64)[place.reshape(-1)]
+def _sets_of_pairs(of_pair: Callable[[int, int], int], left_sets: Numbers, right_sets: Numbers) -> Numbers:
+    if len(left_sets) <= _FEW:  # numpy would take longer
+        return np.array(
+            [of_pair(*pair) for pair in zip(left_sets.tolist(), right_sets.tolist(), strict=True)], dtype=np.int64
+        )
+    pairs, place = np.unique(left_sets.astype(np.int64) << 32 | right_sets, return_inverse=True)
+    set_of_pair = [of_pair(pair >> 32, pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+    sets: Numbers = np.array(set_of_pair, dtype=np.int64)[place.reshape(-1)]
     return sets
 
 
@@ -168,12 +170,12 @@ class RuleTable:
     def winners(self, nodes: NDArray[np.bool_], services: Ranges) -> set[int]:
         """Return the positions of the rules that win for at least one of the nodes and services."""
         rows = self.winner[np.unique(self.kind[nodes])]
-        found: set[int] = set()
+        winner_rows: set[int] = set()
         for first, last in services:
             start = int(np.searchsorted(self.starts, first, "right")) - 1
             end = int(np.searchsorted(self.starts, last, "right"))
-            found.update(np.unique(rows[:, start:end]).tolist())
-        return found - {-1}
+            winner_rows.update(np.unique(rows[:, start:end]).tolist())
+        return winner_rows - {-1}
 
 
 class KeptTables:
@@ -191,13 +193,13 @@ class KeptTables:
         return tuple([self._number.setdefault(node, len(self._number)) for node in nodes])
 
     def get(self, key: tuple[object, ...], make: Callable[[], RuleTable]) -> RuleTable:
-        found = self._tables.get(key)
-        if found is None:
-            found = make()
-            self._cells -= found.winner.size
+        table = self._tables.get(key)
+        if table is None:
+            table = make()
+            self._cells -= table.winner.size
             if self._cells >= 0:
-                self._tables[key] = found
-        return found
+                self._tables[key] = table
+        return table
 
 
 class Relation:
@@ -219,7 +221,7 @@ class Relation:
         self._base, self._sets, self._budget = base, sets, budget
         self._everything = sets.number(base)
         self._tables: dict[tuple[int, Direction], RuleTable] = {}
-        self._kept = kept
+        self._kept_tables = kept
         self._alike: dict[tuple[str, Direction], tuple[int, ...]] = {}
         self._rows: dict[Direction, tuple[Numbers, Numbers]] = {}
         self._winners: dict[tuple[int, Direction, bytes, int], list[tuple[int, Rule]]] = {}
@@ -234,13 +236,13 @@ class Relation:
         """Return a mask of the nodes at the other end for which filters judge packets to or from the node in this VPC.
         Filters judge unless neither end is an instance, or the only instance is a receiver in another VPC.
         """
-        context, others = int(self.contexts(direction)[node]), self.contexts(OTHER[direction])
+        context, far_contexts = int(self.contexts(direction)[node]), self.contexts(OTHER[direction])
         if context == FOREIGN:
-            return np.zeros(len(others), dtype=bool)
+            return np.zeros(len(far_contexts), dtype=bool)
         if direction == "inbound":
-            judged: NDArray[np.bool_] = (others >= 0) | ((others == OUTSIDE) & self._is_own[node])
+            judged: NDArray[np.bool_] = (far_contexts >= 0) | ((far_contexts == OUTSIDE) & self._is_own[node])
             return judged
-        return self._is_own if context == OUTSIDE else others != FOREIGN
+        return self._is_own if context == OUTSIDE else far_contexts != FOREIGN
 
     def allowed(self, direction: Direction, node: int) -> Numbers:
         """Return the set of services allowed between a node and each node at the other end."""
@@ -254,31 +256,33 @@ class Relation:
         node, and the row number of each node at the other end.
         """
         if direction not in self._rows:
-            other = OTHER[direction]
-            found, row = np.unique(self.contexts(other), return_inverse=True)
-            rows = np.zeros((len(found), self._nodes[direction].count), dtype=np.int32)
-            for n, context in enumerate(found.tolist()):
+            far_side = OTHER[direction]
+            far_contexts, row = np.unique(self.contexts(far_side), return_inverse=True)
+            rows = np.zeros((len(far_contexts), self._nodes[direction].count), dtype=np.int32)
+            for n, context in enumerate(far_contexts.tolist()):
                 if context == OUTSIDE:
                     rows[n] = self._everything
                 elif context != FOREIGN:
-                    rows[n] = self.table(context, other).allowed
+                    rows[n] = self.table(context, far_side).allowed
             self._rows[direction] = rows, row.reshape(-1)
         return self._rows[direction]
 
     def is_local(self, direction: Direction, node: int) -> NDArray[np.bool_]:
         """Return a mask of the nodes at the other end that are the same instance as the node (SPEC 3.3)."""
-        own = self._nodes[direction].only[self._policy][node]
-        others = self._nodes[OTHER[direction]].only[self._policy]
-        local: NDArray[np.bool_] = (others == own) & (others > NOBODY)
+        near_instance = self._nodes[direction].only[self._policy][node]
+        far_instances = self._nodes[OTHER[direction]].only[self._policy]
+        local: NDArray[np.bool_] = (far_instances == near_instance) & (far_instances > NOBODY)
         return local
 
     def table(self, context: int, direction: Direction) -> RuleTable:
         """Return the table of a context's rules: about senders for inbound, about receivers for outbound."""
         key = (context, direction)
         if key not in self._tables:
-            made = partial(self._rule_table, context, direction)
+            make_table = partial(self._rule_table, context, direction)
             few = self._nodes[OTHER[direction]].count <= _FEW
-            self._tables[key] = self._kept.get((*key, self._numbers(context, direction)), made) if few else made()
+            self._tables[key] = (
+                self._kept_tables.get((*key, self._numbers(context, direction)), make_table) if few else make_table()
+            )
         return self._tables[key]
 
     def _numbers(self, context: int, direction: Direction) -> tuple[int, ...]:
@@ -287,7 +291,7 @@ class Relation:
         if (vpc, direction) not in self._alike:
             nodes = self._nodes[OTHER[direction]]
             groups = [self._account.groups_seen(n, vpc) for n in nodes.memberships[self._policy].tolist()]
-            self._alike[vpc, direction] = self._kept.numbers(nodes.inside, groups)
+            self._alike[vpc, direction] = self._kept_tables.numbers(nodes.inside, groups)
         return self._alike[vpc, direction]
 
     def winners(
@@ -302,8 +306,8 @@ class Relation:
             if not self._budget.search(len(nodes)):
                 return ()
             table = self.table(context, direction)
-            found = sorted(table.winners(nodes, self._sets.ranges[services]))
-            self._winners[key] = [table.rules[n] for n in found]
+            deciding_rows = sorted(table.winners(nodes, self._sets.ranges[services]))
+            self._winners[key] = [table.rules[n] for n in deciding_rows]
         return self._winners[key]
 
     def _rule_table(self, context: int, direction: Direction) -> RuleTable:

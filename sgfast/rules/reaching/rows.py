@@ -76,7 +76,7 @@ class Row:
     @property
     def _opened(self) -> Opened:
         """The row for tables."""
-        rules = [(each.policy, each.rule.id) for each in self.rules]
+        rules = [(labelled.policy, labelled.rule.id) for labelled in self.rules]
         return self.sources, self.destinations, self.families, self.services, rules
 
 
@@ -128,25 +128,25 @@ class RowMaker:
         relation = scene.relations[self._policy]
         senders, contexts = relation.contexts("outbound"), relation.contexts("inbound")
         # Many receivers have the same sets of services, so divided sets are kept.
-        known: dict[bytes, list[tuple[Mask, int]]] = {}
+        parts_of_sets: dict[bytes, list[tuple[Mask, int]]] = {}
         for receiver in np.flatnonzero(contexts >= 0).tolist():
             is_other = ~relation.is_local("inbound", receiver)
-            for nodes, services in self._parts(wanted("inbound", receiver), known):
+            for nodes, services in self._parts(wanted("inbound", receiver), parts_of_sets):
                 if (nodes & is_other).any():
                     rules = why(nodes & is_other, _only(contexts, receiver), services)
                     self._note((*self.senders.of(nodes), self.receivers.bit(receiver), (), services), rules)
-        known = {}
+        parts_of_sets = {}
         for sender in np.flatnonzero(senders >= 0).tolist():
-            for nodes, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), known):
+            for nodes, services in self._parts(wanted("outbound", sender) * (contexts == OUTSIDE), parts_of_sets):
                 rules = why(_only(senders, sender), nodes, services)
                 self._note((self.senders.bit(sender), (), 0, self.receivers.of(nodes)[1], services), rules)
 
-    def _parts(self, sets: Numbers, known: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
+    def _parts(self, sets: Numbers, parts_of_sets: dict[bytes, list[tuple[Mask, int]]]) -> list[tuple[Mask, int]]:
         key = sets.tobytes()
-        if key not in known:
-            known[key] = list(self._divided(sets))
-        self._question.budget.parts(len(known[key]))
-        return known[key]
+        if key not in parts_of_sets:
+            parts_of_sets[key] = list(self._divided(sets))
+        self._question.budget.parts(len(parts_of_sets[key]))
+        return parts_of_sets[key]
 
     def _note(self, key: RowKey, rules: Iterable[Decider]) -> None:
         self._rows.setdefault(key, {}).update(dict.fromkeys(rules))
@@ -163,12 +163,14 @@ class RowMaker:
             yield sets != EMPTY, int(numbers[-1])
             return
         ranges = [self._question.sets.ranges[number] for number in numbers.tolist()]
-        ends = [np.array(each, dtype=np.int64).reshape(-1, 2) for each in ranges]
-        bounds = np.unique(np.concatenate([np.concatenate((each[:, 0], each[:, 1] + 1)) for each in ends]))
+        ends = [np.array(range_list, dtype=np.int64).reshape(-1, 2) for range_list in ranges]
+        bounds = np.unique(
+            np.concatenate([np.concatenate((range_ends[:, 0], range_ends[:, 1] + 1)) for range_ends in ends])
+        )
         cover = np.zeros((len(numbers), len(bounds)), dtype=np.int8)
-        for n, each in enumerate(ends):
-            cover[n, np.searchsorted(bounds, each[:, 0])] += 1
-            cover[n, np.searchsorted(bounds, each[:, 1] + 1)] -= 1
+        for n, range_ends in enumerate(ends):
+            cover[n, np.searchsorted(bounds, range_ends[:, 0])] += 1
+            cover[n, np.searchsorted(bounds, range_ends[:, 1] + 1)] -= 1
         covers = np.cumsum(cover, axis=1)[:, :-1] > 0
         keep, kind = alike(list(covers))
         for n, stretch in enumerate(keep.tolist()):
@@ -245,27 +247,27 @@ def _merged(rows: Mapping[RowKey, Rules]) -> Iterator[tuple[RowKey, Rules]]:
 
 def in_both_families(rows: Iterable[Row]) -> list[Row]:
     """Merge rows of IPv4 and IPv6 that have the same ends and services."""
-    made: dict[tuple[object, ...], Row] = {}
+    row_of_ends: dict[tuple[object, ...], Row] = {}
     for row in rows:
         key = (*_without_networks(row.sources), *_without_networks(row.destinations), row.services)
-        known = made.get(key)
-        if known is None:
-            made[key] = row
+        row_before = row_of_ends.get(key)
+        if row_before is None:
+            row_of_ends[key] = row
             continue
-        families = tuple(sorted({*known.families, *row.families}))
-        if len(families) == len(known.families):
-            made[key, row] = row  # two rows of one family with different networks
+        families = tuple(sorted({*row_before.families, *row.families}))
+        if len(families) == len(row_before.families):
+            row_of_ends[key, row] = row  # two rows of one family with different networks
             continue
-        sources = in_order({*known.sources, *row.sources})
-        destinations = in_order({*known.destinations, *row.destinations})
-        rules = tuple(dict.fromkeys((*known.rules, *row.rules)))
-        made[key] = Row(sources, destinations, families, row.services, rules)
-    return list(made.values())
+        sources = in_order({*row_before.sources, *row.sources})
+        destinations = in_order({*row_before.destinations, *row.destinations})
+        rules = tuple(dict.fromkeys((*row_before.rules, *row.rules)))
+        row_of_ends[key] = Row(sources, destinations, families, row.services, rules)
+    return list(row_of_ends.values())
 
 
 def _without_networks(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bool]:
-    others = tuple(part for part in parts if part.kind not in ("network", "address-group"))
-    return others, len(others) < len(parts)
+    parts_left = tuple(part for part in parts if part.kind not in ("network", "address-group"))
+    return parts_left, len(parts_left) < len(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,9 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
     types = {*NO_OPENERS[family]}
     if family == 6:
         types.update(number for setting in infrastructure for number in _INFRASTRUCTURE[setting])
-    return difference(EVERY_SERVICE, union((base + 256 * each, base + 256 * each + 255) for each in types))
+    return difference(
+        EVERY_SERVICE, union((base + 256 * icmp_type, base + 256 * icmp_type + 255) for icmp_type in types)
+    )
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -52,11 +54,11 @@ def openers(family: int, infrastructure: Collection[str]) -> Ranges:
 
 def named_service(text: str) -> ServiceSet:
     """Return the services that ``text`` names (SPEC 12.3). Raises ArgumentError if it names none."""
-    found: dict[int, list[Range]] = {4: [], 6: []}
+    ranges_of_family: dict[int, list[Range]] = {4: [], 6: []}
     for item in text.split(";"):
         for family, ranges in _item(item.strip().lower(), text).items():
-            found[family] += ranges
-    return ServiceSet(union(found[4]), union(found[6]))
+            ranges_of_family[family] += ranges
+    return ServiceSet(union(ranges_of_family[4]), union(ranges_of_family[6]))
 
 
 def _item(item: str, text: str) -> dict[int, list[Range]]:
@@ -93,7 +95,7 @@ def _icmp(family: int, types: str, codes: str, text: str) -> list[Range]:
     numbers = {name: number for number, name in ICMP_NAMES[ICMP_OF[family]].items()}
     base = ICMP_OF[family] * KEYS
     wanted_codes = [_range(part, 255, "an ICMP code", text) for part in codes.split(",")]
-    made = []
+    keys = []
     for part in types.split(","):
         if part in numbers:
             first = last = numbers[part]
@@ -101,11 +103,11 @@ def _icmp(family: int, types: str, codes: str, text: str) -> list[Range]:
             continue
         else:
             first, last = _range(part, 255, "an ICMP type", text)
-        made += [
-            (base + 256 * each + low, base + 256 * each + high)
-            for each in range(first, last + 1) for low, high in wanted_codes
+        keys += [
+            (base + 256 * icmp_type + low, base + 256 * icmp_type + high)
+            for icmp_type in range(first, last + 1) for low, high in wanted_codes
         ]  # fmt: skip
-    return made
+    return keys
 
 
 def _range(part: str, top: int, name: str, text: str) -> tuple[int, int]:
@@ -156,17 +158,17 @@ def single_service(text: str) -> SingleService | None:
             return SingleService(protocol, port) if first == last else None
         is_one = (first, last) == whole(protocol) and protocol not in ICMP_OF.values()
         return SingleService(protocol) if is_one else None
-    found = {
+    kind_of_family = {
         family: kind for family, protocol in ICMP_OF.items()
         if (kind := _one_type(services.of(family), protocol)) is not None
     }  # fmt: skip
-    if len(found) != bool(services.four) + bool(services.six):
+    if len(kind_of_family) != bool(services.four) + bool(services.six):
         return None
-    if all(kind in (_ANY_TYPE, _PING[family]) for family, kind in found.items()):
-        return SingleService(ICMP if 4 in found else ICMPV6)
-    if len({*found.values()}) > 1:
+    if all(kind in (_ANY_TYPE, _PING[family]) for family, kind in kind_of_family.items()):
+        return SingleService(ICMP if 4 in kind_of_family else ICMPV6)
+    if len({*kind_of_family.values()}) > 1:
         return None
-    return SingleService(ICMP if 4 in found else ICMPV6, None, *next(iter(found.values())))
+    return SingleService(ICMP if 4 in kind_of_family else ICMPV6, None, *next(iter(kind_of_family.values())))
 
 
 _ANY_TYPE = (-1, -1)
@@ -260,9 +262,13 @@ def _icmp_items(keys: Ranges, family: int) -> Iterator[str]:
                 yield f"{name}/{low // 256}/{low % 256}-255"
                 yield f"{name}/{high // 256}/0-{high % 256}"
     for first, last in types:
-        known = ICMP_NAMES[ICMP_OF[family]].get(first) if first == last else None
-        if known is not None:
-            yield f"{name} {known}"
-    others = [each for each in types if each[0] != each[1] or each[0] not in ICMP_NAMES[ICMP_OF[family]]]
-    if others:
-        yield f"{name}/{ports_text(tuple(others), None)}"
+        type_name = ICMP_NAMES[ICMP_OF[family]].get(first) if first == last else None
+        if type_name is not None:
+            yield f"{name} {type_name}"
+    unnamed_types = [
+        type_range
+        for type_range in types
+        if type_range[0] != type_range[1] or type_range[0] not in ICMP_NAMES[ICMP_OF[family]]
+    ]
+    if unnamed_types:
+        yield f"{name}/{ports_text(tuple(unnamed_types), None)}"

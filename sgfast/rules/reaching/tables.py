@@ -50,24 +50,24 @@ class ExpectationsTables:
     @property
     def outcomes(self) -> Table:
         """A row for each expectation, in the order of the file."""
-        meant, found = [each[0] for each in self._outcomes], [each[4] for each in self._outcomes]
+        expectations, answers = [outcome[0] for outcome in self._outcomes], [outcome[4] for outcome in self._outcomes]
         columns = [
-            words_of([each.name or None for each in meant]),
-            numbers_of([each.line or None for each in meant]),
+            words_of([expectation.name or None for expectation in expectations]),
+            numbers_of([expectation.line or None for expectation in expectations]),
             *(
-                words_of([", ".join(word.text for word in getattr(each, words)) for each in meant])
+                words_of([", ".join(word.text for word in getattr(expectation, words)) for expectation in expectations])
                 for words in ("sources", "destinations", "services")
             ),
-            words_of([each.verdict for each in meant]),
-            words_of([each.why or None for each in meant]),
-            words_of([each[1] for each in self._outcomes]),
-            flags([each[2] for each in self._outcomes]),
-            words_of([", ".join(word.text for word in each[3]) or None for each in self._outcomes]),
-            words_of([None if each is None else sentence(each) for each in found]),
-            words_of([None if each is None else _decider(each.egress) for each in found]),
-            words_of([None if each is None else _decider(each.ingress) for each in found]),
+            words_of([expectation.verdict for expectation in expectations]),
+            words_of([expectation.why or None for expectation in expectations]),
+            words_of([outcome[1] for outcome in self._outcomes]),
+            flags([outcome[2] for outcome in self._outcomes]),
+            words_of([", ".join(word.text for word in outcome[3]) or None for outcome in self._outcomes]),
+            words_of([None if answer is None else sentence(answer) for answer in answers]),
+            words_of([None if answer is None else _decider(answer.egress) for answer in answers]),
+            words_of([None if answer is None else _decider(answer.ingress) for answer in answers]),
         ]
-        return Table(OUTCOME_TABLE.columns, len(meant), lambda: [columns])
+        return Table(OUTCOME_TABLE.columns, len(expectations), lambda: [columns])
 
     def __repr__(self) -> str:
         return "<Tables of a test: outcomes>"
@@ -90,7 +90,7 @@ def _combinations(columns: Sequence[Column], rows: Sequence[Opened], policies: S
     """
     ends = [row[0] for row in rows], [row[1] for row in rows]
     services = [_services(row[3]) for row in rows]
-    counts = np.array([[*map(len, each)] for each in (*ends, services)], np.int64)
+    counts = np.array([[*map(len, part_lists)] for part_lists in (*ends, services)], np.int64)
     firsts = np.cumsum(counts, axis=1) - counts
     begins = np.concatenate(([0], np.cumsum(counts.prod(axis=0))))
     total = int(begins[-1])
@@ -100,8 +100,8 @@ def _combinations(columns: Sequence[Column], rows: Sequence[Opened], policies: S
         versions = Words([", ".join(map(str, row[2])) for row in rows])
         of_services = [Words(words) for words in zip(*map(_with_protocol, chain(*services)), strict=True)]
         deciders = [
-            Words([", ".join(rule for policy, rule in row[4] if policy == wanted) or None for row in rows])
-            for wanted in policies
+            Words([", ".join(rule for policy, rule in row[4] if policy == policy_name) or None for row in rows])
+            for policy_name in policies
         ]
         for at in range(0, total, BATCH_ROWS):
             place = np.arange(at, min(at + BATCH_ROWS, total))

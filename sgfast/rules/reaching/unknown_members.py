@@ -42,39 +42,40 @@ class UnknownMembers:
         """``old`` and ``new`` call the same VPC by the same name."""
         self.policies: list[Policy] = [old, new]
         self._marked = [_Marked(frozenset(), frozenset(), {})] * 2
-        given = [{_key(group): group for group in policy.security_groups} for policy in self.policies]
+        groups_by_key = [{_key(group): group for group in policy.security_groups} for policy in self.policies]
         unknown = dict.fromkeys(
-            key for policy, groups in zip(self.policies, given, strict=True) for key, group in groups.items()
+            key for policy, groups in zip(self.policies, groups_by_key, strict=True) for key, group in groups.items()
             if group.name in policy.gaps.unresolved or group.name in policy.gaps.memberless
         )  # fmt: skip
         if not unknown and not (old.gaps.lists or new.gaps.lists):
             return
         addresses = _free_addresses(self.policies)
-        vpcs = _vpcs(self.policies, given)
-        own = {key: [(vpc, next(addresses)) for vpc in vpcs[key]] for key in unknown}
+        vpcs = _vpcs(self.policies, groups_by_key)
+        machines_of_group = {key: [(vpc, next(addresses)) for vpc in vpcs[key]] for key in unknown}
         lists = dict.fromkeys(
-            _key(each) for policy in self.policies for each in policy.address_groups if each.name in policy.gaps.lists
-        )
+            _key(address_group) for policy in self.policies for address_group in policy.address_groups
+            if address_group.name in policy.gaps.lists
+        )  # fmt: skip
         of_lists = {key: next(addresses) for key in lists}
-        for n, groups in enumerate(given):
-            self._fill(n, given, groups, own, of_lists)
+        for n, groups in enumerate(groups_by_key):
+            self._fill(n, groups_by_key, groups, machines_of_group, of_lists)
 
     def _fill(
-        self, n: int, given: Sequence[dict[str, SecurityGroup]], groups: dict[str, SecurityGroup],
-        own: dict[str, list[tuple[str, tuple[Network, ...]]]], of_lists: dict[str, tuple[Network, ...]],
+        self, n: int, groups_by_key: Sequence[dict[str, SecurityGroup]], groups: dict[str, SecurityGroup],
+        machines_of_group: dict[str, list[tuple[str, tuple[Network, ...]]]], of_lists: dict[str, tuple[Network, ...]],
     ) -> None:  # fmt: skip
-        policy, other = self.policies[n], self.policies[1 - n]
+        policy, other_policy = self.policies[n], self.policies[1 - n]
         after = dict(groups)
         machines: list[Instance] = []
         group_of: dict[str, str] = {}
-        for key, places in own.items():
-            held = [(each, by_key[key]) for each, by_key in zip((policy, other), (groups, given[1 - n]), strict=True)
-                    if key in by_key]  # fmt: skip
+        for key, places in machines_of_group.items():
+            sides = ((policy, groups), (other_policy, groups_by_key[1 - n]))
+            groups_of_key = [(its_policy, by_key[key]) for its_policy, by_key in sides if key in by_key]
             group = groups.get(key) or SecurityGroup(_free(key, policy.group_by_name))
             # Nobody knows the other rules of a group that no file has: they pass the same under both policies.
-            if all(found.name in each.gaps.unresolved for each, found in held):
-                told = {rule.direction for _, found in held for rule in found.rules}
-                group = replace(group, rules=(*group.rules, *_passing(group.name, told)))
+            if all(its_group.name in its_policy.gaps.unresolved for its_policy, its_group in groups_of_key):
+                told_directions = {rule.direction for _, its_group in groups_of_key for rule in its_group.rules}
+                group = replace(group, rules=(*group.rules, *_passing(group.name, told_directions)))
             after[key] = group
             for vpc, networks in places:
                 if vpc in policy.vpc_by_name:
@@ -82,10 +83,11 @@ class UnknownMembers:
                     group_of[name] = group.name
                     machines.append(Instance(name, vpc, networks, (group.name,)))
         address_groups = [
-            replace(each, addresses=of_lists[_key(each)]) if _key(each) in of_lists and not each.addresses else each
-            for each in policy.address_groups
+            replace(address_group, addresses=of_lists[_key(address_group)])
+            if _key(address_group) in of_lists and not address_group.addresses else address_group
+            for address_group in policy.address_groups
         ]
-        names = frozenset(after[key].name for key in own)
+        names = frozenset(after[key].name for key in machines_of_group)
         self._marked[n] = _Marked(names, policy.gaps.lists, group_of)
         self.policies[n] = having(
             policy, security_groups=tuple(after.values()), address_groups=tuple(address_groups),
@@ -97,7 +99,7 @@ class UnknownMembers:
         marked = self._marked[policy]
         if not (marked.groups or marked.lists):
             return row
-        rules = tuple(each for each in row.rules if not each.rule.id.startswith(_MADE_UP))
+        rules = tuple(rule_row for rule_row in row.rules if not rule_row.rule.id.startswith(_MADE_UP))
         return replace(
             row, sources=self._parts(row.sources, marked), destinations=self._parts(row.destinations, marked),
             rules=rules,
@@ -105,14 +107,14 @@ class UnknownMembers:
 
     @staticmethod
     def _parts(parts: Iterable[Part], marked: _Marked) -> tuple[Part, ...]:
-        made = []
+        marked_parts = []
         for part in parts:
             if part.kind == "instance" and part.name in marked.group_of:
                 part = replace(part, kind="group", name=marked.group_of[part.name], addresses=(), is_unknown=True)
             elif part.name in {"group": marked.groups, "address-group": marked.lists}.get(part.kind, ()):
                 part = replace(part, is_unknown=True)
-            made.append(part)
-        return tuple(dict.fromkeys(made))
+            marked_parts.append(part)
+        return tuple(dict.fromkeys(marked_parts))
 
 
 def _key(group: SecurityGroup | AddressGroup) -> str:
@@ -120,18 +122,18 @@ def _key(group: SecurityGroup | AddressGroup) -> str:
     return group.id or group.name
 
 
-def _free(name: str, taken: Iterable[str]) -> str:
-    known = set(taken)
-    return name if name not in known else next(
-        free for number in count(2) if (free := f"{name} ({number})") not in known
+def _free(name: str, taken_names: Iterable[str]) -> str:
+    name_set = set(taken_names)
+    return name if name not in name_set else next(
+        free for number in count(2) if (free := f"{name} ({number})") not in name_set
     )
 
 
-def _passing(group: str, told: set[Direction]) -> Iterator[Rule]:
+def _passing(group: str, told_directions: set[Direction]) -> Iterator[Rule]:
     """Yield rules that let everything pass in the directions of which no file has a rule."""
     ways: tuple[Direction, ...] = ("inbound", "outbound")
     for way in ways:
-        for version in _VERSIONS if way not in told else ():
+        for version in _VERSIONS if way not in told_directions else ():
             yield Rule(f"{_MADE_UP}{group}/{way}/{version}", way, version)
 
 
@@ -143,21 +145,21 @@ def _free_addresses(policies: Sequence[Policy]) -> Iterator[tuple[Network, ...]]
             yield networks
 
 
-def _vpcs(policies: Sequence[Policy], given: Sequence[dict[str, SecurityGroup]]) -> dict[str, list[str]]:
+def _vpcs(policies: Sequence[Policy], groups_by_key: Sequence[dict[str, SecurityGroup]]) -> dict[str, list[str]]:
     """Return the VPCs in which a group's members may be, by the group's key: those of its known members, and of the
     members of groups with which its rules connect it. Without any, the first one.
     """
-    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for policy, groups in zip(policies, given, strict=True):
+    vpcs_by_key: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for policy, groups in zip(policies, groups_by_key, strict=True):
         keys = {group.name: key for key, group in groups.items()}
         of_members: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for instance in policy.instances:
             for name in instance.security_groups:
                 of_members[name][instance.vpc] = None
         for group in policy.security_groups:
-            found[keys[group.name]].update(of_members[group.name])
+            vpcs_by_key[keys[group.name]].update(of_members[group.name])
             for rule in group.rules:
                 if isinstance(rule.peer, GroupPeer):
-                    found[keys[rule.peer.name]].update(of_members[group.name])
-                    found[keys[group.name]].update(of_members[rule.peer.name])
-    return {key: [*found[key]] or [policies[1].vpcs[0].name] for groups in given for key in groups}
+                    vpcs_by_key[keys[rule.peer.name]].update(of_members[group.name])
+                    vpcs_by_key[keys[group.name]].update(of_members[rule.peer.name])
+    return {key: [*vpcs_by_key[key]] or [policies[1].vpcs[0].name] for groups in groups_by_key for key in groups}

@@ -106,9 +106,9 @@ def replay_on_cluster(
     result.warnings += warnings
     with ExitStack() as stack:
         # Tasks that cannot be stopped may still write to the folder while it is being removed.
-        own = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
+        scratch_folder = tempfile.TemporaryDirectory(prefix="sgfast-", ignore_cleanup_errors=True)
         folder = options.resume
-        place = place_of(os.fsdecode(folder)) if folder is not None else stack.enter_context(own)
+        place = place_of(os.fsdecode(folder)) if folder is not None else stack.enter_context(scratch_folder)
         storage = Folder(place)
         storage.make()
         units = units_of(parts)
@@ -139,7 +139,7 @@ class _Replay:
         #: The prefix of the names of files that contain rows.
         self._token = secrets.token_hex(8)
         self._stages: list[Stage] = []
-        self._found = 0
+        self._found_segments = 0
         self._packets = self._bytes = 0
 
     def go(self, units: Sequence[Unit], changes: Sequence[Any], damaged: Sequence[str]) -> None:
@@ -180,7 +180,7 @@ class _Replay:
         warn_of_shares(result, run, chain, judged)
         self._warn_of_hot_shards(chain, judged)
         result.cluster = ClusterUsed(
-            self._cluster.name, self._cluster.workers, run.shards, tuple(self._stages), self._found
+            self._cluster.name, self._cluster.workers, run.shards, tuple(self._stages), self._found_segments
         )
 
     def _split(self, units: Sequence[Unit]) -> list[Unit]:
@@ -190,15 +190,15 @@ class _Replay:
             return list(units)
         began = time.perf_counter()
         calls = [(unit.name, (self._storage.place, unit.inputs[0], RANGE_BYTES)) for unit in large]
-        found = self._cluster.run("index", indexed, calls, self._show_progress)
-        self._result.warnings += [warning for _, warning in found if warning is not None]
-        ranges = {unit.inputs[0].path: inputs for unit, (inputs, _) in zip(large, found, strict=True)}
+        split_files = self._cluster.run("index", indexed, calls, self._show_progress)
+        self._result.warnings += [warning for _, warning in split_files if warning is not None]
+        ranges = {unit.inputs[0].path: inputs for unit, (inputs, _) in zip(large, split_files, strict=True)}
         took = time.perf_counter() - began
         self._stages.append(Stage("index", len(large), took, took, 0, 0))
         return [
-            each
+            divided_unit
             for unit in units
-            for each in (
+            for divided_unit in (
                 [Unit((entry,), unit.part) for entry in ranges[unit.inputs[0].path]]
                 if unit.inputs[0].path in ranges
                 else [unit]
@@ -212,30 +212,33 @@ class _Replay:
         names = [_name_of(self._run, unit, start) for unit, start in calls]
         existing = self._storage.names()
         shards = self._run.shards
-        found: dict[str, Segment] = {}
+        segment_of_name: dict[str, Segment] = {}
         for name, (unit, start) in zip(names, calls, strict=True):
             if {name, name + SUFFIX} <= existing:
                 try:
-                    found[name] = saved_segment(self._storage, name, unit, start, shards)
+                    segment_of_name[name] = saved_segment(self._storage, name, unit, start, shards)
                 except ClusterError as error:
                     self._result.warnings.append(f"{error}; its captures are read again")
-        self._found += len(found)
+        self._found_segments += len(segment_of_name)
 
         def done(segment: Segment) -> None:
             self._packets += segment.packets
             self._bytes += segment.bytes_read
             self._progress(self._packets, self._bytes)
 
-        for segment in found.values():
+        for segment in segment_of_name.values():
             done(segment)
-        wanted = [(name, *call) for name, call in zip(names, calls, strict=True) if name not in found]
-        made = self._cluster.run(
-            "read", read_unit, [(unit.name, (self._shared, unit, start, name)) for name, unit, start in wanted], done
+        missing_calls = [(name, *call) for name, call in zip(names, calls, strict=True) if name not in segment_of_name]
+        new_segments = self._cluster.run(
+            "read",
+            read_unit,
+            [(unit.name, (self._shared, unit, start, name)) for name, unit, start in missing_calls],
+            done,
         )
-        segments += made
-        for (name, *_), segment in zip(wanted, made, strict=True):
-            found[name] = segment
-        return [found[name] for name in names]
+        segments += new_segments
+        for (name, *_), segment in zip(missing_calls, new_segments, strict=True):
+            segment_of_name[name] = segment
+        return [segment_of_name[name] for name in names]
 
     def _judge(self, job: Job, chain: SegmentChain) -> list[Judged]:
         began = time.perf_counter()
@@ -295,9 +298,9 @@ def indexed(place: str, entry: Input, every: int) -> tuple[list[Input], str | No
             return saved_ranges(folder, name, entry), None
         except ClusterError as error:
             warning = f"{error}; its capture is indexed again"
-    found = ranges_of(entry, every)
-    folder.write_document(name, to_plain(tuple(part.renamed(without_credentials) for part in found)))
-    return found, warning
+    ranges = ranges_of(entry, every)
+    folder.write_document(name, to_plain(tuple(part.renamed(without_credentials) for part in ranges)))
+    return ranges, warning
 
 
 def spans_by_shard(chain: SegmentChain, shards: int) -> tuple[Rows, list[int]]:
@@ -306,7 +309,7 @@ def spans_by_shard(chain: SegmentChain, shards: int) -> tuple[Rows, list[int]]:
     blocks = [placed.segment.blocks for placed in chain.placed]
     every = np.concatenate(blocks) if blocks else np.empty(0, dtype=BLOCK_DTYPE)
     spans = np.empty(len(every), dtype=SPAN_DTYPE)
-    spans["source"] = np.repeat(np.arange(len(blocks)), [len(each) for each in blocks])
+    spans["source"] = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     for name in ("offset", "size", "count", "checksum"):
         spans[name] = every[name]
     order = np.argsort(every["shard"], kind="stable")

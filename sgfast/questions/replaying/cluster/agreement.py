@@ -30,8 +30,10 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
     Segments can only be found with the folder's plan, so a damaged plan is replaced, with a warning.
     """
     marks: list[object] = [(vpc.name, vpc.vnis, vpc.vlans, vpc.interfaces, vpc.files) for vpc in run.policy.vpcs]
-    if run.policy._shares_addresses:     # addresses map packets, too
-        marks += sorted((each.vpc, str(network)) for each in run.policy.instances for network in each.addresses)
+    if run.policy._shares_addresses:  # addresses map packets, too
+        marks += sorted(
+            (instance.vpc, str(network)) for instance in run.policy.instances for network in instance.addresses
+        )
         marks += sorted(map(sorted, run.policy.peerings))
     settled = {
         "reading": to_plain(replace(run.options.reading, merge=False, follow=False)),
@@ -55,17 +57,18 @@ def agreed(storage: Folder, run: Run, shards: int | None, warnings: list[str]) -
         storage.write_document(PLAN, new_plan)
         plan = _plan(storage)
         warnings.append(f"{error}; it is {DAMAGED_PLAN} now, and the captures are read again")
-    known = plan["shards"], plan["seed"]
+    shards_and_seed = plan["shards"], plan["seed"]
     for key, value in settled.items():
         if plan.get(key) != json.loads(json.dumps(value)):
             raise ClusterError(
                 f"{storage.shown()}: was made by a replay with another {_SETTLED[key]}; use another folder (--resume)"
             )
-    if shards is not None and shards != known[0]:
+    if shards is not None and shards != shards_and_seed[0]:
         raise ClusterError(
-            f"{storage.shown()}: was made by a replay with {known[0]} shards, not {shards}; use another folder"
+            f"{storage.shown()}: was made by a replay with {shards_and_seed[0]} shards, not {shards}; "
+            "use another folder"
         )
-    return replace(run, shards=known[0], seed=known[1])
+    return replace(run, shards=shards_and_seed[0], seed=shards_and_seed[1])
 
 
 def _plan(storage: Folder) -> dict[str, Any]:

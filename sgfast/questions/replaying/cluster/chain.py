@@ -59,9 +59,9 @@ def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, 
     began_ns: int | None = None
     earliest: list[int] = []
     latest: list[int] = []
-    seen: tuple[tuple[int, int], ...] = ()
+    latest_packets: tuple[tuple[int, int], ...] = ()
     for number, segment in enumerate(segments):
-        start = Start(raw_ns, seen)
+        start = Start(raw_ns, latest_packets)
         if not _holds(segment, start):
             reread.append((number, start))
         if segment.clock is None or segment.began_ns is None:
@@ -82,7 +82,7 @@ def chained(segments: Sequence[Segment]) -> tuple[SegmentChain, list[tuple[int, 
         oddities += Oddities(*clock_oddities)
         earliest.append(least)
         latest.append(most)
-        seen = segment.latest if segment.start.seen else (*seen, *segment.latest)[-REMEMBERED:]
+        latest_packets = segment.latest if segment.start.seen else (*latest_packets, *segment.latest)[-REMEMBERED:]
     chain = SegmentChain(
         tuple(placed), began_ns, now_ns, min(earliest, default=None), max(latest, default=None), oddities,
     )  # fmt: skip
@@ -108,13 +108,13 @@ def _restarts(raw_ns: int, began_ns: int) -> bool:
     return began_ns < raw_ns - LATE_LIMIT_NS
 
 
-def _meet(seen: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:
+def _meet(latest: Sequence[tuple[int, int]], earliest: Sequence[tuple[int, int]]) -> bool:
     """Return whether any of the unit's packets is a copy of a packet before the unit."""
     times: dict[int, list[int]] = {}
-    for digest, time_ns in seen:
+    for digest, time_ns in latest:
         times.setdefault(digest, []).append(time_ns)
     return any(
-        abs(time_ns - other) <= COPY_NS for digest, time_ns in earliest for other in times.get(digest, ())
+        abs(time_ns - earlier_ns) <= COPY_NS for digest, time_ns in earliest for earlier_ns in times.get(digest, ())
     )
 
 
@@ -158,13 +158,13 @@ SegmentReader = Callable[[Sequence[tuple[Unit, Start]]], Sequence[Segment]]
 
 def read_all(units: Sequence[Unit], read: SegmentReader) -> SegmentChain:
     """Read the units, some of them repeatedly, until they form a chain. ``read`` reads several units in any order."""
-    known: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
-    replacements = overlapping([known[unit] for unit in units])
+    segment_of_unit: dict[Unit, Segment] = dict(zip(units, read([(unit, Start()) for unit in units]), strict=True))
+    replacements = overlapping([segment_of_unit[unit] for unit in units])
     if replacements is not None:
-        new = [unit for unit in replacements if unit not in known]
-        known.update(zip(new, read([(unit, Start()) for unit in new]), strict=True))
+        new = [unit for unit in replacements if unit not in segment_of_unit]
+        segment_of_unit.update(zip(new, read([(unit, Start()) for unit in new]), strict=True))
         units = replacements
-    segments = [known[unit] for unit in units]
+    segments = [segment_of_unit[unit] for unit in units]
     while True:
         chain, reread = chained(segments)
         if not reread:

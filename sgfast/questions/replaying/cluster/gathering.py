@@ -70,9 +70,10 @@ def fill(result: ReplayResult, run: Run, job: Job, chain: SegmentChain, judged: 
     if not run.is_mapped:
         result.oddities += reduce(add, (whole.oddities for whole in wholes), Oddities())
     for number, change in enumerate(applied_changes):
-        own = [done for shard in judged for done in shard.changes[number]]
-        whole_change = ChangeDone(change.time_ns, change.text, sum(part.disconnected for part in own), 0, 0, 0)
-        add_up_change(whole_change, own)
+        change_parts = [part for shard in judged for part in shard.changes[number]]
+        disconnected = sum(part.disconnected for part in change_parts)
+        whole_change = ChangeDone(change.time_ns, change.text, disconnected, 0, 0, 0)
+        add_up_change(whole_change, change_parts)
         result.changes.append(whole_change)
     result.changes_left = len(job.changes) - len(applied_changes)
 
@@ -103,9 +104,9 @@ def warn(result: ReplayResult, run: Run, chain: SegmentChain, damaged: Sequence[
         replace(sample, part=placed.segment.unit.part) for placed in chain.placed for sample in placed.segment.samples
     ]
     sizes = {entry.path: entry.size for placed in chain.placed for entry in placed.segment.unit.inputs}
-    others = UnreadFiles.of([(size_of(path), 0) for path in damaged], sizes.values())
+    unread_files = UnreadFiles.of([(size_of(path), 0) for path in damaged], sizes.values())
     # Each segment knows only the files that are its own.
-    unread = replace(noticed.unread + others, files=others.files, all_bytes=others.all_bytes)
+    unread = replace(noticed.unread + unread_files, files=unread_files.files, all_bytes=unread_files.all_bytes)
     noticed = replace(noticed, pairs=pairs_of(samples, dedup=run.options.reading.dedup), unread=unread)
     result.doubts, result.accepted_evidence = noticed.reasons(), tuple(run.options.accept_evidence)
     noticed.warn(result.warnings)
@@ -147,8 +148,8 @@ class _PacketWriter:
         """Write the next ``number`` packets. ``batch`` contains their frames, if a sink takes frames."""
         first = self._next
         self._next += number
-        found = [*self._rows.until(self._next)]
-        rows = np.concatenate(found) if found else np.empty(0, dtype=TOLD_DTYPE)
+        rows_before = [*self._rows.until(self._next)]
+        rows = np.concatenate(rows_before) if rows_before else np.empty(0, dtype=TOLD_DTYPE)
         rows = rows[np.argsort(rows["number"])]
         if not np.array_equal(rows["number"], np.arange(first, self._next, dtype=np.uint64)):
             raise ClusterError("rows of some packets are missing; start again in another folder")
@@ -168,12 +169,12 @@ class _PacketWriter:
 
 def names_of(run: Run, job: Job, judged: Sequence[Judged]) -> list[Names]:
     """Return the names of instances and rules by number, at the start and after each change."""
-    found = []
+    shard_names = []
     for number, (policy, numbering) in enumerate(numberings(run.policy, job.changes)):
         firsts = [shard.after[number - 1] for shard in judged if number and shard.after[number - 1]]
         if firsts or not number:
-            found.append(Names.of(policy, run.options.vpc, numbering, min(firsts, default=1) - 1))
-    return found
+            shard_names.append(Names.of(policy, run.options.vpc, numbering, min(firsts, default=1) - 1))
+    return shard_names
 
 
 def numberings(policy: Policy, changes: Sequence[TimedChange]) -> Iterator[tuple[Policy, Numbering]]:
@@ -198,10 +199,10 @@ def write_flows(sinks: Sinks, run: Run, job: Job, judged: Sequence[Judged]) -> N
 
 def warn_of_shares(result: ReplayResult, run: Run, chain: SegmentChain, judged: Sequence[Judged]) -> None:
     """Warn if one process's connection table might have been too small for the connections of all shards together."""
-    together = sum(shard.most_connections for shard in judged)
+    sum_of_connections = sum(shard.most_connections for shard in judged)
     most = run.policy.settings.max_connections
-    if together > most:
+    if sum_of_connections > most:
         result.warnings.append(
-            f"all shards together may have had up to {together:,} connections at the same time; with more than "
-            f"{most:,} (settings.max_connections), one process might have evicted some of them"
+            f"all shards together may have had up to {sum_of_connections:,} connections at the same time; with more "
+            f"than {most:,} (settings.max_connections), one process might have evicted some of them"
         )

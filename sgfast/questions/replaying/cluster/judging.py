@@ -131,26 +131,28 @@ class ShardRunner:
 
     def judge_of(self, vpc: int) -> RecordJudge:
         """Return the judge of a VPC, which is a number as in ``Frame.vpc``. Makes its engine if needed."""
-        known = self._runners.get(vpc)
-        if known is not None:
-            return known[1]
-        seen = self._options.vpc
+        runner_and_judge = self._runners.get(vpc)
+        if runner_and_judge is not None:
+            return runner_and_judge[1]
+        vantage_vpc = self._options.vpc
         if self._is_mapped:
             refuse_too_many(self._policy, len(self._runners))
-            seen = seen_from(self._policy, vpc - 1)
+            vantage_vpc = seen_from(self._policy, vpc - 1)
         is_first = self._policy is self._first_policy
-        compiler = _COMPILERS.of(self._policy, seen) if is_first else Compiler(seen, self._numbering)
-        engine = make_engine(self._policy, self._options, seen, keep_flows=self._job.wants_flows, compiler=compiler)
+        compiler = _COMPILERS.of(self._policy, vantage_vpc) if is_first else Compiler(vantage_vpc, self._numbering)
+        engine = make_engine(
+            self._policy, self._options, vantage_vpc, keep_flows=self._job.wants_flows, compiler=compiler
+        )
         engine.dataplane.begin(self._job.began_ns)
         self._runners[vpc] = EngineRunner(engine, Sinks()), RecordJudge(engine.dataplane)
         return self._runners[vpc][1]
 
     def apply(self, change: TimedChange) -> None:
-        done = [(vpc, runner.apply(change)) for vpc, (runner, _) in self._runners.items()]
+        changes_by_vpc = [(vpc, runner.apply(change)) for vpc, (runner, _) in self._runners.items()]
         if self._runners:
             engine = next(iter(self._runners.values()))[0].engine
             self._policy, self._numbering = engine.policy, engine.compiled.numbering
-        self.changes.append(done)
+        self.changes.append(changes_by_vpc)
 
     @property
     def connections(self) -> int:
@@ -166,21 +168,25 @@ class ShardRunner:
 
     def finish_some(self, now_ns: int) -> bool:
         """End some of the open connections. Return whether no connection remains open."""
-        done = True
+        all_finished = True
         for runner, _ in self._runners.values():
             runner.engine.dataplane.advance(now_ns)
-            done &= runner.engine.dataplane.finish(most=FLOWS_AT_ONCE)
-        return done
+            all_finished &= runner.engine.dataplane.finish(most=FLOWS_AT_ONCE)
+        return all_finished
 
     def results(self) -> tuple[dict[int, ReplayResult], dict[int, NDArray[np.int64]]]:
         """Return ``Judged.parts`` and ``Judged.rule_counts``."""
         parts, counts = {}, {}
         for vpc, (runner, _) in self._runners.items():
-            seen = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._options.vpc
+            vantage_vpc = self._vpcs[vpc - 1].name if self._is_mapped and vpc else self._options.vpc
             part = ReplayResult(
-                self._first_policy, mode=self._options.mode, midstream=self._options.midstream, vpc=seen, captures=()
+                self._first_policy,
+                mode=self._options.mode,
+                midstream=self._options.midstream,
+                vpc=vantage_vpc,
+                captures=(),
             )
-            part.changes = [done for pairs in self.changes for other, done in pairs if other == vpc]
+            part.changes = [change for pairs in self.changes for changed_vpc, change in pairs if changed_vpc == vpc]
             runner.fill(part)
             hits = [(rule.connections, rule.packets, rule.bytes) for rule in part.rules]
             counts[vpc] = np.array(hits, dtype=np.int64).reshape(-1, 3)
@@ -240,9 +246,9 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
             bytes_read += size
             at, first = 0, packets
             while at < len(block):
-                until = max(-NEVER, min(pending[0].time_ns - source.shift_ns, NEVER)) if pending else NEVER
+                limit_ns = max(-NEVER, min(pending[0].time_ns - source.shift_ns, NEVER)) if pending else NEVER
                 try:
-                    end, count, _, vpcs = records_before(block, at, until, vpc_count)
+                    end, count, _, vpcs = records_before(block, at, limit_ns, vpc_count)
                     rows_of_packets = np.zeros(count, dtype=TOLD_DTYPE) if packet_rows is not None else None
                     for vpc in sorted(vpcs):
                         runner.judge_of(vpc if run.is_mapped else 0).judge(
@@ -267,12 +273,13 @@ def judge_shard(run: Run, job: Job, shard: int, token: str, spans: Rows) -> Judg
         while pending and pending[0].time_ns <= job.now_ns:
             runner.apply(pending.popleft())
         resolved += runner.resolved(everything=True)
-        done = False
-        while not done:
-            done = runner.finish_some(job.now_ns)
+        is_finished = False
+        while not is_finished:
+            is_finished = runner.finish_some(job.now_ns)
             keep_flows()
         return Judged(
-            shard, packets, *runner.results(), [[done for _, done in pairs] for pairs in runner.changes], tuple(after),
+            shard, packets, *runner.results(),
+            [[change for _, change in pairs] for pairs in runner.changes], tuple(after),
             None if packet_rows is None else packet_rows.close(), None if flow_rows is None else flow_rows.close(),
             as_bytes(resolved), most, time.perf_counter() - began, bytes_read,
         )  # fmt: skip

@@ -98,7 +98,7 @@ class ClusterLogs:
         self._cluster = cluster
         # MergedLogs opens them in this order.
         self._paths = [
-            path for path, begins_ns in sorted(sources, key=lambda each: -1 if each[1] is None else each[1])
+            path for path, begins_ns in sorted(sources, key=lambda source: -1 if source[1] is None else source[1])
             if _is_sent(path)
         ]  # fmt: skip
         self._fetched: Iterator[FetchedLog] | None = None
@@ -108,7 +108,7 @@ class ClusterLogs:
         if not _is_sent(path):
             return open_log(path, needs=needs)
         if self._fetched is None:
-            calls = ((os.path.basename(each), (each, tuple(needs), __version__)) for each in self._paths)
+            calls = ((os.path.basename(path), (path, tuple(needs), __version__)) for path in self._paths)
             self._fetched = self._cluster.in_order("read", fetch, calls, AHEAD * self._cluster.threads)
         log = next(self._fetched)
         assert log.path == path

@@ -108,10 +108,10 @@ def read_unit(run: Run, unit: Unit, start: Start, name: str) -> Segment:
             return out.write(data), checksum(data)
 
         def keep(shard: int) -> None:
-            taken = partitioner.take(shard, put)
-            if taken is not None:
-                (offset, own), size, count = taken
-                blocks.append((shard, offset, size, count, own))
+            block = partitioner.take(shard, put)
+            if block is not None:
+                (offset, vpcs), size, count = block
+                blocks.append((shard, offset, size, count, vpcs))
 
         for batch in captures:
             for shard in partitioner.spread(batch):
@@ -142,18 +142,18 @@ def saved_segment(folder: Folder, name: str, unit: Unit, start: Start, shards: i
     """Return the saved result of the ``read_unit`` that wrote segment ``name``. Raises ClusterError if it is
     unusable."""
     try:
-        found: Segment = from_plain(Segment, folder.read_document(name + SUFFIX))
+        segment: Segment = from_plain(Segment, folder.read_document(name + SUFFIX))
         is_usable = (
-            found.file == name and found.unit == unit.renamed(without_credentials) and found.start == start
-            and _is_sound(found, shards)
+            segment.file == name and segment.unit == unit.renamed(without_credentials) and segment.start == start
+            and _is_sound(segment, shards)
         )  # fmt: skip
     except ValueError:
         is_usable = False
     if not is_usable:
         raise folder.damaged(name + SUFFIX)
-    if folder.size(name) != found.records_bytes:
+    if folder.size(name) != segment.records_bytes:
         raise folder.damaged(name)
-    return replace(found, unit=unit)
+    return replace(segment, unit=unit)
 
 
 def _is_sound(segment: Segment, shards: int) -> bool:
@@ -222,10 +222,10 @@ class UnitCaptures(Captures):
 
     def batches(self) -> Iterator[FrameBatch]:
         for batch in super().batches():
-            found = batch.time_range
-            if found is not None:
+            batch_range = batch.time_range
+            if batch_range is not None:
                 had = self.range_ns
-                self.range_ns = found if had is None else (had[0], max(had[1], found[1]))
+                self.range_ns = batch_range if had is None else (had[0], max(had[1], batch_range[1]))
             yield batch
 
     def _end(self, damage: Damage, reader: CaptureReader | MergedReader, number: int) -> None:
@@ -294,24 +294,24 @@ def ranges_of(entry: Input, every: int) -> list[Input]:
     Raises CaptureError if no packet can be read.
     """
     with open_input(entry) as reader:
-        found = [Range(reader.offset, None, reader.preamble or (), 0)]
+        ranges = [Range(reader.offset, None, reader.preamble or (), 0)]
         while reader.next_batch() is not None:
             preamble = reader.preamble
-            if preamble is not None and reader.offset - found[-1].start >= every:
-                found[-1] = replace(found[-1], end=reader.offset)
-                found.append(Range(reader.offset, None, preamble, reader.packets))
-    return [replace(entry, range=part) for part in found]
+            if preamble is not None and reader.offset - ranges[-1].start >= every:
+                ranges[-1] = replace(ranges[-1], end=reader.offset)
+                ranges.append(Range(reader.offset, None, preamble, reader.packets))
+    return [replace(entry, range=part) for part in ranges]
 
 
 def saved_ranges(folder: Folder, name: str, entry: Input) -> list[Input]:
     """Return the saved result of ``ranges_of`` in the file ``name``. Raises ClusterError if it is unusable."""
     try:
-        found = from_plain(tuple[Input, ...], folder.read_document(name))
+        parts = from_plain(tuple[Input, ...], folder.read_document(name))
     except ValueError:
-        found = ()
-    ranges = [part.range for part in found if part.range is not None]
+        parts = ()
+    ranges = [part.range for part in parts if part.range is not None]
     public = entry.renamed(without_credentials)
-    if [replace(part, range=None) for part in found] != [public] * len(ranges) or not _are_sound(ranges):
+    if [replace(part, range=None) for part in parts] != [public] * len(ranges) or not _are_sound(ranges):
         raise folder.damaged(name)
     return [replace(entry, range=part) for part in ranges]
 
@@ -322,8 +322,8 @@ def _are_sound(ranges: Sequence[Range]) -> bool:
         len(ranges) > 0 and ranges[0].start >= 0 and ranges[0].packets == 0 and ranges[-1].end is None
         and all(a.end == b.start > a.start and a.packets < b.packets for a, b in pairwise(ranges))
         and all(
-            before <= start <= end <= each.start
-            for each in ranges
-            for (_, before), (start, end) in pairwise([(0, 0), *each.preamble])
+            before <= start <= end <= byte_range.start
+            for byte_range in ranges
+            for (_, before), (start, end) in pairwise([(0, 0), *byte_range.preamble])
         )
     )  # fmt: skip

@@ -133,4 +133,4 @@ class _Cursor:
 
 
 def as_bytes(rows: Sequence[Rows]) -> bytes:
-    return b"".join(np.ascontiguousarray(each).tobytes() for each in rows)
+    return b"".join(np.ascontiguousarray(block).tobytes() for block in rows)

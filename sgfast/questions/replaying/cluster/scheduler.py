@@ -166,7 +166,7 @@ def client_at(address: str) -> Iterator[Any]:
     except ImportError:
         raise ClusterError(f"--dask needs distributed: {pip_install('dask')}") from None
     # Silence Dask's loggers, each of which has its own level, because errors are reported in one line.
-    for logger in [known for known in logging.root.manager.loggerDict if known.split(".")[0] == "distributed"]:
+    for logger in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     if address == "local" or address.startswith("local:"):
         count = address[6:]

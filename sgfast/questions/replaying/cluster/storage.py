@@ -58,10 +58,10 @@ class Folder:
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes, or None if it does not exist."""
-        found = None
+        size = None
         with self.errors(name, "cannot be read"), suppress(FileNotFoundError):
-            found = self._system.info(self.path(name)).get("size")
-        return found if isinstance(found, int) else None
+            size = self._system.info(self.path(name)).get("size")
+        return size if isinstance(size, int) else None
 
     def writer(self, name: str) -> Writer:
         return Writer(self, self._system, name)
@@ -151,14 +151,14 @@ class Reader:
                 self._file, self._name = io.FileIO(self._folder.path(name)), name
             if len(self._memory) < size:
                 self._memory = bytearray(size)
-            found = memoryview(self._memory)[:size]
+            buffer = memoryview(self._memory)[:size]
             self._file.seek(start)
             at = 0
-            while at < size and (count := self._file.readinto(found[at:])):
+            while at < size and (count := self._file.readinto(buffer[at:])):
                 at += count
         if at < size:
             raise self._folder.cut_short(name, at, size)
-        return found
+        return buffer
 
     def close(self) -> None:
         if self._file is not None:
