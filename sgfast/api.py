@@ -370,7 +370,8 @@ def export(
         script = sgfast.export("pcaps/shop.yaml", "otc")
         rules = sgfast.export("pcaps/shop.yaml", "nftables", instance="web-1")
     """
-    from sgfast.clouds.exporting.texts import TargetName, cloud_text, connections_text, devices_of, filter_text
+    from sgfast.clouds.exporting.texts import cloud_text, connections_text, devices_of, filter_text
+    from sgfast.clouds.providers import TargetName
 
     if to not in get_args(TargetName):
         raise ArgumentError(f"to must be one of {', '.join(get_args(TargetName))}, not {to!r:.80}")

@@ -4,13 +4,13 @@ from sgfast.base.evidence import Evidence as Evidence
 from sgfast.base.evidence import EvidenceCode as EvidenceCode
 from sgfast.base.evidence import EvidenceReason as EvidenceReason
 from sgfast.base.streams.binary_stream import Damage as Damage
-from sgfast.clouds.exporting.texts import TargetName as TargetName
 from sgfast.clouds.loading import CapturePaths as CapturePaths
 from sgfast.clouds.loading import EndWord as EndWord
 from sgfast.clouds.loading import PolicySource as PolicySource
 from sgfast.clouds.loading import Progress as Progress
 from sgfast.clouds.logs.log_format import UnloggedService as UnloggedService
-from sgfast.clouds.terraform.export import Provider as Provider
+from sgfast.clouds.providers import TargetName as TargetName
+from sgfast.clouds.terraform.provider import Provider as Provider
 from sgfast.core.base.reasons import ReasonWord as ReasonWord
 from sgfast.engine import Midstream as Midstream
 from sgfast.engine import Mode as Mode

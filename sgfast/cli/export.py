@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
 
@@ -17,14 +17,15 @@ from sgfast.cli.inputs import Inputs, open_outputs, sandbox_option
 from sgfast.cli.options import EXIT_BAD, FILE, Choice, quiet_option
 from sgfast.cli.policies import PolicyOptions, policy_options
 from sgfast.cli.printing import say, warn
+from sgfast.clouds.providers import PROFILE_OF_TARGET, TargetName
+from sgfast.clouds.terraform.provider import PROFILE_OF_PROVIDER
 
 if TYPE_CHECKING:
     from sgfast.base.output import Output
-    from sgfast.clouds.exporting.texts import TargetName
-    from sgfast.clouds.terraform.export import Provider
+    from sgfast.clouds.terraform.provider import Provider
     from sgfast.policy.model import Policy
 
-TARGETS = ("terraform", "aws", "openstack", "otc", "nftables")
+TARGETS = get_args(TargetName)
 
 ExportForm = Literal["script", "json"]
 
@@ -75,6 +76,14 @@ class Export:
     provider: Provider | None
     instances: tuple[str, ...]
     interfaces: tuple[str, ...]
+
+    @property
+    def unites_versions(self) -> bool:
+        """Whether the target's rules whose peer is a group are for IPv4 and IPv6 (SPEC 2.16)."""
+        from sgfast.policy.profiles import PROFILES
+
+        profile = PROFILE_OF_TARGET.get(self.target) if self.provider is None else PROFILE_OF_PROVIDER[self.provider]
+        return profile is not None and PROFILES[profile].unites_versions
 
     def parts(self, output: str, *, is_change: bool, connections: str | None = None) -> list[ExportPart]:
         """Return the parts to write. Only nftables has parts for a directory; they are named after the instances there.
@@ -204,7 +213,7 @@ def export_options(
             "its API, in order. Default: script.",
         ),
         click.option(
-            "--provider", type=Choice(["aws", "openstack", "opentelekomcloud"]),
+            "--provider", type=Choice(PROFILE_OF_PROVIDER),
             help="With --to terraform: the provider. Default: that of the policy's profile (aws, neutron or otc).",
         ),
         click.option(

@@ -16,7 +16,6 @@ from sgfast.clouds.providers import FORMATS as KNOWN_FORMATS
 from sgfast.clouds.providers import LIVE
 
 if TYPE_CHECKING:
-    from sgfast.clouds.importing.sources import Account
     from sgfast.policy.export_files import Unresolved
 
 
@@ -77,7 +76,8 @@ def import_command(
 ) -> None:
     """Turn a cloud's export into a policy."""
     form = SYNONYMS.get(form, form)
-    _check_live(form, files, live, bool(aws_profile or regions), bool(os_cloud))
+    account_options = {"--aws-profile": aws_profile, "--region": regions, "--os-cloud": os_cloud}
+    _check_live(form, files, live, [option for option, value in account_options.items() if value])
     from sgfast.clouds.importing.reading import import_sources, load
     from sgfast.policy.yaml_nodes import shown_origin
     from sgfast.version import __version__
@@ -85,7 +85,9 @@ def import_command(
     inputs = Inputs(files)
     with open_outputs([output], inputs, quiet=quiet) as (stream,):
         if live:
-            account = _read_account(form, aws_profile, regions, os_cloud, quiet)
+            reader = LIVE[form]
+            with progress_of_account(shown=not quiet) as progress:
+                account = reader.load()(*(account_options[option] for option in reader.options), progress)
             places = [account.called]
             imported = import_sources(account.sources, form, account.called, unresolved, takes_files=False)
         else:
@@ -102,30 +104,34 @@ def import_command(
         warn(policy.warnings)
 
 
-def _check_live(form: str, files: Sequence[str], live: bool, is_for_aws: bool, is_for_openstack: bool) -> None:
-    """Raise UsageError for arguments that do not go together."""
+def _check_live(form: str, files: Sequence[str], live: bool, account_options: Sequence[str]) -> None:
+    """Raise UsageError for arguments that do not go together. ``account_options``: those with a value."""
     if not live:
-        if is_for_aws or is_for_openstack:
+        if account_options:
             raise click.UsageError("--aws-profile, --region and --os-cloud need --live")
         if not files:
             raise click.UsageError("name the FILEs of an export, or read the account itself with --live")
     elif files:
         raise click.UsageError("--live and FILEs cannot be combined: an account is read as a whole")
     elif form not in LIVE:
-        raise click.UsageError(f"--live cannot read {form}: choose aws, openstack or otc")
-    elif is_for_openstack and form == "aws":
-        raise click.UsageError("--os-cloud is for openstack and otc; aws has --aws-profile and --region")
-    elif is_for_aws and form != "aws":
-        raise click.UsageError("--aws-profile and --region are for aws; openstack and otc have --os-cloud")
+        *names, last = sorted(map(_word, LIVE))
+        raise click.UsageError(f"--live cannot read {form}: choose {', '.join(names)} or {last}")
+    else:
+        own = LIVE[form].options
+        for option in account_options:
+            if option not in own:
+                foreign = next(reader.options for reader in LIVE.values() if option in reader.options)
+                verb = "are" if len(foreign) > 1 else "is"
+                raise click.UsageError(f"{' and '.join(foreign)} {verb} for {_accounts(foreign)[0]}; "
+                                       f"{' '.join(_accounts(own))} {' and '.join(own)}")
 
 
-def _read_account(
-    form: str, aws_profile: str | None, regions: Sequence[str], os_cloud: str | None, quiet: bool
-) -> Account:
-    from sgfast.clouds.aws import live as live_aws
-    from sgfast.clouds.openstack import live as live_openstack
+def _accounts(options: tuple[str, ...]) -> tuple[str, str]:
+    """Return the words of the accounts that options choose, and the verb for them."""
+    words = sorted(_word(form) for form, reader in LIVE.items() if reader.options == options)
+    return " and ".join(words), "have" if len(words) > 1 else "has"
 
-    with progress_of_account(shown=not quiet) as progress:
-        if form == "aws":
-            return live_aws.read_account(aws_profile, regions, progress)
-        return live_openstack.read_account(form, os_cloud, progress)
+
+def _word(form: str) -> str:
+    """Return the word for a format that its users know."""
+    return next((word for word, name in SYNONYMS.items() if name == form), form)

@@ -200,7 +200,7 @@ def suggest(
         # Options that the user did not give keep the library's defaults.
         widening = {
             "max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections,
-            "both_versions": None if export is None else "aws" in (export.target, export.provider),
+            "both_versions": None if export is None else export.unites_versions,
         }  # fmt: skip
         found = run_suggest(
             captures,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 from sgfast.clouds.aws.provider import AWS
 from sgfast.clouds.cloudformation.provider import CLOUDFORMATION
 from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.openstack.provider import OPENSTACK
 from sgfast.clouds.otc.provider import OTC
-from sgfast.clouds.provider import Provider
+from sgfast.clouds.provider import LiveReader, Provider
 from sgfast.clouds.terraform.provider import TERRAFORM
 from sgfast.clouds.zeek.provider import ZEEK
+
+if TYPE_CHECKING:
+    from sgfast.policy.model import ProfileName
+
+#: A target of exports (SPEC 13).
+TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]
 
 #: In the order in which help lists them.
 PROVIDERS: tuple[Provider, ...] = (OTC, OPENSTACK, AWS, TERRAFORM, CLOUDFORMATION, ZEEK)
@@ -17,8 +25,15 @@ PROVIDERS: tuple[Provider, ...] = (OTC, OPENSTACK, AWS, TERRAFORM, CLOUDFORMATIO
 #: The formats of exports, by name.
 FORMATS: dict[str, Format] = {each.format.name: each.format for each in PROVIDERS if each.format is not None}
 
-#: The modules that read accounts, by the name of the format that they read them in.
-LIVE: dict[str, str] = {each.format.name: each.live for each in PROVIDERS if each.format is not None and each.live}
+#: The functions that read accounts, by the name of the format that they read them in.
+LIVE: dict[str, LiveReader] = {
+    each.format.name: each.live for each in PROVIDERS if each.format is not None and each.live is not None
+}
+
+#: The profile whose policies an export is for, by the word of ``--to``. Terraform's exports are for several.
+PROFILE_OF_TARGET: dict[str, ProfileName] = {
+    target: each.profile for each in PROVIDERS if each.profile is not None for target in each.exports
+}
 
 #: The modules of exports, by the word of ``--to``.
 EXPORTS: dict[str, str] = {target: module for each in PROVIDERS for target, module in each.exports.items()}

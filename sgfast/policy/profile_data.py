@@ -23,6 +23,8 @@ class ProfileData(TypedDict):
     timeouts_of_some: NotRequired[dict[str, float]]
     #: The first port that a rule can name; 1 if it is left out.
     first_port: NotRequired[int]
+    #: The cloud's term for an address group, if it is another one.
+    address_group_word: NotRequired[str]
     #: Whether a rule whose peer is a group is for IPv4 and IPv6 (SPEC 2.16).
     unites_versions: NotRequired[bool]
 

@@ -26,7 +26,7 @@ from running_neutron import command, environment, running_neutron
 from sgfast.clouds.importing.reading import import_sources
 from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.openstack import export as exporting
-from sgfast.clouds.openstack.live import read_account
+from sgfast.clouds.openstack.live import read_neutron
 from sgfast.policy.model import Policy
 
 if neutron_python() is None:
@@ -75,7 +75,7 @@ class Cloud:
         self.call({"method": "POST", "path": "/v2.0/ports", "body": {"ports": ports}})
 
     def live(self) -> Policy:
-        return import_sources(read_account("neutron", "neutron", lambda *_: None).sources, "neutron").policy()
+        return import_sources(read_neutron("neutron", lambda *_: None).sources, "neutron").policy()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from sgfast.clouds.loading import parse_policy
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc.export import OTC_V3
 from sgfast.clouds.terraform import export as terraform
+from sgfast.clouds.terraform.provider import Provider
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES
 
@@ -33,7 +34,7 @@ Blocks = dict[str, dict[str, Any]]
 
 SCHEMAS = json.loads((Path(__file__).parent / "terraform_schemas.json").read_text())
 #: Providers without types of ICMP, so that policies have rules for all types only.
-TARGETS: dict[terraform.Provider, Target] = {
+TARGETS: dict[Provider, Target] = {
     "aws": terraform.aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": OTC_V3,
 }  # fmt: skip
 
@@ -131,7 +132,7 @@ def without_icmp_types(policy: Policy) -> Policy:
 
 
 @pytest.mark.parametrize("provider", TARGETS)
-def test_random_policies_and_their_changes_are_in_the_configuration(provider: terraform.Provider) -> None:
+def test_random_policies_and_their_changes_are_in_the_configuration(provider: Provider) -> None:
     target = TARGETS[provider]
     for pick in seeds(some(4, 200), 2191):
         first, second = (random_policy(pick) for _ in range(2))
@@ -149,7 +150,7 @@ def test_random_policies_and_their_changes_are_in_the_configuration(provider: te
 
 
 @pytest.mark.parametrize("provider", TARGETS)
-def test_kept_policy_only_adds_to_the_configuration(provider: terraform.Provider, tmp_path: Path) -> None:
+def test_kept_policy_only_adds_to_the_configuration(provider: Provider, tmp_path: Path) -> None:
     target, added = TARGETS[provider], 0
     for pick in seeds(some(6, 200), 2192):
         today = random_policy(pick)
@@ -181,7 +182,7 @@ instances:
   - {{name: i, id: {instance}, addresses: [10.1.0.16], security_groups: ["9.web"]}}
 """
 UUID = "00000000-0000-0000-0000-00000000000"
-IDS: dict[terraform.Provider, dict[str, str]] = {
+IDS: dict[Provider, dict[str, str]] = {
     "aws": {"group": "sg-0123456789abcdef0", "rule": "sgr-0123456789abcdef0", "instance": "eni-0123456789abcdef0"},
     "openstack": {"group": f"{UUID}1", "rule": f"{UUID}2", "instance": f"{UUID}3"},
     "opentelekomcloud": {"group": f"{UUID}1", "rule": f"{UUID}2", "instance": f"{UUID}3"},
@@ -225,7 +226,7 @@ def test_a_text_with_control_characters_has_only_escapes_that_terraform_knows() 
 
 
 @pytest.mark.parametrize("provider", TARGETS)
-def test_an_instance_with_another_name_now_leaves_the_group_it_was_put_into(provider: terraform.Provider) -> None:
+def test_an_instance_with_another_name_now_leaves_the_group_it_was_put_into(provider: Provider) -> None:
     text = "version: 1\nsecurity_groups: [{{name: g}}, {{name: h}}]\ninstances: [{{name: {}, {}: [{}]}}]"
     old, new = (
         parse_policy(text.format(name, "addresses: [10.1.0.4], security_groups", of))
@@ -247,7 +248,7 @@ def test_an_instance_with_another_name_now_leaves_the_group_it_was_put_into(prov
     ],
 )
 def test_types_of_icmp_that_a_provider_cannot_send_are_an_error(
-    provider: terraform.Provider, rule: str, error: str
+    provider: Provider, rule: str, error: str
 ) -> None:
     text = f"version: 1\nsecurity_groups: [{{name: g, rules: [{{direction: inbound, protocol: icmp, {rule}}}]}}]"
     with pytest.raises(ExportError, match=error):

@@ -27,7 +27,8 @@ from sgfast.clouds.exporting import texts
 from sgfast.clouds.exporting.delta import policy_delta
 from sgfast.clouds.exporting.expressible import Target, expressible
 from sgfast.clouds.loading import parse_policy
-from sgfast.clouds.terraform.export import Provider
+from sgfast.clouds.providers import TargetName
+from sgfast.clouds.terraform.provider import Provider
 from sgfast.policy.model import SecurityGroup
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.rule_text import rule_text
@@ -386,7 +387,7 @@ def test_suggest_exports_what_it_finds_with_the_options_of_export(capsys: Capsys
 
 def test_the_command_has_the_targets_and_the_providers_of_the_library() -> None:
     choices = {option.name: getattr(option.type, "choices", ()) for option in export_command.params}
-    assert (choices["target"], choices["provider"]) == (get_args(texts.TargetName), get_args(Provider))
+    assert (choices["target"], choices["provider"]) == (get_args(TargetName), get_args(Provider))
 
 
 def test_a_policy_of_a_hundred_groups_is_exported_in_few_calls() -> None:

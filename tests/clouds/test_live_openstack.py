@@ -128,13 +128,18 @@ def one_line(capsys: Capsys, *arguments: object) -> str:
     return done.one_line().removeprefix("sgfast: ")
 
 
-@pytest.mark.parametrize(("form", "fill"), [("neutron", fill_with_neutron), ("otc", fill_with_otc)])
+@pytest.mark.parametrize(
+    ("form", "read", "fill"),
+    [("neutron", live_openstack.read_neutron, fill_with_neutron), ("otc", live_openstack.read_otc, fill_with_otc)],
+)
 @pytest.mark.parametrize("page", [1, 2, 3, 500])
-def test_every_page_is_read_and_means_what_the_documents_mean(cloud: Cloud, form: str, fill: Any, page: int) -> None:
+def test_every_page_is_read_and_means_what_the_documents_mean(
+    cloud: Cloud, form: str, read: Any, fill: Any, page: int
+) -> None:
     """Three objects: the last page is full, not full, or the only one."""
     fill(cloud)
     cloud.page = page
-    account = live_openstack.read_account(form, "mine", lambda *_: None)
+    account = read("mine", lambda *_: None)
     live, files = import_sources(account.sources, form), imported_files(*documents(cloud), form=form)
     assert live.draft.document() == files.draft.document()
     assert len(live.policy().security_groups) == 3 and len(live.policy().instances) == 3

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import sgfast
+from sgfast.cli.export import Export
 from sgfast.clouds.logs.detection import format_of
 from sgfast.clouds.logs.log_format import LogFormat
-from sgfast.clouds.providers import EXPORTS, FORMATS, LIVE, PROVIDERS
+from sgfast.clouds.provider import LiveReader
+from sgfast.clouds.providers import EXPORTS, FORMATS, LIVE, PROVIDERS, TargetName
+from sgfast.clouds.terraform.provider import Provider
 
 CLOUDS = Path(sgfast.__file__).parent / "clouds"
 
@@ -23,14 +27,29 @@ def test_each_format_of_exports_has_a_reader(module: str) -> None:
     assert callable(import_module(f"sgfast.clouds.{module}").read)
 
 
-@pytest.mark.parametrize("module", sorted({*LIVE.values()}))
-def test_each_live_account_has_a_reader(module: str) -> None:
-    assert callable(import_module(f"sgfast.clouds.{module}").read_account)
+@pytest.mark.parametrize("reader", LIVE.values())
+def test_each_live_account_has_a_reader(reader: LiveReader) -> None:
+    assert callable(reader.load())
 
 
 @pytest.mark.parametrize("module", EXPORTS.values())
 def test_each_target_has_an_export(module: str) -> None:
     assert callable(import_module(f"sgfast.clouds.{module}").export)
+
+
+def test_each_export_of_a_provider_is_a_target() -> None:
+    assert {*EXPORTS, "nftables"} == {*get_args(TargetName)}
+
+
+@pytest.mark.parametrize(
+    ("target", "provider", "unites"),
+    [("aws", None, True), ("terraform", "aws", True), ("terraform", "openstack", False), ("terraform", None, False),
+     ("otc", None, False), ("nftables", None, False)],
+)  # fmt: skip
+def test_rules_are_for_both_ip_versions_where_the_target_has_no_others(
+    target: TargetName, provider: Provider | None, unites: bool
+) -> None:
+    assert Export(target, "script", provider, (), ()).unites_versions is unites
 
 
 @pytest.mark.parametrize("known", [each for provider in PROVIDERS for each in provider.log_formats if each.reader])
@@ -48,7 +67,8 @@ def test_to_know_all_providers_imports_none_of_their_modules() -> None:
     program = "import sys, sgfast.clouds.providers; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     readers = [each.module for each in FORMATS.values()]
-    named = {f"sgfast.clouds.{each}" for each in (*EXPORTS.values(), *LIVE.values(), *readers)}
+    live = [each.module for each in LIVE.values()]
+    named = {f"sgfast.clouds.{each}" for each in (*EXPORTS.values(), *live, *readers)}
     assert not named.intersection(modules) and "numpy" not in modules
 
 

@@ -18,7 +18,7 @@ from running_neutron import command, environment, running_neutron
 from sgfast import Engine
 from sgfast.clouds.importing.reading import Imported, import_sources
 from sgfast.clouds.loading import load_policy
-from sgfast.clouds.openstack.live import read_account
+from sgfast.clouds.openstack.live import read_neutron
 
 if neutron_python() is None:
     pytest.skip("no Neutron here: python tests/neutron/neutron_environment.py", allow_module_level=True)
@@ -166,7 +166,7 @@ def test_a_live_neutron_means_what_its_ports_routers_and_groups_say(
 
 def test_a_live_neutron_is_what_its_command_line_prints(cloud: Path) -> None:
     told: list[tuple[str, int]] = []
-    account = read_account("neutron", "neutron", lambda *progress: told.append(progress))
+    account = read_neutron("neutron", lambda *progress: told.append(progress))
     assert ("ports of the cloud 'neutron'", 3) in told and ("ports of the cloud 'neutron'", 6) in told, "in pages"
     everything: dict[str, Any] = {}
     for source in account.sources:

@@ -26,6 +26,7 @@ PROFILE = {
     "quotas": {"security_groups": 2_500, "rules_per_group": 240},
     # ec2: TcpEstablishedTimeout on instance types of Nitro v6.
     "timeouts_of_some": {"tcp_established": 350},
+    "address_group_word": "prefix list",
     "first_port": 0,                    # ec2: FromPort and ToPort are 0 to 65535
     # ec2: if the peer of a rule is a group or a prefix list, the rule applies to its IPv4 and its IPv6 addresses.
     "unites_versions": True,

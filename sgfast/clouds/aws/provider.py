@@ -8,7 +8,7 @@ from typing import Any
 from sgfast.clouds.aws.output_formats import SECTIONS
 from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.logs.log_format import LogFormat, UnloggedService
-from sgfast.clouds.provider import Provider
+from sgfast.clouds.provider import LiveReader, Provider
 
 _TCP, _UDP = 6, 17
 _METADATA, _TIME = IPv4Address("169.254.169.254"), IPv4Address("169.254.169.123")
@@ -38,6 +38,7 @@ MESSAGES = LogFormat(
 PARQUET = LogFormat("an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read", **_FACTS)
 
 AWS = Provider(
+    profile="aws",
     format=Format(
         "aws",
         "aws.account",
@@ -48,7 +49,7 @@ AWS = Provider(
         frozenset(("NextToken", "ResponseMetadata")),
         "aws ec2 describe-security-groups",
     ),
-    live="aws.live",
+    live=LiveReader("aws.live", "read_account", ("--aws-profile", "--region")),
     exports={"aws": "aws.export"},
     log_formats=(FLOW_LOG, GATEWAY_LOG, EXPORTED_LOG, PARQUET, MESSAGES),
 )

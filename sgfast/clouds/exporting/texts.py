@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from sgfast.base.errors import ArgumentError, ArgumentTypeError, PolicyError
 from sgfast.clouds.providers import EXPORTS
@@ -17,10 +17,8 @@ from sgfast.version import __version__
 
 if TYPE_CHECKING:
     from sgfast.clouds.exporting.calls import Calls
-    from sgfast.clouds.terraform.export import Provider
-
-#: A target of exports (SPEC 13).
-TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]
+    from sgfast.clouds.providers import TargetName
+    from sgfast.clouds.terraform.provider import Provider
 
 
 def cloud_text(
@@ -29,10 +27,10 @@ def cloud_text(
     """Write the configuration, the script or the calls for a cloud."""
     if to == "terraform":
         from sgfast.clouds.terraform import export as terraform
+        from sgfast.clouds.terraform.provider import PROFILE_OF_PROVIDER
 
-        known = get_args(terraform.Provider)
-        if provider not in (None, *known):
-            raise ArgumentError(f"provider must be one of {', '.join(known)}, not {provider!r:.80}")
+        if provider not in (None, *PROFILE_OF_PROVIDER):
+            raise ArgumentError(f"provider must be one of {', '.join(PROFILE_OF_PROVIDER)}, not {provider!r:.80}")
         return terraform.export(old, new, provider or terraform.PROVIDERS[new.settings.profile], __version__)
     target = import_module(f"sgfast.clouds.{EXPORTS[to]}")
     calls: Calls = target.export(old, new, form)

@@ -57,8 +57,10 @@ from sgfast.policy.model import (
     Direction,
     Network,
     ProfileName,
+    Settings,
 )
 from sgfast.policy.networks import network_key, without_duplicates
+from sgfast.policy.profile_data import profile_data
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, union
@@ -196,7 +198,7 @@ class Draft:
         #: By id of a group in another account: how messages name the owner, such as ``account 'amazon-elb'``.
         self.foreign: dict[str, str] = {}
         #: The cloud's term for an address group.
-        self.list_word = "prefix list" if profile == "aws" else "address group"
+        self.list_word: str = profile_data(profile).get("address_group_word", "address group")
         self._notes: dict[str, list[str]] = {}
         self._listed_whole: set[str] = set()
         self._made_up: set[str] = set()
@@ -337,7 +339,7 @@ class Draft:
         document: dict[str, Any] = {"version": 1}
         if quotas := self._quotas():
             document["quotas"] = quotas
-        if self._profile != "otc":
+        if self._profile != Settings().profile:
             document["settings"] = {"profile": self._profile}
         instances = self._settled_instances()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -57,11 +57,20 @@ _OTC = (
 _SERVERS = _Listing("servers", "/servers", "os_compute_api:servers:index")
 
 
-def read_account(form: str, cloud: str | None, progress: Progress) -> Account:
+def read_neutron(cloud: str | None, progress: Progress) -> Account:
     """Read the project of the entry ``cloud`` in clouds.yaml. If ``cloud`` is None, openstacksdk chooses the entry.
 
-    ``form``: "neutron" or "otc". Raises LiveError if anything cannot be read.
+    Raises LiveError if anything cannot be read.
     """
+    return _read(cloud, progress, _Project.neutron)
+
+
+def read_otc(cloud: str | None, progress: Progress) -> Account:
+    """Read a project of Open Telekom Cloud as ``read_neutron`` reads one of OpenStack."""
+    return _read(cloud, progress, _Project.otc)
+
+
+def _read(cloud: str | None, progress: Progress, sources: Callable[[_Project], Iterator[Source]]) -> Account:
     called = "the cloud of the variables OS_..." if cloud is None else f"the cloud {show(cloud)}"
     try:
         import openstack
@@ -75,7 +84,7 @@ def read_account(form: str, cloud: str | None, progress: Progress) -> Account:
         connection = openstack.connect(cloud=cloud, api_timeout=_ANSWER_SECONDS)
         called = f"the cloud {show(connection.config.name)}"
     project = _Project(connection, called, progress)
-    return Account(called, [*(project.otc() if form == "otc" else project.neutron()), *project.servers()])
+    return Account(called, [*sources(project), *project.servers()])
 
 
 class _Project:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sgfast.clouds.importing.formats import API_PAGING, Format, singular_and_plural
 from sgfast.clouds.logs.log_format import LogFormat
-from sgfast.clouds.provider import Provider
+from sgfast.clouds.provider import LiveReader, Provider
 
 OPENSTACK = Provider(
+    profile="neutron",
     format=Format(
         "neutron",
         "openstack.account",
@@ -24,7 +25,7 @@ OPENSTACK = Provider(
         API_PAGING,
         "openstack security group list -f json and openstack security group rule list --long -f json",
     ),
-    live="openstack.live",
+    live=LiveReader("openstack.live", "read_neutron", ("--os-cloud",)),
     exports={"openstack": "openstack.export"},
     log_formats=(
         LogFormat(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sgfast.clouds.importing.formats import API_PAGING, Format, singular_and_plural
 from sgfast.clouds.logs.log_format import LogFormat
-from sgfast.clouds.provider import Provider
+from sgfast.clouds.provider import LiveReader, Provider
 
 #: Its records are those of AWS, but begin with version 1.
 FLOW_LOG = LogFormat("a VPC flow log of OTC or Huawei Cloud", "aws.flow_log:read")
 
 OTC = Provider(
+    profile="otc",
     format=Format(
         "otc",
         "otc.account",
@@ -27,7 +28,7 @@ OTC = Provider(
         API_PAGING,
         "the VPC API's lists of security groups and of their rules",
     ),
-    live="openstack.live",
+    live=LiveReader("openstack.live", "read_otc", ("--os-cloud",)),
     exports={"otc": "otc.export"},
     log_formats=(FLOW_LOG,),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sgfast.base.errors import ExportError
 from sgfast.clouds.aws import export as aws
@@ -17,23 +17,24 @@ from sgfast.clouds.exporting.delta import Membership, PolicyDelta
 from sgfast.clouds.exporting.expressible import Target
 from sgfast.clouds.openstack import export as openstack
 from sgfast.clouds.otc.export import OTC_V3
+from sgfast.clouds.terraform.provider import PROFILE_OF_PROVIDER, Provider
 from sgfast.policy.model import (
     AddressGroup,
     AddressGroupPeer,
     GroupPeer,
     Instance,
     Policy,
+    ProfileName,
     Rule,
     SecurityGroup,
 )
 from sgfast.policy.rule_text import peer_text, ports_text, rule_text, service_text
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: A provider of Terraform.
-Provider = Literal["aws", "openstack", "opentelekomcloud"]
-
 #: The provider for each profile.
-PROVIDERS: dict[str, Provider] = {"aws": "aws", "neutron": "openstack", "otc": "opentelekomcloud"}
+PROVIDERS: dict[ProfileName, Provider] = {
+    profile: provider for provider, profile in PROFILE_OF_PROVIDER.items()
+}
 
 _TARGETS: dict[Provider, Target] = {
     "aws": aws.TARGET, "openstack": openstack.OPENSTACK, "opentelekomcloud": OTC_V3,
