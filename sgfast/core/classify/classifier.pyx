@@ -163,7 +163,7 @@ cdef bint find_boxes(RuleTable* table) noexcept nogil:
 
 
 cdef class Classifier:
-    """The compiled rules, immutable. ``sgfast.rules.compiler`` builds them and defines the meaning of every number in them.
+    """The compiled rules, immutable. ``sgfast.rules.compiler`` builds them and defines what every number means.
 
     ``ipv4``, ``ipv6``: tries to address numbers; ``owner``: int32 and ``address_class``: uint32 by address number;
     ``port_whole``: uint32 (256,) and ``port_maps``: {protocol: narrow (65536,)}; ``address_origin`` and

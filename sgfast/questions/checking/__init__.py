@@ -81,18 +81,18 @@ def check_policy(
     findings += exposed(index)
     findings += unused(index)
     empty, rules_left = empty_sources(index)
-    together, groups_left = separated_members(index)
+    separated, groups_left = separated_members(index)
     shadowed = {(finding.group, finding.rule) for finding in findings if finding.code == SHADOWED}
     versions, versions_left = one_version_only(index, shadowed)
     wide, prefixes_left = wide_members(index)
-    findings += empty + blocked_instances(index, coverage) + together + versions + wide
+    findings += empty + blocked_instances(index, coverage) + separated + versions + wide
     proof_evidence = traffic_evidence = SOUND
     if proof is not None:
         from sgfast.questions.checking.unmet import unmet
 
         findings += unmet(proof)
         # The other findings do not rest on the expectations.
-        proof_evidence = Evidence(tuple(replace(each, level="partly") for each in proof.evidence.reasons))
+        proof_evidence = Evidence(tuple(replace(reason, level="partly") for reason in proof.evidence.reasons))
     rules_unread, unseen, withheld = 0, list[UnseenRule](), list[str]()
     if traffic is not None:
         from sgfast.questions.replaying.removal import evidence_for_removal
@@ -103,7 +103,7 @@ def check_policy(
         else:
             of_traffic, unseen, rules_unread = _from_traffic(traffic, uses)
             is_certain = traffic_evidence.carries("verdicts", "absence")
-            findings += [replace(each, certain=is_certain) for each in of_traffic]
+            findings += [replace(finding, certain=is_certain) for finding in of_traffic]
             withheld += said_of_unlogged(policy, traffic.records)
     withheld += said_of_unseen(policy, unseen)
     too_long = [

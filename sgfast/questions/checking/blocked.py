@@ -16,7 +16,7 @@ _CODES: tuple[tuple[Direction, FindingCode, str], ...] = (
 def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
     """Return one finding for each set of groups, direction and VPC. Only an instance's own address families count."""
     instances = index.policy.instances
-    found = []
+    findings = []
     for direction, code, effect in _CODES:
         for context in index.contexts:
             families = {n: {network.version for network in instances[n].addresses} for n in context.instances}
@@ -26,7 +26,9 @@ def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
             }
             # An instance cannot be the other end of its own connections.
             names = [
-                instances[n].name for n, own in families.items() if all(ends[family] <= {n} for family in own)
+                instances[n].name
+                for n, own_families in families.items()
+                if all(ends[family] <= {n} for family in own_families)
             ]
             if names:
                 groups = [index.policy.security_groups[g].name for g in context.groups]
@@ -34,9 +36,9 @@ def blocked_instances(index: PolicyIndex, coverage: Coverage) -> list[Finding]:
                 of_instances = [called(index.policy.instance_by_name[name]) for name in names]
                 of_groups = [called(index.policy.group_by_name[name]) for name in groups]
                 message = f"{listed(of_instances)}: no rule of the {noun} {listed(of_groups)} {effect}"
-                found.append(
+                findings.append(
                     Finding(
                         code, message, group=groups[0], instances=tuple(names[:LISTED]), instance_count=len(names)
                     )
                 )
-    return found
+    return findings

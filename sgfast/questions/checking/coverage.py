@@ -86,22 +86,22 @@ class _Standing:
     def is_useless(self) -> bool:
         return self.is_open and not self.unknown
 
-    def note(self, painting: Painting, seen: _Seen, n: int, budget: Budget, wins: bool = True) -> None:
+    def note(self, painting: Painting, decided: _Seen, n: int, budget: Budget, wins: bool = True) -> None:
         """Record what one context shows about the rule, the ``n``-th of its painting.
 
         ``wins``: whether winning in this context counts. ``budget``: for finding which other rules decide.
         """
-        matches = painting.matches(n, seen)
+        matches = painting.matches(n, decided)
         self.matches |= matches
-        self.shadowed &= not (wins and seen.wins[n])
-        self.redundant &= not seen.needed[n]
+        self.shadowed &= not (wins and decided.wins[n])
+        self.redundant &= not decided.needed[n]
         if self.is_open and matches:
             # Deciders are only for the message: if the budget is spent, the finding stands without them.
             if not budget.take(painting.steps_to_explain(n)):
                 self.explained = False
                 return
             if len(self.deciders) < _KEPT_DECIDERS:
-                self.deciders.update(dict.fromkeys(painting.deciders(n, seen)[:_KEPT_DECIDERS]))
+                self.deciders.update(dict.fromkeys(painting.deciders(n, decided)[:_KEPT_DECIDERS]))
             wider = painting.wider(n)
             self.wider = wider if self.wider is None else self.wider & wider
 
@@ -111,7 +111,7 @@ class _Seen:
     """A painting's results for the packets that one instance can get or send."""
 
     #: The classes with addresses that are not the instance's own.
-    others: Mask
+    far_classes: Mask
     #: By rule: whether it wins somewhere, and whether another action would follow without it.
     wins: Mask
     needed: Mask
@@ -139,38 +139,38 @@ class Painting:
             self._beneath[block] = self._winner[block]
             self._winner[block] = n
         self._allows = boxes.allows
-        self._own = np.array([*own, False], dtype=bool)
-        self._others = others
+        self._is_own_group = np.array([*own, False], dtype=bool)
+        self._far_classes = others
         self._evaluated = evaluated
 
     def seen(self, instance: int | None) -> _Seen:
         """Return results for the instance at a position; None: for several together, or for one without an address."""
-        others = np.ones(len(self._winner), dtype=bool) if instance is None else self._others[instance]
+        far_classes = np.ones(len(self._winner), dtype=bool) if instance is None else self._far_classes[instance]
         wins, needed = np.zeros((2, len(self.ranked) + 1), dtype=bool)
-        can_come = self._evaluated & (others[:, None] | self._own[self._winner])
+        can_come = self._evaluated & (far_classes[:, None] | self._is_own_group[self._winner])
         wins[self._winner[can_come]] = True
         needed[self._winner[can_come & (self._allows[self._winner] != self._allows[self._beneath])]] = True
-        return _Seen(others, wins, needed)
+        return _Seen(far_classes, wins, needed)
 
     def allowed(self) -> Mask:
         """Return the classes of addresses with which the rules allow some service."""
-        found: Mask = (self._evaluated & self._allows[self._winner]).any(axis=1)
-        return found
+        allowed_blocks: Mask = (self._evaluated & self._allows[self._winner]).any(axis=1)
+        return allowed_blocks
 
     def matches(self, n: int, seen: _Seen) -> bool:
-        return bool((self._peers[self._peer_row[n]] & (seen.others | self._own[n])).any())
+        return bool((self._peers[self._peer_row[n]] & (seen.far_classes | self._is_own_group[n])).any())
 
     def steps_to_explain(self, n: int) -> int:
         cells = int(self._peers[self._peer_row[n]].sum()) * int(self._services[self._service_row[n]].sum())
         return RULE_STEPS + 20 * cells + self._peers.size + self._services.size + 200 * len(self.ranked)
 
-    def deciders(self, n: int, seen: _Seen) -> list[RuleKey]:
+    def deciders(self, n: int, decided: _Seen) -> list[RuleKey]:
         """Return the rules that win where rule ``n`` matches packets that can occur, or would win there without it."""
-        peers = self._peers[self._peer_row[n]] & (seen.others | self._own[n])
+        peers = self._peers[self._peer_row[n]] & (decided.far_classes | self._is_own_group[n])
         block = np.ix_(peers.nonzero()[0], (self._services[self._service_row[n]] & self._evaluated).nonzero()[0])
         winner = self._winner[block]
-        others = np.unique(np.where(winner == n, self._beneath[block], winner))
-        return [self.ranked[other][0] for other in others.tolist() if other != len(self.ranked)]
+        deciding_places = np.unique(np.where(winner == n, self._beneath[block], winner))
+        return [self.ranked[place][0] for place in deciding_places.tolist() if place != len(self.ranked)]
 
     def wider(self, n: int) -> set[RuleKey]:
         """Return the other rules of the same action that match everything that rule ``n`` matches."""
@@ -179,8 +179,11 @@ class Painting:
         services = ~(self._services[self._service_row[n]] & ~self._services).any(axis=1)
         return {
             key
-            for m, (key, other) in enumerate(self.ranked)
-            if m != n and other.action == rule.action and peers[self._peer_row[m]] and services[self._service_row[m]]
+            for m, (key, other_rule) in enumerate(self.ranked)
+            if m != n
+            and other_rule.action == rule.action
+            and peers[self._peer_row[m]]
+            and services[self._service_row[m]]
         }
 
 
@@ -282,7 +285,7 @@ class Coverage:
         """Return a rule that matches all packets for which no rule is evaluated, in a list; empty: there are none."""
         types = self._unasked_types(direction, family, groups)
         # ICMP types and codes are encoded like ports.
-        keys = union((256 * each, 256 * each + 255) for each in types)
+        keys = union((256 * icmp_type, 256 * icmp_type + 255) for icmp_type in types)
         never = Rule("", direction, 4, ICMP, keys) if family == 4 else Rule("", direction, 6, ICMPV6, keys)
         return [never] if keys else []
 
@@ -327,26 +330,27 @@ class Coverage:
         )
         if not budget.take(CELL_STEPS * painted):
             return None
-        own = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in boxes.ranked]
-        others = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
+        is_own_group = [rule.peer == GroupPeer(self._groups[g].name) for (g, _), rule in boxes.ranked]
+        blocks_of_instance = {place: peer_masks[len(peers) + n] for n, place in enumerate(instances)}
         unevaluated: Mask = np.logical_or.reduce(service_masks[len(services) :])
         return Painting(
-            boxes, peer_masks[: len(peers)], service_masks[: len(services)], own, others, ~unevaluated, kind
+            boxes, peer_masks[: len(peers)], service_masks[: len(services)], is_own_group, blocks_of_instance,
+            ~unevaluated, kind,
         )  # fmt: skip
 
     # The result
 
     def findings(self) -> list[Finding]:
-        found: list[Finding] = []
+        findings: list[Finding] = []
         narrower: dict[RuleKey, list[RuleKey]] = defaultdict(list)
         for key, standing in self.standing.items():
             if not (standing.is_useless and standing.matches and self._speaks_for_twin(key)):
                 continue
             if self._is_usual_egress(key):
-                twice = {other[0] for other in standing.deciders if self._is_usual_egress(other)}
+                twice = {other_key[0] for other_key in standing.deciders if self._is_usual_egress(other_key)}
                 if twice and key[0] not in twice:
                     continue
-            found.append(self._useless(key, standing))
+            findings.append(self._useless(key, standing))
             for wide in standing.wider or () if standing.explained else ():
                 if wide in standing.deciders and self._is_wider(wide, key):
                     narrower[wide].append(key)
@@ -354,8 +358,8 @@ class Coverage:
             group, rule = self._groups[wide[0]].name, self.rule(wide)
             narrower_rules = listed([self._called(key) for key in narrower[wide]])
             message = f"{rule_text(rule, self.index.policy)} makes the narrower {narrower_rules} useless"
-            found.append(Finding(WIDER, message, group=group, rule=rule.id))
-        return found
+            findings.append(Finding(WIDER, message, group=group, rule=rule.id))
+        return findings
 
     def may_need(self, rule: str | None, others: Container[str | None]) -> bool:
         """Return whether a useless rule, by its id, may be useless only because there are some of ``others``."""
@@ -404,7 +408,7 @@ class Coverage:
             names, verb = "other rules", "decide"
         if standing.shadowed:
             message = f"{text} never wins: {names} {verb} everything it matches"
-            if standing.explained and all(self.rule(each).action == "allow" for each in (key, *deciders)):
+            if standing.explained and all(self.rule(rule_key).action == "allow" for rule_key in (key, *deciders)):
                 # Where no rule denies, as in AWS, rules do not compete.
                 verb = "allows" if verb == "decides" else "allow"
                 message = f"{text} opens nothing more: {names} {verb} everything it matches"
@@ -474,10 +478,12 @@ class _SideExaminer:
             self._coverage.give_up(keys)
         return painting
 
-    def _examine_group(self, place: int, vpc: str, alone: Sequence[int] | None, only_allows_beside: bool) -> None:
-        """Examine the group number ``place``. ``alone``: the instances with no other group; None: there are none."""
+    def _examine_group(
+        self, place: int, vpc: str, lone_instances: Sequence[int] | None, only_allows_beside: bool
+    ) -> None:
+        """Examine the group number ``place``. ``lone_instances``: those with no other group; None: there are none."""
         member = self._coverage.index.only_member.get((place, vpc))
-        only = alone[0] if alone is not None and len(alone) == 1 else None
+        only = lone_instances[0] if lone_instances is not None and len(lone_instances) == 1 else None
         painting = self._paint([place], vpc, self._of_group[place], member, only)
         if painting is None:
             return
@@ -490,8 +496,8 @@ class _SideExaminer:
                 standing.note(painting, by_all, n, self._budget)
             elif not by_all.needed[n] and rule.action == "allow" and only_allows_beside:
                 self._spare.add((key, vpc))
-                standing.note(painting, by_only, n, self._budget, wins=alone is not None)
-            elif alone is not None:
+                standing.note(painting, by_only, n, self._budget, wins=lone_instances is not None)
+            elif lone_instances is not None:
                 standing.note(painting, by_only, n, self._budget)
 
     def _examine_set(self, groups: Sequence[int], vpc: str, only: int | None) -> None:
@@ -502,10 +508,10 @@ class _SideExaminer:
         open_keys = {key for g in groups for key in self._of_group[g] if self._is_open(key, vpc)}
         painting = self._paint(groups, vpc, open_keys, only) if open_keys else None
         if painting is not None:
-            seen = painting.seen(only)
+            decided = painting.seen(only)
             for n, (key, _) in enumerate(painting.ranked):
                 if key in open_keys:
-                    self._coverage.standing[key].note(painting, seen, n, self._budget)
+                    self._coverage.standing[key].note(painting, decided, n, self._budget)
 
     def _is_open(self, key: RuleKey, vpc: str) -> bool:
         standing = self._coverage.standing[key]

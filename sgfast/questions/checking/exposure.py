@@ -46,22 +46,22 @@ def exposed(index: PolicyIndex) -> list[Finding]:
     ]
     denying = [[rule for rule in rules if rule.action == "deny"] for rules in wide]
     beside = _denying_beside(index, denying)
-    found = []
+    findings = []
     for n, (group, rules) in enumerate(zip(index.policy.security_groups, wide, strict=True)):
         for rule in rules:
             if rule.action == "allow":
-                found += _exposed_by(index.policy, group, rule, denying[n], [denying[other] for other in beside[n]])
-    return found
+                findings += _exposed_by(index.policy, group, rule, denying[n], [denying[place] for place in beside[n]])
+    return findings
 
 
 def _denying_beside(index: PolicyIndex, denying: list[list[Rule]]) -> list[list[int]]:
     """Return for each group: the other groups with such deny rules that all instances of the group are in, too."""
     beside: list[set[int] | None] = [None] * len(denying)
     for context in index.contexts:
-        others = {g for g in context.groups if denying[g]}
+        denying_groups = {g for g in context.groups if denying[g]}
         for g in context.groups:
             before = beside[g]
-            beside[g] = others - {g} if before is None else before & others
+            beside[g] = denying_groups - {g} if before is None else before & denying_groups
     return [sorted(groups or ()) for groups in beside]
 
 
@@ -69,19 +69,19 @@ def _exposed_by(
     policy: Policy, group: SecurityGroup, rule: Rule, denying: list[Rule], beside: Iterable[list[Rule]]
 ) -> list[Finding]:
     before = [
-        each for rules in (denying, *beside) for each in rules
-        if each.ethertype == rule.ethertype and each.priority <= rule.priority
+        rule_before for rules in (denying, *beside) for rule_before in rules
+        if rule_before.ethertype == rule.ethertype and rule_before.priority <= rule.priority
     ]  # fmt: skip
     ports = [
         (protocol, port)
         for protocol, port in SENSITIVE
-        if _covers(rule, protocol, port) and not any(_covers(each, protocol, port) for each in before)
+        if _covers(rule, protocol, port) and not any(_covers(rule_before, protocol, port) for rule_before in before)
     ]
     if not ports:
         return []
     names = [f"{protocol_name(protocol)}/{port} ({SENSITIVE[protocol, port]})" for protocol, port in ports]
-    more = f" and {len(names) - _LISTED_PORTS} more such ports" if len(names) > _LISTED_PORTS else ""
-    message = f"{rule_text(rule, policy)} opens {', '.join(names[:_LISTED_PORTS])}{more} to everyone"
+    more_ports = f" and {len(names) - _LISTED_PORTS} more such ports" if len(names) > _LISTED_PORTS else ""
+    message = f"{rule_text(rule, policy)} opens {', '.join(names[:_LISTED_PORTS])}{more_ports} to everyone"
     return [Finding(EXPOSED, message, group=group.name, rule=rule.id)]
 
 

@@ -59,7 +59,7 @@ def one_version_only(
         )
         for g, group in enumerate(groups) for version in (4, 6)
     }  # fmt: skip
-    found: dict[RuleKey, _Found] = {}
+    findings: dict[RuleKey, _Found] = {}
     nobody: dict[tuple[Peer, int, str], bool | None] = {}
     for context in index.contexts:
         candidates = [(g, *candidate) for g in context.groups for candidate in without_counterpart[g]]
@@ -72,21 +72,21 @@ def one_version_only(
         beside = sum(1 << g for g in context.groups)
         for g, n, rule, open_services in candidates:
             services = [service for service, answer in open_services if not answer & beside]
-            other = _other_ip_version(rule)
-            if not services or not names[other]:
+            other_version = _other_ip_version(rule)
+            if not services or not names[other_version]:
                 continue
-            if rule.peer == GroupPeer(groups[g].name) and members[g, other] < 2:
+            if rule.peer == GroupPeer(groups[g].name) and members[g, other_version] < 2:
                 continue  # a member has no other member as its peer
-            peer = rule.peer, other, context.vpc
+            peer = rule.peer, other_version, context.vpc
             if peer not in nobody:
-                nobody[peer] = index.is_nobody(replace(rule, ethertype=other), context.vpc)
+                nobody[peer] = index.is_nobody(replace(rule, ethertype=other_version), context.vpc)
             if nobody[peer] is None:
                 skipped.add((g, n))
             elif not nobody[peer]:
-                each = found.setdefault((g, n), _Found({}, []))
-                each.services.update(dict.fromkeys(services))
-                each.names.append(names[other])
-    return [*_findings(index, found)], len(skipped)
+                finding = findings.setdefault((g, n), _Found({}, []))
+                finding.services.update(dict.fromkeys(services))
+                finding.names.append(names[other_version])
+    return [*_findings(index, findings)], len(skipped)
 
 
 def _rules_without_counterpart(
@@ -120,23 +120,23 @@ class _Found(NamedTuple):
     names: list[list[str]]
 
 
-def _findings(index: PolicyIndex, found: dict[RuleKey, _Found]) -> Iterable[Finding]:
+def _findings(index: PolicyIndex, findings: dict[RuleKey, _Found]) -> Iterable[Finding]:
     """Yield one finding for each rule. A service that several rules of a group open is reported with the first rule."""
     reported: set[tuple[int, Direction, int, Range]] = set()
-    for (g, n), (services, by_context) in sorted(found.items()):
+    for (g, n), (services, by_context) in sorted(findings.items()):
         group = index.policy.security_groups[g]
         rule = group.rules[n]
-        new = [each for each in services if (g, rule.direction, rule.ethertype, each) not in reported]
-        reported.update((g, rule.direction, rule.ethertype, each) for each in new)
+        new = [service for service in services if (g, rule.direction, rule.ethertype, service) not in reported]
+        reported.update((g, rule.direction, rule.ethertype, service) for service in new)
         if new:
             names = [name for names in by_context for name in names]
-            other, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
+            version_name, verb = f"IPv{_other_ip_version(rule)}", "has" if len(names) == 1 else "have"
             policy = index.policy
             instances = [called(policy.instance_by_name[name]) for name in names]
-            lacking = listed([_service_text(each) for each in new])
+            lacking_services = listed([_service_text(service) for service in new])
             message = (
-                f"{rule_text(rule, policy)}: no {rule.direction} rule is about {lacking} over {other}, "
-                f"though {listed(instances)} {verb} {other} addresses"
+                f"{rule_text(rule, policy)}: no {rule.direction} rule is about {lacking_services} over {version_name}, "
+                f"though {listed(instances)} {verb} {version_name} addresses"
             )
             yield Finding(
                 ONE_VERSION, message, group=group.name, rule=rule.id, instances=tuple(names[:LISTED]),
@@ -179,13 +179,13 @@ class _GroupsByService:
         #: Services by group, and by direction, version, and whether only members may use them.
         self._services_of_group = [defaultdict[tuple[Direction, int, bool], Ranges](tuple) for _ in groups]
         for of_group, group in zip(self._services_of_group, groups, strict=True):
-            found: defaultdict[tuple[Direction, int, bool], list[Range]] = defaultdict(list)
+            ranges_of_kind: defaultdict[tuple[Direction, int, bool], list[Range]] = defaultdict(list)
             for rule in group.rules:
                 among_members = rule.action == "allow" and rule.peer == GroupPeer(group.name)
-                found[rule.direction, rule.ethertype, among_members] += _services(rule)
-            of_group.update((key, union(services)) for key, services in found.items())
+                ranges_of_kind[rule.direction, rule.ethertype, among_members] += _services(rule)
+            of_group.update((key, union(services)) for key, services in ranges_of_kind.items())
         self._budget = budget
-        self._known: dict[tuple[Direction, int, bool, Range], int | None] = {}
+        self._rule_of_range: dict[tuple[Direction, int, bool, Range], int | None] = {}
 
     def groups(self, rule: Rule, group: str, service: Range) -> int | None:
         """Return the groups that are about a part of the service over the other version, as bits by position; None
@@ -193,17 +193,17 @@ class _GroupsByService:
         """
         is_own = rule.peer == GroupPeer(group)
         key = rule.direction, _other_ip_version(rule), is_own, service
-        if key not in self._known:
-            self._known[key] = None
+        if key not in self._rule_of_range:
+            self._rule_of_range[key] = None
             if self._budget.take(LOOK_STEPS * len(self._services_of_group)):
-                self._known[key] = sum(
+                self._rule_of_range[key] = sum(
                     1 << g for g, of_group in enumerate(self._services_of_group)
                     if any(
                         lowest(of_group[rule.direction, _other_ip_version(rule), among_members], *service) is not None
                         for among_members in {False, is_own}
                     )
                 )  # fmt: skip
-        return self._known[key]
+        return self._rule_of_range[key]
 
 
 def _dual_stack_instances(index: PolicyIndex, context: Context) -> dict[int, list[str]]:

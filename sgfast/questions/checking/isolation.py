@@ -29,7 +29,7 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
     for context in index.contexts:
         for g in context.groups:
             receivers[g].append((context.groups, context.instances))
-    found: list[Finding] = []
+    findings: list[Finding] = []
     skipped = 0
     for g, group in enumerate(index.policy.security_groups):
         members = index.members[group.name]
@@ -45,11 +45,11 @@ def separated_members(index: PolicyIndex) -> tuple[list[Finding], int]:
             cause = f"its {len(members):,} members cannot open a connection to each other: no inbound rule lets them in"
             messages.append((NO_SELF_RULE, cause))
         names = tuple(index.policy.instances[n].name for n in members[:LISTED])
-        found += [
+        findings += [
             Finding(code, message, group=group.name, instances=names, instance_count=len(members))
             for code, message in messages
         ]
-    return found, skipped
+    return findings, skipped
 
 
 def _isolated(index: PolicyIndex, members: list[int]) -> str:
@@ -57,9 +57,9 @@ def _isolated(index: PolicyIndex, members: list[int]) -> str:
     policy, vpc_of = index.policy, index.policy.vpc_by_name
     vpcs = list(dict.fromkeys(policy.instances[n].vpc for n in members))
     pairs = list(islice(combinations(vpcs, 2), MAX_PAIRS))
-    apart = [f"{called(vpc_of[a])} and {called(vpc_of[b])}" for a, b in pairs if not policy.connected(a, b)]
-    if apart:
-        return f"its members are in VPCs that are not peered: {listed(apart)}"
+    vpc_pairs = [f"{called(vpc_of[a])} and {called(vpc_of[b])}" for a, b in pairs if not policy.connected(a, b)]
+    if vpc_pairs:
+        return f"its members are in VPCs that are not peered: {listed(vpc_pairs)}"
     foreign = [
         f"{called(vpc_of[a])} and {called(vpc_of[b])}" for a, b in pairs if vpc_of[a].region != vpc_of[b].region
     ]
@@ -116,11 +116,11 @@ class _Members:
         elif isinstance(rule.peer, GroupPeer):
             yield from self._member_set & self._index.members_by_family[rule.peer.name, rule.ethertype]
         else:
-            seen: set[int] = set()
+            noted_senders: set[int] = set()
             for network in named_networks(self._index.policy, rule):
                 for n in self._within(network):
-                    if n not in seen:
-                        seen.add(n)
+                    if n not in noted_senders:
+                        noted_senders.add(n)
                         yield n
 
     def _within(self, network: Network) -> Iterator[int]:

@@ -81,7 +81,7 @@ def mark_known_findings(
         used_entries.update(entry.place for entry in entries)
         # If several entries are about the finding, the one with the latest last day decides.
         acceptance = max(
-            (entry.acceptance for entry in entries), key=lambda each: each.until or date.max, default=None
+            (entry.acceptance for entry in entries), key=lambda acceptance: acceptance.until or date.max, default=None
         )
         marked_findings.append(replace(finding, in_baseline=in_baseline, acceptance=acceptance))
     warnings = [
@@ -138,11 +138,11 @@ def _read(root: Node, origin: str) -> tuple[AcceptedFinding, ...]:
 
 def _accepted_finding(reader: NodeReader, node: Node, path: str) -> AcceptedFinding:
     written = ACCEPTED_FINDING.read(reader, node, path)
-    code, reason, until = (written.read(field) for field in ("code", "reason", "until"))
+    code, reason, end_date = (written.read(field) for field in ("code", "reason", "until"))
     if code not in CODES:
         raise written.error("code", f"unknown code {show(code)}{did_you_mean(code, CODES)}")
     object_names = written.read_all(*_OBJECT_FIELDS)
     if not object_names:
         raise reader.error(node, path, f"names nothing that it is about: add one of {', '.join(_OBJECT_FIELDS)}")
-    is_over = until is not None and datetime.now(UTC).date() > until
-    return AcceptedFinding(code, object_names, Acceptance(reason, until, is_over), reader.location(node, path))
+    is_over = end_date is not None and datetime.now(UTC).date() > end_date
+    return AcceptedFinding(code, object_names, Acceptance(reason, end_date, is_over), reader.location(node, path))

@@ -22,7 +22,7 @@ def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
         return [], 0
     budget, skipped = Budget(MAX_PAIRS), 0
     #: By holder and prefix: the prefix, the other instances within it, and the groups that they become members of.
-    made: dict[tuple[str, bytes], tuple[Network, dict[str, None], set[str]]] = {}
+    wide_prefixes: dict[tuple[str, bytes], tuple[Network, dict[str, None], set[str]]] = {}
     for instance in policy.instances:
         for network in instance.addresses:
             holders = policy._holders(instance.vpc, network)
@@ -34,23 +34,27 @@ def wide_members(index: PolicyIndex) -> tuple[list[Finding], int]:
                 if not groups:
                     continue
                 around = max(
-                    (each for each in holder.addresses if each.version == network.version and _has(each, network)),
-                    key=lambda each: each.prefixlen,
+                    (
+                        prefix
+                        for prefix in holder.addresses
+                        if prefix.version == network.version and _has(prefix, network)
+                    ),
+                    key=lambda prefix: prefix.prefixlen,
                 )
-                names = made.setdefault((holder.name, network_key(around)), (around, {}, set()))
+                names = wide_prefixes.setdefault((holder.name, network_key(around)), (around, {}, set()))
                 names[1][instance.name] = None
                 names[2].update(groups)
-    found = []
-    for (holder_name, _), (within, others, member_of) in made.items():
-        instances = listed([called(policy.instance_by_name[name]) for name in others])
+    findings = []
+    for (holder_name, _), (within, other_names, member_of) in wide_prefixes.items():
+        instances = listed([called(policy.instance_by_name[name]) for name in other_names])
         named = listed([called(policy.group_by_name[name]) for name in sorted(member_of)])
-        noun, pronoun = ("instance", "it") if len(others) == 1 else ("instances", "them")
+        noun, pronoun = ("instance", "it") if len(other_names) == 1 else ("instances", "them")
         message = (
-            f"its prefix {within} contains addresses of {len(others):,} other {noun} ({instances}), so rules that name "
-            f"{named} match {pronoun}, too"
+            f"its prefix {within} contains addresses of {len(other_names):,} other {noun} ({instances}), so rules that "
+            f"name {named} match {pronoun}, too"
         )
-        found.append(Finding(WIDE_MEMBER, message, instances=(holder_name,), instance_count=1))
-    return found, skipped
+        findings.append(Finding(WIDE_MEMBER, message, instances=(holder_name,), instance_count=1))
+    return findings, skipped
 
 
 def _has(outer: Network, inner: Network) -> bool:

@@ -48,12 +48,12 @@ class Budget:
     """A budget of steps. If it is spent, ``take`` refuses; the question stays open, and the report mentions it."""
 
     def __init__(self, steps: int) -> None:
-        self._left = steps
+        self._steps_left = steps
 
     def take(self, steps: int) -> bool:
-        if steps > self._left:
+        if steps > self._steps_left:
             return False
-        self._left -= steps
+        self._steps_left -= steps
         return True
 
 
@@ -74,11 +74,11 @@ class PeerClasses:
         owners: list[tuple[int, int]] = [(NOBODY, NOT_ONE)]
         # The owner of each span, and whether it is in this VPC, whose addresses take precedence over its peers'.
         owned: dict[Span, tuple[int, bool]] = {}
-        for other, spans in visible.items():
-            own, reachable = other == vpc, regions[other].region == regions[vpc].region
+        for seen_vpc, spans in visible.items():
+            is_own_vpc, reachable = seen_vpc == vpc, regions[seen_vpc].region == regions[vpc].region
             for span, groups, place in spans:
                 member = memberships.setdefault(groups, len(memberships)) if reachable else NOBODY
-                owned.setdefault(span, (len(owners), own))
+                owned.setdefault(span, (len(owners), is_own_vpc))
                 owners.append((member, place))
         owned = with_multicast(owned, family, lambda _: NOBODY)
         self._memberships = len(memberships)
@@ -91,12 +91,12 @@ class PeerClasses:
             member, place = owners[owner]
             if instance_of.setdefault((inside, member), place) != place:
                 instance_of[inside, member] = NOT_ONE
-        found = sorted(instance_of)
-        self.count = len(found)
-        self._inside = np.array([inside for inside, _ in found], dtype=np.int64)
-        self._member = np.array([member for _, member in found], dtype=np.int64)
+        classes = sorted(instance_of)
+        self.count = len(classes)
+        self._inside = np.array([inside for inside, _ in classes], dtype=np.int64)
+        self._member = np.array([member for _, member in classes], dtype=np.int64)
         #: The position of the instance that owns all addresses of a class, by class; or NOT_ONE.
-        self._instance = np.array([instance_of[each] for each in found], dtype=np.int64)
+        self._instance = np.array([instance_of[key] for key in classes], dtype=np.int64)
         self._groups: dict[str, Mask] = {}
         self._instances_in: dict[str, frozenset[int]] = {}
 
@@ -123,13 +123,13 @@ class PeerClasses:
             if group not in self._instances_in:
                 self._instances_in[group] = self.instances(self._members(group))
             return self._instances_in[group]
-        found: set[int] = set()
+        end_instances: set[int] = set()
         for bounds in self._named.within(named_networks(self._policy, rule)):
             first, end = np.searchsorted(self._inside, bounds)
-            found.add(int(self._instance[first]))
-            if NOT_ONE in found or (self._instance[first:end] != self._instance[first]).any():
+            end_instances.add(int(self._instance[first]))
+            if NOT_ONE in end_instances or (self._instance[first:end] != self._instance[first]).any():
                 return {NOT_ONE}
-        return found
+        return end_instances
 
     def _members(self, group: str) -> Mask:
         if group not in self._groups:
@@ -153,21 +153,23 @@ class PolicyIndex:
         """The contexts of instances, those with fewest groups first, then one for each group without instances. If such
         a group does not say its VPC, it is the first one.
         """
-        found = contexts_of(self.policy)
-        used = {group for groups, _ in found for group in groups}
-        contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in found.items()]
+        contexts_by_key = contexts_of(self.policy)
+        used = {group for groups, _ in contexts_by_key for group in groups}
+        contexts = [Context(groups, vpc, tuple(places)) for (groups, vpc), places in contexts_by_key.items()]
         contexts.sort(key=lambda context: len(context.groups))
         groups, first = self.policy.security_groups, self.policy.vpcs[0].name
-        return contexts + [Context((n,), each.vpc or first, ()) for n, each in enumerate(groups) if n not in used]
+        return contexts + [
+            Context((n,), empty_group.vpc or first, ()) for n, empty_group in enumerate(groups) if n not in used
+        ]
 
     @cached_property
     def members(self) -> dict[str, list[int]]:
         """The positions of each group's instances."""
-        found: dict[str, list[int]] = {group.name: [] for group in self.policy.security_groups}
+        members_of: dict[str, list[int]] = {group.name: [] for group in self.policy.security_groups}
         for place, instance in enumerate(self.policy.instances):
             for name in set(instance.security_groups):
-                found[name].append(place)
-        return found
+                members_of[name].append(place)
+        return members_of
 
     @cached_property
     def named_groups(self) -> frozenset[str]:
@@ -182,25 +184,25 @@ class PolicyIndex:
     def _owned(self) -> dict[int, dict[str, list[Prefix]]]:
         """Owned prefixes by family and VPC."""
         owned: dict[int, dict[str, list[Prefix]]] = {4: {}, 6: {}}
-        known: dict[frozenset[str], frozenset[str]] = {}
+        named_of_groups: dict[frozenset[str], frozenset[str]] = {}
         for place, instance in enumerate(self.policy.instances):
             for network in instance.addresses:
                 groups = groups_of(self.policy, instance, network)
-                if groups not in known:
-                    known[groups] = self.named_groups & groups
+                if groups not in named_of_groups:
+                    named_of_groups[groups] = self.named_groups & groups
                 of_vpc = owned[network.version].setdefault(instance.vpc, [])
-                of_vpc.append((span_of(network), known[groups], place))
+                of_vpc.append((span_of(network), named_of_groups[groups], place))
         return owned
 
     @cached_property
     def members_by_family(self) -> dict[tuple[str, int], set[int]]:
         """The positions of a group's instances with an address of a family, as rules that name the group see it."""
-        found: dict[tuple[str, int], set[int]] = defaultdict(set)
+        members_of: dict[tuple[str, int], set[int]] = defaultdict(set)
         for place, instance in enumerate(self.policy.instances):
             for network in instance.addresses:
                 for group in groups_of(self.policy, instance, network):
-                    found[group, network.version].add(place)
-        return found
+                    members_of[group, network.version].add(place)
+        return members_of
 
     def named(self, family: int) -> NamedNetworks:
         if family not in self._named:
@@ -214,7 +216,9 @@ class PolicyIndex:
             named = self.named(family)
             self._views[key] = None
             of_vpc = self._owned[family]
-            visible = {seen: of_vpc[seen] for seen in self.policy._connected_vpcs[vpc] if seen in of_vpc}
+            visible = {
+                seen_vpc: of_vpc[seen_vpc] for seen_vpc in self.policy._connected_vpcs[vpc] if seen_vpc in of_vpc
+            }
             if self._prefixes_left.take(len(named.spans) + sum(map(len, visible.values()))):
                 self._views[key] = PeerClasses(self.policy, vpc, named, visible, family)
         return self._views[key]
@@ -234,11 +238,11 @@ class PolicyIndex:
     @cached_property
     def only_member(self) -> dict[tuple[int, str], int]:
         """The position of the only instance in a group and a VPC, by the group's position and the VPC."""
-        found: dict[tuple[int, str], list[int]] = defaultdict(list)
+        members_of: dict[tuple[int, str], list[int]] = defaultdict(list)
         for g, group in enumerate(self.policy.security_groups):
             for n in self.members[group.name]:
-                found[g, self.policy.instances[n].vpc].append(n)
-        return {key: members[0] for key, members in found.items() if len(members) == 1}
+                members_of[g, self.policy.instances[n].vpc].append(n)
+        return {key: members[0] for key, members in members_of.items() if len(members) == 1}
 
     @cached_property
     def _families_of_address_group(self) -> dict[str, set[int]]:

@@ -55,7 +55,7 @@ class CheckResult(Shown):
     def tables(self) -> CheckTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
         lines = lines_of(self.policy)
-        return CheckTables(self.findings, [each.line(lines) for each in self.findings])
+        return CheckTables(self.findings, [finding.line(lines) for finding in self.findings])
 
     def matching(self, wanted: str) -> list[Finding]:
         """Return the findings with a code, or with at least a severity: ``error``, ``warning`` or ``note``. Raises
@@ -88,17 +88,20 @@ class CheckResult(Shown):
         return f"<CheckResult of {self.policy!r}: {number}{codes and ': '}{codes}>"
 
     def _repr_html_(self) -> str:
-        rows = [(each.code, each.severity, each.subject, each.sentence) for each in self.findings[:SHOWN_ROWS]]
+        rows = [
+            (finding.code, finding.severity, finding.subject, finding.sentence)
+            for finding in self.findings[:SHOWN_ROWS]
+        ]
         table = html_table(("code", "severity", "about", "finding"), rows, len(self.findings))
         return html_doubts(self.evidence) + table
 
 
-def _codes(wanted: str) -> set[FindingCode]:
+def _codes(code_or_severity: str) -> set[FindingCode]:
     """Return the codes that a code or a severity stands for."""
-    if wanted in CODES:
-        return {wanted}
-    if wanted not in SEVERITIES:
-        known = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
-        raise ArgumentError(f"{wanted!r:.80} is neither {known}")
-    worst = SEVERITIES[: SEVERITIES.index(wanted) + 1]
+    if code_or_severity in CODES:
+        return {code_or_severity}
+    if code_or_severity not in SEVERITIES:
+        expected_words = f"a severity ({', '.join(SEVERITIES)}) nor a code ({', '.join(CODES)})"
+        raise ArgumentError(f"{code_or_severity!r:.80} is neither {expected_words}")
+    worst = SEVERITIES[: SEVERITIES.index(code_or_severity) + 1]
     return {name for name, code in CODES.items() if code.severity in worst}

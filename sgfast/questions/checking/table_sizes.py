@@ -63,8 +63,8 @@ def _largest_view(policy: Policy) -> TableSizes | None:
     addresses: Counter[str] = Counter()
     for instance in policy.instances:
         addresses[instance.vpc] += len(instance.addresses)
-    seen = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy._connected_vpcs.items()}
-    for vpc in sorted(seen, key=lambda each: -seen[each]):
+    address_counts = {vpc: sum(addresses[peer] for peer in peers) for vpc, peers in policy._connected_vpcs.items()}
+    for vpc in sorted(address_counts, key=lambda seen_vpc: -address_counts[seen_vpc]):
         with suppress(AmbiguousAddress):
             return _sizes(compile_policy(policy, vpc))
     return None

@@ -20,26 +20,26 @@ class CheckTables:
     @property
     def findings(self) -> Table:
         """A row for each finding, most severe first."""
-        found = self._findings
+        findings = self._findings
         columns = [
-            words_of([each.code for each in found]),
-            words_of([CODES[each.code].name for each in found]),
-            words_of([each.severity for each in found]),
-            words_of([each.message for each in found]),
-            flags([each.certain for each in found]),
-            numbers_of([each.members for each in found]),
-            numbers_of([each.used_connections for each in found]),
-            flags([each.in_baseline for each in found]),
-            words_of([None if each.acceptance is None else each.acceptance.reason for each in found]),
-            words_of([each.group for each in found]),
-            words_of([each.rule for each in found]),
-            words_of([each.address_group for each in found]),
-            words_of([", ".join(each.instances) or None for each in found]),
-            numbers_of([each.instance_count for each in found]),
-            numbers_of([each.connections for each in found]),
+            words_of([finding.code for finding in findings]),
+            words_of([CODES[finding.code].name for finding in findings]),
+            words_of([finding.severity for finding in findings]),
+            words_of([finding.message for finding in findings]),
+            flags([finding.certain for finding in findings]),
+            numbers_of([finding.members for finding in findings]),
+            numbers_of([finding.used_connections for finding in findings]),
+            flags([finding.in_baseline for finding in findings]),
+            words_of([None if finding.acceptance is None else finding.acceptance.reason for finding in findings]),
+            words_of([finding.group for finding in findings]),
+            words_of([finding.rule for finding in findings]),
+            words_of([finding.address_group for finding in findings]),
+            words_of([", ".join(finding.instances) or None for finding in findings]),
+            numbers_of([finding.instance_count for finding in findings]),
+            numbers_of([finding.connections for finding in findings]),
             numbers_of(self._lines),
         ]
-        return Table(FINDING_TABLE.columns, len(found), lambda: [columns])
+        return Table(FINDING_TABLE.columns, len(findings), lambda: [columns])
 
     def __repr__(self) -> str:
         return "<Tables of a check: findings>"

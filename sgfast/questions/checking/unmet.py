@@ -9,15 +9,15 @@ from sgfast.rules.reaching.proving import ExpectationsResult
 
 def unmet(proof: ExpectationsResult) -> list[Finding]:
     """Return one finding for each expectation that fails."""
-    found = []
+    findings = []
     for outcome in proof.of("fails"):
         expectation, counterexample = outcome.expectation, outcome.counterexample
         assert counterexample is not None
-        wanted = "allowed" if expectation.verdict == "allow" else "denied"
-        message = f"{expectation.place}: {expectation.text} should be {wanted}, but {sentence(counterexample)}"
+        expected_word = "allowed" if expectation.verdict == "allow" else "denied"
+        message = f"{expectation.place}: {expectation.text} should be {expected_word}, but {sentence(counterexample)}"
         group, rule = _place(counterexample)
-        found.append(Finding(UNMET, message, group, rule))
-    return found
+        findings.append(Finding(UNMET, message, group, rule))
+    return findings
 
 
 def _place(explained: Explanation) -> tuple[str | None, str | None]:

@@ -29,16 +29,16 @@ def unused(index: PolicyIndex) -> list[Finding]:
             if isinstance(rule.peer, GroupPeer | AddressGroupPeer) and rule.peer != GroupPeer(group.name):
                 first = policy._first_twin(rule)
                 naming[type(rule.peer), rule.peer.name][rule_name(policy, first, group.name)] = None
-    found = []
+    findings = []
     for group in policy.security_groups:
         if not index.members[group.name] and DEFAULT_GROUP not in (group.name, group.label):
             rules = [*naming[GroupPeer, group.name]]
             named = f"only the rules of other groups name it: {listed(rules)}" if rules else "no other group names it"
-            found.append(Finding(UNUSED_GROUP, f"no instance is in it, and {named}", group=group.name))
+            findings.append(Finding(UNUSED_GROUP, f"no instance is in it, and {named}", group=group.name))
     for address_group in policy.address_groups:
         if not naming[AddressGroupPeer, address_group.name]:
-            found.append(Finding(UNUSED_ADDRESS_GROUP, "no rule names it", address_group=address_group.name))
-    return found
+            findings.append(Finding(UNUSED_ADDRESS_GROUP, "no rule names it", address_group=address_group.name))
+    return findings
 
 
 def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
@@ -52,7 +52,7 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
         for g in context.groups:
             vpcs[g][context.vpc] = None
     is_one_vpc = len(index.policy.vpcs) == 1
-    found = []
+    findings = []
     skipped = 0
     for g, group in enumerate(index.policy.security_groups):
         for rule in group.rules:
@@ -65,25 +65,25 @@ def empty_sources(index: PolicyIndex) -> tuple[list[Finding], int]:
                 # Nobody knows the group's VPC, so that it may be that of any member of the peer.
                 members = index.members_by_family
                 means_nobody: set[bool | None] = {
-                    not members.get((rule.peer.name, each.ethertype)) for each in (rule, twin)
+                    not members.get((rule.peer.name, version_rule.ethertype)) for version_rule in (rule, twin)
                 }
             else:
                 means_nobody = {
-                    index.is_nobody(each, vpc, index.only_member.get((g, vpc)))
-                    for each in (rule, twin) for vpc in vpcs[g]
+                    index.is_nobody(version_rule, vpc, index.only_member.get((g, vpc)))
+                    for version_rule in (rule, twin) for vpc in vpcs[g]
                 }
             if None in means_nobody and False not in means_nobody:
                 skipped += 1
             elif means_nobody == {True}:
                 message = f"{rule_text(rule, index.policy)}: {_why(index, rule, twin, vpcs[g])}"
-                found.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
-    return found, skipped
+                findings.append(Finding(EMPTY_SOURCE, message, group=group.name, rule=rule.id))
+    return findings, skipped
 
 
 def _why(index: PolicyIndex, rule: Rule, twin: Rule, vpcs: Iterable[str]) -> str:
     """``twin``: the rule itself if it has no twin (SPEC 2.16)."""
     versions, word = {rule.ethertype, twin.ethertype}, f"IPv{rule.ethertype} " if twin is rule else ""
-    if any(index.is_nobody(each, vpc) is False for each in (rule, twin) for vpc in vpcs):
+    if any(index.is_nobody(version_rule, vpc) is False for version_rule in (rule, twin) for vpc in vpcs):
         return "that is the instance itself, and what it sends to itself meets no rule"
     if isinstance(rule.peer, AddressGroupPeer):
         return f"{called(index.policy.address_group_by_name[rule.peer.name])} has no {word}address"
@@ -109,10 +109,10 @@ def never_hit(result: ReplayResult) -> tuple[list[Finding], list[UnseenRule]]:
         (group, rule) for group in policy.security_groups for rule in group.rules
         if rule.id not in used and policy._first_twin(rule) is rule and group.name not in unlogged
     ]  # fmt: skip
-    unseen_by_rule = {each.rule.id: each for each in unseen_rules(result)}
-    found = [
+    unseen_by_rule = {unseen_rule.rule.id: unseen_rule for unseen_rule in unseen_rules(result)}
+    findings = [
         Finding(NEVER_HIT, f"{rule_text(rule, policy)}: none of {packets} used it", group=group.name, rule=rule.id)
         for group, rule in unused_rules
         if rule.id not in unseen_by_rule
     ]
-    return found, [*unseen_by_rule.values()]
+    return findings, [*unseen_by_rule.values()]

@@ -77,7 +77,7 @@ class Openers:
         self._names: Sequence[str] = ()
         #: The ways in which each rule was used, by rule number, as bytes of ``_KIND_DTYPE``.
         self._kinds: dict[int, set[bytes]] = {}
-        self._kept = 0
+        self._kept_kinds = 0
         #: The numbers of the rules that were used in too many ways to be kept.
         self.too_many: set[int] = set()
 
@@ -94,7 +94,7 @@ class Openers:
         has_ports, has_type = headers["has_ports"] != 0, headers["has_icmp"] != 0
             # Later fragments have the result of their first fragment, but neither ports nor types.
         is_whole = has_ports | has_type | ~(is_icmp | np.isin(protocol, tuple(PORT_PROTOCOLS)))
-        for side, other, peer in (("egress", "ingress", "dst"), ("ingress", "egress", "src")):
+        for side, other_side, peer in (("egress", "ingress", "dst"), ("ingress", "egress", "src")):
             opens = np.isin(results[side]["reason"], _BY_RULE) & is_whole
             if not opens.any():
                 continue
@@ -102,7 +102,7 @@ class Openers:
             keys = np.zeros(len(packets), dtype=_KIND_DTYPE)
             keys["peer"], keys["protocol"], keys["rule"] = packets[peer], packets["protocol"], sides[side]["rule"]
             keys["region"] = self._region_of[sides[side]["instance"]]
-            keys["instance"] = sides[other]["instance"]
+            keys["instance"] = sides[other_side]["instance"]
             # An inferred opener may have gone in the other direction (SPEC 9.3).
             is_forward = self._is_outbound[keys["rule"]] == (side == "egress")
             keys["port"] = np.where(is_forward, packets["dport"], packets["sport"])
@@ -116,24 +116,24 @@ class Openers:
         if rule in self.too_many:
             return
         kinds = self._kinds.setdefault(rule, set())
-        self._kept += key not in kinds
+        self._kept_kinds += key not in kinds
         kinds.add(key)
-        if self._kept > MOST_USES:
+        if self._kept_kinds > MOST_USES:
             largest = max(self._kinds, key=lambda number: len(self._kinds[number]))
-            self._kept -= len(self._kinds.pop(largest))
+            self._kept_kinds -= len(self._kinds.pop(largest))
             self.too_many.add(largest)
 
     def of_rule(self, number: int, rule: Rule) -> list[Need]:
         """Return the ways in which a rule was used, in order. Instances are named by any instance of their region."""
-        found = []
+        needs = []
         for key in sorted(self._kinds.get(number, ())):
             row = np.frombuffer(key, _KIND_DTYPE)[0]
             peer = row["peer"][: 4 if rule.ethertype == 4 else 16].tobytes()
             owner = self._names[row["instance"]] if row["instance"] >= 0 else None
             port = None if row["port"] < 0 else int(row["port"])
             service = NeededService(rule.direction, rule.ethertype, int(row["protocol"]), port)
-            found.append(Need(self._names[row["region"]], service, peer, owner))
-        return found
+            needs.append(Need(self._names[row["region"]], service, peer, owner))
+        return needs
 
 
 class Uses:
@@ -167,8 +167,10 @@ class Uses:
         np.maximum.at(latest, places, used["last_ns"])
         for rule, last_ns in zip(rules.tolist(), latest.tolist(), strict=True):
             self.last_ns[rule] = max(last_ns, self.last_ns.get(rule, last_ns))
-        found, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
-        for key, rule, count in zip(found, found.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True):
+        end_keys, counts = np.unique(ends.view(f"V{_ENDS_DTYPE.itemsize}"), return_counts=True)
+        for key, rule, count in zip(
+            end_keys, end_keys.view(_ENDS_DTYPE)["rule"].tolist(), counts.tolist(), strict=True
+        ):
             self.totals[rule] += count
             counted = self._counts.setdefault(rule, Counter())
             octets = key.tobytes()
@@ -191,18 +193,18 @@ def rule_uses(result: ReplayResult, uses: Uses) -> tuple[RuleUse, ...]:
     for number, hits in enumerate(result.rules):
         if number in uses.last_ns:
             of_rule[policy._first_twin(hits.rule).id].append(number)
-    found = []
+    rule_uses = []
     for hits in result.rules:
         numbers = of_rule.get(hits.rule.id, [])
         if numbers:
             kinds: Counter[Kind] = Counter()
             for number in numbers:
                 kinds.update(uses.connections(number))
-            found.append(RuleUse(
+            rule_uses.append(RuleUse(
                 hits.rule, hits.group, sum(uses.totals[number] for number in numbers),
                 max(uses.last_ns[number] for number in numbers), kinds,
             ))  # fmt: skip
-    return tuple(found)
+    return tuple(rule_uses)
 
 
 def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], int]:
@@ -214,7 +216,7 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
     for number, hits in enumerate(result.rules):
         if hits.connections:
             numbers[policy._first_twin(hits.rule).id].append(number)
-    found = []
+    findings = []
     skipped = 0
     for of_rule in numbers.values():
         count = sum(uses.totals[number] for number in of_rule)
@@ -234,11 +236,11 @@ def wider_than_used(result: ReplayResult, uses: Uses) -> tuple[list[Finding], in
             would_do = _would_do(instead, policy)
             text = f"{rule_text(rule, policy)}: {count:,} connections used it, for which {would_do}"
             used = {kind: number for half in of_rule for kind, number in uses.connections(half).items()}
-            found.append(Finding(
+            findings.append(Finding(
                 WIDER_THAN_USED, text, group=result.rules[of_rule[0]].group, rule=rule.id, connections=count,
                 instead=instead, used=used,
             ))  # fmt: skip
-    return found, skipped
+    return findings, skipped
 
 
 def _would_do(rules: Sequence[Rule], policy: Policy) -> str:
@@ -282,29 +284,29 @@ class _Narrower:
             within = rule.peer
             for drafter in self._drafters:
                 yield [
-                    made
+                    narrowed_rule
                     for protocol, needs in of_protocol.items()
                     for peer, ports in drafter.terms(needs, within)
-                    for made in _rules(rule, protocol, peer, ports)
+                    for narrowed_rule in _rules(rule, protocol, peer, ports)
                 ]
         yield [
-            made
+            narrowed_rule
             for protocol, needs in of_protocol.items()
-            for made in _rules(rule, protocol, rule.peer, {use.service.port for use in needs})
+            for narrowed_rule in _rules(rule, protocol, rule.peer, {use.service.port for use in needs})
         ]
 
 
 def _rules(rule: Rule, protocol: int, peer: Peer, ports: Iterable[int | None]) -> list[Rule]:
     """Return the rules for one peer, and for the ports or ICMP types that the peer used with a protocol."""
     numbers = sorted(-1 if port is None else port for port in ports)
-    made = replace(rule, protocol=protocol, peer=peer, wording=frozenset())
+    rule_of_peer = replace(rule, protocol=protocol, peer=peer, wording=frozenset())
     if protocol == (ICMP if rule.ethertype == 4 else ICMPV6):
-        return [replace(made, icmp_type=number, icmp_code=rule.icmp_code) for number in numbers]
+        return [replace(rule_of_peer, icmp_type=number, icmp_code=rule.icmp_code) for number in numbers]
     if numbers[0] < 0:
-        return [replace(made, ports=rule.ports)]
+        return [replace(rule_of_peer, ports=rule.ports)]
     ranges = union((number, number) for number in numbers)
     if len(ranges) > MOST_RANGES:
         low, high = numbers[0], numbers[-1]
-        own = rule.ports or ((low, high),)
-        ranges = tuple((max(low, first), min(high, last)) for first, last in own if first <= high and low <= last)
-    return [replace(made, ports=ranges)]
+        own_ports = rule.ports or ((low, high),)
+        ranges = tuple((max(low, first), min(high, last)) for first, last in own_ports if first <= high and low <= last)
+    return [replace(rule_of_peer, ports=ranges)]

@@ -96,7 +96,9 @@ def run_diff(
     result = TrafficDiff(old, new, mode=options.mode, midstream=options.midstream, vpc=vpc, captures=paths)
     # A VPC that was only renamed is the same VPC.
     judged = with_vpc_names_of(new, old)
-    names: dict[str | None, str] = {here.name: there.name for here, there in zip(old.vpcs, judged.vpcs, strict=True)}
+    names: dict[str | None, str] = {
+        old_vpc.name: judged_vpc.name for old_vpc, judged_vpc in zip(old.vpcs, judged.vpcs, strict=True)
+    }
     comparison: Pair | VpcPairs
     logs = log_traffic(paths, (judged, new), options.reading, None, progress, is_one_stream=False)
     options = replace(options, is_of_logs=logs is not None)
@@ -159,7 +161,7 @@ def run_diff(
         # The numbers are those of frames, which are not in the logs.
         result.kinds = {verdict: kinds.without_numbers() for verdict, kinds in result.kinds.items()}
         result.groups = [
-            replace(group, examples=tuple(replace(each, packet=0) for each in group.examples))
+            replace(group, examples=tuple(replace(example, packet=0) for example in group.examples))
             for group in result.groups
         ]
     if traffic.is_interrupted:
@@ -178,19 +180,23 @@ def _fill(
     result.bytes = counters[0]["bytes"]
     result.connections = counters[0]["opened"] + counters[0]["denied"] + counters[0]["inferred"]
     # Under each policy, other instances are out of sight. Those of NEW count, too, if it takes a peering away.
-    unseen = [reduce(add, (elsewhere_of(pair.engines[which]) for pair in pairs), Elsewhere()) for which in range(2)]
+    unseen = [reduce(add, (elsewhere_of(pair.engines[number]) for pair in pairs), Elsewhere()) for number in range(2)]
     observed = reduce(add, (observed_by(pair.engines[0].dataplane) for pair in pairs))
     # A peering that NEW takes away is a change, and no sign that NEW lacks it.
     isolated = reduce(add, (isolated_by(pair.engines[0]) for pair in pairs), Isolated())
-    most = max(unseen, key=lambda each: each.connections)
+    most = max(unseen, key=lambda elsewhere: elsewhere.connections)
     result.observed = replace(observed, elsewhere=most, isolated=isolated)
     result.first_time_ns, result.last_time_ns, oddities = times
     packets = np.sum([pair.changed.counters["packets"] for pair in pairs], axis=0)
     result.verdicts = {(VERDICTS[a], VERDICTS[b]): int(packets[a, b]) for a, b in np.argwhere(packets)}
-    found = [changed_groups(pair.changed, *pair.engines) for pair in pairs]
-    decisions = sorted((each for groups, _ in found for each in groups), key=lambda each: importance(each[0]))
+    changes_of_pairs = [changed_groups(pair.changed, *pair.engines) for pair in pairs]
+    decisions = sorted(
+        (change for groups, _ in changes_of_pairs for change in groups), key=lambda change: importance(change[0])
+    )
     result.groups = [group for group, _, _ in decisions]
-    result.kinds = {verdict: kinds_together([kinds[verdict] for _, kinds in found]) for verdict in NEW_VERDICTS}
+    result.kinds = {
+        verdict: kinds_together([kinds[verdict] for _, kinds in changes_of_pairs]) for verdict in NEW_VERDICTS
+    }
     # A rule has the same number in every VPC.
     result.rules = pairs[0].rules.effects(decisions)
     result.moved = together(pair.moves.result() for pair in pairs)
@@ -207,11 +213,11 @@ def _fill(
         )
     warn_of_time(result.warnings, oddities, result.first_time_ns, result.last_time_ns)
     warn_of_fragments(result.warnings, max(counted["fragments_denied"] for counted in counters))
-    known = sum(group.connections for group in result.groups)
-    if lacking := sum(result.total(verdict).connections for verdict in NEW_VERDICTS) - known:
+    listed_connections = sum(group.connections for group in result.groups)
+    if unlisted_connections := sum(result.total(verdict).connections for verdict in NEW_VERDICTS) - listed_connections:
         result.warnings.append(
-            f"too many kinds of connections changed: {count(lacking, 'connection')} are counted without addresses and "
-            "rules"
+            f"too many kinds of connections changed: {count(unlisted_connections, 'connection')} are counted without "
+            "addresses and rules"
         )
     if cut_short := sum(pair.changed.counters["cut_short"] for pair in pairs):
         result.warnings.append(

@@ -53,8 +53,8 @@ class DiffResult(Shown):
     @property
     def tables(self) -> DiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.21)."""
-        found, traffic = self.by_rules, self.traffic
-        return DiffTables(found.opened, found.closed, found.not_compared, traffic.tables if traffic else None)
+        by_rules, traffic = self.by_rules, self.traffic
+        return DiffTables(by_rules.opened, by_rules.closed, by_rules.not_compared, traffic.tables if traffic else None)
 
     @property
     def warnings(self) -> tuple[str, ...]:

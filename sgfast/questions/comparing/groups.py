@@ -48,8 +48,8 @@ def changed_groups(
     counted = changed.rows
     # The policy that blocks (0: OLD, 1: NEW). The report names its filter. It may see the other end as the opener.
     all_blocks = np.array(_PASSES)[counted["old"] & 7].astype(np.int8)
-    known = counted["family"] > 0
-    rows, blocks = counted[known], all_blocks[known]
+    is_known = counted["family"] > 0
+    rows, blocks = counted[is_known], all_blocks[is_known]
     won = [
         _winners(engine, rows, turned=(rows["turned"] == 1) & (blocks == number), word="new" if number else "old")
         for number, engine in enumerate(engines)
@@ -81,15 +81,15 @@ def changed_groups(
         numbers = [-1 if end is None else names.setdefault(end.name, len(names)) for end in (here, peer)]
         ends_and_rules.append((side, *numbers, rules[blocking], rules[1 - blocking]))
     kinds = kinds_of_rows(counted, all_blocks)
-    fill_ends(kinds, known, rows, np.array(ends_and_rules, dtype=np.int32).reshape(-1, 5))
-    found = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
+    fill_ends(kinds, is_known, rows, np.array(ends_and_rules, dtype=np.int32).reshape(-1, 5))
+    groups = [(_group(key, gathering, rows, engines), *key[-2:]) for key, gathering in gathered.items()]
     ids = [[rule.id for rule in engine.rules] for engine in engines]
     ways: tuple[tuple[NewVerdict, int], ...] = (("newly-denied", 1), ("newly-allowed", 0))
     by_verdict = {
         verdict: ChangedKinds(kinds[all_blocks == blocking], [*names], ids[blocking], passing_rules=ids[1 - blocking])
         for verdict, blocking in ways
     }
-    return sorted(found, key=lambda item: importance(item[0])), by_verdict
+    return sorted(groups, key=lambda item: importance(item[0])), by_verdict
 
 
 def _winners(engine: Engine, rows: Rows, *, turned: NDArray[np.bool_], word: str) -> Rows:
@@ -175,7 +175,7 @@ def _service_key(row: Any) -> tuple[int, int | None, int | None]:
 
 def _group(key: tuple[Any, ...], gathering: _Gathering, rows: Rows, engines: tuple[Engine, Engine]) -> ChangedGroup:
     blocking, instance, side, (protocol, port, icmp), peer_groups, old, new, old_rule, new_rule = key
-    own = rows[gathering.rows]
+    own_rows = rows[gathering.rows]
     verdict: NewVerdict = "newly-denied" if blocking else "newly-allowed"
     listed = sorted(gathering.peers.items(), key=lambda item: (-item[1], item[0]))[:LISTED_PEERS]
     return ChangedGroup(
@@ -189,30 +189,30 @@ def _group(key: tuple[Any, ...], gathering: _Gathering, rows: Rows, engines: tup
         new,
         _id(engines[0], old_rule),
         _id(engines[1], new_rule),
-        int(own["connections"].sum()),
-        int(own["answered"].sum()),
-        int(own["packets"].sum()),
-        int(own["bytes"].sum()),
-        int(own["first_ns"].min()),
-        int(own["last_ns"].max()),
-        _examples(own),
+        int(own_rows["connections"].sum()),
+        int(own_rows["answered"].sum()),
+        int(own_rows["packets"].sum()),
+        int(own_rows["bytes"].sum()),
+        int(own_rows["first_ns"].min()),
+        int(own_rows["last_ns"].max()),
+        _examples(own_rows),
     )
 
 
 def _examples(rows: Rows) -> tuple[Example, ...]:
-    found = []
+    examples = []
     for row in rows[np.argsort(rows["example_packet"][:, 0], kind="stable")[:EXAMPLES]]:
         initiator, responder = (str(ip_address(_address(row, end))) for end in ("initiator", "responder"))
         has_ports = bool(row["has_ports"])
         for packet, time_ns, port in zip(row["example_packet"], row["example_ns"], row["example_port"], strict=True):
             if packet:
-                found.append(
+                examples.append(
                     Example(
                         int(packet), int(time_ns), initiator, int(port) if has_ports else None,
                         responder, int(row["port_key"]) if has_ports else None,
                     )
                 )  # fmt: skip
-    return tuple(sorted(found, key=lambda example: example.packet)[:EXAMPLES])
+    return tuple(sorted(examples, key=lambda example: example.packet)[:EXAMPLES])
 
 
 def importance(group: ChangedGroup) -> tuple[Any, ...]:

@@ -61,5 +61,5 @@ class RejectedAttempts:
         """Return the times of all packets, those of the other comparison among them."""
         first, last, oddities = times
         own_first, own_last, _ = (None, None, oddities) if self._comparison is None else self._comparison.times
-        known = [each for each in (first, own_first, last, own_last) if each is not None]
-        return min(known, default=None), max(known, default=None), oddities
+        known_times = [time_ns for time_ns in (first, own_first, last, own_last) if time_ns is not None]
+        return min(known_times, default=None), max(known_times, default=None), oddities

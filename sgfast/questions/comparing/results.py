@@ -204,7 +204,10 @@ class TrafficDiff(JudgedTraffic):
     @property
     def tables(self) -> TrafficDiffTables:
         """Tables for pandas, polars, DuckDB and pyarrow (SPEC 14.9)."""
-        effects = [(each.rule, each.group, each.status, each.newly_denied, each.newly_allowed) for each in self.rules]
+        effects = [
+            (effect.rule, effect.group, effect.status, effect.newly_denied, effect.newly_allowed)
+            for effect in self.rules
+        ]
         blocking = {"newly-denied": self.new, "newly-allowed": self.old}
         return TrafficDiffTables([(change, kinds, blocking[change]) for change, kinds in self.kinds.items()], effects)
 

@@ -53,16 +53,16 @@ class RulePairs:
                 free[name(self.old.rules[number])].append(number)
         for number in news:
             if self.old_of[number] < 0 and free[name(self.new.rules[number])]:
-                found = free[name(self.new.rules[number])].pop()
-                self.old_of[number] = found
-                self._new_of[found] = number
+                old_number = free[name(self.new.rules[number])].pop()
+                self.old_of[number] = old_number
+                self._new_of[old_number] = number
 
     def status(self, number: int, *, is_old: bool) -> Literal["removed", "added", "changed", "same"]:
         """Return the status of a rule, given its number in its own policy."""
-        other = self._new_of.get(number, -1) if is_old else int(self.old_of[number])
-        if other < 0:
+        twin_number = self._new_of.get(number, -1) if is_old else int(self.old_of[number])
+        if twin_number < 0:
             return "removed" if is_old else "added"
-        before, after = (number, other) if is_old else (other, number)
+        before, after = (number, twin_number) if is_old else (twin_number, number)
         return "same" if _meaning(self.old.rules[before]) == _meaning(self.new.rules[after]) else "changed"
 
     def say_the_same(self, old: int, new: int) -> bool:
@@ -115,8 +115,8 @@ class Moves:
         moved = (old >= 0) & (new >= 0) & (self._pairs.old_of[new] != old)
         if not moved.any():
             return
-        found, counts = np.unique(np.stack((old[moved], new[moved])), axis=1, return_counts=True)
-        for before, after, connections in zip(*found.tolist(), counts.tolist(), strict=True):
+        moved_pairs, counts = np.unique(np.stack((old[moved], new[moved])), axis=1, return_counts=True)
+        for before, after, connections in zip(*moved_pairs.tolist(), counts.tolist(), strict=True):
             if self._pairs.say_the_same(before, after):
                 continue        # duplicates of one rule in a policy
             if (before, after) in self._counts or len(self._counts) < MOST_MOVES:
@@ -150,14 +150,14 @@ def together(several: Iterable[Iterable[MovedTraffic]]) -> list[MovedTraffic]:
 
 def winners(classifier: Classifier, openers: Rows) -> NDArray[np.int32]:
     """Return an array (n, 2) with the numbers of each opener's winning rules, egress and ingress (SPEC 4.8, 3.3)."""
-    found = np.full((len(openers), 2), NO_SIDE_THERE, dtype=np.int32)
-    classifier.match(openers, found)
+    rule_numbers = np.full((len(openers), 2), NO_SIDE_THERE, dtype=np.int32)
+    classifier.match(openers, rule_numbers)
     first = openers["dst"][:, 0]
     is_multicast = np.where(
         openers["family"] == 6, first == 0xFF, (first >> 4 == 14) | (openers["dst"][:, :4] == 0xFF).all(axis=1)
     )
-    found[is_multicast, 1] = NO_SIDE_THERE
-    return found
+    rule_numbers[is_multicast, 1] = NO_SIDE_THERE
+    return rule_numbers
 
 
 def _meaning(rule: Rule) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ class TrafficDiffTables:
     def changed(self) -> Table:
         """All connections that only one policy blocks. Of each kind of change, those with most connections come
         first."""
-        batches = [_columns(*each) for each in self._kinds]
+        batches = [_columns(*kind) for kind in self._kinds]
         return Table(CHANGED_TABLE.columns, sum(batch[0].length for batch in batches), lambda: batches)
 
     @property

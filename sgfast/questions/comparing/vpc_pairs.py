@@ -116,11 +116,11 @@ def _merged_vpcs(old: Policy, new: Policy) -> Sequence[Vpc]:
     """Return the VPCs of both policies, each with the marks from both."""
     vpcs = dict(old.vpc_by_name)
     for vpc in new.vpcs:
-        known = vpcs.setdefault(vpc.name, vpc)
+        merged = vpcs.setdefault(vpc.name, vpc)
         marks: dict[str, Any] = {
-            name: tuple(dict.fromkeys((*getattr(known, name), *getattr(vpc, name)))) for _, name in _MARKS
+            name: tuple(dict.fromkeys((*getattr(merged, name), *getattr(vpc, name)))) for _, name in _MARKS
         }
-        vpcs[vpc.name] = replace(known, **marks)
+        vpcs[vpc.name] = replace(merged, **marks)
     for key, name in _MARKS:
         owners = _owners(old.vpcs, name)
         for mark, owner in _owners(new.vpcs, name).items():

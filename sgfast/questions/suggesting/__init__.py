@@ -161,7 +161,10 @@ class Suggestion(Shown):
         return f"<Suggestion from {', '.join(self.captures)}: {count(len(self.rules), 'rule')}, {self.policy!r}>"
 
     def _repr_html_(self) -> str:
-        rows = [(each.group, rule_text(each.rule), each.evidence.connections) for each in self.rules[:SHOWN_ROWS]]
+        rows = [
+            (suggested.group, rule_text(suggested.rule), suggested.evidence.connections)
+            for suggested in self.rules[:SHOWN_ROWS]
+        ]
         table = html_table(("security group", "rule", "connections"), rows, len(self.rules))
         return html_doubts(self.evidence) + table
 
@@ -238,12 +241,12 @@ def suggest(
         base = starter(hosts.addresses())
     why_not = allowed_ones if allowed_only else all_answered(unanswered)
     replayed = policy if allowed_only and policy is not None else opened(base)
-    seen = Observer(why_not, replayed.settings)
-    result = observe(replayed, captures, seen, options, progress)
+    observer = Observer(why_not, replayed.settings)
+    result = observe(replayed, captures, observer, options, progress)
     if per == "instance":
         target = one_group_each(base)
     elif (instances is None and policy is None) or is_ungrouped(base):
-        target = grouped_by_service(base, seen.wanted)
+        target = grouped_by_service(base, observer.wanted)
     else:
         target = base
     limits = limits or Limits()
@@ -251,19 +254,19 @@ def suggest(
     denials = None if policy_in_force is None else Denials(policy_in_force)
     if PROFILES[target.settings.profile].unites_versions:
         limits = replace(limits, both_versions=True)
-    wanted, evidence = seen.wanted, evidence_for_removal(result)
-    left_out = [_left_out_for(reason, kinds) for reason, kinds in seen.left_out.items()]
-    if seen.uncounted:
-        left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=seen.uncounted)))
+    kinds_to_allow, evidence = observer.wanted, evidence_for_removal(result)
+    left_out = [_left_out_for(reason, kinds) for reason, kinds in observer.left_out.items()]
+    if observer.uncounted:
+        left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=observer.uncounted)))
     too_few: dict[Kind, TrafficTotals] = {}
     following: dict[Kind, TrafficTotals] = {}
     for _ in range(MOST_ROUNDS):
-        suggested = suggest_rules(target, wanted, limits, denials=denials)
-        too_few |= {kind: evidence for kind, evidence in wanted.items() if kind in suggested.too_few}
-        claimed = {kind: evidence for kind, evidence in wanted.items() if kind not in suggested.too_few}
+        suggested = suggest_rules(target, kinds_to_allow, limits, denials=denials)
+        too_few |= {kind: evidence for kind, evidence in kinds_to_allow.items() if kind in suggested.too_few}
+        claimed = {kind: evidence for kind, evidence in kinds_to_allow.items() if kind not in suggested.too_few}
         warnings = [*result.warnings, *said_of_lacking(target, result.records)]
         quotas = _raised(target, max((len(group.rules) for group in suggested.groups), default=0), warnings)
-        made = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
+        suggested_policy = replace(target, security_groups=suggested.groups, address_groups=(), quotas=quotas)
         parts = (
             *left_out, _left_out_for(limits.too_few, too_few),
             _left_out_for("would follow a connection that is left out", following),
@@ -272,28 +275,28 @@ def suggest(
             (part for part in parts if part.evidence.connections),
             key=lambda part: (-part.evidence.connections, part.reason),
         )
-        text = document(made, suggested.rules, _comments(result, evidence, claimed, reasons))
+        text = document(suggested_policy, suggested.rules, _comments(result, evidence, claimed, reasons))
         # Check the text that users get: parse it again instead of using the policy it was made from.
         final = parse_policy(text, "the suggested policy")
         repeated = Observer(why_not, final.settings)
         replayed_again = observe(final, captures, repeated, options, progress)
         if (doubt := _denied_readings(replayed_again)) is not None:
             doubtful = Evidence.of([
-                *(each for each in evidence.reasons if each.code != doubt.code), doubt
+                *(reason for reason in evidence.reasons if reason.code != doubt.code), doubt
             ]).accepting(options.accept_evidence)  # fmt: skip
-            text = document(made, suggested.rules, _comments(result, doubtful, claimed, reasons))
+            text = document(suggested_policy, suggested.rules, _comments(result, doubtful, claimed, reasons))
         check = _check(claimed, repeated)
         if check.matches:
             break
         # If both ends open connections to each other, a connection that is now denied may prevent the other end's
         # connection from opening (SPEC 9.2), or make it open more often. Such connections cannot be claimed.
-        wanted = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
+        kinds_to_allow = {kind: repeated.wanted[kind] for kind in claimed if kind in repeated.wanted}
         for kind, totals in claimed.items():
-            if (excess := _excess(totals, wanted.get(kind, TrafficTotals()))).connections:
+            if (excess := _excess(totals, kinds_to_allow.get(kind, TrafficTotals()))).connections:
                 following.setdefault(kind, TrafficTotals()).add(excess)
     if doubt is not None:
         evidence = doubtful
-    if allowed_only and (denied := _denied_before(seen, claimed, repeated)):
+    if allowed_only and (denied := _denied_before(observer, claimed, repeated)):
         check = replace(check, matches=False)
         warnings.append(
             f"the suggested policy also allows {count(denied, 'connection')} that the policy denies, as a rule for a "
@@ -320,8 +323,15 @@ def _denied_readings(result: ReplayResult) -> EvidenceReason | None:
     openers = result.openers
     if openers is None:
         return None
-    asked = [*openers.differing, *(each for each in openers.same.values() if each.likelier.verdict == "deny")]
-    connections = sum(each.connections for each in asked if each.answered or each.likelier.verdict == "deny")
+    unsure = [
+        *openers.differing,
+        *(unsure_opener for unsure_opener in openers.same.values() if unsure_opener.likelier.verdict == "deny"),
+    ]
+    connections = sum(
+        unsure_opener.connections
+        for unsure_opener in unsure
+        if unsure_opener.answered or unsure_opener.likelier.verdict == "deny"
+    )
     if not connections:
         return None
     noun = "connection" if connections == 1 else "connections"
@@ -340,26 +350,28 @@ def _kept(
     """Suggest the policy with the rules that it lacks. ``needed``: also take away unused rules, and expect captures of
     so many seconds.
     """
-    found = keep_all(policy, captures, limits, unanswered, options, progress)
-    result, rules = found.result, found.missing.rules
+    kept_policy = keep_all(policy, captures, limits, unanswered, options, progress)
+    result, rules = kept_policy.result, kept_policy.missing.rules
     removed: tuple[RuleInGroup, ...] = ()
     unseen: list[UnseenRule] = []
     evidence = result.evidence
     if needed is not None:
         evidence = evidence_for_removal(result, needed)
-        found, removed, unseen = without_unused(policy, found, captures, options, progress)
+        kept_policy, removed, unseen = without_unused(policy, kept_policy, captures, options, progress)
     warnings = [*result.warnings, *said_of_unseen(policy, unseen)]
     if needed is not None:
         warnings += said_of_unlogged(policy, result.records)
-    most_rules = max((len(group.rules) for group in found.policy.security_groups), default=0)
-    made = replace(found.policy, quotas=_raised(policy, most_rules, warnings))
-    left_out = [_left_out_for(reason, kinds) for reason, kinds in found.left_out.items()]
-    if found.after.uncounted:
-        left_out.append(LeftOut("too many kinds of connections", TrafficTotals(connections=found.after.uncounted)))
+    most_rules = max((len(group.rules) for group in kept_policy.policy.security_groups), default=0)
+    raised_policy = replace(kept_policy.policy, quotas=_raised(policy, most_rules, warnings))
+    left_out = [_left_out_for(reason, kinds) for reason, kinds in kept_policy.left_out.items()]
+    if kept_policy.after.uncounted:
+        left_out.append(
+            LeftOut("too many kinds of connections", TrafficTotals(connections=kept_policy.after.uncounted))
+        )
     left_out.sort(key=lambda part: (-part.evidence.connections, part.reason))
-    kept = sum(len(group.rules) for group in policy.security_groups) - len(removed)
+    kept_rules = sum(len(group.rules) for group in policy.security_groups) - len(removed)
     less = f" without {count(len(removed), 'rule')} that no packet used" if removed else ", whole"
-    allowed = sum(totals.connections for totals in found.claimed.values())
+    allowed = sum(totals.connections for totals in kept_policy.claimed.values())
     comments = [
         *_cautions(evidence),
         f"{shown_origin(policy.origin)}{less}, and {count(len(rules), 'rule')} that sgfast added, with comments.",
@@ -367,15 +379,15 @@ def _kept(
         f"{', '.join(result.captures)}.",
         *_comments_on_the_rest(result, left_out),
     ]
-    text = document(made, rules, comments, with_ids=True)
-    newly_open = _rejected_before(result, found.last, warnings)
-    is_done = found.is_done and not newly_open
-    check = Check(allowed, max(0, allowed - found.still_broken), found.also_allowed + newly_open, is_done)
+    text = document(raised_policy, rules, comments, with_ids=True)
+    newly_open = _rejected_before(result, kept_policy.last, warnings)
+    is_done = kept_policy.is_done and not newly_open
+    check = Check(allowed, max(0, allowed - kept_policy.still_broken), kept_policy.also_allowed + newly_open, is_done)
     final = parse_policy(text, "the suggested policy")
     return Suggestion(
         final, text, rules, tuple(left_out), check, _other_packets(result),
-        result.captures, result.left_out, result.damaged, warnings, evidence, kept,
-        tuple(each for each in removed if policy._first_twin(each.rule) is each.rule), result.records,
+        result.captures, result.left_out, result.damaged, warnings, evidence, kept_rules,
+        tuple(part for part in removed if policy._first_twin(part.rule) is part.rule), result.records,
         None if needed is None or result.records is None else tuple(unseen), _difference(policy, final, warnings),
     )  # fmt: skip
 
@@ -412,15 +424,15 @@ def _rejected_before(before: ReplayResult | None, after: ReplayResult, warnings:
 def _of_denied_members(rules: Sequence[SuggestedRule]) -> list[str]:
     """Return a warning for each rule that is for members of groups to whom the given policy denies this."""
     return [
-        f"the suggested rule {rule_text(each.rule)} of the group {each.group} is also for "
-        f"{listed(each.denied_members)}, although the given policy denies this and no connection needs it"
-        for each in rules if each.denied_members
+        f"the suggested rule {rule_text(suggested.rule)} of the group {suggested.group} is also for "
+        f"{listed(suggested.denied_members)}, although the given policy denies this and no connection needs it"
+        for suggested in rules if suggested.denied_members
     ]  # fmt: skip
 
 
 def first_stream(captures: Sequence[str | os.PathLike[str]]) -> str | None:
     """Return the first capture that can only be read once (standard input, a pipe or a device), or None."""
-    for capture in [os.fspath(each) for each in captures]:
+    for capture in [os.fspath(capture_path) for capture_path in captures]:
         try:
             kind = os.stat(capture).st_mode
         except (OSError, ValueError):
@@ -452,13 +464,13 @@ def _left_out_for(reason: str, kinds: dict[Kind, TrafficTotals]) -> LeftOut:
     return LeftOut(reason, total, kinds)
 
 
-def _excess(evidence: TrafficTotals, other: TrafficTotals) -> TrafficTotals:
-    """Return the part of ``evidence`` beyond ``other``, which is empty unless ``evidence`` has more connections."""
-    if evidence.connections <= other.connections:
+def _excess(evidence: TrafficTotals, subtracted: TrafficTotals) -> TrafficTotals:
+    """Return the part of ``evidence`` beyond ``subtracted``. It is empty unless ``evidence`` has more connections."""
+    if evidence.connections <= subtracted.connections:
         return TrafficTotals()
     return replace(
-        evidence, connections=evidence.connections - other.connections,
-        packets=max(0, evidence.packets - other.packets), bytes=max(0, evidence.bytes - other.bytes),
+        evidence, connections=evidence.connections - subtracted.connections,
+        packets=max(0, evidence.packets - subtracted.packets), bytes=max(0, evidence.bytes - subtracted.bytes),
         examples=list(evidence.examples),
     )  # fmt: skip
 
@@ -480,7 +492,8 @@ def _comments_on_the_rest(result: ReplayResult, left_out: list[LeftOut]) -> list
     if result.left_out is not None:
         comments.append(f"Not looked at: {count(result.left_out.total, 'packet')} (--start, --end, --filter, --dedup)")
     return comments + [
-        f"Left out: {count(each.evidence.connections, 'connection')}, {each.reason}" for each in left_out
+        f"Left out: {count(part_left_out.evidence.connections, 'connection')}, {part_left_out.reason}"
+        for part_left_out in left_out
     ]
 
 
@@ -491,19 +504,26 @@ def _cautions(evidence: Evidence) -> list[str]:
 
 def _check(claimed: dict[Kind, TrafficTotals], repeated: Observer) -> Check:
     """Compare the claimed and the allowed connections kind by kind."""
-    found = {kind: evidence.connections for kind, evidence in repeated.wanted.items()}
-    wanted = {kind: evidence.connections for kind, evidence in claimed.items()}
-    allowed = sum(min(number, found.get(kind, 0)) for kind, number in wanted.items())
-    also = sum(number - wanted.get(kind, 0) for kind, number in found.items() if number > wanted.get(kind, 0))
+    counts_after = {kind: evidence.connections for kind, evidence in repeated.wanted.items()}
+    counts_before = {kind: evidence.connections for kind, evidence in claimed.items()}
+    allowed = sum(min(number, counts_after.get(kind, 0)) for kind, number in counts_before.items())
+    also = sum(
+        number - counts_before.get(kind, 0)
+        for kind, number in counts_after.items()
+        if number > counts_before.get(kind, 0)
+    )
     for reason, kinds in repeated.left_out.items():
         if not reason.startswith("denied"):
             also += sum(evidence.connections for evidence in kinds.values())
     return Check(
-        sum(wanted.values()), allowed, also, all(found.get(kind, 0) == number for kind, number in wanted.items())
+        sum(counts_before.values()),
+        allowed,
+        also,
+        all(counts_after.get(kind, 0) == number for kind, number in counts_before.items()),
     )
 
 
-def _denied_before(seen: Observer, claimed: dict[Kind, TrafficTotals], repeated: Observer) -> int:
+def _denied_before(observer: Observer, claimed: dict[Kind, TrafficTotals], repeated: Observer) -> int:
     """Count the connections that the given policy denies and the suggested policy allows."""
     added = {
         kind: _excess(totals, claimed.get(kind, TrafficTotals())).connections
@@ -511,11 +531,12 @@ def _denied_before(seen: Observer, claimed: dict[Kind, TrafficTotals], repeated:
     }
     return sum(
         min(evidence.connections, added.get(kind, 0))
-        for reason, kinds in seen.left_out.items() if reason.startswith("denied") for kind, evidence in kinds.items()
+        for reason, kinds in observer.left_out.items() if reason.startswith("denied")
+        for kind, evidence in kinds.items()
     )  # fmt: skip
 
 
 def _other_packets(result: ReplayResult) -> dict[VerdictWord | ReasonWord, int]:
     verdicts = {word: number for word, number in result.verdicts.items() if number and word not in ("allow", "deny")}
-    alone = [reason.word for reason in REASON_TABLE if reason.verdict == "deny" and not reason.by_policy]
-    return verdicts | {word: result.reasons[word] for word in alone if word in result.reasons}
+    own_reasons = [reason.word for reason in REASON_TABLE if reason.verdict == "deny" and not reason.by_policy]
+    return verdicts | {word: result.reasons[word] for word in own_reasons if word in result.reasons}

@@ -33,19 +33,19 @@ class Covers:
         """
         chosen = self._only_groups(instances, choices)
         covered = self._all_of(chosen)
-        left = instances - covered
-        groups = self._smallest_first(left, choices)
+        uncovered = instances - covered
+        groups = self._smallest_first(uncovered, choices)
         if len(groups) < 2:
             return chosen + groups
         # Bits of members: those to be covered, the others, and those of them that the policy denies.
-        names = sorted(self._all_of(groups) - covered | left)
+        names = sorted(self._all_of(groups) - covered | uncovered)
         bit = {name: 1 << n for n, name in enumerate(names)}
         members = [sum(bit[name] for name in self.members[group] if name in bit) for group in groups]
-        wanted = sum(bit[name] for name in left)
-        others = sum(bit[name] for name in names if name not in instances)
+        wanted_bits = sum(bit[name] for name in uncovered)
+        other_bits = sum(bit[name] for name in names if name not in instances)
         denied = sum(bit[name] for name in names if name not in instances and is_denied(name))
         pick = _exact if len(groups) <= _FEW_GROUPS else _greedy
-        return chosen + [groups[n] for n in pick(members, wanted, others, denied)]
+        return chosen + [groups[n] for n in pick(members, wanted_bits, other_bits, denied)]
 
     def _all_of(self, groups: Iterable[str]) -> set[str]:
         return set().union(*(self.members[group] for group in groups))
@@ -60,22 +60,22 @@ class Covers:
         return sorted(candidates, key=lambda group: (len(self.members[group]), self._place[group]))
 
 
-def _exact(members: Sequence[int], wanted: int, others: int, denied: int) -> list[int]:
+def _exact(members: Sequence[int], wanted_bits: int, other_bits: int, denied: int) -> list[int]:
     """Return the places of the best groups, trying all combinations. The arguments are sets of instances, as bits."""
     best, best_cost = 0, (1 << 62, 1 << 62, 1 << 62)
     united = [0] * (1 << len(members))
     for choice in range(1, len(united)):
         last = choice & -choice
         union = united[choice] = united[choice ^ last] | members[last.bit_length() - 1]
-        if wanted & ~union:
+        if wanted_bits & ~union:
             continue
-        cost = (union & denied).bit_count(), (union & others).bit_count(), choice.bit_count()
+        cost = (union & denied).bit_count(), (union & other_bits).bit_count(), choice.bit_count()
         if cost < best_cost:
             best, best_cost = choice, cost
     return [n for n in range(len(members)) if best >> n & 1]
 
 
-def _greedy(members: Sequence[int], wanted: int, others: int, denied: int) -> list[int]:
+def _greedy(members: Sequence[int], wanted_bits: int, other_bits: int, denied: int) -> list[int]:
     """Return the places of groups that are about the best: each step takes one with the fewest others for each instance
     that it adds. In the end, groups that the rest makes unnecessary are left out.
     """
@@ -84,19 +84,19 @@ def _greedy(members: Sequence[int], wanted: int, others: int, denied: int) -> li
 
     def cost(n: int) -> tuple[float, float, int]:
         added = members[n] & ~union
-        gained = (added & wanted).bit_count()
+        gained = (added & wanted_bits).bit_count()
         if not gained:
             return float("inf"), 0.0, 0
-        return (added & denied).bit_count() / gained, (added & others).bit_count() / gained, -gained
+        return (added & denied).bit_count() / gained, (added & other_bits).bit_count() / gained, -gained
 
-    while wanted & ~union:
+    while wanted_bits & ~union:
         best = min(range(len(members)), key=cost)
         chosen.append(best)
         union |= members[best]
     for n in [*chosen]:
-        rest = 0
-        for other in chosen:
-            rest |= members[other] if other != n else 0
-        if not wanted & ~rest:
+        rest_bits = 0
+        for chosen_place in chosen:
+            rest_bits |= members[chosen_place] if chosen_place != n else 0
+        if not wanted_bits & ~rest_bits:
             chosen.remove(n)
     return chosen

@@ -32,21 +32,21 @@ class Denials:
             numbers.add(int(network.network_address) >> host_bits)
         self._ends: dict[tuple[bytes, str | None], _End] = {}
 
-    def of_peers(self, needs: Iterable[Need]) -> Callable[[str], bool]:
+    def of_peers(self, rule_needs: Iterable[Need]) -> Callable[[str], bool]:
         """Return a function of an instance's name: whether one of these connections is denied with that peer."""
-        needs = [*needs]
-        stays = [(need, self._own_end(need), need.instance) for need in needs]
+        rule_needs = [*rule_needs]
+        stays = [(need, self._own_end(need), need.instance) for need in rule_needs]
         return self._is_denied(
-            stays, self._alike(need.peer_instance for need in needs),
+            stays, self._alike(need.peer_instance for need in rule_needs),
             lambda need, name, address: need._replace(peer=address, peer_instance=name),
         )  # fmt: skip
 
-    def of_instances(self, needs: Iterable[Need]) -> Callable[[str], bool]:
+    def of_instances(self, rule_needs: Iterable[Need]) -> Callable[[str], bool]:
         """Return a function of an instance's name: whether one of these connections is denied at that instance."""
-        needs = [*needs]
-        stays = [(need, self._end(need.peer, need.peer_instance), need.peer_instance) for need in needs]
+        rule_needs = [*rule_needs]
+        stays = [(need, self._end(need.peer, need.peer_instance), need.peer_instance) for need in rule_needs]
         return self._is_denied(
-            stays, self._alike(need.instance for need in needs),
+            stays, self._alike(need.instance for need in rule_needs),
             lambda need, name, address: need._replace(instance=name),
         )  # fmt: skip
 
@@ -65,22 +65,22 @@ class Denials:
                 choices.setdefault(instance, need)
         family = stays[0][0].service.family if stays else 4
         staying = {instance for _, _, instance in stays}
-        known: dict[_End, bool] = {}
+        denied_ends: dict[_End, bool] = {}
 
         def is_denied(name: str) -> bool:
             address = self._address_of(name, family)
             if address is None or self._context(name) in alike:
                 return False
             end = self._end(address, name)
-            if name not in staying and end in known:
-                return known[end]
+            if name not in staying and end in denied_ends:
+                return denied_ends[end]
             different = (
                 next((need for instance, need in choices.items() if instance != name), None)
                 for choices in alternatives.values()
             )
             denied = any(need is not None and self._denies(with_instance(need, name, address)) for need in different)
             if name not in staying:
-                known[end] = denied
+                denied_ends[end] = denied
             return denied
 
         return is_denied
@@ -101,9 +101,9 @@ class Denials:
                 if length == bits and number >> host_bits in numbers
             ]  # fmt: skip
             # With these, addresses tell what groups an end is in (SPEC 4.14).
-            own = address if self._policy.settings.group_members == "by-address" else b""
+            own_address = address if self._policy.settings.group_members == "by-address" else b""
             numbers_of = tuple((host_bits, number >> host_bits) for host_bits in prefixes)
-            self._ends[key] = numbers_of, own, None if name is None else self._context(name)
+            self._ends[key] = numbers_of, own_address, None if name is None else self._context(name)
         return self._ends[key]
 
     def _own_end(self, need: Need) -> _End:
@@ -120,7 +120,7 @@ class Denials:
     def _address_of(self, name: str, family: int) -> bytes | None:
         """Return an instance's first address of an IP version; None without any."""
         networks = self._policy.instance_by_name[name].addresses
-        return next((each.network_address.packed for each in networks if each.version == family), None)
+        return next((network.network_address.packed for network in networks if network.version == family), None)
 
 
 def _networks_of(policy: Policy) -> Iterable[Network]:

@@ -104,27 +104,27 @@ def first_expectations(
         line: sum(kinds[kind].connections for kind in covered)
         for line, covered in _lines(policy, kinds, allowed).items()
     }
-    kept = dict(sorted(lines.items(), key=lambda item: -item[1])[:MOST_LINES])
+    kept_lines = dict(sorted(lines.items(), key=lambda item: -item[1])[:MOST_LINES])
     warnings = list(result.warnings)
-    if len(kept) < len(lines):
-        remaining = count(len(lines) - len(kept), "line")
+    if len(kept_lines) < len(lines):
+        remaining = count(len(lines) - len(kept_lines), "line")
         warnings.append(f"the file has the {MOST_LINES:,} lines with most connections, and leaves out {remaining}")
     doubts = [] if result.evidence.carries("verdicts", "answers") else [*map(printable, result.evidence.sentences)]
     warnings += doubts
     text = "".join(f"# {comment}\n" for comment in (*doubts, *_comments(result, observer))) + "expect:\n"
-    outcomes = _expectations(policy, kept).prove().outcomes
-    for (line, connections), outcome in zip(kept.items(), outcomes, strict=True):
+    outcomes = _expectations(policy, kept_lines).prove().outcomes
+    for (line, connections), outcome in zip(kept_lines.items(), outcomes, strict=True):
         if outcome.counterexample is not None:
             mark = f"The policy denies this: {sentence(outcome.counterexample)}."
             text += indent(fill(mark, _COMMENT_WIDTH), "  # ") + "\n"
         text += line.text(f"  # {count(connections, 'connection')}")
     denied = sum(outcome.counterexample is not None for outcome in outcomes)
-    return FirstExpectations(text, len(kept), denied, result, warnings)
+    return FirstExpectations(text, len(kept_lines), denied, result, warnings)
 
 
 def _comments(result: ReplayResult, observer: Observer) -> list[str]:
     left_out = [
-        f"Not in it: {count(sum(each.connections for each in kinds.values()), 'connection')}, {reason}"
+        f"Not in it: {count(sum(totals.connections for totals in kinds.values()), 'connection')}, {reason}"
         for reason, kinds in observer.left_out.items()
     ]
     if observer.uncounted:
@@ -140,15 +140,15 @@ def _comments(result: ReplayResult, observer: Observer) -> list[str]:
 
 def _allowed(policy: Policy, vpc: str | None, kinds: Iterable[Kind]) -> set[Kind]:
     """Return the connections that the policy does not deny, each judged as the opener of a connection."""
-    vpc, found = vpc_name(policy, vpc), set()
+    vpc, allowed_kinds = vpc_name(policy, vpc), set()
     for kind in kinds:
         source, destination = ip_address(kind.initiator), ip_address(kind.responder)
         port, icmp_type = (None, kind.port) if kind.protocol in (ICMP, ICMPV6) else (kind.port, None)
         service = SingleService(kind.protocol, port, icmp_type, None)
         verdict = filters_about(policy, vpc, (source, destination)).judge(source, destination, service)
         if verdict.verdict != "deny":
-            found.add(kind)
-    return found
+            allowed_kinds.add(kind)
+    return allowed_kinds
 
 
 def _lines(policy: Policy, kinds: Mapping[Kind, TrafficTotals], allowed: set[Kind]) -> _Lines:
@@ -177,11 +177,15 @@ def _proved(policy: Policy, lines: Sequence[_Line], kinds: Iterable[Kind]) -> It
     """Yield each line that covers some kinds, the kinds, and whether the line holds. Each kind belongs to one line."""
     expectations = _expectations(policy, lines)
     covered: defaultdict[Expectation | None, set[Kind]] = defaultdict(set)
-    known = [*kinds]
-    seen = map(partial(_seen_connections, policy), known)
-    for kind, expectation in zip(known, expectations.covering(seen), strict=True):
+    kind_list = [*kinds]
+    seen_connections = map(partial(_seen_connections, policy), kind_list)
+    for kind, expectation in zip(kind_list, expectations.covering(seen_connections), strict=True):
         covered[expectation].add(kind)
-    used = {line: covered[each] for line, each in zip(lines, expectations.all, strict=True) if each in covered}
+    used = {
+        line: covered[expectation]
+        for line, expectation in zip(lines, expectations.all, strict=True)
+        if expectation in covered
+    }
     if used:
         for line, outcome in zip(used, _expectations(policy, used).prove().outcomes, strict=True):
             yield line, used[line], outcome.counterexample is None
@@ -194,9 +198,10 @@ def _merged(lines: _Lines) -> _Lines:
         for line in lines:
             alike[replace(line, **{key: ()})].append(line)
         lines = {
-            replace(rest, **{key: tuple(dict.fromkeys(word for each in mergeable for word in getattr(each, key)))}):
-                set().union(*(lines[each] for each in mergeable))
-            for rest, mergeable in alike.items()
+            replace(
+                common_line, **{key: tuple(dict.fromkeys(word for line in mergeable for word in getattr(line, key)))}
+            ): set().union(*(lines[line] for line in mergeable))
+            for common_line, mergeable in alike.items()
         }  # fmt: skip
     return lines
 
@@ -248,10 +253,10 @@ def _peer(policy: Policy, rule: Rule) -> str:
 def _spelled(policy: Policy, kind: Literal["group", "address-group", "instance"], name: str) -> str:
     """Return the name, with its kind in front if the name alone could mean something else."""
     try:
-        alone = named_end(policy, name).kind == kind
+        is_unambiguous = named_end(policy, name).kind == kind
     except PolicyError:
-        alone = False
-    return name if alone else f"{kind}:{name}"
+        is_unambiguous = False
+    return name if is_unambiguous else f"{kind}:{name}"
 
 
 def _services(rule: Rule) -> tuple[_Service, ...]:
@@ -282,8 +287,8 @@ def _service_words(services: Iterable[_Service]) -> tuple[str, ...]:
         if number is None:
             words[name] = None
         elif protocol in (ICMP, ICMPV6):
-            called = ICMP_NAMES[protocol].get(number)
-            words[f"{name} {called}" if called else f"{name}/{number}"] = None
+            type_name = ICMP_NAMES[protocol].get(number)
+            words[f"{name} {type_name}" if type_name else f"{name}/{number}"] = None
         else:
             ports[protocol].append(number)
     for protocol, numbers in ports.items():

@@ -37,13 +37,13 @@ def _document_of(instances: SequenceNode) -> MappingNode:
     """Return a document with these instances and with the groups and VPCs that they name."""
     groups: dict[str, Node] = {}
     vpcs: dict[str, Node] = {}
-    seen: set[int] = set()
+    node_ids: set[int] = set()
     # Visit nodes only once that many instances share through a YAML alias.
     for instance in _distinct(instances.value):
         for key, value in instance.value if isinstance(instance, MappingNode) else ():
-            if id(value) in seen:
+            if id(value) in node_ids:
                 continue
-            seen.add(id(value))
+            node_ids.add(id(value))
             if key.value == "vpc" and isinstance(value, ScalarNode):
                 vpcs.setdefault(value.value, value)
             elif key.value == "security_groups" and isinstance(value, SequenceNode):
@@ -108,11 +108,11 @@ def grouped_by_service(policy: Policy, kinds: Iterable[Kind]) -> Policy:
     names: dict[frozenset[tuple[int, int | None]], str] = {}
     for services in map(frozenset, served.values()):
         if services not in names:
-            name = wanted = _name_of(services)
+            name = service_name = _name_of(services)
             number = 1
             while name in names.values():
                 number += 1
-                name = f"{wanted}-{number}"
+                name = f"{service_name}-{number}"
             names[services] = name
     return _regrouped(policy, {name: names[frozenset(services)] for name, services in served.items()})
 
@@ -139,5 +139,5 @@ def _regrouped(policy: Policy, group_of: Mapping[str, str]) -> Policy:
     return having(
         policy,
         security_groups=tuple(SecurityGroup(name) for name in dict.fromkeys(group_of.values())),
-        instances=tuple(replace(each, security_groups=(group_of[each.name],)) for each in policy.instances),
+        instances=tuple(replace(instance, security_groups=(group_of[instance.name],)) for instance in policy.instances),
     )

@@ -80,35 +80,35 @@ def keep(
     A rule may let connections begin that make others break, or that show what was taken for one to be part of another
     one (SPEC 9.2). So the captures are replayed until nothing new breaks and every rule is needed.
     """
-    wanted: dict[Kind, TrafficTotals] = {}
+    kinds_to_mend: dict[Kind, TrafficTotals] = {}
     #: Kinds that a replay did not need any more. If they break again after that, they stay.
     dropped: set[Kind] = set()
     #: Kinds whose openers a rule let through, and whose replies a stateless filter denied all the same.
     stopped: dict[Kind, TrafficTotals] = {}
     before: BreakObserver | None = None
     for _ in range(MOST_REPLAYS):
-        mendable = {kind: evidence for kind, evidence in wanted.items() if kind not in stopped}
+        mendable = {kind: evidence for kind, evidence in kinds_to_mend.items() if kind not in stopped}
         missing = missing_rules(policy, mendable, limits)
         if stopped:
             missing = replace(missing, left_out={**missing.left_out, REPLY_DENIED: stopped})
-        mended = wanted.keys() - {kind for kinds in missing.left_out.values() for kind in kinds}
-        made = missing.added_to(policy)
+        mended = kinds_to_mend.keys() - {kind for kinds in missing.left_out.values() for kind in kinds}
+        mended_policy = missing.added_to(policy)
         after = BreakObserver(unanswered, policy.settings, mended)
-        replayed = observe(made, captures, after, options, progress)
+        replayed = observe(mended_policy, captures, after, options, progress)
         if before is None:
             before, result = after, replayed
-        broken = {kind: evidence for kind, evidence in after.wanted.items() if kind not in wanted}
+        broken = {kind: evidence for kind, evidence in after.wanted.items() if kind not in kinds_to_mend}
         unanswerable = mended & after.left_out.get(REPLY_DENIED, {}).keys()
         idle = mended - after.allowed - dropped - unanswerable
         if not broken and not idle and not unanswerable:
             break
-        stopped |= {kind: wanted[kind] for kind in unanswerable}
+        stopped |= {kind: kinds_to_mend[kind] for kind in unanswerable}
         dropped |= idle
-        wanted = {kind: evidence for kind, evidence in wanted.items() if kind not in idle} | broken
-    claimed = {kind: evidence for kind, evidence in wanted.items() if kind in mended}
+        kinds_to_mend = {kind: evidence for kind, evidence in kinds_to_mend.items() if kind not in idle} | broken
+    claimed = {kind: evidence for kind, evidence in kinds_to_mend.items() if kind in mended}
     is_done = not broken and not mended & after.wanted.keys()
     assert before is not None
-    return Kept(made, missing, claimed, before, after, result, replayed, is_done, unanswered)
+    return Kept(mended_policy, missing, claimed, before, after, result, replayed, is_done, unanswered)
 
 
 def without_unused(
@@ -122,14 +122,14 @@ def without_unused(
     used = {hits.rule.id for hits in kept.last.rules if hits.packets}
     unlogged = unlogged_groups(policy, kept.last.records)
     unseen = unseen_rules(kept.last)
-    used |= {each.rule.id for each in unseen}
+    used |= {unseen_rule.rule.id for unseen_rule in unseen}
     twins, before = kept.policy.twins, {rule.id for group in policy.security_groups for rule in group.rules}
     unused = {
         rule.id for group in kept.policy.security_groups for rule in group.rules
         if rule.action == "allow" and rule.id in before and group.name not in unlogged
         and rule.id not in used and not (rule.id in twins and twins[rule.id].id in used)
     }  # fmt: skip
-    made = having(
+    smaller_policy = having(
         kept.policy,
         security_groups=tuple(
             replace(group, rules=tuple(rule for rule in group.rules if rule.id not in unused))
@@ -137,10 +137,10 @@ def without_unused(
         ),
     )
     after = BreakObserver(kept.unanswered, policy.settings, ())
-    last = observe(made, captures, after, options, progress)
+    last = observe(smaller_policy, captures, after, options, progress)
     broken = {kind: totals.connections for kind, totals in after.wanted.items()}
     is_same = broken == {kind: totals.connections for kind, totals in kept.after.wanted.items()}
     removed = tuple(
         RuleInGroup(group.name, rule) for group in policy.security_groups for rule in group.rules if rule.id in unused
     )
-    return replace(kept, policy=made, last=last, is_done=kept.is_done and is_same), removed, unseen
+    return replace(kept, policy=smaller_policy, last=last, is_done=kept.is_done and is_same), removed, unseen

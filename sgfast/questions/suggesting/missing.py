@@ -35,8 +35,8 @@ class Missing:
     def added_to(self, policy: Policy) -> Policy:
         """Return the policy with the rules behind those of their groups, whatever the quotas."""
         added: defaultdict[str, list[Rule]] = defaultdict(list)
-        for each in self.rules:
-            added[each.group].append(each.rule)
+        for suggested in self.rules:
+            added[suggested.group].append(suggested.rule)
         return having(
             policy,
             security_groups=tuple(
@@ -64,21 +64,23 @@ def missing_rules(
         limits = replace(limits, both_versions=True)
     winners = winners or Winners(policy)
     left_out: defaultdict[str, dict[Kind, TrafficTotals]] = defaultdict(dict)
-    needs: dict[Kind, list[Need]] = {}
+    needs_of_kind: dict[Kind, list[Need]] = {}
     for kind, evidence in kinds.items():
-        found = {need: winners.of(need, kind.code) for need in needs_of(kind)}
-        unmet = [need for need, rule in found.items() if rule is None]
+        rule_of_need = {need: winners.of(need, kind.code) for need in needs_of(kind)}
+        unmet = [need for need, rule in rule_of_need.items() if rule is None]
         if not winners.are_connected(kind.egress, kind.ingress):
             left_out[NOT_PEERED][kind] = evidence
-        elif any(rule is not None and rule.action == "deny" for rule in found.values()):
+        elif any(rule is not None and rule.action == "deny" for rule in rule_of_need.values()):
             left_out[DENY_RULE][kind] = evidence
         elif not unmet:
             left_out[NOTHING_MISSING][kind] = evidence
         else:
-            needs[kind] = unmet
+            needs_of_kind[kind] = unmet
     denials = Denials(policy, winners, adds_only=True)
-    suggested = suggest_rules(policy, {kind: kinds[kind] for kind in needs}, limits, needs.__getitem__, denials)
-    for kind in needs:
+    suggested = suggest_rules(
+        policy, {kind: kinds[kind] for kind in needs_of_kind}, limits, needs_of_kind.__getitem__, denials
+    )
+    for kind in needs_of_kind:
         if kind in suggested.too_few:
             left_out[limits.too_few][kind] = kinds[kind]
     return Missing(tuple(_for_policy(policy, suggested.rules)), dict(left_out))
@@ -89,7 +91,7 @@ def _for_policy(policy: Policy, rules: Iterable[SuggestedRule]) -> Iterable[Sugg
     numbers = {group.name: dict(group.numbers) for group in policy.security_groups}
     denials = (rule for group in policy.security_groups for rule in group.rules if rule.action == "deny")
     priority = max((rule.priority for rule in denials), default=1)
-    for each in rules:
-        group, direction = policy.group_by_name[each.group], each.rule.direction
+    for suggested in rules:
+        group, direction = policy.group_by_name[suggested.group], suggested.rule.direction
         rule_id = next_rule_id(group, direction, numbers[group.name], policy.group_of_rule)
-        yield replace(each, rule=replace(each.rule, id=rule_id, priority=priority))
+        yield replace(suggested, rule=replace(suggested.rule, id=rule_id, priority=priority))

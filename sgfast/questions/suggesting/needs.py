@@ -25,12 +25,12 @@ class Need(NamedTuple):
 
 
 def needs_of(kind: Kind) -> list[Need]:
-    found = []
+    rule_needs = []
     family: Literal[4, 6] = 4 if kind.family == 4 else 6
     if kind.egress is not None and not kind.is_free:
         service = NeededService("outbound", family, kind.protocol, kind.port)
-        found.append(Need(kind.egress, service, kind.responder, kind.ingress))
+        rule_needs.append(Need(kind.egress, service, kind.responder, kind.ingress))
     if kind.ingress is not None:
         service = NeededService("inbound", family, kind.protocol, kind.port)
-        found.append(Need(kind.ingress, service, kind.initiator, kind.egress))
-    return found
+        rule_needs.append(Need(kind.ingress, service, kind.initiator, kind.egress))
+    return rule_needs

@@ -137,17 +137,17 @@ def ports_or_types(flows: Rows) -> NDArray[np.int64]:
 
 def _is_icmp(flows: Rows) -> NDArray[np.bool_]:
     """Return which rows are about ICMP of their IP version."""
-    found: NDArray[np.bool_] = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
-    return found
+    is_icmp: NDArray[np.bool_] = flows["protocol"] == np.where(flows["family"] == 6, ICMPV6, ICMP)
+    return is_icmp
 
 
 def ends_of(flows: Rows, dtype: np.dtype[Any]) -> Rows:
     """Return the ends and services of FLOW_DTYPE rows, as rows of a type with at least these fields."""
-    found = np.zeros(len(flows), dtype=dtype)
+    ends = np.zeros(len(flows), dtype=dtype)
     for name in ("initiator", "responder", "instance", "family", "protocol"):
-        found[name] = flows[name]
-    found["port"] = ports_or_types(flows)
-    return found
+        ends[name] = flows[name]
+    ends["port"] = ports_or_types(flows)
+    return ends
 
 
 def kind_of(row: Any, names: Sequence[str]) -> Kind:
@@ -218,9 +218,9 @@ class Observer:
         why = self._why_not(int(row["verdict"]), int(row["reason"]), int(row["answer"]))
         why = why or cannot_be_named(kind, self._first_port)
         kinds = self.wanted if why is None else self.left_out.setdefault(why, {})
-        known = kinds.get(kind)
-        if known is not None:
-            known.add(evidence)
+        totals = kinds.get(kind)
+        if totals is not None:
+            totals.add(evidence)
         elif self._kinds < MOST_KINDS:
             self._kinds += 1
             evidence.examples.append(kind.text())
@@ -279,25 +279,25 @@ def observe(
 def _leave_out_unknown(observer: Observer, openers: UnsureOpeners) -> None:
     """Leave out the connections of which nobody knows who opened them, and list both readings."""
     likelier: dict[Kind, TrafficTotals] = {}
-    others: dict[Kind, TrafficTotals] = {}
-    found = [(each, _totals(each)) for each in openers.differing if each.answered]
-    for each in openers.same.values():
-        kind = each.likelier.kind
+    less_likely: dict[Kind, TrafficTotals] = {}
+    unsure_totals = [(unsure, _totals(unsure)) for unsure in openers.differing if unsure.answered]
+    for unsure in openers.same.values():
+        kind = unsure.likelier.kind
         # Most kinds of the observer have no ICMP code.
-        known = [kind, kind._replace(code=None)]
-        found += [
-            (each, observer.wanted.pop(one)) for one in known
-            if one in observer.wanted and 0 < observer.wanted[one].connections <= each.connections
+        known_kinds = [kind, kind._replace(code=None)]
+        unsure_totals += [
+            (unsure, observer.wanted.pop(known_kind)) for known_kind in known_kinds
+            if known_kind in observer.wanted and 0 < observer.wanted[known_kind].connections <= unsure.connections
         ]
-    for each, totals in found:
-        likelier.setdefault(each.likelier.kind, TrafficTotals()).add(totals)
-        others.setdefault(each.other.kind, TrafficTotals()).add(totals)
-    if found:
-        observer.left_out |= {EITHER_END: likelier, OR_OTHER_END: others}
+    for unsure, totals in unsure_totals:
+        likelier.setdefault(unsure.likelier.kind, TrafficTotals()).add(totals)
+        less_likely.setdefault(unsure.other.kind, TrafficTotals()).add(totals)
+    if unsure_totals:
+        observer.left_out |= {EITHER_END: likelier, OR_OTHER_END: less_likely}
 
 
-def _totals(found: UncertainConnections) -> TrafficTotals:
-    return TrafficTotals(found.connections, found.packets, found.bytes, found.first_time_ns, found.last_time_ns)
+def _totals(unsure: UncertainConnections) -> TrafficTotals:
+    return TrafficTotals(unsure.connections, unsure.packets, unsure.bytes, unsure.first_time_ns, unsure.last_time_ns)
 
 
 def _in_order(kinds: dict[Kind, TrafficTotals]) -> dict[Kind, TrafficTotals]:
@@ -317,7 +317,7 @@ class PrivateHosts:
     takes_records = True
 
     def __init__(self) -> None:
-        self._found: set[bytes] = set()
+        self._seen_keys: set[bytes] = set()
 
     def begin(self, names: Names) -> None:
         pass
@@ -331,12 +331,12 @@ class PrivateHosts:
         for rows in (four, six):
             if len(rows):
                 unique = np.unique(np.ascontiguousarray(rows).view(f"V{rows.shape[1]}"))
-                self._found.update(address.tobytes() for address in unique)
-        if len(self._found) > MOST_HOSTS:
+                self._seen_keys.update(address.tobytes() for address in unique)
+        if len(self._seen_keys) > MOST_HOSTS:
             raise SgfastError(
                 f"the captures have more than {MOST_HOSTS} private addresses; name the instances with --instances"
             )
 
     def addresses(self) -> list[IPv4Address | IPv6Address]:
         """Return the addresses in order, IPv4 first."""
-        return [ip_address(packed) for packed in sorted(self._found, key=lambda packed: (len(packed), packed))]
+        return [ip_address(packed) for packed in sorted(self._seen_keys, key=lambda packed: (len(packed), packed))]

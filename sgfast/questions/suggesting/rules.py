@@ -194,16 +194,16 @@ class Drafter:
     def draft(
         self, kinds: Mapping[Kind, TrafficTotals], needs_of_kind: Callable[[Kind], list[Need]]
     ) -> list[_Draft]:
-        needs: dict[Need, TrafficTotals] = {}
+        evidence_of_need: dict[Need, TrafficTotals] = {}
         for kind, evidence in kinds.items():
             for need in needs_of_kind(kind):
-                needs.setdefault(need, TrafficTotals()).add(evidence)
+                evidence_of_need.setdefault(need, TrafficTotals()).add(evidence)
         by_service: defaultdict[NeededService, list[Need]] = defaultdict(list)
-        for need in needs:
+        for need in evidence_of_need:
             by_service[need.service].append(need)
         chosen = {service: self._groups_for(asking) for service, asking in by_service.items()}
         parts: defaultdict[_Part, list[Need]] = defaultdict(list)
-        for need in needs:
+        for need in evidence_of_need:
             service = need.service
             group = chosen[service][need.instance]
             parts[group, service.direction, service.family, service.protocol].append(need)
@@ -216,16 +216,16 @@ class Drafter:
                     f"the group {group!r} would need {number} rules, more than {MOST_RULES}: merge addresses "
                     f"(--max-prefix, --any-above){any_above}, or leave out rare connections (--min-connections)"
                 )
-        drafts = _pruned(self._policy, drafts, needs)
+        drafts = _pruned(self._policy, drafts, evidence_of_need)
         if not self._adds_only:
-            self._note_denied_members(drafts, needs)
+            self._note_denied_members(drafts, evidence_of_need)
         return drafts
 
-    def _note_denied_members(self, drafts: list[_Draft], needs: Iterable[Need]) -> None:
+    def _note_denied_members(self, drafts: list[_Draft], rule_needs: Iterable[Need]) -> None:
         """Note the members of groups to whom a draft allows what the policy denies them, and what nobody needs."""
         matcher = _Matcher(self._policy, drafts)
         draft_needs: defaultdict[int, list[Need]] = defaultdict(list)
-        for need in needs:
+        for need in rule_needs:
             for draft in matcher.matching(need):
                 draft_needs[id(draft)].append(need)
         for draft in drafts:
@@ -236,24 +236,24 @@ class Drafter:
                 denied_names |= {*self._denied_members(draft.peer.name, served)}
             draft.denied_members = tuple(sorted(denied_names))
 
-    def _groups_for(self, needs: list[Need]) -> dict[str, str]:
+    def _groups_for(self, rule_needs: list[Need]) -> dict[str, str]:
         """Choose for each instance the group that gets its rule. The needs are of one service."""
-        instances = {need.instance for need in needs}
+        instances = {need.instance for need in rule_needs}
         group_of: dict[str, str] = {}
-        for group in self._covers.best(instances, self._groups, self._denied_instances(needs)):
+        for group in self._covers.best(instances, self._groups, self._denied_instances(rule_needs)):
             for name in instances & self._members[group]:
                 group_of.setdefault(name, group)
         return group_of
 
-    def _part(self, part: _Part, needs: list[Need]) -> list[_Draft]:
+    def _part(self, part: _Part, rule_needs: list[Need]) -> list[_Draft]:
         notes: dict[object, str] = {}
         return [
             _Draft(*part, peer, {port: TrafficTotals() for port in ports}, notes.get(peer_key(peer), ""))
-            for peer, ports in self.terms(needs, notes=notes)
+            for peer, ports in self.terms(rule_needs, notes=notes)
         ]
 
     def terms(
-        self, needs: list[Need], within: Network | None = None, *, notes: dict[object, str] | None = None
+        self, rule_needs: list[Need], within: Network | None = None, *, notes: dict[object, str] | None = None
     ) -> list[tuple[Term, set[int | None]]]:
         """Return the peers, with the ports of each, for needs that differ only in port and peer.
 
@@ -262,31 +262,31 @@ class Drafter:
         """
         terms: dict[object, tuple[Term, set[int | None]]] = {}
         peers: defaultdict[int | None, set[bytes]] = defaultdict(set)
-        for need in needs:
+        for need in rule_needs:
             if need.peer_instance is None and ip_address(need.peer).is_global:
                 peers[need.service.port].add(need.peer)
         above = self._limits.any_above
-        to_all = {port for port, found in peers.items() if above is not None and len(found) > above}
+        to_all = {port for port, peers_of_port in peers.items() if above is not None and len(peers_of_port) > above}
         if to_all:
             terms[None] = None, to_all
-        needs = [need for need in needs if need.service.port not in to_all]
-        choices = self._choices({need.peer_instance for need in needs if need.peer_instance is not None}, within)
+        rule_needs = [need for need in rule_needs if need.service.port not in to_all]
+        choices = self._choices({need.peer_instance for need in rule_needs if need.peer_instance is not None}, within)
         grouped: list[Need] = []
-        alone: list[Need] = []
-        for need in needs:
+        single_needs: list[Need] = []
+        for need in rule_needs:
             has_group = self._can_be_grouped(need) and choices[str(need.peer_instance)]
-            (grouped if has_group else alone).append(need)
+            (grouped if has_group else single_needs).append(need)
         for group, served in self._group_terms(grouped, choices):
             denied_names = self._denied_members(group, served) if self._adds_only else []
             if denied_names:
-                alone += served
+                single_needs += served
                 if notes is not None:
                     note = f"The group {group} would also let in {listed(denied_names)}."
                     notes |= {peer_key(ip_network(need.peer)): note for need in served}
             else:
                 terms[group] = GroupPeer(group), {need.service.port for need in served}
         addresses: defaultdict[bytes, set[int | None]] = defaultdict(set)
-        for need in alone:
+        for need in single_needs:
             addresses[need.peer].add(need.service.port)
         terms.update(self._address_terms(addresses))
         return [*terms.values()]
@@ -312,20 +312,20 @@ class Drafter:
         own_vpc, peer_vpc = instances[need.instance].vpc, instances[need.peer_instance].vpc
         return vpcs[own_vpc].region == vpcs[peer_vpc].region
 
-    def _group_terms(self, needs: list[Need], choices: Choices) -> list[tuple[str, list[Need]]]:
+    def _group_terms(self, rule_needs: list[Need], choices: Choices) -> list[tuple[str, list[Need]]]:
         """Return groups that may stand for the peers, each with the needs of its members."""
-        if not needs:
+        if not rule_needs:
             return []
-        peers = {str(need.peer_instance) for need in needs}
+        peers = {str(need.peer_instance) for need in rule_needs}
         return [
-            (group, [need for need in needs if need.peer_instance in self._members[group]])
-            for group in self._covers.best(peers, choices, self._denied_peers(needs))
+            (group, [need for need in rule_needs if need.peer_instance in self._members[group]])
+            for group in self._covers.best(peers, choices, self._denied_peers(rule_needs))
         ]
 
-    def _denied_members(self, group: str, needs: list[Need]) -> list[str]:
+    def _denied_members(self, group: str, rule_needs: list[Need]) -> list[str]:
         """Return the members of a group that are no peer of these needs, and to whom the policy denies one of them."""
-        others = self._members[group] - {need.peer_instance for need in needs}
-        return sorted(filter(self._denied_peers(needs), others))
+        other_members = self._members[group] - {need.peer_instance for need in rule_needs}
+        return sorted(filter(self._denied_peers(rule_needs), other_members))
 
     def _address_terms(
         self, addresses: Mapping[bytes, set[int | None]]
@@ -348,7 +348,7 @@ class Drafter:
         return terms
 
 
-def _nobody(needs: Iterable[Need]) -> Callable[[str], bool]:
+def _nobody(rule_needs: Iterable[Need]) -> Callable[[str], bool]:
     """Return a function that calls no instance denied, in the place of one of ``Denials``."""
     return lambda name: False
 
@@ -359,13 +359,13 @@ def _enough_any_above(parts: Iterable[list[Need]]) -> int | None:
     """
     public: list[dict[int | None, set[bytes]]] = []
     other_rules = 0
-    for needs in parts:
+    for needs_of_part in parts:
         addresses: defaultdict[int | None, set[bytes]] = defaultdict(set)
-        for need in needs:
+        for need in needs_of_part:
             if need.peer_instance is None and ip_address(need.peer).is_global:
                 addresses[need.service.port].add(need.peer)
         public.append(addresses)
-        other_rules += len({need.peer for need in needs} - set().union(*addresses.values()))
+        other_rules += len({need.peer for need in needs_of_part} - set().union(*addresses.values()))
     numbers = {len(peers) for addresses in public for peers in addresses.values()}
     for any_above in sorted((number - 1 for number in numbers), reverse=True):
         rules = other_rules
@@ -398,50 +398,52 @@ class _Matcher:
                 self._named[draft.part, draft.peer.name] = draft
             else:
                 self._any[draft.part] = draft
-        self._lengths = {part: sorted({bits for bits, _ in found}) for part, found in self._prefixes.items()}
+        self._lengths = {
+            part: sorted({bits for bits, _ in prefixes_of_part}) for part, prefixes_of_part in self._prefixes.items()
+        }
 
     def matching(self, need: Need) -> list[_Draft]:
         service, here = need.service, self._instances[need.instance]
         number = int.from_bytes(need.peer)
-        found: list[_Draft | None] = []
+        drafts: list[_Draft | None] = []
         peer_groups = sorted(self._peer_groups(need))
         for group in here.security_groups:
             part = group, service.direction, service.family, service.protocol
-            found.append(self._any.get(part))
-            found += [self._named.get((part, name)) for name in peer_groups]
+            drafts.append(self._any.get(part))
+            drafts += [self._named.get((part, name)) for name in peer_groups]
             prefixes = self._prefixes.get(part, {})
-            found += [prefixes.get((bits, number >> bits)) for bits in self._lengths.get(part, ())]
-        return [draft for draft in found if draft is not None and service.port in draft.ports]
+            drafts += [prefixes.get((bits, number >> bits)) for bits in self._lengths.get(part, ())]
+        return [draft for draft in drafts if draft is not None and service.port in draft.ports]
 
     def _peer_groups(self, need: Need) -> frozenset[str]:
         """Return the peer's groups that rules can name. Groups match no peer in another region or in an unpeered
         VPC."""
         if need.peer_instance is None:
             return frozenset()
-        own, peer = self._instances[need.instance], self._instances[need.peer_instance]
-        if self._regions[own.vpc] != self._regions[peer.vpc]:
+        instance, peer = self._instances[need.instance], self._instances[need.peer_instance]
+        if self._regions[instance.vpc] != self._regions[peer.vpc]:
             return frozenset()
         return groups_of(self._policy, peer, ip_network(need.peer))
 
 
-def _pruned(policy: Policy, drafts: list[_Draft], needs: Mapping[Need, TrafficTotals]) -> list[_Draft]:
+def _pruned(policy: Policy, drafts: list[_Draft], evidence_of_need: Mapping[Need, TrafficTotals]) -> list[_Draft]:
     """Remove ports that no need depends on. Add the evidence of each need to the rule that serves it."""
     matcher = _Matcher(policy, drafts)
     asking: defaultdict[tuple[int, int | None], list[Need]] = defaultdict(list)
     matching: dict[Need, list[_Draft]] = {}
-    for need in needs:
+    for need in evidence_of_need:
         matching[need] = matcher.matching(need)
         for draft in matching[need]:
             asking[id(draft), need.service.port].append(need)
     pairs = [(draft, port) for draft in drafts for port in draft.ports]
     pairs.sort(key=lambda pair: len(asking[id(pair[0]), pair[1]]))
     for draft, port in pairs:
-        wanted = asking[id(draft), port]
-        if all(len(matching[need]) > 1 for need in wanted):
+        needs_of_port = asking[id(draft), port]
+        if all(len(matching[need]) > 1 for need in needs_of_port):
             del draft.ports[port]
-            for need in wanted:
-                matching[need] = [other for other in matching[need] if other is not draft]
-    for need, evidence in needs.items():
+            for need in needs_of_port:
+                matching[need] = [other_draft for other_draft in matching[need] if other_draft is not draft]
+    for need, evidence in evidence_of_need.items():
         matching[need][0].ports[need.service.port].add(evidence)
     return [draft for draft in drafts if draft.ports]
 
@@ -458,17 +460,17 @@ def _for_other_version(policy: Policy, drafts: Iterable[_Draft]) -> list[_Draft]
         (*draft.part, draft.peer): draft for draft in drafts
         if isinstance(draft.peer, GroupPeer) and draft.protocol not in (ICMP, ICMPV6)
     }  # fmt: skip
-    made: list[_Draft] = []
+    twins: list[_Draft] = []
     for (group, direction, family, protocol, peer), draft in named.items():
-        other: Literal[4, 6] = 6 if family == 4 else 4
-        if (group, other) in versions and (peer.name, other) in versions:
-            twin = named.get((group, direction, other, protocol, peer))
+        other_version: Literal[4, 6] = 6 if family == 4 else 4
+        if (group, other_version) in versions and (peer.name, other_version) in versions:
+            twin = named.get((group, direction, other_version, protocol, peer))
             if twin is None:
-                twin = _Draft(group, direction, other, protocol, peer)
-                made.append(twin)
+                twin = _Draft(group, direction, other_version, protocol, peer)
+                twins.append(twin)
             for port in draft.ports:
                 twin.ports.setdefault(port, TrafficTotals())
-    return made
+    return twins
 
 
 def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) -> Suggested:
@@ -487,8 +489,8 @@ def _finished(policy: Policy, drafts: list[_Draft], too_few: frozenset[Kind]) ->
                 rule = _rule(draft, ports, numbers.id_of(draft.direction))
                 rules.append(rule)
                 suggested.append(SuggestedRule(rule, group.name, evidence, draft.note, draft.denied_members))
-        made = SecurityGroup(group.name, tuple(rules), group.description, id=group.id, label=group.label)
-        groups.append(made)
+        group_with_rules = SecurityGroup(group.name, tuple(rules), group.description, id=group.id, label=group.label)
+        groups.append(group_with_rules)
     return Suggested(tuple(groups), tuple(suggested), too_few)
 
 

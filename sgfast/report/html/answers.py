@@ -82,9 +82,9 @@ class Answers:
         return self._rollup.total(shown.part)
 
     def table(self, shown: List) -> Markup:
-        found = self._rollup.fold(shown.part, most=MOST_ROWS)
-        rows = [self._cells.of(shown.columns, row) for row in found.rows]
-        return joined(table(shown.key, shown.label, shown.columns, rows, "kinds"), left_note(shown.part, found))
+        folded = self._rollup.fold(shown.part, most=MOST_ROWS)
+        rows = [self._cells.of(shown.columns, row) for row in folded.rows]
+        return joined(table(shown.key, shown.label, shown.columns, rows, "kinds"), left_note(shown.part, folded))
 
     def data(self, room: int) -> tuple[Markup, str]:
         """Return data for the page's script, in at most ``room`` characters, and sentences on what is left out."""
@@ -127,21 +127,22 @@ def kinds_data(
     """Return data for kinds.js, in at most ``room`` characters, and sentences on what the data leaves out. ``more``:
     further data. ``options``: the options that list all kinds.
     """
-    near = {each.rule.id: each for cause in columns.causes for each in cause.rules}
+    near = {deciding_rule.rule.id: deciding_rule for cause in columns.causes for deciding_rule in cause.rules}
     places = {rule: n for n, rule in enumerate(near)}
     causes = [
-        [_why(cause.reason, cause.why, cause.nearest), [places[each.rule.id] for each in cause.rules]]
+        [_why(cause.reason, cause.why, cause.nearest), [places[deciding_rule.rule.id] for deciding_rule in cause.rules]]
         for cause in columns.causes
     ]
-    text, kept = packed(columns, room, {
-        "near": [rule_line(reasons.policy, each.rule, each.group, lines) for each in near.values()], "causes": causes,
+    text, kept_kinds = packed(columns, room, {
+        "near": [rule_line(reasons.policy, in_group.rule, in_group.group, lines) for in_group in near.values()],
+        "causes": causes,
         "meanings": {reason.word: _why(reason.word, reason.sentence) for reason in REASON_TABLE}, **more,
     })  # fmt: skip
     words = []
-    added_up = len(columns) - kept
+    added_up = len(columns) - kept_kinds
     if added_up:
         words.append(
-            f"The page has room for the {plural(kept, 'largest kind', 'largest kinds')} of traffic. The other "
+            f"The page has room for the {plural(kept_kinds, 'largest kind', 'largest kinds')} of traffic. The other "
             f"{grouped(added_up)} are added up by group and protocol; no count is lost. To see all, use {options}."
         )
     if reasons.is_exhausted:

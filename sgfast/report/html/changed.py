@@ -47,26 +47,26 @@ class VerdictSections:
         ]
 
     def sections(self) -> list[PageSection]:
-        found = [each.section() for each in self._tables]
+        sections = [kind_table.section() for kind_table in self._tables]
         result = self._result
         if effects := effects_by_rule(result):
             content = _effects(result, effects, self._lines)
             title, count = "Rules that make the difference", grouped(len(effects))
-            found.append(PageSection("rules", "Rules", title, content, count))
+            sections.append(PageSection("rules", "Rules", title, content, count))
         if result.moved:
             connections = sum(move.connections for move in result.moved) + result.moved_others
             title = "Allowed by both, but by another rule"
             count = plural(connections, "connection")
-            found.append(PageSection("moved", "Other rules", title, _moved(result), count, is_printed=False))
-        return found
+            sections.append(PageSection("moved", "Other rules", title, _moved(result), count, is_printed=False))
+        return sections
 
     def data(self, room: int) -> list[tuple[Markup, str]]:
         """Return data for kinds.js, in at most ``room`` characters, and sentences on what the data leaves out."""
-        found = []
-        for n, each in enumerate(self._tables):
-            found.append(each.data(room // (len(self._tables) - n)))
-            room -= len(found[-1][0])
-        return found
+        kind_data = []
+        for n, kind_table in enumerate(self._tables):
+            kind_data.append(kind_table.data(room // (len(self._tables) - n)))
+            room -= len(kind_data[-1][0])
+        return kind_data
 
 
 class _VerdictSection:
@@ -98,10 +98,10 @@ class _VerdictSection:
             f"{count}, {answered(total)}; {plural(total.packets, 'packet')}, "
             f"{human_bytes(total.bytes)}."
         )
-        found = self._rollup.fold(self._verdict, most=MOST_ROWS)
-        rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in found.rows]
+        folded = self._rollup.fold(self._verdict, most=MOST_ROWS)
+        rows = [self._cells.of(_COLUMNS, row, self._verdict_cells(row)) for row in folded.rows]
         shown = table(self._verdict, _TITLES[self._verdict][1], _COLUMNS, rows, self._key)
-        content = joined(intro(counts), shown, left_note(self._verdict, found))
+        content = joined(intro(counts), shown, left_note(self._verdict, folded))
         return PageSection(self._verdict, *_TITLES[self._verdict], content, count)
 
     @property

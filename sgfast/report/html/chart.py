@@ -103,13 +103,13 @@ def _flags(marked: Sequence[tuple[int, float]], bottom: int) -> list[Markup]:
     """Return a line for each change, and a flag with the changes' numbers for each group of close changes."""
     lines = {_percent(place) for _, place in marked}
     parts = [tag("line", class_="change", x1=at, x2=at, y1=20, y2=bottom) for at in sorted(lines, key=_from_percent)]
-    together: list[list[tuple[int, float]]] = []
+    flag_groups: list[list[tuple[int, float]]] = []
     for number, place in marked:
-        if together and place - together[-1][0][1] < _FLAG_WIDTH:
-            together[-1].append((number, place))
+        if flag_groups and place - flag_groups[-1][0][1] < _FLAG_WIDTH:
+            flag_groups[-1].append((number, place))
         else:
-            together.append([(number, place)])
-    for flags in together:
+            flag_groups.append([(number, place)])
+    for flags in flag_groups:
         first, last, place = flags[0][0], flags[-1][0], flags[0][1]
         words = str(first) if first == last else f"{first}-{last}"
         anchor = "start" if place < 0.03 else "end" if place > 0.97 else "middle"
@@ -191,7 +191,7 @@ def numbers(timeline: Timeline) -> Markup:
 def _beginning(timeline: Timeline, interval: int) -> str:
     """Return the time at which an interval begins, with no more decimals than tell it from the next one's."""
     assert timeline.first_time_ns is not None
-    decimals = next((each for each in (0, 3, 6) if timeline.interval_ns * 10**each >= NS_PER_SECOND), 9)
+    decimals = next((digits for digits in (0, 3, 6) if timeline.interval_ns * 10**digits >= NS_PER_SECOND), 9)
     return instant(timeline.first_time_ns + interval * timeline.interval_ns, decimals)
 
 

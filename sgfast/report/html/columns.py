@@ -118,9 +118,9 @@ def columns_of(
 
 def rules_of(numbers: NDArray[Any], ids: Sequence[str], lines: Mapping[str, str]) -> tuple[Numbers, list[str]]:
     """Return by kind the index of its rule in a list (-1: none), and this list, with a line of text for each rule."""
-    there, place = np.unique(numbers, return_inverse=True)
-    named = (ids[n] for n in there.tolist() if n >= 0)
-    return place - int((there < 0).sum()), [lines.get(rule, plain(rule)) for rule in named]
+    rule_numbers, place = np.unique(numbers, return_inverse=True)
+    named = (ids[n] for n in rule_numbers.tolist() if n >= 0)
+    return place - int((rule_numbers < 0).sum()), [lines.get(rule, plain(rule)) for rule in named]
 
 
 def _causes(kinds: Kinds, reasons: Reasons) -> tuple[Numbers, list[Cause]]:
@@ -177,7 +177,7 @@ def _addresses(policy: Policy, names: Sequence[EndName]) -> dict[int, str]:
 
 def addresses_text(instance: Instance) -> str:
     """Return the addresses of an instance, single ones without the length of their prefix."""
-    return " ".join(str(each).removesuffix(f"/{each.max_prefixlen}") for each in instance.addresses)
+    return " ".join(str(address).removesuffix(f"/{address.max_prefixlen}") for address in instance.addresses)
 
 
 def title_of(policy: Policy, name: str) -> str:
@@ -215,26 +215,26 @@ def packed(columns: Columns, most: int, more: Mapping[str, object]) -> tuple[str
     """Return the page's data as a text of at most ``most`` characters, and the number of kinds that are not folded.
     ``more``: further data for the page.
     """
-    text, kept, room = "", len(columns), 1.0
+    text, kept_kinds, room = "", len(columns), 1.0
     for share, level in _STEPS:
         # Skip a step that is too long even if the folded kinds need no room.
         if share > room:
             continue
-        kept = int(share * len(columns))
-        text = _text(columns if share == 1 else folded(columns, kept, level), more)
+        kept_kinds = int(share * len(columns))
+        text = _text(columns if share == 1 else folded(columns, kept_kinds, level), more)
         if len(text) <= most:
             break
         room = share * most / len(text)
-    return text, kept
+    return text, kept_kinds
 
 
-def _text(columns: Columns, more: Mapping[str, object]) -> str:
+def _text(columns: Columns, further_data: Mapping[str, object]) -> str:
     names = ("ends", "titles", "addresses", "groups", "nouns", "services", "rules", "exact", "start", "decimals")
     fields = {name: getattr(columns, name) for name in names}
     kinds = {name: column.tolist() for name, column in columns.kinds.items()}
     reasons = [reason or "" for reason in REASONS]
     whole = {**fields, "group": columns.group.tolist(), "reasons": reasons, "kinds": kinds}
-    return packed_text({**whole, **more})
+    return packed_text({**whole, **further_data})
 
 
 def packed_text(data: object) -> str:
@@ -251,22 +251,22 @@ def folded(columns: Columns, kept: int, level: Literal["group", "any"]) -> Colum
     breaks = kinds["breaks" if "breaks" in kinds else "answered"]
     size = sum((kinds[name] for name in columns.counted if name != "bytes"), np.zeros(len(columns), dtype=np.int64))
     order = np.lexsort((-size, breaks == 0))
-    largest, rest = np.sort(order[:kept]), order[kept:]
+    largest, rest_places = np.sort(order[:kept]), order[kept:]
     groups, nouns = columns.groups, columns.nouns
     if level == "group":
-        others = [plain(f"other {noun} of {group}") for group, noun in zip(groups, nouns, strict=True)]
+        end_names = [plain(f"other {noun} of {group}") for group, noun in zip(groups, nouns, strict=True)]
         group = np.arange(len(groups))
-        coarse = {end: len(columns.ends) + columns.group[kinds[end][rest]] for end in ("source", "destination")}
+        coarse = {end: len(columns.ends) + columns.group[kinds[end][rest_places]] for end in ("source", "destination")}
     else:
-        others, group = ["others"], np.array([len(groups)])
+        end_names, group = ["others"], np.array([len(groups)])
         groups, nouns = [*groups, "others"], [*nouns, "addresses"]
-        coarse = {end: np.full(len(rest), len(columns.ends)) for end in ("source", "destination")}
+        coarse = {end: np.full(len(rest_places), len(columns.ends)) for end in ("source", "destination")}
     protocols, protocol = np.unique(np.array(columns.protocols), return_inverse=True)
-    coarse["service"] = len(columns.services) + protocol[kinds["service"][rest]]
-    added = _added_up({name: coarse.get(name, column[rest]) for name, column in kinds.items()}, columns.counted)
+    coarse["service"] = len(columns.services) + protocol[kinds["service"][rest_places]]
+    added = _added_up({name: coarse.get(name, column[rest_places]) for name, column in kinds.items()}, columns.counted)
     return replace(
-        columns, ends=columns.ends + others, group=np.concatenate([columns.group, group]), groups=groups, nouns=nouns,
-        services=columns.services + [f"{name}, several" for name in protocols.tolist()],
+        columns, ends=columns.ends + end_names, group=np.concatenate([columns.group, group]), groups=groups,
+        nouns=nouns, services=columns.services + [f"{name}, several" for name in protocols.tolist()],
         kinds={name: np.concatenate([column[largest], added[name]]) for name, column in kinds.items()},
     )  # fmt: skip
 
@@ -278,13 +278,13 @@ def _added_up(kinds: Mapping[str, Numbers], counted: Sequence[str]) -> dict[str,
     key = [name for name in kinds if name not in (*counted, *_BESIDE)]
     codes = coded(*(kinds[name] for name in key))
     _, first = np.unique(codes, return_index=True)
-    found = {name: kinds[name][first] for name in key}
+    added_columns = {name: kinds[name][first] for name in key}
     for name in counted:
-        found[name] = np.zeros(len(first), dtype=np.int64)
-        np.add.at(found[name], codes, kinds[name])
+        added_columns[name] = np.zeros(len(first), dtype=np.int64)
+        np.add.at(added_columns[name], codes, kinds[name])
     nothing, zero = np.full(len(first), -1), np.zeros(len(first), dtype=np.int64)
     beside = {"cause": nothing, "first": nothing, "lasted": zero, "number": zero, "lacks": nothing}
-    return {**found, **{name: column for name, column in beside.items() if name in kinds}}
+    return {**added_columns, **{name: column for name, column in beside.items() if name in kinds}}
 
 
 def sums(codes: Numbers, counts: Numbers, number: int) -> Numbers:

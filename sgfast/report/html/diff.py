@@ -92,17 +92,17 @@ def diff_html(
         read = [rows.data(room // 2 if changed is not None else room)]
         if changed is not None:
             read += changed.data(room - len(read[0][0]))
-        return joined(*(each for each, _ in read)), " ".join(words for _, words in read if words)
+        return joined(*(markup for markup, _ in read)), " ".join(words for _, words in read if words)
 
     title = f"{short_name(found.old.origin)} replaced by {short_name(found.new.origin)}"
     return make_page("diff report", title, _head(found, result, warnings), sections, data, ("rule_rows", "kinds"))
 
 
-def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
-    names = written(("OLD is ", Name(found.old.origin), ", NEW is ", Name(found.new.origin)))
-    headline, style = _headline(found)
+def _head(difference: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
+    names = written(("OLD is ", Name(difference.old.origin), ", NEW is ", Name(difference.new.origin)))
+    headline, style = _headline(difference)
     parts = [
-        tag("h1", headline, class_=style), tag("p", _lede(found, result), class_="lede"),
+        tag("h1", headline, class_=style), tag("p", _lede(difference, result), class_="lede"),
         tag("p", names, class_="about"),
     ]  # fmt: skip
     if result is not None:
@@ -110,42 +110,47 @@ def _head(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]
         options = [result.mode, f"midstream {result.midstream}", *vpc]
         captures = written((Name(captures_named(result.captures)), f" · {', '.join(options)}"))
         parts += [tag("p", captures, class_="about"), left_out(result)]
-    parts.append(doubts(found.evidence if result is None else result.evidence))
+    parts.append(doubts(difference.evidence if result is None else result.evidence))
     parts.append(alert(None if result is None else result.damaged, warnings, "this comparison"))
     return joined(*parts)
 
 
-def _headline(found: Difference) -> tuple[str, str]:
-    if found.not_compared:
+def _headline(difference: Difference) -> tuple[str, str]:
+    if difference.not_compared:
         return "The rules alone were not compared", "calm"
-    changes = any(each.change != "same" for each in found.unread_filters)
+    changes = any(unread_filter.change != "same" for unread_filter in difference.unread_filters)
     unread = "; filters that are not read change, too" if changes else ""
-    if found.evidence.conclusive == "no":
+    if difference.evidence.conclusive == "no":
         return CANNOT_TELL + unread, "calm"
-    if found.opened:
-        return f"NEW opens connections that OLD denies{', and closes others' if found.closed else ''}{unread}", "bad"
-    if found.closed:
+    if difference.opened:
+        return (
+            f"NEW opens connections that OLD denies{', and closes others' if difference.closed else ''}{unread}",
+            "bad",
+        )
+    if difference.closed:
         return f"NEW closes connections and opens none{unread}", "calm"
-    return nothing_words(found) + unread, "calm" if found.evidence.open_reasons else "good"
+    return nothing_words(difference) + unread, "calm" if difference.evidence.open_reasons else "good"
 
 
-def _lede(found: Difference, result: TrafficDiff | None) -> str:
-    parts = [found.not_compared] if found.not_compared else []
-    for word, rows in (("opens", found.opened), ("closes", found.closed)):
+def _lede(difference: Difference, result: TrafficDiff | None) -> str:
+    parts = [difference.not_compared] if difference.not_compared else []
+    for word, rows in (("opens", difference.opened), ("closes", difference.closed)):
         if rows:
             first = f"{services_cell(rows[0])} of {parts_text(rows[0].destinations)} to {parts_text(rows[0].sources)}"
-            more = f", and {plural(len(rows) - 1, 'more row')}" if len(rows) > 1 else ""
-            parts.append(f"It {word} {first}{more}.")
+            more_rows = f", and {plural(len(rows) - 1, 'more row')}" if len(rows) > 1 else ""
+            parts.append(f"It {word} {first}{more_rows}.")
     if result is not None:
         sentence = traffic_headline(result)
         parts.append(f"For the captured traffic: {sentence[:1].lower()}{sentence[1:]}.")
     return " ".join(parts)
 
 
-def _about(found: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
+def _about(difference: Difference, result: TrafficDiff | None, warnings: Sequence[str]) -> Markup:
     policies = [
-        Item("OLD", Name(found.old.origin)), Item("NEW", Name(found.new.origin)),
-        *listed("Not read", [(Name(each.name), f" ({each.kind}), {each.change}") for each in found.unread_filters]),
+        Item("OLD", Name(difference.old.origin)), Item("NEW", Name(difference.new.origin)),
+        *listed("Not read", [
+            (Name(unread.name), f" ({unread.kind}), {unread.change}") for unread in difference.unread_filters
+        ]),
     ]  # fmt: skip
     if result is None:
         return about_section([*policies, *listed("Warning", warnings)])

@@ -75,7 +75,7 @@ class Matrix:
 
     @property
     def has_others(self) -> bool:
-        return any(len(each.labels) > each.own for each in (self.rows, self.columns))
+        return any(len(matrix_axis.labels) > matrix_axis.own for matrix_axis in (self.rows, self.columns))
 
 
 def axis(groups: Sequence[str], sizes: Numbers, breaks: Numbers, there: Iterable[int], side: int) -> Axis:
@@ -83,16 +83,16 @@ def axis(groups: Sequence[str], sizes: Numbers, breaks: Numbers, there: Iterable
     If they are more than ``side`` and one, the smallest share a row, except those with most breaks.
     """
     ranked = sorted(there, key=lambda group: (-int(sizes[group]), groups[group]))
-    own = ranked
+    own_groups = ranked
     if len(ranked) > side + 1:
         breaking = sorted((group for group in ranked[side:] if breaks[group]), key=lambda group: -int(breaks[group]))
-        own = ranked[:side] + breaking[:MOST_BREAKING]
-    place = np.full(len(groups), len(own))
-    place[own] = np.arange(len(own))
-    labels = [groups[group] for group in own]
-    if len(own) < len(ranked):
-        labels.append(f"{grouped(len(ranked) - len(own))} others")
-    return Axis(labels, len(own), place)
+        own_groups = ranked[:side] + breaking[:MOST_BREAKING]
+    place = np.full(len(groups), len(own_groups))
+    place[own_groups] = np.arange(len(own_groups))
+    labels = [groups[group] for group in own_groups]
+    if len(own_groups) < len(ranked):
+        labels.append(f"{grouped(len(ranked) - len(own_groups))} others")
+    return Axis(labels, len(own_groups), place)
 
 
 def matrix_table(folded: Matrix, whole: Matrix, caption: str) -> Markup:
@@ -150,6 +150,6 @@ def _square(cell: Square, outcomes: Sequence[LegendEntry]) -> Markup:
 
 
 def legend(outcomes: Sequence[LegendEntry]) -> Markup:
-    keys = (joined(tag("span", class_=f"dot {each.style}"), each.mark, each.words)
-            for each in outcomes)  # fmt: skip
+    keys = (joined(tag("span", class_=f"dot {entry.style}"), entry.mark, entry.words)
+            for entry in outcomes)  # fmt: skip
     return tag("p", *(tag("span", key, class_="key") for key in keys), class_="legend")

@@ -59,8 +59,13 @@ def make_page(
     script = Markup("".join(_asset(f"{name}.js") for name in ("page", "matrix", *scripts)))
     script = Markup(f'"use strict";\n(() => {{\n{script}}})();\n')
     links = (
-        tag("a", each.name, each.count and joined(" ", tag("span", each.count, class_="count")), href=f"#{each.key}")
-        for each in sections
+        tag(
+            "a",
+            section.name,
+            section.count and joined(" ", tag("span", section.count, class_="count")),
+            href=f"#{section.key}",
+        )
+        for section in sections
     )
     fixed = {
         "policy": text(_security_policy(style, script)),
@@ -72,11 +77,11 @@ def make_page(
         "navigation": joined(*links),
     }
     content = [
-        tag("section", tag("h2", each.title), each.content, id=each.key, aria_label=each.title,
-            class_=None if each.is_printed else "unprinted")
-        for each in sections
+        tag("section", tag("h2", section.title), section.content, id=section.key, aria_label=section.title,
+            class_=None if section.is_printed else "unprinted")
+        for section in sections
     ]  # fmt: skip
-    if unprinted := [each.title for each in sections if not each.is_printed]:
+    if unprinted := [section.title for section in sections if not section.is_printed]:
         content.append(tag("p", f"Not printed: {'; '.join(unprinted)}.", class_="note paper"))
     used = sum(len(part.encode()) for part in (*fixed.values(), *content))
     read, left_out = data(max(MOST_BYTES - used - _FRAME_BYTES, _LEAST_ROOM))
@@ -93,8 +98,8 @@ def _asset(name: str) -> Markup:
 
 def _security_policy(style: str, script: str) -> str:
     """Return a Content-Security-Policy that allows this script and this style sheet and nothing else."""
-    own = f"style-src {_hash(style)}; script-src {_hash(script)}"
-    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+    own_content = f"style-src {_hash(style)}; script-src {_hash(script)}"
+    return f"default-src 'none'; {own_content}; base-uri 'none'; form-action 'none'"
 
 
 def _hash(code: str) -> str:
@@ -146,14 +151,14 @@ def alert(damaged: Damage | None, warnings: Sequence[str], of: str) -> Markup:
 def doubts(evidence: Evidence) -> Markup:
     """Reasons why the answer is not conclusive, which stand above its numbers."""
     parts = []
-    for each in evidence.reasons:
-        words: list[Content] = [tag("b", f"{each.code}{' (accepted)' if each.accepted else ''}. ")]
-        words.append(f"{each.sentence[:1].upper()}{each.sentence[1:]}. To mend it: ")
-        words.append(tag("span", each.command, class_="code"))
-        if each.networks:
-            listed = ", ".join(f"{network} ({grouped(packets)})" for network, packets in each.networks)
+    for reason in evidence.reasons:
+        words: list[Content] = [tag("b", f"{reason.code}{' (accepted)' if reason.accepted else ''}. ")]
+        words.append(f"{reason.sentence[:1].upper()}{reason.sentence[1:]}. To mend it: ")
+        words.append(tag("span", reason.command, class_="code"))
+        if reason.networks:
+            listed = ", ".join(f"{network} ({grouped(packets)})" for network, packets in reason.networks)
             words.append(f". Networks with most packets: {listed}")
-        style = "mild" if each.accepted else "partly" if each.level == "partly" else ""
+        style = "mild" if reason.accepted else "partly" if reason.level == "partly" else ""
         parts.append(tag("p", *words, class_=f"alert {style}".strip()))
     return joined(*parts)
 

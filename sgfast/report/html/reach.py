@@ -64,29 +64,29 @@ def reach_html(found: ReachResult, lines: Lines) -> str:
     return make_page("reach report", title, _head(found), sections, rows.data, ("rule_rows",))
 
 
-def _head(found: ReachResult) -> Markup:
-    is_all = found.sources.kind == found.destinations.kind == "any"
-    ends = "to whom" if is_all and found.rows else f"from {found.sources.name} to {found.destinations.name}"
-    headline = "Who may open connections" if found.rows else "Nobody may open a connection"
-    origin = written((Name(found.policy.origin), f" · by its rules alone · services: {found.asked}"))
+def _head(reach: ReachResult) -> Markup:
+    is_all = reach.sources.kind == reach.destinations.kind == "any"
+    ends = "to whom" if is_all and reach.rows else f"from {reach.sources.name} to {reach.destinations.name}"
+    headline = "Who may open connections" if reach.rows else "Nobody may open a connection"
+    origin = written((Name(reach.policy.origin), f" · by its rules alone · services: {reach.asked}"))
     return joined(
         tag("h1", f"{headline} {ends}", class_="calm"),
-        tag("p", _lede(found), class_="lede"),
+        tag("p", _lede(reach), class_="lede"),
         tag("p", origin, class_="about"),
-        alert(None, found.warnings, "this report"),
+        alert(None, reach.warnings, "this report"),
     )
 
 
-def _lede(found: ReachResult) -> str:
-    if not found.rows:
+def _lede(reach: ReachResult) -> str:
+    if not reach.rows:
         return ""
-    everybody = [row for row in found.rows if any(map(_is_anybody, row.sources))]
+    everybody = [row for row in reach.rows if any(map(_is_anybody, row.sources))]
     if not everybody:
-        return f"{plural(len(found.rows), 'row')}. None of them is open to any address."
+        return f"{plural(len(reach.rows), 'row')}. None of them is open to any address."
     first = (f"{parts_text(row.destinations)} ({services_cell(row)})" for row in everybody[:_FIRST])
     unlisted = len(everybody) - _FIRST
-    more = f"; and {plural(unlisted, 'more row')}" if unlisted > 0 else ""
-    return f"Any address may open connections to {'; to '.join(first)}{more}."
+    more_rows = f"; and {plural(unlisted, 'more row')}" if unlisted > 0 else ""
+    return f"Any address may open connections to {'; to '.join(first)}{more_rows}."
 
 
 def _is_anybody(part: Part) -> bool:
@@ -94,13 +94,13 @@ def _is_anybody(part: Part) -> bool:
     return is_any or (part.kind == "network" and part.name in ("0.0.0.0/0", "::/0"))
 
 
-def _about(found: ReachResult) -> Markup:
+def _about(reach: ReachResult) -> Markup:
     return about_section([
-        Item("Policy", Name(found.policy.origin)),
-        Item("From", found.sources.name),
-        Item("To", found.destinations.name),
-        Item("Services", found.asked),
-        Item("Rows", grouped(len(found.rows))),
-        *listed("Warning", found.warnings),
+        Item("Policy", Name(reach.policy.origin)),
+        Item("From", reach.sources.name),
+        Item("To", reach.destinations.name),
+        Item("Services", reach.asked),
+        Item("Rows", grouped(len(reach.rows))),
+        *listed("Warning", reach.warnings),
         Item("Remember", "Only the first packet of a connection is meant; its replies are let through."),
     ])  # fmt: skip

@@ -144,18 +144,18 @@ def _headline(report: _Report) -> tuple[str, str]:
     if result.evidence.conclusive == "no":
         return CANNOT_TELL + (f" all: {would_break}" if broken else ""), "calm"
     if broken:
-        found, style = would_break, "bad"
+        headline, style = would_break, "bad"
     elif result.engine == "reference":
-        found, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
+        headline, style = f"{plural(result.verdicts['deny'], 'packet')} of {grouped(result.packets)} denied", "calm"
     else:
         is_all_allowed = not result.verdicts["deny"] and result.rejected is None
-        found = "Nothing is denied" if is_all_allowed else "Nothing that worked would break"
+        headline = "Nothing is denied" if is_all_allowed else "Nothing that worked would break"
         uncertain = uncertain_words(result.openers)
         if uncertain:
-            found = f"Nothing that was judged would break, {uncertain[0]}"
+            headline = f"Nothing that was judged would break, {uncertain[0]}"
         is_sure = result.evidence.conclusive == "yes" and not report.rollup.total("cannot-tell")
         style = "good" if is_sure and not uncertain else "partly"
-    return qualified(result.evidence, found), style
+    return qualified(result.evidence, headline), style
 
 
 def _lede(report: _Report) -> str:
@@ -169,10 +169,10 @@ def _lede(report: _Report) -> str:
         columns = report.answers.columns
         kinds = columns.kinds
         here = columns.group[np.where(kinds["inbound"] == 1, kinds["destination"], kinds["source"])]
-        where = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
+        denying_groups = largest(columns.groups, sums(here, kinds["breaks"], len(columns.groups)))
         why = largest((word or "" for word in REASONS), sums(kinds["reason"], kinds["breaks"], len(REASONS)))
         they, them = ("It was", "it") if broken == 1 else ("They were", "them")
-        parts.append(f"{they} answered; these groups deny {them}{_places(where)}.")
+        parts.append(f"{they} answered; these groups deny {them}{_places(denying_groups)}.")
         causes = [
             (count, _BECAUSE.get(reason, f"they are {reason}").format(them="it" if count == 1 else "them"))
             for reason, count in why[:3]
@@ -208,12 +208,12 @@ def _came_back(result: ReplayResult) -> str:
     return words + (f", {grouped(finished)} had finished before" if finished else "")
 
 
-def _places(where: Sequence[tuple[str, int]]) -> str:
-    places = [f"{grouped(count)} at {name}" for name, count in where[:3]]
-    if len(where) == 1:
-        return f" at {where[0][0]}"
-    if len(where) > 3:
-        places.append(f"{grouped(sum(count for _, count in where[3:]))} elsewhere")
+def _places(counted_places: Sequence[tuple[str, int]]) -> str:
+    places = [f"{grouped(count)} at {name}" for name, count in counted_places[:3]]
+    if len(counted_places) == 1:
+        return f" at {counted_places[0][0]}"
+    if len(counted_places) > 3:
+        places.append(f"{grouped(sum(count for _, count in counted_places[3:]))} elsewhere")
     return ": " + ", ".join(places)
 
 
@@ -245,30 +245,32 @@ def _shares(result: ReplayResult) -> Markup:
 
 def _sections(report: _Report, timeline: Timeline | None) -> list[PageSection]:
     result, lines = report.result, report.lines
-    found: list[PageSection] = []
+    sections: list[PageSection] = []
     if len(result.kinds.rows):
-        found.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
+        sections.append(PageSection("matrix", "Who to whom", "Who talks to whom", _matrix(report)))
     if result.engine == "fast" and result.packets:
-        found += [section for shown in LISTS for section in _answers(report, shown)]
-    found += uncertain_section(result.policy, result.openers)
+        sections += [section for shown in LISTS for section in _answers(report, shown)]
+    sections += uncertain_section(result.policy, result.openers)
     if result.rejected is not None:
-        found += _rejected(result.rejected)
+        sections += _rejected(result.rejected)
     if timeline is not None and timeline.first_time_ns is not None:
-        found.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
+        sections.append(PageSection("timeline", "Over time", "Over time", _timeline(result, timeline)))
     if result.changes or result.changes_left:
         count = grouped(len(result.changes))
-        found.append(PageSection("changes", "Changes", "Changes", _changes(result), count))
+        sections.append(PageSection("changes", "Changes", "Changes", _changes(result), count))
     rules = hits_by_rule(result)
     hit = sum(1 for hits in rules if hits.packets)
     never = len(rules) - hit
     used = used_table(result.policy, rules, lines) if hit else none("No rule was hit.")
-    found.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit), is_printed=False))
+    sections.append(PageSection("rules", "Rules hit", "Rules that were hit", used, grouped(hit), is_printed=False))
     unused = _unused(result, rules, lines) if never else none("Every rule was hit.")
-    found.append(PageSection("unused", "Never hit", "Rules never hit", unused, plural(never, "rule")))
+    sections.append(PageSection("unused", "Never hit", "Rules never hit", unused, plural(never, "rule")))
     if result.packets:
-        found.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
-    found.append(PageSection("about", "About", "About this replay", _about(result), warnings_counted(result.warnings)))
-    return found
+        sections.append(PageSection("verdicts", "Verdicts", "Verdicts and reasons", verdicts_table(result)))
+    sections.append(
+        PageSection("about", "About", "About this replay", _about(result), warnings_counted(result.warnings))
+    )
+    return sections
 
 
 def _matrix(report: _Report) -> Markup:
@@ -349,7 +351,7 @@ def _denied_notes(report: _Report) -> list[Markup]:
         words.append(f"{plural(result.kinds.lost, 'packet')} or connections are not listed for lack of memory.")
     if (unlisted := unreadable(result, report.rollup)) > 0:
         words.append(f"{plural(unlisted, 'packet')} without readable addresses (malformed).")
-    return [tag("p", each, class_="note") for each in words]
+    return [tag("p", sentence, class_="note") for sentence in words]
 
 
 def _timeline(result: ReplayResult, timeline: Timeline) -> Markup:

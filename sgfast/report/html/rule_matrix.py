@@ -54,32 +54,35 @@ class PageTable:
 class RuleMatrix:
     """``matrix``, and for each row the cells that count it: row * number of columns + column."""
 
-    def __init__(self, given: Sequence[PageTable], side: int) -> None:
+    def __init__(self, page_tables: Sequence[PageTable], side: int) -> None:
         names: dict[EndName, int] = {}
-        ends = [_Ends(each.policy, names) for each in given]
-        infrastructure = {each.policy.settings.infrastructure for each in given}
+        ends = [_Ends(page_table.policy, names) for page_table in page_tables]
+        infrastructure = {page_table.policy.settings.infrastructure for page_table in page_tables}
         self._everything = {family: openers(family, infrastructure) for family in (4, 6)}
         self._ranges = cache(self._read)
-        self._outcomes = [each.outcome for each in given]
+        self._outcomes = [page_table.outcome for page_table in page_tables]
         places = [
-            [[(family, own.of(row.sources, family), own.of(row.destinations, family)) for family in row.families]
-             for row in each.rows]
-            for each, own in zip(given, ends, strict=True)
+            [
+                [(family, table_ends.of(row.sources, family), table_ends.of(row.destinations, family))
+                 for family in row.families]
+                for row in page_table.rows
+            ]
+            for page_table, table_ends in zip(page_tables, ends, strict=True)
         ]  # fmt: skip
-        self._rows, self._columns = self._axes(given, places, [*names], side)
+        self._rows, self._columns = self._axes(page_tables, places, [*names], side)
         self._cells_of = [[self._cells(of_row) for of_row in of_table] for of_table in places]
-        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(given))
+        self.matrix = Matrix(self._outcomes, self._rows, self._columns, self._squares(page_tables))
 
     def _axes(
-        self, given: Sequence[PageTable], places: _Placed, names: Sequence[EndName], side: int
+        self, page_tables: Sequence[PageTable], places: _Placed, names: Sequence[EndName], side: int
     ) -> tuple[Axis, Axis]:
         """Return the axes of senders and of receivers, ends with most services first."""
         sizes = np.zeros((2, len(names)), dtype=np.int64)
-        for each, of_table in zip(given, places, strict=True):
-            for row, of_row in zip(each.rows, of_table, strict=True):
-                for family, *both in of_row:
+        for page_table, of_table in zip(page_tables, places, strict=True):
+            for row, of_row in zip(page_table.rows, of_table, strict=True):
+                for family, *end_places in of_row:
                     size = _size(self._ranges(row.services, family))
-                    for n, end in enumerate(both):
+                    for n, end in enumerate(end_places):
                         sizes[n, [*end]] += size
         groups = labels(names)
         # Rules alone do not tell what works today.
@@ -87,55 +90,61 @@ class RuleMatrix:
         rows, columns = (axis(groups, size, breaks, np.flatnonzero(size).tolist(), side) for size in sizes)
         return rows, columns
 
-    def _squares(self, given: Sequence[PageTable]) -> dict[tuple[int, int], Square]:
+    def _squares(self, page_tables: Sequence[PageTable]) -> dict[tuple[int, int], Square]:
         # By cell, outcome and family: the services of its rows.
         services: dict[int, list[dict[int, set[str]]]] = {}
-        for n, (each, of_rows) in enumerate(zip(given, self._cells_of, strict=True)):
-            for row, cells in zip(each.rows, of_rows, strict=True):
+        for n, (page_table, of_rows) in enumerate(zip(page_tables, self._cells_of, strict=True)):
+            for row, cells in zip(page_table.rows, of_rows, strict=True):
                 for family, cell in cells:
-                    made = services.setdefault(cell, [{4: set(), 6: set()} for _ in given])
-                    made[n][family].add(row.services)
+                    service_texts = services.setdefault(cell, [{4: set(), 6: set()} for _ in page_tables])
+                    service_texts[n][family].add(row.services)
         width = len(self._columns.labels)
-        return {divmod(cell, width): self._cell(*divmod(cell, width), each) for cell, each in services.items()}
+        return {
+            divmod(cell, width): self._cell(*divmod(cell, width), cell_services)
+            for cell, cell_services in services.items()
+        }
 
     def cells_of(self, table: int, row: int) -> tuple[int, ...]:
         return tuple(sorted({cell for _, cell in self._cells_of[table][row]}))
 
     def _cells(self, of_row: _OfRow) -> set[tuple[int, int]]:
         """Return the cells of a row, each with the family in which the row is counted there."""
-        found: set[tuple[int, int]] = set()
+        cells: set[tuple[int, int]] = set()
         for family, sources, destinations in of_row:
             for source in _folded(sources, self._rows):
                 for destination in _folded(destinations, self._columns):
                     # A single instance sends no packets to itself.
                     if source[1] is None or source[1] != destination[1]:
-                        found.add((family, source[0] * len(self._columns.labels) + destination[0]))
-        return found
+                        cells.add((family, source[0] * len(self._columns.labels) + destination[0]))
+        return cells
 
     def _read(self, text: str, family: int) -> Ranges:
         """Return the services that a text of ``services_text`` names."""
         without = text.removeprefix("all except ")
-        found, everything = named_service(without).of(family), self._everything[family]
-        return intersection(everything, found) if without == text else difference(everything, found)
+        named, everything = named_service(without).of(family), self._everything[family]
+        return intersection(everything, named) if without == text else difference(everything, named)
 
     def _cell(self, row: int, column: int, services: Sequence[dict[int, set[str]]]) -> Square:
         sizes, words, short = [], [], []
         for outcome, by_family in zip(self._outcomes, services, strict=True):
             ranges = {
-                family: union(each for text in texts for each in self._ranges(text, family))
+                family: union(text_ranges for text in texts for text_ranges in self._ranges(text, family))
                 for family, texts in by_family.items()
             }
             sizes.append(max(map(_size, ranges.values())))
             if not sizes[-1]:
                 continue
-            texts = {family: services_text(each, family, self._everything[family]) for family, each in ranges.items()}
+            texts = {
+                family: services_text(family_ranges, family, self._everything[family])
+                for family, family_ranges in ranges.items()
+            }
             same = len({text for text in texts.values() if text}) == 1
             of_both = [f"{text} (IPv{family})" for family, text in texts.items() if text]
             words.append(f"{outcome.words}: {max(texts.values()) if same else '; '.join(of_both)}")
             short.append(outcome.mark.strip() + _shortened(max(texts.values(), key=len)))
         if len(short) > 1:
             # A cell has no room for the word twice.
-            short = [each.removesuffix(" services") for each in short]
+            short = [short_text.removesuffix(" services") for short_text in short]
         description = f"{self._rows.labels[row]} → {self._columns.labels[column]}: {', '.join(words)}"
         # The logarithm keeps a single port visible beside all ports of all protocols.
         share = log2(1 + max(sizes)) / log2(1 + 256 * KEYS)
@@ -157,11 +166,11 @@ def _shortened(services: str) -> str:
 
 def _folded(places: _Places, ends: Axis) -> set[tuple[int, str | None]]:
     """Return the rows or columns of an axis, each with the instance if there is only one in it."""
-    found: dict[int, str | None] = {}
+    instance_of_place: dict[int, str | None] = {}
     for place, instance in places.items():
         number = int(ends.place[place])
-        found[number] = None if number in found else instance
-    return set(found.items())
+        instance_of_place[number] = None if number in instance_of_place else instance
+    return set(instance_of_place.items())
 
 
 class _Ends:
@@ -179,11 +188,11 @@ class _Ends:
         self.of = cache(self._places_of_parts)
 
     def _places_of_parts(self, parts: tuple[Part, ...], family: int) -> _Places:
-        found: _Places = {}
+        instance_of_place: _Places = {}
         for part in parts:
             for place, instance in self._of_part(part, family).items():
-                found[place] = instance if found.get(place, instance) == instance else None
-        return found
+                instance_of_place[place] = instance if instance_of_place.get(place, instance) == instance else None
+        return instance_of_place
 
     def _places(self, part: Part, family: int) -> _Places:
         match part.kind:
@@ -198,7 +207,7 @@ class _Ends:
             case "instance":
                 instance = self._policy.instance_by_name[part.name]
                 addresses = part.addresses or map(str, instance.addresses)
-                if not any((":" in each) == (family == 6) for each in addresses):
+                if not any((":" in address) == (family == 6) for address in addresses):
                     return {}
                 return {self._number(groups_name(self._policy, instance.security_groups)): part.name}
             case "network" if (":" in part.name) != (family == 6):
@@ -218,14 +227,14 @@ class _Ends:
             instance.security_groups
             for name in without if (instance := self._policy.instance_by_name.get(name)) is not None
         )  # fmt: skip
-        found: _Places = {}
+        instance_of_place: _Places = {}
         for groups, instances in self._instances[family].items():
             remaining = len(instances) - left_out[groups]
             if remaining > 0 and are_meant(groups):
                 only = next(name for name in instances if name not in without) if remaining == 1 else None
                 number = self._number(groups_name(self._policy, groups))
-                found[number] = None if number in found else only
-        return found
+                instance_of_place[number] = None if number in instance_of_place else only
+        return instance_of_place
 
     def _number(self, name: EndName) -> int:
         return self._names.setdefault(name, len(self._names))

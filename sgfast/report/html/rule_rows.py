@@ -48,7 +48,7 @@ class RuleRows:
         self._lines = lines
         #: By the kind and the name of a part: the names and addresses of its instances, which the filter finds.
         self._members: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for instance in dict.fromkeys(instance for each in tables for instance in each.policy.instances):
+        for instance in dict.fromkeys(instance for page_table in tables for instance in page_table.policy.instances):
             words = plain(f"{instance.name} {addresses_text(instance)}")
             for name in (("instance", instance.name), *(("group", group) for group in instance.security_groups)):
                 self._members[name].append(words)
@@ -77,13 +77,14 @@ class RuleRows:
         if not rules:
             return Markup("-")
         shown = [
-            tag("div", code(decider_text(each, self._policies)), self._place(each)) for each in rules[:_LISTED_RULES]
+            tag("div", code(decider_text(decider, self._policies)), self._place(decider))
+            for decider in rules[:_LISTED_RULES]
         ]
         unlisted = len(rules) - len(shown)
         return joined(*shown, tag("div", f"and {grouped(unlisted)} more", class_="soft") if unlisted else "")
 
-    def _place(self, each: Decider) -> Markup:
-        words = line_words(each.rule, self._lines[each.policy])
+    def _place(self, decider: Decider) -> Markup:
+        words = line_words(decider.rule, self._lines[decider.policy])
         return tag("span", words, class_="soft whole") if words else Markup()
 
     def data(self, room: int) -> tuple[Markup, str]:
@@ -94,13 +95,13 @@ class RuleRows:
             share *= 0.9 * room / len(text)
             text = self._packed(share)
         data = tag("template", Markup(text), id="rule-rows", data_reader="rules")
-        number = sum(len(each.rows) for each in self._tables)
-        kept = sum(_kept(each, share) for each in self._tables)
-        if kept == number:
+        number = sum(len(page_table.rows) for page_table in self._tables)
+        kept_rows = sum(_kept(page_table, share) for page_table in self._tables)
+        if kept_rows == number:
             return data, ""
         return data, (
-            f"The page has room for {grouped(kept)} of {plural(number, 'row')}, those first that are open to most. "
-            "--json has all."
+            f"The page has room for {grouped(kept_rows)} of {plural(number, 'row')}, those first that are open to "
+            "most. --json has all."
         )
 
     def _packed(self, share: float) -> str:
@@ -120,7 +121,7 @@ class RuleRows:
                     place("ends", tuple(parts.setdefault(part, len(parts)) for part in end))
                     for end in (row.sources, row.destinations)
                 )
-                deciders = tuple(rules.setdefault(each, len(rules)) for each in row.rules)
+                deciders = tuple(rules.setdefault(decider, len(rules)) for decider in row.rules)
                 rows.append((
                     *ends, place("services", plain(services_cell(row), _MOST_CHARACTERS)), place("rules", deciders),
                     place("cells", self._whole.cells_of(n, m)),
@@ -129,21 +130,23 @@ class RuleRows:
         numbered, deciders_of, whole = [*parts], [*rules], self._whole.matrix
         return packed_text({
             "parts": [[plain(part_text(part)), _is_name(part), _whole(part)] for part in parts],
-            "members": [[place("instances", each) for each in self._members[part.kind, part.name]] for part in parts],
-            "names": [plain(decider_text(each, self._policies)) for each in rules],
-            "lines": [self._line(each) for each in rules],
+            "members": [
+                [place("instances", member) for member in self._members[part.kind, part.name]] for part in parts
+            ],
+            "names": [plain(decider_text(decider, self._policies)) for decider in rules],
+            "lines": [self._line(decider) for decider in rules],
             "tables": tables, "rows": whole.rows.keys, "columns": whole.columns.keys,
             **{name: [*values] for name, values in lists.items()},
             # The cells, and whether an unfolded row shows more than the cell.
             "shown": {
                 "ends": [_shown_end([numbered[n] for n in end]) for end in lists["ends"]],
                 "services": [[_services(text), len(text) > _LISTED_CHARACTERS] for text in lists["services"]],
-                "rules": [[self._rules([deciders_of[n] for n in each])] for each in lists["rules"]],
+                "rules": [[self._rules([deciders_of[n] for n in numbers])] for numbers in lists["rules"]],
             },
         })  # fmt: skip
 
-    def _line(self, each: Decider) -> str:
-        return rule_line(self._policies[each.policy], each.rule, each.group, self._lines[each.policy])
+    def _line(self, decider: Decider) -> str:
+        return rule_line(self._policies[decider.policy], decider.rule, decider.group, self._lines[decider.policy])
 
 
 def _kept(page_table: PageTable, share: float) -> int:
@@ -174,6 +177,6 @@ def _shown_end(parts: Sequence[Part]) -> tuple[Markup, bool]:
 
 def _end(parts: Sequence[Part]) -> Markup:
     shown = [tag("b", part_text(part)) if _is_name(part) else code(part_text(part)) for part in parts[:LISTED_PARTS]]
-    words = joined(*(joined(", " if n else "", each) for n, each in enumerate(shown)))
+    words = joined(*(joined(", " if n else "", markup) for n, markup in enumerate(shown)))
     unlisted = len(parts) - len(shown)
     return joined(words, tag("span", f" and {grouped(unlisted)} more", class_="soft") if unlisted else "")

@@ -39,20 +39,20 @@ def matrix_of(columns: Columns, legend: Sequence[LegendEntry], side: int) -> Mat
     cells = [sums(row * len(heads.labels) + column, counts, number) for counts in (*sizes, packets)]
     totals = np.sum(cells[:-1], axis=0)
     most = int(totals.max(initial=1))
-    found = {}
+    squares = {}
     for place in np.flatnonzero(totals).tolist():
         n, m = divmod(place, len(heads.labels))
-        *counts, denied = (int(each[place]) for each in cells)
+        *counts, denied = (int(cell_counts[place]) for cell_counts in cells)
         words = f"{rows.labels[n]} → {heads.labels[m]}: {cell_words(counts, denied, legend)}"
         short = f"✕ {_short(counts[0])}" if counts[0] else _short(sum(counts))
         # Most cells are small beside the largest, and would all look alike if areas showed their sizes.
-        found[n, m] = Square(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
-    return Matrix(legend, rows, heads, found)
+        squares[n, m] = Square(counts, (sum(counts) / most) ** 0.25, words, short, counts[0] > 0)
+    return Matrix(legend, rows, heads, squares)
 
 
 def _axis_of(columns: Columns, end: str, sizes: Numbers, side: int) -> Axis:
     groups = columns.group[columns.kinds[end]]
-    size, breaks = (sums(groups, each, len(columns.groups)) for each in (sizes, columns.kinds["breaks"]))
+    size, breaks = (sums(groups, end_counts, len(columns.groups)) for end_counts in (sizes, columns.kinds["breaks"]))
     return axis(columns.groups, size, breaks, np.unique(groups).tolist(), side)
 
 

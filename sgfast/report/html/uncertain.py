@@ -27,7 +27,7 @@ def uncertain_section(policy: Policy, openers: UnsureOpeners | None) -> list[Pag
     rows = [
         [Cell(grouped(row.connections), row.connections), Cell(row.source.called), Cell(row.destination.called),
          Cell(row.service),
-         *(Cell(f"{each.verdict} ({each.reason}), {each.service}") for each in rollup.readings(row))]
+         *(Cell(f"{reading.verdict} ({reading.reason}), {reading.service}") for reading in rollup.readings(row))]
         for row in folded.rows
     ]  # fmt: skip
     words = intro("Flow logs do not say who opened these connections, and the verdict depends on it.")

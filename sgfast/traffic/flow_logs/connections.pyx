@@ -29,7 +29,14 @@ from sgfast.traffic.flow_logs.openers cimport (
     SYN,
     Conversation,
 )
-from sgfast.traffic.flow_logs.questions cimport IS_LIKELIER, IS_OTHER, OTHER_VERDICT, SAME_VERDICT, QuestionRow, fill_question
+from sgfast.traffic.flow_logs.questions cimport (
+    IS_LIKELIER,
+    IS_OTHER,
+    OTHER_VERDICT,
+    SAME_VERDICT,
+    QuestionRow,
+    fill_question,
+)
 from sgfast.traffic.flow_logs.record_packets cimport (
     FRAMES,
     FRAMES_OF_RECORD,
