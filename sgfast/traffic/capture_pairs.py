@@ -102,42 +102,42 @@ def sample_of(captures: int) -> CaptureSample:
 def pairs_of(samples: Iterable[Sampled], *, dedup: bool) -> CapturePairs:
     """Compare captures. ``dedup``: copies of packets are left out, as far as captures are merged."""
     whole: dict[tuple[int, str], list[Sampled]] = {}
-    for each in samples:
-        whole.setdefault((each.part, each.path), []).append(each)
+    for sample in samples:
+        whole.setdefault((sample.part, sample.path), []).append(sample)
     captures = [
         replace(
-            ranges[0], packets=sum(each.packets for each in ranges), first_ns=min(each.first_ns for each in ranges),
-            latest_ns=max(each.latest_ns for each in ranges),
+            ranges[0], packets=sum(part.packets for part in ranges), first_ns=min(part.first_ns for part in ranges),
+            latest_ns=max(part.latest_ns for part in ranges),
         ) for ranges in whole.values()
     ]  # fmt: skip
     if len(captures) < 2:
         return CapturePairs()
-    total = sum(each.packets for each in captures)
+    total = sum(capture.packets for capture in captures)
     common = []
     clocks: dict[tuple[int, int], int] = {}
-    packets = _Seen([[each.ip for each in ranges] for ranges in whole.values()])
-    for a, b, rows, others in packets.with_same_key():
-        apart = others["time_ns"] - rows["time_ns"]
+    packets = _Seen([[sample.ip for sample in ranges] for ranges in whole.values()])
+    for a, b, rows, later_rows in packets.with_same_key():
+        time_apart = later_rows["time_ns"] - rows["time_ns"]
         compared = packets.smaller(a, b)
-        ahead = _median(apart[rows["kind"] == _TCP], max(FEWEST, compared // FEWEST_IN))
+        ahead = _median(time_apart[rows["kind"] == _TCP], max(FEWEST, compared // FEWEST_IN))
         if ahead is not None and abs(ahead) >= TOLERANCE_NS:
             clocks[a, b] = ahead
-        is_left_out = (abs(apart) <= DEDUP_NS) & (dedup and captures[a].part == captures[b].part)
-        is_same = (abs(apart - (ahead or 0)) <= TOGETHER_NS) & (rows["vpc"] == others["vpc"]) & ~is_left_out
+        is_left_out = (abs(time_apart) <= DEDUP_NS) & (dedup and captures[a].part == captures[b].part)
+        is_same = (abs(time_apart - (ahead or 0)) <= TOGETHER_NS) & (rows["vpc"] == later_rows["vpc"]) & ~is_left_out
         number = int(is_same.sum())
         if number >= MANY_COMMON and number * ONE_IN >= compared:
-            near = is_same & (abs(apart - (ahead or 0)) <= DEDUP_NS)
+            near = is_same & (abs(time_apart - (ahead or 0)) <= DEDUP_NS)
             shift = (ahead or 0) if 4 * near.sum() >= 3 * number else None
             common.append(CapturePair(captures[a].path, captures[b].path, shift, number, compared))
-    handshakes = _Seen([[each.handshakes for each in ranges] for ranges in whole.values()])
-    for a, b, syns, others in handshakes.with_same_key():
-        is_answer = (syns["kind"] == _SYN) & (others["kind"] == _SYN_ACK)
-        apart = others["time_ns"][is_answer] - syns["time_ns"][is_answer]
-        middle = _median(apart, FEWEST)
+    handshakes = _Seen([[sample.handshakes for sample in ranges] for ranges in whole.values()])
+    for a, b, syns, answers in handshakes.with_same_key():
+        is_answer = (syns["kind"] == _SYN) & (answers["kind"] == _SYN_ACK)
+        time_apart = answers["time_ns"][is_answer] - syns["time_ns"][is_answer]
+        middle = _median(time_apart, FEWEST)
         # A SYN-ACK comes after its SYN, and within the second after which the client repeats the SYN.
         if middle is not None and not 0 <= middle < TOLERANCE_NS:
             # The fastest answer tells the clocks best, and no SYN-ACK comes before its SYN once they are set by it.
-            ahead = int(apart[abs(apart - middle) <= TOGETHER_NS].min())
+            ahead = int(time_apart[abs(time_apart - middle) <= TOGETHER_NS].min())
             clocks.setdefault((min(a, b), max(a, b)), ahead if a < b else -ahead)
     return CapturePairs(
         tuple(_overlaps(captures)), tuple(common),
@@ -145,17 +145,17 @@ def pairs_of(samples: Iterable[Sampled], *, dedup: bool) -> CapturePairs:
             CapturePair(captures[a].path, captures[b].path, ns, captures[b].packets, total)
             for (a, b), ns in sorted(clocks.items())
         ),
-        is_sequence=len({each.part for each in captures}) > 1,
+        is_sequence=len({capture.part for capture in captures}) > 1,
     )  # fmt: skip
 
 
 def _overlaps(captures: Sequence[Sampled]) -> Iterator[CapturePair]:
-    total = sum(each.packets for each in captures)
+    total = sum(capture.packets for capture in captures)
     parts: dict[int, Sampled] = {}
-    for each in captures:
-        had = parts.get(each.part, each)
-        latest = max(had, each, key=lambda either: either.latest_ns)
-        parts[each.part] = replace(latest, first_ns=min(had.first_ns, each.first_ns))
+    for capture in captures:
+        had = parts.get(capture.part, capture)
+        latest = max(had, capture, key=lambda either: either.latest_ns)
+        parts[capture.part] = replace(latest, first_ns=min(had.first_ns, capture.first_ns))
     before: Sampled | None = None
     for part in sorted(parts.values(), key=lambda either: either.first_ns):
         if before is not None:
@@ -167,11 +167,12 @@ def _overlaps(captures: Sequence[Sampled]) -> Iterator[CapturePair]:
             before = part
 
 
-def _median(apart: Rows, fewest: int) -> int | None:
+def _median(time_apart: Rows, fewest: int) -> int | None:
     """Return the median of these times. None if they are fewer, or half of them are not about the same."""
-    if len(apart) < fewest:
+    if len(time_apart) < fewest:
         return None
-    low, middle, high = np.sort(apart)[[len(apart) // 4, len(apart) // 2, len(apart) * 3 // 4]].tolist()
+    quartiles = [len(time_apart) // 4, len(time_apart) // 2, len(time_apart) * 3 // 4]
+    low, middle, high = np.sort(time_apart)[quartiles].tolist()
     return middle if high - low <= TOGETHER_NS else None
 
 
@@ -179,14 +180,14 @@ def reasons_of(pairs: CapturePairs) -> list[EvidenceReason]:
     """Return the reasons that they are for doubting an answer (SPEC 10.27). Each one names the captures with most
     packets.
     """
-    found = []
+    reasons = []
     if pairs.overlaps:
         most = _most(pairs.overlaps)
         sentence = (
             f"{_names(most)} overlap by about {_seconds(most)} s, but are read one after another"
             f"{_more(pairs.overlaps)}"
         )
-        found.append(_reason("overlap", most, sentence, "--merge"))
+        reasons.append(_reason("overlap", most, sentence, "--merge"))
     if pairs.common:
         most = _most(pairs.common)
         sentence = (
@@ -198,12 +199,12 @@ def reasons_of(pairs: CapturePairs) -> list[EvidenceReason]:
             command = "sgfast replay POLICY CAPTURE with only one of these captures"
         elif abs(most.ns) > DEDUP_NS:
             command = f"{_shift(most)}, and then --merge --dedup"
-        found.append(_reason("duplicates", most, sentence, command))
+        reasons.append(_reason("duplicates", most, sentence, command))
     if pairs.clocks:
         most = _most(pairs.clocks)
         sentence = f"the clocks of {_names(most)} differ by about {_seconds(most)} s{_more(pairs.clocks)}"
-        found.append(_reason("clocks", most, sentence, _shift(most)))
-    return found
+        reasons.append(_reason("clocks", most, sentence, _shift(most)))
+    return reasons
 
 
 def _reason(code: EvidenceCode, pair: CapturePair, sentence: str, command: str) -> EvidenceReason:
@@ -243,18 +244,16 @@ class _Seen:
     def __init__(self, samples: Sequence[Sequence[tuple[str, int]]]) -> None:
         """``samples``: texts of rows and their masks, by capture."""
         self._masks = np.array([max(mask for _, mask in sample) for sample in samples], dtype=np.uint64)
-        found = [
-            np.frombuffer(b"".join(a2b_base64(text) for text, _ in sample), ROW_DTYPE) for sample in samples
-        ]
-        rows, captures = np.concatenate(found), np.repeat(np.arange(len(found)), [len(each) for each in found])
-        kept = rows["key"] & self._masks[captures] == 0
-        rows, captures = rows[kept], captures[kept]
+        sampled = [np.frombuffer(b"".join(a2b_base64(text) for text, _ in sample), ROW_DTYPE) for sample in samples]
+        rows, captures = np.concatenate(sampled), np.repeat(np.arange(len(sampled)), [*map(len, sampled)])
+        is_common = rows["key"] & self._masks[captures] == 0
+        rows, captures = rows[is_common], captures[is_common]
         order = np.lexsort((rows["time_ns"], captures, rows["kind"], rows["key"]))
         rows, captures = rows[order], captures[order]
         begin = np.flatnonzero(_changes(rows["key"]) | _changes(rows["kind"]) | _changes(captures))
         end = np.append(begin[1:], len(rows))[: len(begin)] - 1
-        kept = begin[rows["time_ns"][end] - rows["time_ns"][begin] <= TOGETHER_NS]
-        self._rows, self._captures = rows[kept], captures[kept]
+        is_near = begin[rows["time_ns"][end] - rows["time_ns"][begin] <= TOGETHER_NS]
+        self._rows, self._captures = rows[is_near], captures[is_near]
 
     def with_same_key(self) -> Iterator[tuple[int, int, Rows, Rows]]:
         """Return pairs of captures, with rows of the first one and the rows of the second one that have the same keys.
@@ -262,17 +261,17 @@ class _Seen:
         """
         is_new = _changes(self._rows["key"])
         first = np.flatnonzero(is_new)[np.cumsum(is_new) - 1]
-        other = np.flatnonzero(self._captures != self._captures[first])
-        first = first[other]
-        pairs = self._captures[first] * len(self._masks) + self._captures[other]
+        later = np.flatnonzero(self._captures != self._captures[first])
+        first = first[later]
+        pairs = self._captures[first] * len(self._masks) + self._captures[later]
         for pair in np.unique(pairs).tolist():
             is_own = pairs == pair
-            yield *divmod(pair, len(self._masks)), self._rows[first[is_own]], self._rows[other[is_own]]
+            yield *divmod(pair, len(self._masks)), self._rows[first[is_own]], self._rows[later[is_own]]
 
     def smaller(self, a: int, b: int) -> int:
         """Return the number of packets of the smaller sample of two, of those packets that both might have."""
-        kept = self._rows["key"] & (self._masks[a] | self._masks[b]) == 0
-        return min(int(np.sum(kept & (self._captures == each))) for each in (a, b))
+        is_common = self._rows["key"] & (self._masks[a] | self._masks[b]) == 0
+        return min(int(np.sum(is_common & (self._captures == capture))) for capture in (a, b))
 
 
 def _changes(values: Rows) -> Rows:

@@ -49,8 +49,8 @@ def parts_of(paths: Sequence[str], reading: ReadOptions) -> tuple[list[CapturePa
         if is_directory(path):
             if reading.follow:
                 raise CaptureError(f"{printable(path)}: is a directory; follow the growing file in it instead")
-            found, unread, warning = captures_in(path)
-            parts.append(found)
+            capture_part, unread, warning = captures_in(path)
+            parts.append(capture_part)
             damaged += unread
             warnings += [warning] if warning is not None else []
             continue
@@ -110,11 +110,11 @@ class Captures(TrafficSource):
         """Yield all frames, including those that will be left out."""
         packets_before = bytes_before = 0
         with ExitStack() as stack:
-            until = stack.enter_context(first_interrupt()) if self._follow else None
+            is_interrupted = stack.enter_context(first_interrupt()) if self._follow else None
             for number, part in enumerate(self._parts, 1):
                 is_last = number == len(self._parts)
                 self._part = number
-                reader = unless_stopped(self._opened, part, until if is_last else None)
+                reader = unless_stopped(self._opened, part, is_interrupted if is_last else None)
                 if reader is None:
                     return
                 with reader:
@@ -124,7 +124,7 @@ class Captures(TrafficSource):
                         yield batch
                         if self._progress is not None:
                             self._progress(packets_before + reader.packets, bytes_before + reader.bytes_read)
-                        if until is not None and until() and not is_last:
+                        if is_interrupted is not None and is_interrupted() and not is_last:
                             return
                     packets_before += reader.packets
                     bytes_before += reader.bytes_read
@@ -144,15 +144,17 @@ class Captures(TrafficSource):
         self._unread += [(damage.file, reader.bytes_read if damage.decompressed else damage.offset), *unread]
 
     def _opened(
-        self, part: list[tuple[str, int | None]], until: Callable[[], bool] | None
+        self, part: list[tuple[str, int | None]], is_interrupted: Callable[[], bool] | None
     ) -> CaptureReader | MergedReader:
-        return self._open(part[0][0], until) if len(part) == 1 else MergedReader(part, self._open, self._lasting)
+        if len(part) > 1:
+            return MergedReader(part, self._open, self._lasting)
+        return self._open(part[0][0], is_interrupted)
 
-    def _open(self, path: str, until: Callable[[], bool] | None = None) -> CaptureReader:
+    def _open(self, path: str, is_interrupted: Callable[[], bool] | None = None) -> CaptureReader:
         vpc_mapping = self._vpc_mapping
         vpc = 0 if vpc_mapping is None else self._vpc_of[path]
         interfaces = None if vpc_mapping is None else vpc_mapping.interfaces
-        reader = self.open_one(path, until, vpc, interfaces)
+        reader = self.open_one(path, is_interrupted, vpc, interfaces)
         self.files.append(without_credentials(path))
         reader.number = len(self.files)
         if self.compared > 1:
@@ -172,15 +174,15 @@ class Captures(TrafficSource):
 
     @property
     def sampled(self) -> tuple[Sampled, ...]:
-        return tuple(Sampled.of(*each) for each in self._samples if each[-1].packets)
+        return tuple(Sampled.of(*sample) for sample in self._samples if sample[-1].packets)
 
     @property
     def unread(self) -> UnreadFiles:
         if not self._unread:
             return UnreadFiles()
         names = {path for path, _ in self._unread}
-        others = [path for part in self._parts for path, _ in part if path not in names]
-        return UnreadFiles.of(((size_of(path), read) for path, read in self._unread), map(size_of, others))
+        waiting_files = [path for part in self._parts for path, _ in part if path not in names]
+        return UnreadFiles.of(((size_of(path), read) for path, read in self._unread), map(size_of, waiting_files))
 
     @property
     def noticed(self) -> Noticed:

@@ -119,22 +119,23 @@ class Noticed:
     unread: UnreadFiles = field(default_factory=UnreadFiles)
 
     def __add__(self, other: Noticed) -> Noticed:
-        both = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
+        without_interfaces = dict.fromkeys((*self.without_interfaces, *other.without_interfaces))
         in_tunnels = Counter(dict(self.in_tunnels)) + Counter(dict(other.in_tunnels))
         return Noticed(
-            self.looked_at + other.looked_at, self.copies + other.copies, tuple(both), self.too_deep + other.too_deep,
-            self.sampled + other.sampled, tuple(in_tunnels.items()), other.removed, unread=self.unread + other.unread,
+            self.looked_at + other.looked_at, self.copies + other.copies, tuple(without_interfaces),
+            self.too_deep + other.too_deep, self.sampled + other.sampled, tuple(in_tunnels.items()), other.removed,
+            unread=self.unread + other.unread,
         )  # fmt: skip
 
     def reasons(self) -> tuple[EvidenceReason, ...]:
         """Return the reasons that they are for doubting an answer (SPEC 10.27)."""
-        found = [*self.unread.reasons("capture"), *reasons_of(self.pairs)]
+        reasons = [*self.unread.reasons("capture"), *reasons_of(self.pairs)]
         if are_copies(self.looked_at, self.copies) and not self.pairs.common:
             share = self.copies / self.looked_at
             sentence = f"{self.copies:,} of {self.looked_at:,} packets checked are copies of earlier ones"
-            found.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))
-        found += self._tunnel_reasons()
-        return tuple(found)
+            reasons.append(EvidenceReason("duplicates", "partly", self.copies, share, sentence, "--dedup"))
+        reasons += self._tunnel_reasons()
+        return tuple(reasons)
 
     def _tunnel_reasons(self) -> list[EvidenceReason]:
         counts = Counter(dict(self.in_tunnels))
@@ -150,11 +151,11 @@ class Noticed:
 
     def warn(self, warnings: list[str]) -> None:
         if self.without_interfaces:
-            first, others = self.without_interfaces[0], len(self.without_interfaces) - 1
-            more = f" and {count(others, 'more capture')}" if others else ""
+            first, more_captures = self.without_interfaces[0], len(self.without_interfaces) - 1
+            rest_text = f" and {count(more_captures, 'more capture')}" if more_captures else ""
             warnings.append(
-                f"{printable(first)}{more}: no record of the interfaces by which the policy maps packets to VPCs; only "
-                "pcapng has one"
+                f"{printable(first)}{rest_text}: no record of the interfaces by which the policy maps packets to VPCs; "
+                "only pcapng has one"
             )
         if self.too_deep:
             warnings.append(

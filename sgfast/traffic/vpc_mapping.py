@@ -40,7 +40,7 @@ class VpcMapping:
             {vlan: n for n, vpc in enumerate(policy.vpcs) for vlan in vpc.vlans},
         )
         policies = (policy,) if other is None else (policy, other)
-        if any(each._shares_addresses for each in policies):
+        if any(policy._shares_addresses for policy in policies):
             self.marks.add_owners(*_owners(policies), first_vpc(*policies), _vpcs_of_nobody(policies))
         self.interfaces = InterfaceMarks({mark: n for n, vpc in enumerate(policy.vpcs) for mark in vpc.interfaces})
 
@@ -52,17 +52,17 @@ class VpcMapping:
     def of_file(self, path: str) -> int:
         """Return ``Frame.vpc`` for packets of this file. Raises CaptureError if two VPCs' patterns match its name."""
         whole, last = path, os.path.basename(path)
-        found = [
+        vpcs_of_file = [
             n for n, vpc in enumerate(self._vpcs)
             if any(fnmatchcase(whole if "/" in pattern else last, pattern) for pattern in vpc.files)
         ]  # fmt: skip
-        if len(found) > 1:
-            a, b = (self._vpcs[n].name for n in found[:2])
+        if len(vpcs_of_file) > 1:
+            a, b = (self._vpcs[n].name for n in vpcs_of_file[:2])
             raise CaptureError(
                 f"{printable(path)}: the 'file' patterns of VPC {a!r} and of VPC {b!r} both match this capture; "
                 "change one of them"
             )
-        return found[0] + 1 if found else 0
+        return vpcs_of_file[0] + 1 if vpcs_of_file else 0
 
 
 def _owners(policies: Sequence[Policy]) -> tuple[CidrTrie, CidrTrie]:
@@ -77,33 +77,34 @@ def _owners(policies: Sequence[Policy]) -> tuple[CidrTrie, CidrTrie]:
                 vpcs.setdefault(network, set()).add(number[instance.vpc])
     tries = []
     for version in (4, 6):
-        networks = sorted((each for each in vpcs if each.version == version), key=span_of)
+        networks = sorted((network for network in vpcs if network.version == version), key=span_of)
         owners: list[int] = []
         around: list[tuple[int, int]] = []      # the last address and the owner of the prefixes around the current one
         for network in networks:
             first, last = range_of(network)
             while around and around[-1][0] < first:
                 around.pop()
-            found = {owner for _, owner in around[-1:]} | vpcs[network]
-            owners.append(found.pop() if len(found) == 1 else SEVERAL_VPCS)
+            innermost = {owner for _, owner in around[-1:]} | vpcs[network]
+            owners.append(innermost.pop() if len(innermost) == 1 else SEVERAL_VPCS)
             around.append((last, owners[-1]))
-        prefixes = np.frombuffer(b"".join(each.network_address.packed.ljust(16, b"\0") for each in networks), np.uint8)
-        lengths = [each.prefixlen for each in networks]
+        addresses = (network.network_address.packed for network in networks)
+        prefixes = np.frombuffer(b"".join(address.ljust(16, b"\0") for address in addresses), np.uint8)
+        lengths = [network.prefixlen for network in networks]
         tries.append(CidrTrie(version == 6, prefixes, lengths, owners, NO_VPC_OWNS))
     return tries[0], tries[1]
 
 
 def _vpcs_of_nobody(policies: Sequence[Policy]) -> tuple[int, int]:
     """Return the VPCs of IPv4 and IPv6 packets between addresses that no instance but a router owns: the router's."""
-    found = []
+    vpcs_of_nobody = []
     for version in (4, 6):
         routers = {
             instance.vpc for policy in policies for instance in policy.instances
             if any(not network.prefixlen and network.version == version for network in instance.addresses)
         }  # fmt: skip
         vpcs = {n for n, vpc in enumerate(policies[0].vpcs) if vpc.name in routers} or {first_vpc(*policies)}
-        found.append(vpcs.pop() if len(vpcs) == 1 else SEVERAL_VPCS)
-    return found[0], found[1]
+        vpcs_of_nobody.append(vpcs.pop() if len(vpcs) == 1 else SEVERAL_VPCS)
+    return vpcs_of_nobody[0], vpcs_of_nobody[1]
 
 
 def with_vnis(policy: Policy, texts: Sequence[str]) -> Policy:
@@ -119,8 +120,8 @@ def with_vnis(policy: Policy, texts: Sequence[str]) -> Policy:
             raise ArgumentError(f"{text[:80]!r} is not VNI=VPC with a VNI from 0 to {MOST_VNI}, such as 7001=prod")
         vni, name = int(number), vpc_name(policy, word)
         if name not in vnis:
-            known = ", ".join(vnis)
-            raise ArgumentError(f"unknown VPC {word[:80]!r}: the policy has {known}{similar(policy, 'VPC', word)}")
+            known_names = ", ".join(vnis) + similar(policy, "VPC", word)
+            raise ArgumentError(f"unknown VPC {word[:80]!r}: the policy has {known_names}")
         if owner.setdefault(vni, name) != name:
             raise ArgumentError(f"VNI {vni} is mapped to two VPCs, {owner[vni]} and {name}")
         if vni not in vnis[name]:

@@ -108,9 +108,9 @@ class _AwsReader:
         entries: dict[str, tuple[Location, list[str]]] = {}
 
         def add(location: Location, addresses: list[str]) -> None:
-            known = entries.setdefault(location.id, (location, addresses))
-            if set(known[1]) != set(addresses):
-                raise location.differs_from(known[0])
+            listed_first = entries.setdefault(location.id, (location, addresses))
+            if set(listed_first[1]) != set(addresses):
+                raise location.differs_from(listed_first[0])
 
         for item in self._files.items("PrefixLists", "PrefixListId"):
             location = Location(item.location.file, "prefix list", item.location.id, item.text("PrefixListName"))
@@ -137,17 +137,17 @@ class _AwsReader:
             groups.append(item.at(location))
         with_rules = {group.location.id for group in groups if group.has(*_DIRECTIONS)}
         listed = self._read_rule_list({group.location.id for group in groups}, with_rules)
-        seen: dict[str, JsonObject] = {}
+        first_of_group: dict[str, JsonObject] = {}
         for group in groups:
-            known = seen.setdefault(group.location.id, group)
-            if known is group:
+            first_group = first_of_group.setdefault(group.location.id, group)
+            if first_group is group:
                 for key, direction in _DIRECTIONS.items():
                     for permission in group.objects(key):
-                        for made in self._rules_of(direction, permission):
-                            rule = listed.pop((group.location.id, meaning(made[0])), None)
-                            self._add_rules(group.location.id, made, rule.id if rule else "")
-            elif any(known.items(key) != group.items(key) for key in _DIRECTIONS):
-                raise group.location.differs_from(known.location)
+                        for peer_rules in self._rules_of(direction, permission):
+                            rule = listed.pop((group.location.id, meaning(peer_rules[0])), None)
+                            self._add_rules(group.location.id, peer_rules, rule.id if rule else "")
+            elif any(first_group.items(key) != group.items(key) for key in _DIRECTIONS):
+                raise group.location.differs_from(first_group.location)
         for (group_id, _), location in listed.items():
             message = f"is not among the permissions of security group {show(group_id)}: export both at the same time"
             raise location.error(message)
@@ -158,21 +158,21 @@ class _AwsReader:
         Groups in ``with_rules`` list their rules, too. Return the locations of such groups' rules by group and meaning,
         so that the caller can give the same ids to the rules that the groups list.
         """
-        found: dict[tuple[str, object], Location] = {}
+        rule_locations: dict[tuple[str, object], Location] = {}
         items = self._files.items("SecurityGroupRules", "SecurityGroupRuleId")
         listed = [(item.required("GroupId"), item) for item in items]
         for group, item in listed:
             if group not in described:
                 self.draft.group(Location(item.location.file, "security group", group))
         for group, item in listed:
-            for made in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
-                known = found.setdefault((group, meaning(made[0])), item.location)
+            for peer_rules in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
+                known = rule_locations.setdefault((group, meaning(peer_rules[0])), item.location)
                 if known is item.location:
-                    self._add_rules(group, made, item.location.id)
-        return {key: location for key, location in found.items() if key[0] in with_rules}
+                    self._add_rules(group, peer_rules, item.location.id)
+        return {key: location for key, location in rule_locations.items() if key[0] in with_rules}
 
-    def _add_rules(self, group: str, made: list[DraftRule], rule_id: str) -> None:
-        for rule in numbered(made, rule_id):
+    def _add_rules(self, group: str, peer_rules: list[DraftRule], rule_id: str) -> None:
+        for rule in numbered(peer_rules, rule_id):
             self.draft.rule(group, rule)
 
     def _rules_of(self, direction: Direction, permission: JsonObject) -> Iterator[list[DraftRule]]:
@@ -195,19 +195,19 @@ class _AwsReader:
                 yield self._account.rules(item.location, direction, traffic, item.text("Description"), **peer)
         for item in permission.objects("UserIdGroupPairs"):
             # The group of load balancers in EC2-Classic has only a name.
-            other = item.text("GroupId") or item.required("GroupName")
-            if not draft.has_group(other):
+            peer_group = item.text("GroupId") or item.required("GroupName")
+            if not draft.has_group(peer_group):
                 status = item.text("PeeringStatus")
                 if status and status != "active":
                     draft.note("Left out because the group it names is in a VPC no longer peered", item.location)
                     continue
-                draft.foreign.setdefault(other, _owner(item))
-            yield self._account.rules(item.location, direction, traffic, item.text("Description"), groups=[other])
+                draft.foreign.setdefault(peer_group, _owner(item))
+            yield self._account.rules(item.location, direction, traffic, item.text("Description"), groups=[peer_group])
 
     # Interfaces
 
     def _read_interfaces(self) -> None:
-        found: list[tuple[str, JsonObject]] = []
+        attached: list[tuple[str, JsonObject]] = []
         for holder in (*self._files.documents, *self._files.items("Reservations", "")):
             for instance in holder.objects("Instances"):
                 instance_id = instance.required("InstanceId")
@@ -215,15 +215,15 @@ class _AwsReader:
                 self._instance_names[instance_id] = instance.location.name
                 interfaces = [*instance.objects("NetworkInterfaces")]
                 for interface in interfaces:
-                    found.append((instance_id, interface))
+                    attached.append((instance_id, interface))
                 if not interfaces and instance.has("PrivateIpAddress"):
                     self._add(instance, instance.location, instance.objects("SecurityGroups"))
         for interface in self._files.items("NetworkInterfaces", "NetworkInterfaceId"):
-            found.append((interface.nested("Attachment").text("InstanceId"), interface))
+            attached.append((interface.nested("Attachment").text("InstanceId"), interface))
         # The key of an interface is its instance's id with its own id, because hand-made samples reuse interface ids.
-        pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in found}
+        pairs = {(instance_id, interface.required("NetworkInterfaceId")) for instance_id, interface in attached}
         holders = Counter(interface_id for _, interface_id in pairs)
-        for instance_id, interface in found:
+        for instance_id, interface in attached:
             own_id = interface.required("NetworkInterfaceId")
             name = name_tag(interface)
             if not name and not interface.nested("Attachment").number("DeviceIndex"):
@@ -265,17 +265,16 @@ def _is_outbound(rule: JsonObject) -> bool:
 def _as_permission(rule: JsonObject) -> JsonObject:
     """Convert a rule of ``describe-security-group-rules`` into a permission with a single peer."""
     described = {"Description": rule.get("Description")}
-    made: dict[str, Any] = {key: rule.get(key) for key in _NUMBERS}
+    permission: dict[str, Any] = {key: rule.get(key) for key in _NUMBERS}
     for key, section, name, _ in _RULE_PEERS:
         if rule.has(key):
-            made[section] = [{name: rule.get(key)} | described]
+            permission[section] = [{name: rule.get(key)} | described]
     if rule.has("ReferencedGroupInfo"):
-        made["UserIdGroupPairs"] = [rule.mapping("ReferencedGroupInfo") | described]
-    if len(made) == len(_NUMBERS):
+        permission["UserIdGroupPairs"] = [rule.mapping("ReferencedGroupInfo") | described]
+    if len(permission) == len(_NUMBERS):
         raise rule.location.error("has no peer: no CIDR, no prefix list and no security group")
     rule.refuse_unread(_RULE)
-    return JsonObject(made, rule.location)
-
+    return JsonObject(permission, rule.location)
 
 
 def _owner(pair: JsonObject) -> str:

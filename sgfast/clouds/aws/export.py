@@ -138,20 +138,20 @@ def export(old: Policy | None, new: Policy, form: Literal["script", "json"] = "s
     """Return the calls that change ``old`` into ``new``, which are the same in both forms. Raises ExportError if AWS
     cannot express ``new`` exactly.
     """
-    found = aws_delta(old, new)
-    if problems := [*_region_errors(found)]:
+    delta = aws_delta(old, new)
+    if problems := [*_region_errors(delta)]:
         raise ExportError(shown_origin(new.origin), *problems)
-    return _Account(found).calls()
+    return _Account(delta).calls()
 
 
 def aws_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     """Return the delta between two policies, in rules that AWS supports."""
     before = None if old is None else _without_twins(expressible(old, TARGET))
-    found = policy_delta(before, _without_twins(expressible(new, TARGET)))
-    if problems := [*_name_errors(found), *_vpc_errors(found), *_instance_errors(found)]:
+    delta = policy_delta(before, _without_twins(expressible(new, TARGET)))
+    if problems := [*_name_errors(delta), *_vpc_errors(delta), *_instance_errors(delta)]:
         raise ExportError(shown_origin(new.origin), *problems)
     # Prefix lists are never changed: those that rules still name exist in AWS already, and no others are deleted.
-    return replace(found, address_groups=(), address_groups_deleted=())
+    return replace(delta, address_groups=(), address_groups_deleted=())
 
 
 def _without_twins(policy: Policy) -> Policy:
@@ -163,10 +163,10 @@ def _without_twins(policy: Policy) -> Policy:
             yield rule if has_version else replace(rule, ethertype=4)
 
     def distinct(group: SecurityGroup) -> tuple[Rule, ...]:
-        found: dict[Rule, Rule] = {}
+        first_rules: dict[Rule, Rule] = {}
         for rule in rules(group):
-            found.setdefault(rule.without_words(), rule)
-        return tuple(found.values())
+            first_rules.setdefault(rule.without_words(), rule)
+        return tuple(first_rules.values())
 
     groups = (replace(group, rules=distinct(group)) for group in policy.security_groups)
     return replace(policy, security_groups=tuple(groups))
@@ -177,10 +177,10 @@ def provider_id(kind: str, item: Any) -> str:
     return first_id(IDS[kind], item.id, item.name)
 
 
-def _name_errors(found: PolicyDelta) -> Iterator[str]:
-    for name in dict.fromkeys(each.name for each in (*found.addresses, *found.addresses_taken)):
+def _name_errors(delta: PolicyDelta) -> Iterator[str]:
+    for name in dict.fromkeys(address.name for address in (*delta.addresses, *delta.addresses_taken)):
         yield f"address group {name!r}: is a prefix list of AWS; change it there first, and import the account again"
-    for group in found.groups:
+    for group in delta.groups:
         if group.name == DEFAULT_GROUP:
             yield (
                 f"security group {group.name!r}: every VPC has it already; import the account, and export what changes "
@@ -194,17 +194,17 @@ def vpcs_of_groups(policy: Policy) -> dict[str, set[str]]:
     """Return the names of each group's VPC, if it says one, and of its instances' VPCs. If there is only one VPC, all
     groups are in it.
     """
-    found = {group.name: {group.vpc} if group.vpc else set() for group in policy.security_groups}
+    vpcs_of_group = {group.name: {group.vpc} if group.vpc else set() for group in policy.security_groups}
     for instance in policy.instances:
         for name in instance.security_groups:
-            found[name].add(instance.vpc)
+            vpcs_of_group[name].add(instance.vpc)
     if len(policy.vpcs) == 1:
-        found |= {name: {policy.vpcs[0].name} for name, vpcs in found.items() if not vpcs}
-    return found
+        vpcs_of_group |= {name: {policy.vpcs[0].name} for name, vpcs in vpcs_of_group.items() if not vpcs}
+    return vpcs_of_group
 
 
-def _vpc_errors(found: PolicyDelta) -> Iterator[str]:
-    policy = found.new
+def _vpc_errors(delta: PolicyDelta) -> Iterator[str]:
+    policy = delta.new
     vpcs = vpcs_of_groups(policy)
     for group in policy.security_groups:
         if len(vpcs[group.name]) > 1:
@@ -213,26 +213,26 @@ def _vpc_errors(found: PolicyDelta) -> Iterator[str]:
                 f"security group {group.name!r}: it and its instances are in several VPCs ({listed}); an AWS group is "
                 "in one"
             )
-        elif not vpcs[group.name] and group.name not in found.kept_groups:
+        elif not vpcs[group.name] and group.name not in delta.kept_groups:
             yield (
                 f"security group {group.name!r}: has no instances, which would say in which VPC AWS has to make it; "
                 "give it its vpc"
             )
-    for group_name, rule in ((each.group, each.rule) for each in found.rules):
+    for group_name, rule in ((group_rule.group, group_rule.rule) for group_rule in delta.rules):
         if not isinstance(rule.peer, GroupPeer):
             continue
         for here, there in itertools.product(vpcs[group_name], vpcs[rule.peer.name]):
             regions = {policy.vpc_by_name[name].region for name in (here, there)}
             if len(regions) > 1 or not policy.connected(here, there):
-                where = "another region" if len(regions) > 1 else f"VPC {there!r}, which is not peered"
+                place = "another region" if len(regions) > 1 else f"VPC {there!r}, which is not peered"
                 yield (
-                    f"security group {group_name!r}, rule {rule.id}: AWS takes no group in {where}; write its addresses"
+                    f"security group {group_name!r}, rule {rule.id}: AWS takes no group in {place}; write its addresses"
                 )
                 break
 
 
-def _region_errors(found: PolicyDelta) -> Iterator[str]:
-    for vpc in found.new.vpcs:
+def _region_errors(delta: PolicyDelta) -> Iterator[str]:
+    for vpc in delta.new.vpcs:
         if vpc.region and not _REGION.fullmatch(vpc.region):
             yield (
                 f"VPC {vpc.name!r}: AWS has no region {vpc.region!r}; name it in lower-case letters, digits and "
@@ -240,49 +240,50 @@ def _region_errors(found: PolicyDelta) -> Iterator[str]:
             )
 
 
-def _instance_errors(found: PolicyDelta) -> Iterator[str]:
-    for each in found.members:
-        if not provider_id("eni", each.instance) and single_address(each.instance) is None:
-            yield f"instance {each.instance.name!r}: has neither AWS's id nor a single address; give it its id, eni-…"
+def _instance_errors(delta: PolicyDelta) -> Iterator[str]:
+    for membership in delta.members:
+        if not provider_id("eni", membership.instance) and single_address(membership.instance) is None:
+            name = membership.instance.name
+            yield f"instance {name!r}: has neither AWS's id nor a single address; give it its id, eni-…"
 
 
 class _Account:
-    def __init__(self, found: PolicyDelta) -> None:
-        self._changes = found
+    def __init__(self, delta: PolicyDelta) -> None:
+        self._changes = delta
         # A deleted group is in its VPC of the old policy.
-        old = vpcs_of_groups(found.old) if found.old is not None else {}
-        self._vpcs = {**old, **{name: vpcs for name, vpcs in vpcs_of_groups(found.new).items() if vpcs}}
+        old = vpcs_of_groups(delta.old) if delta.old is not None else {}
+        self._vpcs = {**old, **{name: vpcs for name, vpcs in vpcs_of_groups(delta.new).items() if vpcs}}
         self._variables = Variables()
-        self._needs: dict[str, str] = {}
+        self._settings: dict[str, str] = {}
         self._calls: list[Call] = []
         #: The id of each group, or the variable that contains it.
         self._groups: dict[str, str] = {}
         self._region = ""
 
     def calls(self) -> Calls:
-        found = self._changes
+        delta = self._changes
         self._find_groups()
-        added = _by_place(found.rules)
+        added = _by_place(delta.rules)
         rules: Counter[str] = Counter()
         for (name, _), of_place in added.items():
             rules[name] += len(of_place)
-        for group in found.groups:
+        for group in delta.groups:
             self._make_group(group.name, group.description, rules[group.name])
         self._change_rules("Add to", _ADD, "InvalidPermission.Duplicate", added)
-        for name in (group.name for group in found.groups):
+        for name in (group.name for group in delta.groups):
             line = f"check_group {words(self._groups[name])}"
             self._script_only(f"Check the security group {name}, if it was there already", self._vpc_of(name), line)
-        interfaces = {each.instance.name: self._interface(each) for each in found.members}
-        for each in (*found.memberships, *found.memberships_taken):
-            self._set_groups(each, interfaces[each.instance.name])
-        self._change_rules("Take from", _TAKE, "InvalidPermission.NotFound", _by_place(found.rules_taken))
-        for name in (group.name for group in found.groups_deleted):
+        interfaces = {membership.instance.name: self._interface(membership) for membership in delta.members}
+        for membership in (*delta.memberships, *delta.memberships_taken):
+            self._set_groups(membership, interfaces[membership.instance.name])
+        self._change_rules("Take from", _TAKE, "InvalidPermission.NotFound", _by_place(delta.rules_taken))
+        for name in (group.name for group in delta.groups_deleted):
             self._call(
                 f"Delete the security group {name}", self._vpc_of(name), "DeleteSecurityGroup",
                 {"GroupId": self._groups[name]},
                 f"accepting InvalidGroup.NotFound delete-security-group --group-id {words(self._groups[name])} || true",
             )  # fmt: skip
-        return Calls(found, TARGET.title, self._calls, self._needs)
+        return Calls(delta, TARGET.title, self._calls, self._settings)
 
     def _call(
         self, about: str, vpc: Vpc | None, action: str, parameters: Mapping[str, Any], *lines: str, **gives: str
@@ -309,10 +310,10 @@ class _Account:
         return self._changes.new.vpc_by_name.get(next(iter(vpcs))) if len(vpcs) == 1 else None
 
     def _vpc_id(self, vpc: Vpc) -> str:
-        if own := provider_id("vpc", vpc):
-            return own
+        if interface_id := provider_id("vpc", vpc):
+            return interface_id
         name = self._variables.name("vpc", vpc.name)
-        self._needs[name] = f"the id of the VPC {vpc.name}"
+        self._settings[name] = f"the id of the VPC {vpc.name}"
         return f"${{{name}}}"
 
     def _find_groups(self) -> None:
@@ -335,11 +336,11 @@ class _Account:
     def _find(
         self, noun: str, vpc: Vpc | None, variable: str, action: str, filters: Mapping[str, str], section: str, key: str
     ) -> None:
-        given = words(*(f"Name={name},Values={value}" for name, value in filters.items()))
+        filter_words = words(*(f"Name={name},Values={value}" for name, value in filters.items()))
         self._call(
             f"Find the {noun}", vpc, action,
             {"Filters": [{"Name": name, "Values": [value]} for name, value in filters.items()]},
-            f"find_one {words(noun)} {_command(action)} --filters {given} --query '{section}[].{key}'",
+            f"find_one {words(noun)} {_command(action)} --filters {filter_words} --query '{section}[].{key}'",
             f"{variable}=$answer",
             **{variable: f"{section}[0].{key}"},
         )  # fmt: skip
@@ -383,35 +384,35 @@ class _Account:
                 batch = permissions[first : first + _BATCH]
                 id, action = self._groups[group], actions[direction]
                 command = f"rules {accepted} {_command(action)} {words(id)}"
-                lines = [command, *(words(json.dumps(each)) for each in batch)]
+                lines = [command, *(words(json.dumps(permission)) for permission in batch)]
                 self._call(
                     f"{about} the security group {group}: {len(batch)} {direction} rule{'s' if len(batch) > 1 else ''}",
                     self._vpc_of(group), action, {"GroupId": id, "IpPermissions": batch}, " \\\n  ".join(lines),
                 )  # fmt: skip
 
     def _permission(self, rule: Rule) -> dict[str, Any]:
-        made: dict[str, Any] = {"IpProtocol": protocol(rule)}
+        permission: dict[str, Any] = {"IpProtocol": protocol(rule)}
         if (ends := first_and_last(rule)) is not None:
-            made["FromPort"], made["ToPort"] = ends
+            permission["FromPort"], permission["ToPort"] = ends
         comment: dict[str, Any] = {}
         if rule.description:
             comment["Description"] = described(rule.description)
         if isinstance(rule.peer, GroupPeer):
-            made["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **comment}]
+            permission["UserIdGroupPairs"] = [{"GroupId": self._groups[rule.peer.name], **comment}]
         elif isinstance(rule.peer, AddressGroupPeer):
-            made["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **comment}]
+            permission["PrefixListIds"] = [{"PrefixListId": prefix_list(self._changes, rule.peer), **comment}]
         elif rule.ethertype == 4:
-            made["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **comment}]
+            permission["IpRanges"] = [{"CidrIp": str(rule.peer or "0.0.0.0/0"), **comment}]
         else:
-            made["Ipv6Ranges"] = [{"CidrIpv6": str(rule.peer or "::/0"), **comment}]
-        return made
+            permission["Ipv6Ranges"] = [{"CidrIpv6": str(rule.peer or "::/0"), **comment}]
+        return permission
 
     # Memberships
 
-    def _interface(self, each: Membership) -> str:
-        instance = each.instance
-        if own := provider_id("eni", instance):
-            return own
+    def _interface(self, membership: Membership) -> str:
+        instance = membership.instance
+        if interface_id := provider_id("eni", instance):
+            return interface_id
         variable = self._variables.name("interface", instance.name)
         vpc = self._changes.new.vpc_by_name[instance.vpc]
         filters = filters_of(instance) | {"vpc-id": self._vpc_id(vpc)}
@@ -421,11 +422,11 @@ class _Account:
         )  # fmt: skip
         return f"${{{variable}}}"
 
-    def _set_groups(self, each: Membership, interface: str) -> None:
-        groups = [self._groups[name] for name in each.groups]
+    def _set_groups(self, membership: Membership, interface: str) -> None:
+        groups = [self._groups[name] for name in membership.groups]
         self._call(
-            f"Set the groups of {each.instance.name}: {', '.join(each.groups)}",
-            self._changes.new.vpc_by_name[each.instance.vpc],
+            f"Set the groups of {membership.instance.name}: {', '.join(membership.groups)}",
+            self._changes.new.vpc_by_name[membership.instance.vpc],
             "ModifyNetworkInterfaceAttribute",
             {"NetworkInterfaceId": interface, "Groups": groups},
             "aws ec2 modify-network-interface-attribute "
@@ -435,10 +436,10 @@ class _Account:
 
 def _by_place(rules: Sequence[RuleInGroup]) -> dict[_Place, list[Rule]]:
     """Return the rules by group and direction."""
-    found: dict[_Place, list[Rule]] = {}
-    for each in rules:
-        found.setdefault((each.group, each.rule.direction), []).append(each.rule)
-    return found
+    by_place: dict[_Place, list[Rule]] = {}
+    for group_rule in rules:
+        by_place.setdefault((group_rule.group, group_rule.rule.direction), []).append(group_rule.rule)
+    return by_place
 
 
 def first_and_last(rule: Rule) -> tuple[int, int] | None:

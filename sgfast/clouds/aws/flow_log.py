@@ -213,7 +213,7 @@ def record(log: Log, number: int, values: dict[str, str]) -> RecordRow | None:
     packet = [
         b"" if values.get(name, "-") == "-" else address(name, values[name]) for name in ("pkt-srcaddr", "pkt-dstaddr")
     ]
-    if any(own and len(own) != len(src) for own in packet):
+    if any(packet_address and len(packet_address) != len(src) for packet_address in packet):
         raise ValueError("srcaddr and the packet's own addresses are of different IP versions")
     directions = {"ingress": DIRECTION_INGRESS, "egress": DIRECTION_EGRESS}
     return RecordRow(

@@ -43,14 +43,14 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
 def objects(log: Log) -> Iterator[Any]:
     """Yield the JSON values of a file, which follow each other, with or without an array around them."""
     decoder, decode = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")("replace").decode
-    text, number, wanted = "", 1, 0
+    text, number, least_length = "", 1, 0
     # The arrays that have begun and not ended, and the bytes read.
     depth = length = 0
     for chunk in log.chunks():
         text += decode(chunk)
         length += len(chunk)
         # An object that takes many chunks is tried only when the text has doubled.
-        if len(text) < wanted:
+        if len(text) < least_length:
             continue
         at, entered = _next(text, 0)
         depth += entered
@@ -67,7 +67,7 @@ def objects(log: Log) -> Iterator[Any]:
             log.damage = f"{log.name}: JSON value {number}: so many values in so few bytes are no flow log"
             return
         text = text[at:]
-        wanted = 2 * len(text)
+        least_length = 2 * len(text)
         if len(text) > LONGEST_OBJECT:
             break
     at = 0

@@ -46,8 +46,8 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
             metadata, types = parquet.metadata, {field.name: field.type for field in parquet.schema_arrow}
         fields = {name.replace("_", "-"): name for name in types}
         header(log, "the file", list(fields))
-        wanted = [name for name in fields if name in HANDLERS or name == "tgw-attachment-id"]
-        names = [fields[name] for name in wanted]
+        read_fields = [name for name in fields if name in HANDLERS or name == "tgw-attachment-id"]
+        names = [fields[name] for name in read_fields]
         for name in names:
             if pa.types.is_nested(types[name]) or pa.types.is_fixed_size_binary(types[name]):
                 raise FlowLogError(f"{log.name}: its column {printable(name)} has neither numbers nor texts")
@@ -58,7 +58,7 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
     except errors as error:
         raise FlowLogError(f"{log.name}: cannot be read as Parquet: {_cause(error)}") from error
     with file:
-        reader = LineReader(log, wanted, "row")
+        reader = LineReader(log, read_fields, "row")
         row = 1
         size = 0 if is_url(log.path) else os.stat(log.path).st_size
         try:
@@ -94,8 +94,8 @@ def _pieces(columns: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
     if row_count * sum(pc.max(lengths).as_py() or 0 for lengths in text_lengths) <= TEXT_BYTES:
         yield 0, row_count, False
         return
-    taken = [lengths.take(column.indices) for lengths, column in zip(text_lengths, columns, strict=True)]
-    row_lengths = np.sum([np.asarray(pc.fill_null(lengths, 0), np.int64) for lengths in taken], axis=0)
+    value_lengths = [lengths.take(column.indices) for lengths, column in zip(text_lengths, columns, strict=True)]
+    row_lengths = np.sum([np.asarray(pc.fill_null(lengths, 0), np.int64) for lengths in value_lengths], axis=0)
     is_long = row_lengths >= LONGEST_LINE
     # pyarrow reserves the mean length of a dictionary's texts for each row.
     reserved = sum(pc.sum(lengths).as_py() // len(lengths) for lengths in text_lengths if len(lengths))

@@ -104,9 +104,9 @@ def policy_from_boto3(ec2: Any, *, region: str | None = None, unresolved: Unreso
         name = client.meta.region_name
         if region not in (None, name):
             raise ArgumentError(f"the client is of the region {name!r}, not {region!r}: leave region out")
-    called = f"AWS ({name})"
+    account_name = f"AWS ({name})"
     sources = [*_Region(client, name, lambda listing, objects: None).sources()]
-    return import_sources(sources, "aws", called, unresolved, takes_files=False).policy()
+    return import_sources(sources, "aws", account_name, unresolved, takes_files=False).policy()
 
 
 def _client(session: Any, region: str) -> Any:
@@ -144,12 +144,12 @@ class _Region:
             lists = self._all_pages("PrefixLists", operation, _PAGE_OF_PREFIX_LISTS)
             yield Source(self._name(operation), {"PrefixLists": [*self._with_entries(lists, referred_to)]})
 
-    def _with_entries(self, lists: Iterable[dict[str, Any]], wanted: set[str]) -> Iterator[dict[str, Any]]:
-        for each in lists:
-            if (list_id := each["PrefixListId"]) in wanted:
+    def _with_entries(self, lists: Iterable[dict[str, Any]], used_lists: set[str]) -> Iterator[dict[str, Any]]:
+        for prefix_list in lists:
+            if (list_id := prefix_list["PrefixListId"]) in used_lists:
                 operation = "get_managed_prefix_list_entries"
                 entries = self._all_pages("Entries", operation, _PAGE_OF_PREFIX_LISTS, PrefixListId=list_id)
-                yield each | {"Entries": entries}
+                yield prefix_list | {"Entries": entries}
 
     def _all_pages(self, section: str, operation: str, page_size: int, **arguments: str) -> list[dict[str, Any]]:
         """Return the objects of all pages of a call's answer."""

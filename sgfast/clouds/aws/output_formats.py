@@ -62,23 +62,23 @@ def in_sections(value: object) -> object:
 def _documents(value: object) -> Iterator[dict[str, Any]]:
     """Yield the documents in a value. The recursion is limited because the nesting of a file is limited (SPEC 11)."""
     if isinstance(value, list):
-        objects = [_in_pascal_case(each) for each in value]
-        section = next((found for each in objects if (found := _section_of(each))), "")
+        objects = [_in_pascal_case(item) for item in value]
+        section = next((item_section for item in objects if (item_section := _section_of(item))), "")
         if section:
-            made: dict[str, list[Any]] = {}
-            for each in objects:  # The reader raises the error for an object that lacks its section's keys.
-                made.setdefault(_section_of(each) or section, []).append(each)
-            yield made
+            document: dict[str, list[Any]] = {}
+            for item in objects:  # The reader raises the error for an object that lacks its section's keys.
+                document.setdefault(_section_of(item) or section, []).append(item)
+            yield document
         else:
             # A list may have other objects of AWS with a key that is named like a section. They are no documents.
             of_documents = any(map(_is_document, value))
-            for each in value:
-                if of_documents or not isinstance(each, dict) or SECTIONS.keys().isdisjoint(each):
-                    yield from _documents(each)
+            for item in value:
+                if of_documents or not isinstance(item, dict) or SECTIONS.keys().isdisjoint(item):
+                    yield from _documents(item)
     elif isinstance(value, dict):
-        alone = _in_pascal_case(value)
-        if section := _section_of(alone):
-            yield {section: [alone]}
+        single_object = _in_pascal_case(value)
+        if section := _section_of(single_object):
+            yield {section: [single_object]}
         elif SECTIONS.keys() & value.keys():
             yield value
         elif sections := _snake_case_sections(value):
@@ -86,19 +86,19 @@ def _documents(value: object) -> Iterator[dict[str, Any]]:
         elif value.get("failed") is True and "changed" in value:
             yield value  # The reader refuses a failed result.
         else:
-            for key, each in value.items():
-                if key in _LISTS or (isinstance(each, dict) and "changed" in each):
-                    yield from _documents(each)
+            for key, item in value.items():
+                if key in _LISTS or (isinstance(item, dict) and "changed" in item):
+                    yield from _documents(item)
 
 
 def _is_document(value: object) -> bool:
     """Return whether a value has a section that is empty or contains an object of that section."""
     if not isinstance(value, dict):
         return False
-    found = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
+    sections = [(section, value[section]) for section in SECTIONS if isinstance(value.get(section), list)]
     return any(
-        not items or section not in _OBJECTS or any(_section_of(each) == section for each in items)
-        for section, items in found
+        not items or section not in _OBJECTS or any(_section_of(item) == section for item in items)
+        for section, items in sections
     )
 
 
@@ -119,29 +119,29 @@ def _in_pascal_case(value: object) -> object:
 
 def _snake_case_sections(value: dict[str, Any]) -> dict[str, Any]:
     """Return the sections in a result of Ansible, with the names and keys that AWS itself writes."""
-    made = {}
+    document = {}
     for section, key in _SNAKE_CASE_SECTIONS.items():
         items = value.get(key)
         # Other clouds have sections of the same names, but the id of their objects has another key.
         own_id = _snake_case(_OBJECTS[section][0])
-        if isinstance(items, list) and any(isinstance(each, dict) and own_id in each for each in items):
-            made[section] = _renamed(items)
-    return made
+        if isinstance(items, list) and any(isinstance(item, dict) and own_id in item for item in items):
+            document[section] = _renamed(items)
+    return document
 
 
 def _renamed(value: Any) -> Any:
     if isinstance(value, list):
-        return [_renamed(each) for each in value]
+        return [_renamed(item) for item in value]
     if not isinstance(value, dict):
         return value
-    made: dict[str, Any] = {}
-    for key, each in value.items():
+    in_pascal_case: dict[str, Any] = {}
+    for key, item in value.items():
         name = "".join(word[:1].upper() + word[1:] for word in str(key).split("_"))
-        if name in _TAGS and isinstance(each, dict):
-            made[name] = [{"Key": tag, "Value": text} for tag, text in each.items()]
+        if name in _TAGS and isinstance(item, dict):
+            in_pascal_case[name] = [{"Key": tag, "Value": text} for tag, text in item.items()]
         else:
-            made[name] = _renamed(each)
-    return made
+            in_pascal_case[name] = _renamed(item)
+    return in_pascal_case
 
 
 def _snake_case(key: str) -> str:

@@ -108,9 +108,9 @@ class Vpcs:
         elif name and name != location.name:
             raise location.error(f"is also called {show(name)}")
         if region:
-            known = self._regions.setdefault(vpc, region)
-            if known != region:
-                raise location.error(f"is in two regions, {show(known)} and {show(region)}")
+            known_region = self._regions.setdefault(vpc, region)
+            if known_region != region:
+                raise location.error(f"is in two regions, {show(known_region)} and {show(region)}")
 
     def knows(self, vpc: str) -> bool:
         return vpc in self._locations
@@ -140,11 +140,11 @@ class AwsAccount:
     def prefix_list(self, location: Location, addresses: Iterable[str]) -> None:
         addresses = [*addresses]
         self.draft.address_group(location, addresses)
-        found = set()
+        versions = set()
         for text in addresses:
             with suppress(ValueError):  # A range of addresses is not parsed here.
-                found.add(parse_network(text, host_bits=True).version)
-        self._versions[location.id] = [version for version in BOTH_VERSIONS if version in found] or [4]
+                versions.add(parse_network(text, host_bits=True).version)
+        self._versions[location.id] = [version for version in BOTH_VERSIONS if version in versions] or [4]
 
     def rules(
         self,
@@ -167,18 +167,18 @@ class AwsAccount:
             *((4, cidr, "", "") for cidr in cidrs),
             *((6, cidr, "", "") for cidr in cidrs6),
             *((version, "", group, "") for group in groups for version in BOTH_VERSIONS),
-            *((version, "", "", each) for each in lists for version in self._versions.get(each, BOTH_VERSIONS)),
+            *((version, "", "", name) for name in lists for version in self._versions.get(name, BOTH_VERSIONS)),
         ]
         if not peers:
             self.draft.note("Left out because it names no addresses and no group", location)
-        made: list[DraftRule] = []
+        peer_rules: list[DraftRule] = []
         for version, cidr, group, prefix_list in peers:
             if {ICMP: 4, ICMPV6: 6}.get(traffic.protocol or 0, version) == version:
-                made.append(DraftRule(
+                peer_rules.append(DraftRule(
                     location, direction, version, traffic.protocol, traffic.ports, traffic.icmp_type,
                     traffic.icmp_code, cidr, group, prefix_list, description=description,
                 ))  # fmt: skip
             elif cidr:
                 message = "Left out because it matches no packet (its ICMP is of the other IP version)"
                 self.draft.note(message, location)
-        return made
+        return peer_rules

@@ -60,7 +60,7 @@ def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None
     for attachment_id, attachment in attachments.items():
         vpcs.seen(attachment.location.file, attachment.vpc, region=regions.get(attachment.gateway, ""))
         by_gateway[attachment.gateway].append(attachment_id)
-    pairs = sum(len(each) * (len(each) - 1) // 2 for each in by_gateway.values())
+    pairs = sum(len(members) * (len(members) - 1) // 2 for members in by_gateway.values())
     if pairs > MOST_PAIRS:
         location = next(iter(attachments.values())).location
         raise location.error(f"the transit gateways join {pairs:,} pairs of VPCs, but at most {MOST_PAIRS:,} are read")
@@ -70,7 +70,7 @@ def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None
     sent = _sent_to_gateways(files)
     for gateway, attached in by_gateway.items():
         reached = _reached_from(attached, table_of, routes, attachments, blocks)
-        if any(reached[each] is None for each in attached) and len(attached) > 1:
+        if any(reached[attachment] is None for attachment in attached) and len(attached) > 1:
             file = attachments[attached[0]].location.file
             draft.note(
                 "The files lack routes of a transit gateway, so VPCs may count as reachable over it that are not",
@@ -79,10 +79,10 @@ def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None
         for pair in combinations(attached, 2):
             ways = []
             for here, there in (pair, pair[::-1]):
-                tables_lead, vpc, other = reached[here], attachments[here].vpc, attachments[there].vpc
-                sends = vpc not in sent or (gateway in sent[vpc] and _meet(sent[vpc][gateway], blocks.get(other, ())))
+                tables_lead, vpc, peer = reached[here], attachments[here].vpc, attachments[there].vpc
+                sends = vpc not in sent or (gateway in sent[vpc] and _meet(sent[vpc][gateway], blocks.get(peer, ())))
                 ways.append(sends and (tables_lead is None or there in tables_lead))
-            _add_pair(draft, [attachments[each] for each in pair], ways)
+            _add_pair(draft, [attachments[attachment] for attachment in pair], ways)
 
 
 def _add_pair(draft: Draft, ends: list[_Attachment], ways: list[bool]) -> None:
@@ -106,20 +106,20 @@ def _is_in_state(item: JsonObject, *states: str) -> bool:
 
 def _vpc_attachments(files: AwsDocuments, draft: Draft) -> dict[str, _Attachment]:
     """Read the attachments of VPCs to gateways, by id."""
-    found: dict[str, _Attachment] = {}
+    attachments: dict[str, _Attachment] = {}
     for item in files.items("TransitGatewayVpcAttachments", _ATTACHMENT):
         if _is_in_state(item, "available", "modifying"):
-            made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("VpcId"))
-            found.setdefault(item.location.id, made)
+            attachment = _Attachment(item.location, item.required("TransitGatewayId"), item.required("VpcId"))
+            attachments.setdefault(item.location.id, attachment)
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         kind = item.text("ResourceType") if _is_in_state(item, "available", "modifying") else ""
         if kind == "vpc":
-            made = _Attachment(item.location, item.required("TransitGatewayId"), item.required("ResourceId"))
-            found.setdefault(item.location.id, made)
+            attachment = _Attachment(item.location, item.required("TransitGatewayId"), item.required("ResourceId"))
+            attachments.setdefault(item.location.id, attachment)
         elif kind == "peering":
             message = "VPCs behind another transit gateway count as not reachable, because its peering is not followed"
             draft.note(message, item.location)
-    return found
+    return attachments
 
 
 def _tables_of_attachments(
@@ -128,14 +128,14 @@ def _tables_of_attachments(
     """Find the route table of each attachment; "" if it has none. The result lacks an attachment whose table is in no
     file.
     """
-    found: dict[str, str] = {}
+    tables: dict[str, str] = {}
     for item in files.items("TransitGatewayAttachments", _ATTACHMENT):
         association = item.nested("Association")
-        found[item.location.id] = association.text(_TABLE) if _is_in_state(association, "associated") else ""
+        tables[item.location.id] = association.text(_TABLE) if _is_in_state(association, "associated") else ""
     for table, document in files.of_owner("Associations", _TABLE, "tgw-rtb", _ATTACHMENT):
         for item in document.objects("Associations"):
             if _is_in_state(item, "associated"):
-                found[item.required(_ATTACHMENT)] = table
+                tables[item.required(_ATTACHMENT)] = table
     defaults: dict[str, str] = {}
     for item in gateways:
         options = item.nested("Options")
@@ -144,11 +144,11 @@ def _tables_of_attachments(
     for item in files.items("TransitGatewayRouteTables", _TABLE):
         if item.flag("DefaultAssociationRouteTable", False):
             defaults[item.required("TransitGatewayId")] = item.location.id
-    gateways_with_tables = {attachments[each].gateway for each in found if each in attachments}
+    gateways_with_tables = {attachments[attachment].gateway for attachment in tables if attachment in attachments}
     for attachment_id, attachment in attachments.items():
         if attachment.gateway not in gateways_with_tables and defaults.get(attachment.gateway):
-            found[attachment_id] = defaults[attachment.gateway]
-    return found
+            tables[attachment_id] = defaults[attachment.gateway]
+    return tables
 
 
 def _routes_of_tables(
@@ -173,7 +173,7 @@ def _routes_of_tables(
             raise document.error("AdditionalRoutesAvailable", "is true, so routes are missing: search for fewer")
         for item in document.objects("Routes"):
             if _is_in_state(item, "active", "blackhole"):
-                ends = [each.required(_ATTACHMENT) for each in item.objects("TransitGatewayAttachments")]
+                ends = [target.required(_ATTACHMENT) for target in item.objects("TransitGatewayAttachments")]
                 if len(ends) > MOST_ENDS:
                     raise item.location.error(f"leads to {len(ends):,} attachments, but at most {MOST_ENDS} are read")
                 to = frozenset(ends) if item.text("State") != "blackhole" else frozenset()
@@ -217,19 +217,19 @@ def _destination(route: JsonObject) -> Network | None:
 
 def _blocks_of_vpcs(files: AwsDocuments) -> dict[str, tuple[Network, ...]]:
     """Read the CIDR blocks of each VPC. The result lacks VPCs without CIDR blocks in the files."""
-    found: dict[str, tuple[Network, ...]] = {}
+    blocks_of_vpcs: dict[str, tuple[Network, ...]] = {}
     for item in files.items("Vpcs", "VpcId"):
         blocks = [item.text("CidrBlock")]
         for version in ("", "Ipv6"):
-            for each in item.objects(f"{version}CidrBlockAssociationSet"):
-                if each.nested(f"{version}CidrBlockState").text("State") in ("", "associated"):
-                    blocks.append(each.text(f"{version}CidrBlock"))
-        known = without_duplicates(one_network(item.location, block) for block in blocks if block)
-        if len(known) > MOST_BLOCKS:
-            raise item.location.error(f"has {len(known):,} CIDR blocks, but at most {MOST_BLOCKS} are read")
-        if known:
-            found[item.location.id] = known
-    return found
+            for association in item.objects(f"{version}CidrBlockAssociationSet"):
+                if association.nested(f"{version}CidrBlockState").text("State") in ("", "associated"):
+                    blocks.append(association.text(f"{version}CidrBlock"))
+        networks = without_duplicates(one_network(item.location, block) for block in blocks if block)
+        if len(networks) > MOST_BLOCKS:
+            raise item.location.error(f"has {len(networks):,} CIDR blocks, but at most {MOST_BLOCKS} are read")
+        if networks:
+            blocks_of_vpcs[item.location.id] = networks
+    return blocks_of_vpcs
 
 
 def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Ranges | None]]:
@@ -244,8 +244,8 @@ def _sent_to_gateways(files: AwsDocuments) -> dict[str, dict[str, _Ranges | None
                 of_vpc.setdefault(route.required("TransitGatewayId"), []).append(_destination(route))
     return {
         vpc: {
-            gateway: None if None in found else _Ranges([each for each in found if each is not None])
-            for gateway, found in of_vpc.items()
+            gateway: None if None in ranges else _Ranges([network for network in ranges if network is not None])
+            for gateway, ranges in of_vpc.items()
         }
         for vpc, of_vpc in routes.items()
     }
@@ -262,13 +262,13 @@ def _reached_from(
     blocks: Mapping[str, Sequence[Network]],
 ) -> dict[str, set[str] | None]:
     """Find the attachments to which each attachment's route table leads; None if the files do not contain the table."""
-    blocks_of = {each: blocks.get(attachments[each].vpc, ()) for each in attached}
-    tables = {table_of[each] for each in attached if each in table_of}
+    blocks_of = {attachment: blocks.get(attachments[attachment].vpc, ()) for attachment in attached}
+    tables = {table_of[attachment] for attachment in attached if attachment in table_of}
     of_table: dict[str, set[str] | None] = {
         table: _targets(routes[table], blocks_of) if table in routes else None for table in tables
     }
     of_table[""] = set()
-    return {each: of_table[table_of[each]] if each in table_of else None for each in attached}
+    return {attachment: of_table[table_of[attachment]] if attachment in table_of else None for attachment in attached}
 
 
 def _targets(routes: Iterable[_Route], blocks_of: Mapping[str, Sequence[Network]]) -> set[str]:
@@ -320,12 +320,12 @@ def _winners(routes: Iterable[_Route]) -> Iterator[tuple[int, int, int, set[str]
             elif not best[key][1]:
                 best[key][2].update(route.to)
     for version in (4, 6):
-        found = [(*_ends_of(network), to) for network, _, to in best.values() if network.version == version]
-        found.sort(key=lambda each: (each[0], -each[1]))
+        spans = [(*_ends_of(network), to) for network, _, to in best.values() if network.version == version]
+        spans.sort(key=lambda span: (span[0], -span[1]))
         # The last address and the attachments of each route around the current address, from the outermost inwards.
         begun: list[tuple[int, set[str]]] = []
         at = 0
-        for first, last, to in (*found, (1 << 128, 0, set[str]())):
+        for first, last, to in (*spans, (1 << 128, 0, set[str]())):
             while begun and begun[-1][0] < first:
                 end, ended = begun.pop()
                 if at <= end:

@@ -115,8 +115,8 @@ class _Properties(JsonObject):
         items = value if isinstance(value, list) else [] if value is None else [value]
         if len(items) > _MAX_IDS:
             raise self.location.error(f"{key} lists more than {_MAX_IDS:,} ids")
-        made = [_Properties({key: item}, self.location).id(key) for item in items]
-        return [text for text in made if text]
+        item_ids = [_Properties({key: item}, self.location).id(key) for item in items]
+        return [text for text in item_ids if text]
 
     def known(self, key: str) -> str:
         """Return a text that is only for people, or "" if it is missing or unknown."""
@@ -171,8 +171,8 @@ class _Stacks:
         self._add_default_groups()
         self._vpcs.put_into(self.draft)
 
-    def _resources_of_type(self, kind: str, called: str, *, doubtful: bool = False) -> Iterator[_Found]:
-        """Yield the resources of a type, which messages call ``called``.
+    def _resources_of_type(self, kind: str, title: str, *, doubtful: bool = False) -> Iterator[_Found]:
+        """Yield the resources of a type, which messages call ``title``.
 
         A condition that cannot be decided is an error for ``_lacking``. With ``doubtful``, the resource is yielded
         with this error, and the caller decides whether it matters.
@@ -181,7 +181,7 @@ class _Stacks:
             for logical, resource in template.resources.items():
                 if resource.type != kind or not (holds := template.holds(resource.condition)):
                     continue
-                location = Location(template.file, called, template.identity(logical), logical)
+                location = Location(template.file, title, template.identity(logical), logical)
                 doubt = _NotKnown(location, "Condition", holds) if isinstance(holds, Unknown) else None
                 if doubt is None or doubtful:
                     properties = _properties(template.properties(resource, location), location)
@@ -209,9 +209,9 @@ class _Stacks:
                 elif resource.type.startswith(_FILTERS):
                     self.draft.note("Not in the policy, although it filters traffic, too", location)
                     properties = template.properties(resource, location)
-                    said = properties if isinstance(properties, dict) else {"Properties": properties}
-                    said = {key: value for key, value in said.items() if key != "Tags"}
-                    self.draft.unread_filter(resource.type, location, said)
+                    shown_properties = properties if isinstance(properties, dict) else {"Properties": properties}
+                    shown_properties = {key: value for key, value in shown_properties.items() if key != "Tags"}
+                    self.draft.unread_filter(resource.type, location, shown_properties)
                 elif resource.type.endswith("::MODULE"):
                     self.draft.note(_NOT_PROCESSED, location)
                 elif resource.type not in _READ and _uses_groups(resource.properties):
@@ -234,10 +234,10 @@ class _Stacks:
     # Prefix lists
 
     def _add_lists(self) -> None:
-        for found in self._resources_of_type(_LIST, "prefix list"):
-            addresses = [entry.required("Cidr") for entry in found.properties.parts("Entries")]
-            name = found.properties.known("PrefixListName") or found.name
-            self._account.prefix_list(Location(found.template.file, "prefix list", found.id, name), addresses)
+        for listed in self._resources_of_type(_LIST, "prefix list"):
+            addresses = [entry.required("Cidr") for entry in listed.properties.parts("Entries")]
+            name = listed.properties.known("PrefixListName") or listed.name
+            self._account.prefix_list(Location(listed.template.file, "prefix list", listed.id, name), addresses)
 
     # Groups and rules
 
@@ -252,21 +252,21 @@ class _Stacks:
 
     def _add_rules(self) -> None:
         inline: list[tuple[str, DraftRule]] = []
-        own: list[tuple[str, DraftRule]] = []
+        rules_alone: list[tuple[str, DraftRule]] = []
         for kind, direction in _RULES.items():
-            for found in self._resources_of_type(kind, "security group rule"):
-                group = self._group_of(found.properties, "Group")
+            for resource in self._resources_of_type(kind, "security group rule"):
+                group = self._group_of(resource.properties, "Group")
                 if not group:
-                    raise found.properties.error("GroupId", "is missing")
+                    raise resource.properties.error("GroupId", "is missing")
                 if direction == "outbound":
                     self._with_outbound.add(group)
-                own += [(group, rule) for rule in self._rules(found.properties, direction)]
-        for found in self._resources_of_type(_GROUP, "security group"):
+                rules_alone += [(group, rule) for rule in self._rules(resource.properties, direction)]
+        for resource in self._resources_of_type(_GROUP, "security group"):
             for key, direction in _INLINE.items():
-                for item in found.properties.parts(key):
-                    inline += [(found.id, rule) for rule in self._rules(item, direction)]
-            if not any(found.properties.parts("SecurityGroupEgress")) and found.id not in self._with_outbound:
-                inline += [(found.id, rule) for rule in _default_outbound(found.location)]
+                for item in resource.properties.parts(key):
+                    inline += [(resource.id, rule) for rule in self._rules(item, direction)]
+            if not any(resource.properties.parts("SecurityGroupEgress")) and resource.id not in self._with_outbound:
+                inline += [(resource.id, rule) for rule in _default_outbound(resource.location)]
         added: set[tuple[str, object]] = set()
         for group, rule in inline:
             if group in self._with_outbound and _allows_all_outbound(rule):
@@ -274,7 +274,7 @@ class _Stacks:
                                 rule.location)  # fmt: skip
             else:
                 self._add_once(added, group, rule)
-        for group, rule in own:
+        for group, rule in rules_alone:
             self._add_once(added, group, rule)
 
     def _add_once(self, added: set[tuple[str, object]], group: str, rule: DraftRule) -> None:
@@ -323,7 +323,7 @@ class _Stacks:
         vpcs = self._resources_of_type(_VPC, "VPC", doubtful=True)
         used = [vpc for vpc in vpcs if f"{vpc.id}.DefaultSecurityGroup" in self._mentioned]
         emptying = self._resources_of_type(_EMPTIED_DEFAULT, "resource") if used else ()
-        emptied = {found.properties.id("DefaultSecurityGroupId") for found in emptying}
+        emptied = {change.properties.id("DefaultSecurityGroupId") for change in emptying}
         for vpc in used:
             group = f"{vpc.id}.DefaultSecurityGroup"
             location = Location(vpc.template.file, "security group", group)
@@ -338,11 +338,11 @@ class _Stacks:
 
     def _add_instances(self) -> None:
         names: dict[str, str] = {}
-        for found in self._resources_of_type(_INSTANCE, "instance", doubtful=True):
-            name = _name_tag(found.properties) or found.name
-            location = Location(found.template.file, "instance", found.id, name)
+        for resource in self._resources_of_type(_INSTANCE, "instance", doubtful=True):
+            name = _name_tag(resource.properties) or resource.name
+            location = Location(resource.template.file, "instance", resource.id, name)
             try:
-                interfaces = [*found.properties.parts("NetworkInterfaces")] or [found.properties]
+                interfaces = [*resource.properties.parts("NetworkInterfaces")] or [resource.properties]
             except _NotKnown:
                 self.draft.note(_NO_ADDRESS, location)
                 continue
@@ -350,22 +350,22 @@ class _Stacks:
                 if fields.id("NetworkInterfaceId"):
                     names[fields.id("NetworkInterfaceId")] = name
                 else:
-                    numbered = Location(location.file, "instance", f"{found.id}.{n}") if n else location
-                    self._add_interface(found, fields, numbered)
-        for found in self._resources_of_type(_INTERFACE, "network interface", doubtful=True):
-            name = _name_tag(found.properties) or names.get(found.id) or found.name
-            location = Location(found.template.file, "network interface", found.id, name)
-            self._add_interface(found, found.properties, location)
+                    numbered = Location(location.file, "instance", f"{resource.id}.{n}") if n else location
+                    self._add_interface(resource, fields, numbered)
+        for resource in self._resources_of_type(_INTERFACE, "network interface", doubtful=True):
+            name = _name_tag(resource.properties) or names.get(resource.id) or resource.name
+            location = Location(resource.template.file, "network interface", resource.id, name)
+            self._add_interface(resource, resource.properties, location)
 
-    def _add_interface(self, found: _Found, fields: _Properties, location: Location) -> None:
+    def _add_interface(self, resource: _Found, fields: _Properties, location: Location) -> None:
         addresses, is_complete = _addresses(fields)
         if not addresses:
             self.draft.note(_NO_ADDRESS, location)
             return
         if not is_complete:
             self.draft.note("Has more addresses, which the template does not say", location)
-        if found.doubt is not None:
-            self._lacking.append(found.doubt)
+        if resource.doubt is not None:
+            self._lacking.append(resource.doubt)
         groups = self._groups_of(fields)
         subnet = fields.id("SubnetId")
         vpc = next((self._vpc_of[group] for group in groups if group in self._vpc_of), "")
@@ -377,17 +377,18 @@ class _Stacks:
 
     @cached_property
     def _launch_templates(self) -> dict[str, Any]:
-        return {each.id: each for each in reversed([*self._resources_of_type(_LAUNCH_TEMPLATE, "launch template")])}
+        resources = [*self._resources_of_type(_LAUNCH_TEMPLATE, "launch template")]
+        return {resource.id: resource for resource in reversed(resources)}
 
     def _groups_of(self, fields: _Properties) -> list[str]:
         """Return the groups of an instance or interface. If it names none, return those of its launch template."""
         groups = self._named_groups(fields)
         for launch in fields.parts("LaunchTemplate") if not groups else ():
             origin = launch.id("LaunchTemplateId") or launch.id("LaunchTemplateName")
-            found = self._launch_templates.get(origin)
-            if found is None:
+            launch_template = self._launch_templates.get(origin)
+            if launch_template is None:
                 return [f"{origin}.SecurityGroupIds"]
-            for data in found.properties.parts("LaunchTemplateData"):
+            for data in launch_template.properties.parts("LaunchTemplateData"):
                 groups = self._named_groups(data)
                 groups += [group for interface in data.parts("NetworkInterfaces") for group in interface.ids("Groups")]
         return groups
@@ -420,18 +421,18 @@ def _missing_values_error(lacking: Sequence[_NotKnown]) -> PolicyError:
 
 def _addresses(fields: _Properties) -> tuple[list[str], bool]:
     """Return the known addresses of an interface, and whether these are all addresses that the template gives it."""
-    found: list[str] = []
+    addresses: list[str] = []
     is_complete = True
     try:
-        found.append(fields.text("PrivateIpAddress"))
+        addresses.append(fields.text("PrivateIpAddress"))
     except _NotKnown:
         is_complete = False
     for section, key in INTERFACE_ADDRESSES:
         try:
-            found += [item.required(key) for item in fields.parts(section)]
+            addresses += [item.required(key) for item in fields.parts(section)]
         except _NotKnown:
             is_complete = False
-    return [*dict.fromkeys(address for address in found if address)], is_complete
+    return [*dict.fromkeys(address for address in addresses if address)], is_complete
 
 
 def _name_tag(fields: _Properties) -> str:
@@ -470,7 +471,7 @@ def _uses_groups(properties: object) -> bool:
 
 def _templates(sources: Sequence[Source]) -> list[Template]:
     """Return the templates in some of the files, with the parameter values from the other files."""
-    given: dict[str, str] = {}
+    parameter_values: dict[str, str] = {}
     bodies: list[Source] = []
     for source in sources:
         value = source.value
@@ -482,11 +483,11 @@ def _templates(sources: Sequence[Source]) -> list[Template]:
                           else Source(source.file, body))  # fmt: skip
         else:
             for name, text in _parameter_values(source).items():
-                if given.setdefault(name, text) != text:
+                if parameter_values.setdefault(name, text) != text:
                     raise source.error(f"gives the parameter {show(name)} another value than the files before it")
     if not bodies:
         raise sources[0].error("none of the files is a template, with Resources")
-    return templates_of(bodies, given)
+    return templates_of(bodies, parameter_values)
 
 
 def _parameter_values(source: Source) -> dict[str, str]:
@@ -501,22 +502,22 @@ def _parameter_values(source: Source) -> dict[str, str]:
     stacks = [*document.objects("Stacks")]
     if len(stacks) != 1:
         raise location.error(f"describe {len(stacks)} stacks, not one: use describe-stacks with --stack-name")
-    known = {f"AWS::{key}": stacks[0].text(key) for key in ("StackId", "StackName")}
-    parts = known["AWS::StackId"].split(":")
+    pseudo_parameters = {f"AWS::{key}": stacks[0].text(key) for key in ("StackId", "StackName")}
+    parts = pseudo_parameters["AWS::StackId"].split(":")
     if len(parts) > 5:
-        known |= {"AWS::Partition": parts[1], "AWS::Region": parts[3], "AWS::AccountId": parts[4]}
-    return {name: text for name, text in known.items() if text} | _values_of_parameters(stacks[0])
+        pseudo_parameters |= {"AWS::Partition": parts[1], "AWS::Region": parts[3], "AWS::AccountId": parts[4]}
+    return {name: text for name, text in pseudo_parameters.items() if text} | _values_of_parameters(stacks[0])
 
 
 def _values_of_parameters(fields: JsonObject) -> dict[str, str]:
     """Return parameter values by name. If the value names an entry of the Parameter Store, ResolvedValue has the
     entry's value.
     """
-    found = {}
+    parameters = {}
     for item in fields.objects("Parameters"):
         key = item.required("ParameterKey")
         if item.flag("UsePreviousValue", False):
             raise item.location.error(f"{show(key)} has the value of the stack, which is not here: write the value")
         if item.has("ResolvedValue", "ParameterValue"):
-            found[key] = item.text("ResolvedValue", "ParameterValue")
-    return found
+            parameters[key] = item.text("ResolvedValue", "ParameterValue")
+    return parameters

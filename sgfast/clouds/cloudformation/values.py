@@ -143,8 +143,8 @@ class Template:
     def properties(self, resource: TemplateResource, location: Location) -> object:
         """Compute the properties of a resource. ``location``: the resource's name in messages."""
         self._place = location
-        made = self._value(resource.properties, 0)
-        return {} if made is _NO_VALUE or made is None else made
+        evaluated = self._value(resource.properties, 0)
+        return {} if evaluated is _NO_VALUE or evaluated is None else evaluated
 
     # Values
 
@@ -160,13 +160,13 @@ class Template:
         if depth > MAX_DEPTH:
             raise self._place.error(f"its functions refer to each other more than {MAX_DEPTH} levels deep")
         if isinstance(raw, list):
-            return [made for each in raw if (made := self._value(each, depth + 1)) is not _NO_VALUE]
+            return [item for raw_item in raw if (item := self._value(raw_item, depth + 1)) is not _NO_VALUE]
         if isinstance(raw, dict):
             name = next(iter(raw), "") if len(raw) == 1 else "Fn::Transform" if "Fn::Transform" in raw else ""
             if name == "Ref" or name.startswith("Fn::"):
                 return self._called(name, raw[name], depth + 1)
-            made_of = {key: self._value(each, depth + 1) for key, each in raw.items()}
-            return {key: made for key, made in made_of.items() if made is not _NO_VALUE}
+            evaluated = {key: self._value(raw_item, depth + 1) for key, raw_item in raw.items()}
+            return {key: item for key, item in evaluated.items() if item is not _NO_VALUE}
         self._spend(_cost(raw))
         if isinstance(raw, str) and _DYNAMIC in raw:
             return self._unknown(raw, f"{show(raw)} is looked up when the stack is made")
@@ -176,13 +176,13 @@ class Template:
         """Compute the value of a function."""
         if name == "Fn::If":
             return self._if(argument, depth)
-        known = _FUNCTIONS.get(name)
-        if known is None:
+        evaluate = _FUNCTIONS.get(name)
+        if evaluate is None:
             return Unknown(f"{name} is computed by CloudFormation alone: {PROCESSED}")
-        made = self._value(argument, depth)
-        self._spend(_cost(made))
+        evaluated = self._value(argument, depth)
+        self._spend(_cost(evaluated))
         try:
-            return known(self, made, depth)
+            return evaluate(self, evaluated, depth)
         except _Invalid as why:
             return Unknown(f"{name} {why}")
 
@@ -234,17 +234,17 @@ class Template:
         if resource is None:
             raise _Invalid(f"names {show(logical)}, which is no resource")
         name = f"{logical}.{attribute}"
-        where = _ATTRIBUTES.get(resource.type, {}).get(attribute)
-        if where == "":
+        property_name = _ATTRIBUTES.get(resource.type, {}).get(attribute)
+        if property_name == "":
             return self.identity(logical)
-        if where is not None and isinstance(resource.properties, dict) and name not in self._whole.given:
-            made = self._value(resource.properties.get(where), depth + 1)
-            if made is None and where == "PrivateIpAddress":
-                made = self._primary_address(resource.properties, depth + 1)
-            if made is None and where == "Port":
-                made = _DATABASE_PORTS.get(_text(self._value(resource.properties.get("Engine", ""), depth + 1)))
-            if made is not None and made is not _NO_VALUE:
-                return made
+        if property_name is not None and isinstance(resource.properties, dict) and name not in self._whole.given:
+            value = self._value(resource.properties.get(property_name), depth + 1)
+            if value is None and property_name == "PrivateIpAddress":
+                value = self._primary_address(resource.properties, depth + 1)
+            if value is None and property_name == "Port":
+                value = _DATABASE_PORTS.get(_text(self._value(resource.properties.get("Engine", ""), depth + 1)))
+            if value is not None and value is not _NO_VALUE:
+                return value
         unknown = self._unknown(name, f"only the cloud knows the attribute {show(name)}")
         return unknown._replace(id=f"{self.identity(logical)}.{attribute}") if isinstance(unknown, Unknown) else unknown
 
@@ -336,21 +336,21 @@ class Template:
         return values[number]
 
     def _cidr(self, argument: object, depth: int) -> object:
-        given = argument if isinstance(argument, list) and len(argument) == 3 else [*_arguments(argument, 2), 8]
-        for each in given:
-            if isinstance(each, Unknown):
-                return each
-        count, bits = _number(given[1]), _number(given[2])
+        arguments = argument if isinstance(argument, list) and len(argument) == 3 else [*_arguments(argument, 2), 8]
+        for part in arguments:
+            if isinstance(part, Unknown):
+                return part
+        count, bits = _number(arguments[1]), _number(arguments[2])
         try:
-            block = ip_network(_text(given[0]), strict=False)
+            block = ip_network(_text(arguments[0]), strict=False)
             blocks = block.subnets(new_prefix=block.max_prefixlen - bits)
-            made = [str(each) for each in islice(blocks, min(count, _MOST_BLOCKS))]
+            cidrs = [str(cidr) for cidr in islice(blocks, min(count, _MOST_BLOCKS))]
         except ValueError:
-            made = []
-        self._spend(len(made))
-        if not 1 <= count <= _MOST_BLOCKS or len(made) < count:
-            raise _Invalid(f"cannot take {count} blocks of {bits} bits from {_shown(given[0])}")
-        return made
+            cidrs = []
+        self._spend(len(cidrs))
+        if not 1 <= count <= _MOST_BLOCKS or len(cidrs) < count:
+            raise _Invalid(f"cannot take {count} blocks of {bits} bits from {_shown(arguments[0])}")
+        return cidrs
 
     def _base64(self, argument: object, depth: int) -> object:
         if isinstance(argument, Unknown):
@@ -366,16 +366,16 @@ class Template:
         names, *fallback = [argument[:3], *argument[3:]] if isinstance(argument, list) else [[]]
         for unknown in names:
             if isinstance(unknown, Unknown):
-                parts = [each.id if isinstance(each, Unknown) else _text(each) for each in names]
+                parts = [name.id if isinstance(name, Unknown) else _text(name) for name in names]
                 return unknown._replace(id=".".join(parts))
-        found: object = self._mappings
+        section: object = self._mappings
         for name in map(_text, _arguments(names, 3)):
-            found = found.get(name) if isinstance(found, dict) else None
-        if found is None and len(fallback) == 1 and isinstance(fallback[0], dict):
-            found = fallback[0].get("DefaultValue")
-        if found is None:
+            section = section.get(name) if isinstance(section, dict) else None
+        if section is None and len(fallback) == 1 and isinstance(fallback[0], dict):
+            section = fallback[0].get("DefaultValue")
+        if section is None:
             raise _Invalid(f"finds nothing at {' / '.join(one_line(_text(name)) for name in names)}")
-        return self._value(found, depth + 1)
+        return self._value(section, depth + 1)
 
     # Conditions
 
@@ -407,7 +407,7 @@ class Template:
         if name == "Condition" and isinstance(argument, str):
             return self._condition_named(argument, depth)
         if name == "Fn::Equals" and isinstance(argument, list) and len(argument) == 2:
-            values = [self._value(each, depth + 1) for each in argument]
+            values = [self._value(operand, depth + 1) for operand in argument]
             self._spend(_cost(values))
             for value in values:
                 if isinstance(value, Unknown):
@@ -417,7 +417,7 @@ class Template:
             except _Invalid as why:
                 return Unknown(f"{name} {why}")
         if name in ("Fn::And", "Fn::Or", "Fn::Not") and isinstance(argument, list) and argument:
-            parts = [self._condition(each, depth + 1) for each in argument]
+            parts = [self._condition(operand, depth + 1) for operand in argument]
             decisive = name == "Fn::Or"
             unknown = next((part for part in parts if isinstance(part, Unknown)), None)
             if name == "Fn::Not":
@@ -437,8 +437,8 @@ def templates_of(sources: Sequence[Source], given: Mapping[str, str]) -> list[Te
     for template in templates:
         for name, value in template.exports():
             if name in whole.exports:
-                other = shown_origin(whole.exports[name][0].file)
-                raise template.source.error(f"has the export {show(name)}, as {other} does")
+                first_file = shown_origin(whole.exports[name][0].file)
+                raise template.source.error(f"has the export {show(name)}, as {first_file} does")
             whole.exports[name] = template, value
     return templates
 
@@ -461,7 +461,7 @@ _FUNCTIONS: dict[str, Callable[[Template, Any, int], object]] = {
 def _transforms(value: object) -> list[str]:
     """Return the names of the macros that transform the whole template."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
-    return [str(each.get("Name")) if isinstance(each, dict) else str(each) for each in listed]
+    return [str(transform.get("Name")) if isinstance(transform, dict) else str(transform) for transform in listed]
 
 
 def _arguments(value: object, count: int) -> list[Any]:
@@ -473,7 +473,7 @@ def _arguments(value: object, count: int) -> list[Any]:
 def _cost(value: object) -> int:
     """Return the steps that count for reading a text, or the texts in a list. Producing a text counts for far more."""
     texts = value if isinstance(value, list) else [value]
-    return sum(len(text) for each in texts if isinstance(text := _id(each), str)) // _CHARACTERS_A_STEP
+    return sum(len(text) for item in texts if isinstance(text := _id(item), str)) // _CHARACTERS_A_STEP
 
 
 def _id(value: object) -> object:

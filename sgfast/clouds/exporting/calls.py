@@ -94,11 +94,11 @@ def only_in_script(about: str, *lines: str) -> Call:
     return Call(about, {}, lines)
 
 
-def head(found: PolicyDelta, target: str, version: str) -> list[str]:
+def head(delta: PolicyDelta, target: str, version: str) -> list[str]:
     """Return the first lines of an exported text: its origin, its target and a summary."""
-    made = f"Made by sgfast {version} from {shown_origin(found.new.origin)}"
-    since = "" if found.old is None else f", since {shown_origin(found.old.origin)}"
-    return [made + since, f"for {target}: {summary(found)}.", *found.new.warnings]
+    first_words = f"Made by sgfast {version} from {shown_origin(delta.new.origin)}"
+    since_old = "" if delta.old is None else f", since {shown_origin(delta.old.origin)}"
+    return [first_words + since_old, f"for {target}: {summary(delta)}.", *delta.new.warnings]
 
 
 class Variables:
@@ -106,17 +106,17 @@ class Variables:
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
-        self._taken: set[str] = set()
+        self._taken_names: set[str] = set()
 
     def name(self, kind: str, object_name: str) -> str:
         """Return the variable for the object of this kind that has the name ``object_name``."""
         if (kind, object_name) not in self._names:
             plain = name = re.sub(r"\W", "_", f"{kind}_{object_name}", flags=re.ASCII)
             number = 1
-            while name in self._taken:
+            while name in self._taken_names:
                 number += 1
                 name = f"{plain}_{number}"
-            self._taken.add(name)
+            self._taken_names.add(name)
             self._names[kind, object_name] = name
         return self._names[kind, object_name]
 
@@ -140,7 +140,7 @@ def _word(text: str) -> str:
 
 def single_address(instance: Instance) -> Network | None:
     """Return the instance's first single address, by which it can be found. None: all its addresses are CIDRs."""
-    return next((each for each in instance.addresses if each.prefixlen == each.max_prefixlen), None)
+    return next((address for address in instance.addresses if address.prefixlen == address.max_prefixlen), None)
 
 
 def first_id(pattern: re.Pattern[str], *texts: str) -> str:

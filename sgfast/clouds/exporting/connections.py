@@ -127,11 +127,11 @@ class _Side:
         if not any(mine):
             return "stays"      # Neither end is an address of the instance.
         direction: Direction = "outbound" if mine[0] else "inbound"
-        own, peer = ends if mine[0] else ends[::-1]
+        own_address, peer = ends if mine[0] else ends[::-1]
         if (
             self.new is None
             or not self.stateful
-            or self.view.owner(connection.family, own) is not self.new
+            or self.view.owner(connection.family, own_address) is not self.new
             or self.view.owner(connection.family, peer) is self.new
         ):
             return "forgotten"      # SPEC 4.13, 6.6, 6.11
@@ -146,7 +146,7 @@ class _Side:
             case "cut-inbound":
                 return self.concerned and direction == "inbound"
         address = connection.source if direction == "inbound" else connection.destination
-        there = End(address, self.view.owner(connection.family, peer))
+        peer_end = End(address, self.view.owner(connection.family, peer))
         numbers = connection.numbers
         icmp_type = numbers.get("type")
         # sgfast does not store the code of an ICMP query, so 0 is used (SPEC 6.9).
@@ -154,8 +154,8 @@ class _Side:
             connection.family, connection.protocol, numbers.get("dport"), icmp_type, None if icmp_type is None else 0
         )
         matching = (
-            found.rule for found in self.by_direction[direction]
-            if next(misfit_fields(self.policy, found.rule, here, there, packet), None) is None
+            group_rule.rule for group_rule in self.by_direction[direction]
+            if next(misfit_fields(self.policy, group_rule.rule, here, peer_end, packet), None) is None
         )
         winner = min(matching, key=precedence, default=None)
         return winner is None or winner.action == "deny"
@@ -168,13 +168,13 @@ def _changed_groups(old: Policy, new: Policy) -> set[str]:
 
 
 def _rules_and_members(policy: Policy) -> dict[str, tuple[Counter[Rule], set[str]]]:
-    found: dict[str, tuple[Counter[Rule], set[str]]] = {
+    rules_and_members: dict[str, tuple[Counter[Rule], set[str]]] = {
         group.name: (Counter(rule.without_words() for rule in group.rules), set()) for group in policy.security_groups
     }
     for instance in policy.instances:
         for name in instance.security_groups:
-            found[name][1].add(instance.name)
-    return found
+            rules_and_members[name][1].add(instance.name)
+    return rules_and_members
 
 
 def _parsed(line: str, place: str) -> Connection:
@@ -192,7 +192,7 @@ def _parsed(line: str, place: str) -> Connection:
         number, seconds = int(protocol), int(remaining)
         if {source.version, destination.version} != {_FAMILY_OF[family]}:
             raise ValueError
-        if not all(0 <= each <= _MAX_NUMBER for each in (*numbers.values(), number, seconds, zone or 0)):
+        if not all(0 <= value <= _MAX_NUMBER for value in (*numbers.values(), number, seconds, zone or 0)):
             raise ValueError
     except (ValueError, KeyError):
         raise ExportError(

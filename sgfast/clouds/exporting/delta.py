@@ -75,31 +75,31 @@ class PolicyDelta:
     @property
     def members(self) -> list[Membership]:
         """The first membership step of each instance whose groups change."""
-        return [*{each.instance.name: each for each in (*self.memberships_taken, *self.memberships)}.values()]
+        return [*{step.instance.name: step for step in (*self.memberships_taken, *self.memberships)}.values()]
 
     @property
     def groups_there(self) -> dict[str, SecurityGroup]:
         """The groups that exist before all steps, by their names in the delta."""
-        found = {name: self.new.group_by_name[name] for name in self.kept_groups}
-        kept = {was.name for was in self.kept_groups.values()}
+        groups = {name: self.new.group_by_name[name] for name in self.kept_groups}
+        kept_names = {was.name for was in self.kept_groups.values()}
         old = self.old.security_groups if self.old is not None else ()
-        return found | {group.name: group for group in old if group.name not in kept}
+        return groups | {group.name: group for group in old if group.name not in kept_names}
 
     def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
         """Return kind ("group" or "addresses") and name of all groups that the steps or ``more`` rules mention."""
-        found = {("group", each.name) for each in self.groups_deleted}
+        mentioned = {("group", each.name) for each in self.groups_deleted}
         of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
-        found.update(("addresses", each.name) for each in chain(*of_addresses))
-        for each in (*self.rules, *self.rules_taken, *more):
-            found.add(("group", each.group))
-            match each.rule.peer:
+        mentioned.update(("addresses", addresses.name) for addresses in chain(*of_addresses))
+        for group_rule in (*self.rules, *self.rules_taken, *more):
+            mentioned.add(("group", group_rule.group))
+            match group_rule.rule.peer:
                 case GroupPeer(name):
-                    found.add(("group", name))
+                    mentioned.add(("group", name))
                 case AddressGroupPeer(name):
-                    found.add(("addresses", name))
+                    mentioned.add(("addresses", name))
         for member in (*self.memberships, *self.memberships_taken):
-            found.update(("group", name) for name in member.groups)
-        return found
+            mentioned.update(("group", name) for name in member.groups)
+        return mentioned
 
 
 def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
@@ -111,7 +111,7 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
     before = old or Policy((), security_groups=())
     origin = shown_origin(new.origin)
     groups = _same(before.security_groups, new.security_groups, "security group", origin)
-    kept = _same(before.address_groups, new.address_groups, "address group", origin)
+    kept_address_groups = _same(before.address_groups, new.address_groups, "address group", origin)
     vpcs = _same(before.vpcs, new.vpcs, "VPC", origin)
     instances = _same_instances(before, new, {was.name: name for name, was in vpcs.items()})
     if old is not None:
@@ -119,12 +119,12 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
         new = replace(
             new,
             vpcs=_with_ids(new.vpcs, vpcs),
-            address_groups=_with_ids(new.address_groups, kept),
+            address_groups=_with_ids(new.address_groups, kept_address_groups),
             security_groups=_with_ids(new.security_groups, groups),
             instances=_with_ids(new.instances, instances),
         )
     new_name = {was.name: name for name, was in groups.items()}
-    new_address_group = {was.name: name for name, was in kept.items()}
+    new_address_group = {was.name: name for name, was in kept_address_groups.items()}
 
     def renamed(rule: Rule) -> Rule:
         """Replace the names of ``old`` in a rule's peer by the names of ``new``."""
@@ -136,42 +136,43 @@ def policy_delta(old: Policy | None, new: Policy) -> PolicyDelta:
         return rule
 
     added: list[RuleInGroup] = []
-    taken: list[RuleInGroup] = []
+    removed_rules: list[RuleInGroup] = []
     stay: list[RuleInGroup] = []
     for group in new.security_groups:
         was = groups.get(group.name)
         earlier = [] if was is None else [renamed(rule) for rule in was.rules]
-        wanted = {rule.without_words(): rule for rule in group.rules}
-        known = {rule.without_words() for rule in earlier}
-        added += [RuleInGroup(group.name, rule) for wordless, rule in wanted.items() if wordless not in known]
-        taken += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() not in wanted]
-        stay += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() in wanted]
+        new_rules = {rule.without_words(): rule for rule in group.rules}
+        old_rules = {rule.without_words() for rule in earlier}
+        added += [RuleInGroup(group.name, rule) for wordless, rule in new_rules.items() if wordless not in old_rules]
+        removed_rules += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() not in new_rules]
+        stay += [RuleInGroup(group.name, rule) for rule in earlier if rule.without_words() in new_rules]
     gone = [group for group in before.security_groups if group.name not in new_name]
     # No cloud lets users delete the group "default".
     deleted = [group for group in gone if DEFAULT_GROUP not in (group.name, group.label)]
     names = {group.name for group in deleted}
     for group in gone:
-        taken += [
+        removed_rules += [
             RuleInGroup(group.name, rule) for rule in group.rules
             if isinstance(rule.peer, GroupPeer) and rule.peer.name != group.name and rule.peer.name in names
         ]  # fmt: skip
     joining, leaving = _memberships(new, instances, new_name)
+    address_groups = new.address_group_by_name
     return PolicyDelta(
         old,
         new,
-        tuple(group for group in new.address_groups if group.name not in kept),
-        tuple(_surplus((group, kept.get(group.name, group)) for group in new.address_groups)),
+        tuple(group for group in new.address_groups if group.name not in kept_address_groups),
+        tuple(_surplus((group, kept_address_groups.get(group.name, group)) for group in new.address_groups)),
         tuple(group for group in new.security_groups if group.name not in groups),
         tuple(added),
         tuple(joining),
         tuple(leaving),
-        tuple(taken),
+        tuple(removed_rules),
         tuple(stay),
         tuple(deleted),
-        tuple(_surplus((replace(was, name=name), new.address_group_by_name[name]) for name, was in kept.items())),
+        tuple(_surplus((replace(was, name=name), address_groups[name]) for name, was in kept_address_groups.items())),
         tuple(group for group in before.address_groups if group.name not in new_address_group),
         groups,
-        kept,
+        kept_address_groups,
     )
 
 
@@ -199,8 +200,8 @@ def _same(before: Iterable[Item], after: Iterable[Item], kind: str, origin: str)
     """Find the objects of ``before`` that are also in ``after``, by their names in ``after``."""
     by_id = {item.id: item for item in before if item.id}
     by_name = {item.name: item for item in before}
-    found: dict[str, Item] = {}
-    taken: dict[str, str] = {}
+    same_items: dict[str, Item] = {}
+    new_names: dict[str, str] = {}
     for item in after:
         was = by_id.get(item.id) or by_name.get(item.name)
         if was is None:
@@ -211,34 +212,34 @@ def _same(before: Iterable[Item], after: Iterable[Item], kind: str, origin: str)
                 f"{kind} {item.name!r}: has the id {was.id} in the old policy, and {item.id} in the new one; "
                 "give one of them another name",
             )
-        if was.name in taken:
-            message = f"{kind} {was.name!r}: is both {taken[was.name]!r} and {item.name!r} in the new policy"
+        if was.name in new_names:
+            message = f"{kind} {was.name!r}: is both {new_names[was.name]!r} and {item.name!r} in the new policy"
             raise ExportError(origin, f"{message}; give one of them another name or id")
-        taken[was.name] = item.name
-        found[item.name] = was
-    return found
+        new_names[was.name] = item.name
+        same_items[item.name] = was
+    return same_items
 
 
 def _same_instances(before: Policy, new: Policy, vpcs: Mapping[str, str]) -> dict[str, Instance]:
     """Find the instances of ``before`` that are also in ``new``, by ``_same`` or by equal addresses in the same VPC."""
-    found = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
-    known = {was.name for was in found.values()}
+    same_instances = _same(before.instances, new.instances, "instance", shown_origin(new.origin))
+    matched_names = {was.name for was in same_instances.values()}
     by_addresses = {
-        (vpcs.get(was.vpc), frozenset(was.addresses)): was for was in before.instances if was.name not in known
+        (vpcs.get(was.vpc), frozenset(was.addresses)): was for was in before.instances if was.name not in matched_names
     }
     for instance in new.instances:
-        if instance.name not in found:
+        if instance.name not in same_instances:
             was = by_addresses.get((instance.vpc, frozenset(instance.addresses)))
             if was is not None:
-                found[instance.name] = was
-    return found
+                same_instances[instance.name] = was
+    return same_instances
 
 
-def _with_ids(items: Iterable[Item], kept: Mapping[str, Item]) -> tuple[Item, ...]:
-    """Return the objects with the provider's ids that the old policy has for them (``kept``)."""
+def _with_ids(items: Iterable[Item], kept_items: Mapping[str, Item]) -> tuple[Item, ...]:
+    """Return the objects with the provider's ids that the old policy has for them (``kept_items``)."""
 
     def with_id(item: Item) -> Item:
-        was = kept.get(item.name)
+        was = kept_items.get(item.name)
         return item if was is None or item.id else replace(item, id=was.id or was.name)
 
     return tuple(map(with_id, items))
@@ -256,7 +257,7 @@ def _refuse_other_differences(
     new_name = {was.name: name for name, was in vpcs.items()}
     peerings = {frozenset(new_name.get(name, name) for name in pair) for pair in old.peerings}
     if peerings != new.peerings:
-        pair = min(sorted(each) for each in peerings ^ new.peerings)
+        pair = min(sorted(ends) for ends in peerings ^ new.peerings)
         raise ExportError(origin, f"the peering of {' and '.join(map(repr, pair))}: is in one policy only; {only}")
     for name, vpc in vpcs.items():
         if vpc.region != new.vpc_by_name[name].region:
@@ -294,7 +295,7 @@ def _memberships(
 
 def _surplus(pairs: Iterable[tuple[AddressGroup, AddressGroup]]) -> Iterator[AddressGroup]:
     """Yield the first address group of each pair with only the addresses that the second group lacks."""
-    for group, other in pairs:
-        known: set[Any] = set(other.addresses)
-        if own := tuple(address for address in group.addresses if address not in known):
-            yield replace(group, addresses=own)
+    for group, counterpart in pairs:
+        counterpart_addresses: set[Any] = set(counterpart.addresses)
+        if surplus := tuple(address for address in group.addresses if address not in counterpart_addresses):
+            yield replace(group, addresses=surplus)

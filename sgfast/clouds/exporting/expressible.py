@@ -107,13 +107,13 @@ def expressible(policy: Policy, target: Target) -> Policy:
 
 def _setting_errors(settings: Settings, target: Target) -> Iterator[str]:
     profile = PROFILES[target.profile]
-    own, stated, defaults = (_flat(each) for each in (profile.settings, settings, Settings()))
+    of_target, stated, defaults = (_flat(part_settings) for part_settings in (profile.settings, settings, Settings()))
     of_some = {f"timeouts.{name}": value for name, value in profile.timeouts_of_some.items()}
     of_profile = _flat(PROFILES[settings.profile].settings)
     # A default of SPEC 2 is accepted if the profile has the same value, because the document need not have stated it.
     wrong = {
         name: value for name, value in stated.items()
-        if value not in (own[name], of_some.get(name)) and not (value == defaults[name] == of_profile[name])
+        if value not in (of_target[name], of_some.get(name)) and not (value == defaults[name] == of_profile[name])
     }  # fmt: skip
     if any(value == of_profile[name] for name, value in wrong.items()):
         yield (
@@ -122,7 +122,7 @@ def _setting_errors(settings: Settings, target: Target) -> Iterator[str]:
         )
     for name, value in wrong.items():
         if value != of_profile[name]:
-            yield f"settings.{name}: {target.title} does not have {value}; leave it out, or write {own[name]}"
+            yield f"settings.{name}: {target.title} does not have {value}; leave it out, or write {of_target[name]}"
 
 
 def _flat(settings: Settings) -> dict[str, object]:
@@ -163,7 +163,7 @@ class _Rewriter:
 
     def _read_denies(self) -> None:
         for group in self._policy.security_groups:
-            if denies := [each for rule in group.rules if rule.action == "deny" for each in self._in_cidrs(rule)]:
+            if denies := [part for rule in group.rules if rule.action == "deny" for part in self._in_cidrs(rule)]:
                 self._denying[group.name] = denies
                 self._sharing_denies[group.name][group.name] = 0
         for instance in self._policy.instances if self._denying else ():
@@ -175,18 +175,18 @@ class _Rewriter:
 
     def group(self, group: SecurityGroup) -> SecurityGroup:
         """Return the group with rewritten rules. For each rule that cannot be expressed, add a line to ``problems``."""
-        made: list[tuple[Rule, list[Rule]]] = []
+        parts_of_rules: list[tuple[Rule, list[Rule]]] = []
         for rule in group.rules:
             if rule.action == "allow" or self._target.has_denies:
                 try:
-                    made.append((rule, [*self._parts(group, rule)]))
+                    parts_of_rules.append((rule, [*self._parts(group, rule)]))
                 except _Inexpressible as reason:
                     self._problem(group, rule, reason)
                 else:
-                    self._add(len(made[-1][1]))
+                    self._add(len(parts_of_rules[-1][1]))
         if self._target.has_groups_of_both:
-            return replace(group, rules=tuple(self._rules_for_both_versions(group, made)))
-        return replace(group, rules=tuple(part for _, parts in made for part in parts))
+            return replace(group, rules=tuple(self._rules_for_both_versions(group, parts_of_rules)))
+        return replace(group, rules=tuple(part for _, parts in parts_of_rules for part in parts))
 
     def _add(self, rules: int) -> None:
         """Count the rules that are made. Raises ExportError if they are too many."""
@@ -202,10 +202,10 @@ class _Rewriter:
         target = self._target
         parts = [rule]
         if not target.has_denies:
-            parts = [replace(each, priority=1) for each in self._without_denied(group, rule)]
-        parts = [each for part in parts for each in self._with_address_group(part)]
+            parts = [replace(part, priority=1) for part in self._without_denied(group, rule)]
+        parts = [expanded for part in parts for expanded in self._with_address_group(part)]
         if not target.has_port_lists:
-            of_one_range = (each for part in parts for each in self._rules_of_one_range(part))
+            of_one_range = (ranged for part in parts for ranged in self._rules_of_one_range(part))
             parts = [*islice(of_one_range, _MOST_PARTS + 1)]
         if len(parts) > _MOST_PARTS:
             raise _Inexpressible(f"{target.title} would need more than {_MOST_PARTS:,} rules for it")
@@ -224,7 +224,7 @@ class _Rewriter:
         if self._target.first_port == 1 and ports == ((1, 65535),):
             # These are all ports except 0. A target without port 0 would read the range as all ports of the protocol.
             ports = ((1, 32767), (32768, 65535))
-        return [replace(rule, ports=(each,)) for each in ports]
+        return [replace(rule, ports=(port_range,)) for port_range in ports]
 
     def _with_address_group(self, rule: Rule) -> list[Rule]:
         """Replace the rule's address group by its CIDRs, unless the target has the address group."""
@@ -242,21 +242,23 @@ class _Rewriter:
         peers = [address for address in addresses if address.version == rule.ethertype]
         return [replace(rule, peer=peer) for peer in peers]
 
-    def _rules_for_both_versions(self, group: SecurityGroup, made: Sequence[tuple[Rule, list[Rule]]]) -> list[Rule]:
+    def _rules_for_both_versions(
+        self, group: SecurityGroup, rewritten: Sequence[tuple[Rule, list[Rule]]]
+    ) -> list[Rule]:
         """Rewrite rules for a target whose rules with a group as peer always apply to both IP versions.
 
         A rule for one version gets a rule for the other version if that changes no verdict. Otherwise it names the
-        addresses of the group's members. ``made``: rules of the policy, each with the rules that it became.
+        addresses of the group's members. ``rewritten``: rules of the policy, each with the rules that it became.
         """
-        existing = {part.without_words() for _, parts in made for part in parts}
-        found: list[Rule] = []
+        existing = {part.without_words() for _, parts in rewritten for part in parts}
+        expanded_rules: list[Rule] = []
         twins: dict[Rule, Rule] = {}
-        for rule, parts in made:
+        for rule, parts in rewritten:
             becomes: list[Rule] = []
             for part in parts:
                 version: Literal[4, 6] = 6 if part.ethertype == 4 else 4
-                other = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
-                wordless = other.without_words()
+                twin = replace(part, id=f"{part.id}/ipv{version}", ethertype=version)
+                wordless = twin.without_words()
                 if not isinstance(part.peer, GroupPeer) or part.protocol in (ICMP, ICMPV6) or wordless in existing:
                     becomes.append(part)
                 elif version in self._versions[group.name] and version in self._versions[part.peer.name]:
@@ -264,7 +266,7 @@ class _Rewriter:
                 else:
                     # The rule of the other version matches no packet: one of the groups has no address of this version.
                     becomes.append(part)
-                    twins[wordless] = other
+                    twins[wordless] = twin
                 if len(becomes) > _MOST_PARTS:
                     reason = (
                         f"{self._target.title} has no rule with a group for IPv{part.ethertype} alone, and with the "
@@ -274,9 +276,9 @@ class _Rewriter:
                     self._problem(group, rule, reason)
                     break
             self._add(len(becomes) - len(parts))
-            found += becomes
+            expanded_rules += becomes
         self._add(len(twins))
-        return [*found, *twins.values()]
+        return [*expanded_rules, *twins.values()]
 
     def _with_addresses(self, group: SecurityGroup, rule: Rule, peer: str) -> list[Rule]:
         """Replace the group ``peer`` in a rule by the CIDRs of its members: one rule for each. If they are too many,
@@ -300,11 +302,11 @@ class _Rewriter:
     def warnings(self) -> Iterator[str]:
         if names := sorted(self._by_address):
             listed = ", ".join(names[:_LISTED_GROUPS])
-            more = f" and {len(names) - _LISTED_GROUPS:,} others" if len(names) > _LISTED_GROUPS else ""
+            rest_text = f" and {len(names) - _LISTED_GROUPS:,} others" if len(names) > _LISTED_GROUPS else ""
             yield f"In {self._target.title} a rule with a group is for both IPv4 and IPv6."
             yield (
-                f"So rules for one of them name the addresses of the members of {listed}{more}. Export again when the "
-                "members change, or add the same rules for the other version, which opens more: they then name the "
+                f"So rules for one of them name the addresses of the members of {listed}{rest_text}. Export again when "
+                "the members change, or add the same rules for the other version, which opens more: they then name the "
                 "group."
             )
 
@@ -318,14 +320,14 @@ class _Rewriter:
                 self._count(len(parts) + 1)
                 if deny.priority > rule.priority or deny.direction != rule.direction:
                     continue
-                rest = [each for part in parts for each in _minus(part, deny)]
-                if len(rest) > _MOST_PARTS:
+                remaining = [allowed for part in parts for allowed in _minus(part, deny)]
+                if len(remaining) > _MOST_PARTS:
                     raise _Inexpressible(f"without what {deny.id} denies it becomes more than {_MOST_PARTS:,} rules")
-                if rest != parts and denying != group.name and shared < self._members[group.name]:
+                if remaining != parts and denying != group.name and shared < self._members[group.name]:
                     raise _Inexpressible(
                         f"{deny.id} denies part of it, but only for those instances that are also in {denying!r}"
                     )
-                parts = rest
+                parts = remaining
         return [rule] if parts == whole else parts
 
     def _count(self, steps: int) -> None:
@@ -353,13 +355,13 @@ def _minus(allow: Rule, deny: Rule) -> list[Rule]:
     if peers is None:
         return [allow]
     common, remaining = peers
-    rest = [replace(allow, peer=peer) for peer in remaining]
+    allowed = [replace(allow, peer=peer) for peer in remaining]
     for name in ("protocol", "icmp_type", "icmp_code"):
         if getattr(allow, name) is None and getattr(deny, name) is not None:
             raise _Inexpressible(f"{deny.id} denies part of it, and what is left is not a few rules")
     if ports:
-        rest.append(replace(allow, peer=common, ports=ports))
-    return rest
+        allowed.append(replace(allow, peer=common, ports=ports))
+    return allowed
 
 
 def _are_apart(a: int | None, b: int | None) -> bool:

@@ -46,7 +46,7 @@ def devices_of(
 
     ``pairs``: a name, id or label of an instance, and its device.
     """
-    found: dict[str, str | None] = {}
+    devices: dict[str, str | None] = {}
     try:
         pairs = [(word, device) for word, device in pairs]
     except (TypeError, ValueError):
@@ -57,13 +57,13 @@ def devices_of(
         if not isinstance(device, str | None):
             raise ArgumentTypeError(f"the interface of instance {show(word)} must be a text, not {device!r:.80}")
         names = (find(policy, "instance", word) for policy in (new, old) if policy is not None)
-        name = next((each for each in names if each is not None), None)
+        name = next((name_text for name_text in names if name_text is not None), None)
         if name is None:
             origin = shown_origin(new.origin)
             raise PolicyError(f"{origin}: there is no instance {show(word)}{similar(new, 'instance', word)}")
-        if found.setdefault(name, device) != device:
+        if devices.setdefault(name, device) != device:
             raise ArgumentError(f"instance {name!r} is behind one interface, not several")
-    return found
+    return devices
 
 
 def filter_text(old: Policy | None, new: Policy, devices: Mapping[str, str | None], *, is_change: bool) -> str:

@@ -39,33 +39,34 @@ def policy_of(made: Made, origin: str) -> Policy:
 class _ObjectReader(NodeReader):
     """Reader whose errors name the object of the export, because there are no line numbers."""
 
-    def __init__(self, origin: str, made: Made) -> None:
+    def __init__(self, origin: str, conversion: Made) -> None:
         super().__init__(origin)
-        self._made = made
+        self._conversion = conversion
 
-    def error(self, where: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
+    def error(self, node: Node, path: str, message: str, kind: type[PolicyError] = PolicyError) -> PolicyError:
         return kind(f"{self._location(path)}: {message}")
 
-    def location(self, where: Node, path: str) -> str:
+    def location(self, node: Node, path: str) -> str:
         return self._location(path)
 
     def _location(self, path: str) -> str:
         match = _ITEM.match(path)
-        if match is None or match[1] not in self._made.locations:
+        if match is None or match[1] not in self._conversion.locations:
             return f"{self._shown_origin}: {path}"
         at = int(match[2])
         of_rule = match[3] is not None
-        location = self._made.rule_locations[at][int(match[3])] if of_rule else self._made.locations[match[1]][at]
+        conversion = self._conversion
+        location = conversion.rule_locations[at][int(match[3])] if of_rule else conversion.locations[match[1]][at]
         field = path[match.end() :]
         return f"{location}: {field}" if field else str(location)
 
 
 def _node(value: Any) -> Node:
     if isinstance(value, dict):
-        pairs = [(ScalarNode(STR, key, _MARK, _MARK), _node(each)) for key, each in value.items()]
+        pairs = [(ScalarNode(STR, key, _MARK, _MARK), _node(item)) for key, item in value.items()]
         return MappingNode(MAP, pairs, _MARK, _MARK)
     if isinstance(value, list):
-        return SequenceNode(SEQ, [_node(each) for each in value], _MARK, _MARK)
+        return SequenceNode(SEQ, [_node(item) for item in value], _MARK, _MARK)
     if isinstance(value, str):
         return ScalarNode(STR, value, _MARK, _MARK)
     return plain(_scalar(value), _ROOT)
@@ -108,7 +109,7 @@ def _group_lines(group: dict[str, Any]) -> Iterator[str]:
 
 def _flow(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return _scalar(value)

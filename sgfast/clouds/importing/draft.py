@@ -230,18 +230,18 @@ class Draft:
         name = location.id
         if (kind, name) in self._filters:
             name = f"{name} of {os.path.basename(location.file)}"
-        said = {key: value if value is None else _text_of(value) for key, value in content.items()}
-        said = {key: text for key, text in said.items() if text not in _EMPTY}
-        self._filters[kind, name] = UnreadFilter(kind, name, said)
+        texts = {key: value if value is None else _text_of(value) for key, value in content.items()}
+        texts = {key: text for key, text in texts.items() if text not in _EMPTY}
+        self._filters[kind, name] = UnreadFilter(kind, name, texts)
 
     def made_up(self, *ids: str) -> None:
         """Mark ids that a format made up, so that the document does not keep them."""
         self._made_up.update(ids)
 
     def vpc(self, location: Location, region: str = "") -> None:
-        known = self._vpcs.get(location.id)
-        if known is not None and (known.location.name, known.region) != (location.name, region):
-            raise location.differs_from(known.location)
+        first_vpc = self._vpcs.get(location.id)
+        if first_vpc is not None and (first_vpc.location.name, first_vpc.region) != (location.name, region):
+            raise location.differs_from(first_vpc.location)
         self._vpcs.setdefault(location.id, _Vpc(location, region))
 
     def peering(self, location: Location, vpc_a: str, vpc_b: str) -> None:
@@ -250,11 +250,11 @@ class Draft:
 
     def address_group(self, location: Location, addresses: Iterable[str]) -> None:
         """Add an address group. ``addresses``: addresses, CIDRs or ranges ("10.0.0.1-10.0.0.9")."""
-        made = _AddressGroup(location, without_duplicates(self._networks(location, addresses)))
-        known = self._address_groups.get(location.id)
-        if known is not None and _facts_of_addresses(known) != _facts_of_addresses(made):
-            raise location.differs_from(known.location)
-        self._address_groups.setdefault(location.id, made)
+        group = _AddressGroup(location, without_duplicates(self._networks(location, addresses)))
+        first_group = self._address_groups.get(location.id)
+        if first_group is not None and _facts_of_addresses(first_group) != _facts_of_addresses(group):
+            raise location.differs_from(first_group.location)
+        self._address_groups.setdefault(location.id, group)
 
     def _networks(self, location: Location, addresses: Iterable[str]) -> Iterator[Network]:
         for text in addresses:
@@ -269,11 +269,11 @@ class Draft:
 
     def group(self, location: Location, description: str = "", *, stateful: bool = True, vpc: str = "") -> None:
         """Add a group. ``vpc``: the id of its VPC, or ""; all VPCs of groups must be added with ``vpc()``."""
-        known = self._groups.get(location.id)
-        if known is None:
+        first_group = self._groups.get(location.id)
+        if first_group is None:
             self._groups[location.id] = _Group(location, description, stateful, vpc)
-        elif (known.location.name, known.stateful) != (location.name, stateful):
-            raise location.differs_from(known.location)
+        elif (first_group.location.name, first_group.stateful) != (location.name, stateful):
+            raise location.differs_from(first_group.location)
 
     @property
     def has_groups(self) -> bool:
@@ -310,18 +310,18 @@ class Draft:
         """Add a rule to the group with this id. The group may be added later."""
         rule.id = rule.id if _RULE_ID.fullmatch(rule.id) else ""
         if rule.id in self._rules:
-            other_group, other = self._rules[rule.id]
-            if group_id != other_group or rule != other:
-                raise rule.location.differs_from(other.location)
+            other_group, first_rule = self._rules[rule.id]
+            if group_id != other_group or rule != first_rule:
+                raise rule.location.differs_from(first_rule.location)
             return
         if rule.id:
             self._rules[rule.id] = group_id, rule
         self.rules.append((group_id, rule))
 
     def instance(self, instance: DraftInstance) -> None:
-        known = self._instances.setdefault(instance.location.id, instance)
-        if known is not instance and _facts(known) != _facts(instance):
-            raise instance.location.differs_from(known.location)
+        first_instance = self._instances.setdefault(instance.location.id, instance)
+        if first_instance is not instance and _facts(first_instance) != _facts(instance):
+            raise instance.location.differs_from(first_instance.location)
 
     # The result, once all references are resolved
 
@@ -358,7 +358,7 @@ class Draft:
         if self._address_groups:
             document["address_groups"] = [
                 self._called(address_group_names[i], group.location)
-                | {"addresses": [address_text(each) for each in group.addresses]}
+                | {"addresses": [address_text(address) for address in group.addresses]}
                 for i, group in self._address_groups.items()
             ]
 
@@ -403,12 +403,12 @@ class Draft:
         self, instances: Sequence[_ResolvedInstance], group_names: dict[str, str], list_names: dict[str, str]
     ) -> Gaps:
         joined = {group for instance in instances for group in instance.groups}
-        alone = set(self._groups) - joined - self.unresolved if self.is_partial or not instances else set()
-        alone -= self.whole_groups
+        unjoined = set(self._groups) - joined - self.unresolved if self.is_partial or not instances else set()
+        unjoined -= self.whole_groups
         return Gaps(
             tuple(self._filters.values()), frozenset(name for i, name in group_names.items() if i in self.unresolved),
             frozenset(name for i, name in list_names.items() if i in self.unresolved),
-            frozenset(group_names[i] for i in alone),
+            frozenset(group_names[i] for i in unjoined),
         )  # fmt: skip
 
 
@@ -425,21 +425,21 @@ class Draft:
     def _called(self, name: str, location: Location, device: str = "", description: str = "") -> dict[str, Any]:
         """Return an object's ``name``, with the provider's ``id``, ``device`` and ``label`` if they differ (SPEC 2.12).
         """
-        made: dict[str, Any] = {"name": name}
+        entry: dict[str, Any] = {"name": name}
         for key, word in (("id", location.id), ("device", "" if device == location.id else device)):
             if word != name and word not in self._made_up and valid_id(word):
-                made[key] = word
+                entry[key] = word
         label = location.name or description
         if label not in ("", name):
-            made["label"] = valid_label(label)
-        return made
+            entry["label"] = valid_label(label)
+        return entry
 
     def _note_texts(self) -> list[str]:
         notes = []
         for message, names in self._notes.items():
             most = len(names) if message in self._listed_whole else _LISTED_NAMES
-            more = len(names) - most
-            listed = ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+            hidden_count = len(names) - most
+            listed = ", ".join(names[:most]) + (f" and {hidden_count} more" if hidden_count > 0 else "")
             notes.append(f"{message}: {listed}." if names else f"{message}.")
         return notes
 
@@ -489,40 +489,40 @@ class Draft:
         return bool(rule.ports)
 
     def _group_document(self, group: _Group, name: str, peers: _Peers) -> dict[str, Any]:
-        made = self._called(name, group.location)
+        document = self._called(name, group.location)
         if group.description:
-            made["description"] = valid_description(group.description)
+            document["description"] = valid_description(group.description)
         if not group.stateful:
-            made["stateful"] = False
-        made["rules"] = [self._rule_document(rule, peers) for rule in group.rules]
-        return made
+            document["stateful"] = False
+        document["rules"] = [self._rule_document(rule, peers) for rule in group.rules]
+        return document
 
     def _rule_document(self, rule: DraftRule, peers: _Peers) -> dict[str, Any]:
         protocol = protocol_of(rule)
-        made: dict[str, Any] = {"direction": rule.direction}
+        document: dict[str, Any] = {"direction": rule.direction}
         # Write the ethertype only where it differs from the default (SPEC 2.4).
         if (rule.group or rule.address_group) and rule.ethertype != (6 if protocol == ICMPV6 else 4):
-            made["ethertype"] = f"IPv{rule.ethertype}"
-        made["protocol"] = "all" if protocol is None else protocol_name(protocol) or protocol
+            document["ethertype"] = f"IPv{rule.ethertype}"
+        document["protocol"] = "all" if protocol is None else protocol_name(protocol) or protocol
         if rule.ports is not None:
-            made["ports"] = _written_ports(rule, protocol)
+            document["ports"] = _written_ports(rule, protocol)
         for key, value in (("icmp_type", rule.icmp_type), ("icmp_code", rule.icmp_code)):
             if value is not None:
                 if protocol not in (ICMP, ICMPV6):
                     raise rule.location.error(f"has an ICMP {key[5:]}, but its protocol is not ICMP")
-                made[key] = value
+                document[key] = value
         if rule.icmp_code is not None and rule.icmp_type is None:
             raise rule.location.error("has an ICMP code without a type")
-        made["source" if rule.direction == "inbound" else "destination"] = peers.written(rule)
+        document["source" if rule.direction == "inbound" else "destination"] = peers.written(rule)
         if rule.action != "allow":
-            made["action"] = rule.action
+            document["action"] = rule.action
         if rule.priority != 1:
-            made["priority"] = rule.priority
+            document["priority"] = rule.priority
         if rule.description:
-            made["description"] = valid_description(rule.description)
+            document["description"] = valid_description(rule.description)
         if rule.id:
-            made["id"] = rule.id
-        return made
+            document["id"] = rule.id
+        return document
 
     # Instances
 
@@ -532,7 +532,7 @@ class Draft:
         for instance in settled:
             for key, address in (*instance.addresses.items(), *instance.shared.items()):
                 claims.setdefault((instance.vpc, key), (address, []))[1].append(instance)
-        made: list[_ResolvedInstance] = []
+        of_addresses: list[_ResolvedInstance] = []
         for (vpc, key), (address, claimants) in claims.items():
             owners = [claimant for claimant in claimants if key in claimant.addresses]
             if len(owners) > 1:
@@ -544,20 +544,20 @@ class Draft:
             self._check_sharers(address, claimants)
             if not owners:
                 location = Location(claimants[0].location.file, "shared address", shared_name(address))
-                made.append(_ResolvedInstance(location, vpc, claimants[0].groups, {key: address}, {}))
-        known = {instance.location.id for instance in settled}
-        for instance in made:  # Instances of two VPCs may share an equal address, so the ids are made unique.
-            instance.location = replace(instance.location, id=free_name(instance.location.id, known))
-            known.add(instance.location.id)
+                of_addresses.append(_ResolvedInstance(location, vpc, claimants[0].groups, {key: address}, {}))
+        taken_ids = {instance.location.id for instance in settled}
+        for instance in of_addresses:  # Instances of two VPCs may share an equal address, so the ids are made unique.
+            instance.location = replace(instance.location, id=free_name(instance.location.id, taken_ids))
+            taken_ids.add(instance.location.id)
             self.note("An address that several instances share becomes an instance of its own", instance.location)
         for instance in settled:
             if not instance.addresses:
                 self.note("Left out because it has no address of its own", instance.location)
-        return [instance for instance in (*settled, *made) if instance.addresses]
+        return [instance for instance in (*settled, *of_addresses) if instance.addresses]
 
     def _settled(self, instance: DraftInstance) -> _ResolvedInstance:
         location = instance.location
-        own = _networks_by_key(one_network(location, text) for text in instance.addresses)
+        own_addresses = _networks_by_key(one_network(location, text) for text in instance.addresses)
         shared = _networks_by_key(one_network(location, text) for text in instance.shared_addresses)
         for address in shared.values():
             if not address.prefixlen:
@@ -565,21 +565,22 @@ class Draft:
                     f"the address pair {address} lets it use every address, which a policy cannot express: "
                     "list the networks it really forwards for, or remove the pair from the file"
                 )
-        shared = {key: address for key, address in shared.items() if key not in own}
+        shared = {key: address for key, address in shared.items() if key not in own_addresses}
         groups = tuple(dict.fromkeys(instance.groups))
-        return _ResolvedInstance(location, instance.vpc, groups, own, shared, instance.device, instance.description)
+        device, description = instance.device, instance.description
+        return _ResolvedInstance(location, instance.vpc, groups, own_addresses, shared, device, description)
 
     def _check_sharers(self, address: Network, sharers: Sequence[_ResolvedInstance]) -> None:
         first = sharers[0]
-        for other in sharers[1:]:
-            if set(other.groups) != set(first.groups):
+        for other_sharer in sharers[1:]:
+            if set(other_sharer.groups) != set(first.groups):
                 memberships = "; ".join(
                     f"{sharer.location.called} in {', '.join(map(self._group_called, sharer.groups)) or 'none'}"
-                    for sharer in (first, other)
+                    for sharer in (first, other_sharer)
                 )
                 shared = f"shares {address_text(address)}"
                 message = f"{shared}, but the instances that share it are in different security groups: {memberships}"
-                raise other.location.error(message)
+                raise other_sharer.location.error(message)
 
     def _group_called(self, group: str) -> str:
         location = self._groups[group].location

@@ -105,7 +105,7 @@ class JsonObject:
         missing.
         """
         location = self.location.part(part or key)
-        return [JsonObject(each, location).required(inner) for each in self.items(key)]
+        return [JsonObject(item, location).required(inner) for item in self.items(key)]
 
     def nested(self, key: str) -> JsonObject:
         """Return a nested object, or an empty one if it is missing."""
@@ -145,9 +145,9 @@ class JsonObject:
             hint = did_you_mean(key, [*self._read, *ignored])
             raise self.location.error(f"unknown key {show(key)}{hint}: its effect on the policy is unknown")
 
-    def _wrong(self, keys: tuple[str, ...], wanted: str, value: object) -> PolicyError:
+    def _wrong(self, keys: tuple[str, ...], expected: str, value: object) -> PolicyError:
         key = next((key for key in keys if self._values.get(key) is not None), keys[0])
-        return self.error(key, f"must be {wanted}, not {_kind(value)}")
+        return self.error(key, f"must be {expected}, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -127,7 +127,7 @@ def _is_export(value: object) -> bool:
     with_ids = any(f"{section}.id" in below for section in top)
     if top <= _POLICY_SECTIONS and not with_ids:
         return False  # This is a policy document without its version.
-    return any(each.sections & top and (each.own & below or with_ids) for each in FORMATS.values())
+    return any(form.sections & top and (form.own & below or with_ids) for form in FORMATS.values())
 
 
 def _is_document(value: object) -> bool:
@@ -138,10 +138,10 @@ def _is_document(value: object) -> bool:
 def _other_cloud(value: object) -> str:
     """Return the name of another cloud whose objects a value holds, or "" if it holds none."""
     inner = [value[key] for key in _OTHER_LISTS if key in value] if isinstance(value, dict) else []
-    for each in _flat([value, *inner]):
-        if isinstance(each, dict):
+    for mapping in _flat([value, *inner]):
+        if isinstance(mapping, dict):
             for cloud, (key, beginning) in _OTHER_CLOUDS.items():
-                if str(each.get(key)).startswith(beginning):
+                if str(mapping.get(key)).startswith(beginning):
                     return cloud
     return ""
 
@@ -176,7 +176,7 @@ def _is_page(value: object) -> bool:
         return False
     lists = _listings(value)
     other_keys = {key for key in value if not key.endswith("_links")} - lists
-    return any(lists and lists <= each.sections and other_keys <= each.paging for each in FORMATS.values())
+    return any(lists and lists <= form.sections and other_keys <= form.paging for form in FORMATS.values())
 
 
 def _listings(page: dict[str, object]) -> set[str]:
@@ -189,11 +189,11 @@ def _choose(sources: Sequence[Source], name: str, origin: str) -> tuple[Format, 
         raise PolicyError(f"{shown_origin(origin)}: has no file of an export")
     if name not in ("auto", *FORMATS):
         raise ArgumentError(f"format must be one of auto, {', '.join(FORMATS)}, not {name!r:.80}")
-    seen = [_detected_formats(source) for source in sources]
-    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, seen, origin)
+    detected = [_detected_formats(source) for source in sources]
+    chosen = FORMATS[name] if name != "auto" else _detect_format(sources, detected, origin)
     used: list[Source] = []
     passed_over: list[Source] = []
-    for source, (fitting, _) in zip(sources, seen, strict=True):
+    for source, (fitting, _) in zip(sources, detected, strict=True):
         (passed_over if source.is_found and chosen.name not in fitting else used).append(source)
     if not used:
         raise PolicyError(f"{shown_origin(origin)}: no file in it is an export of {chosen.title}")
@@ -206,12 +206,12 @@ def _detected_formats(source: Source) -> tuple[set[str], set[str]]:
         return set(), set()
     top, below = _keys(source.value)
     fitting = {
-        name for name, each in FORMATS.items() if each.sections & top or (each.takes_entries and has_entries(source))
+        name for name, form in FORMATS.items() if form.sections & top or (form.takes_entries and has_entries(source))
     }
     return fitting, {name for name in fitting if FORMATS[name].own & below}
 
 
-def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set[str]]], origin: str) -> Format:
+def _detect_format(sources: Sequence[Source], detected: Sequence[tuple[set[str], set[str]]], origin: str) -> Format:
     possible = set(FORMATS)
     first = sources[0]
 
@@ -224,7 +224,7 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
     # A file found in a directory may be no part of the export. Without a key of a format's own, it does not determine
     # the format, and counts only if it fits the other files.
     doubtful = []
-    for source, (fitting, surely) in zip(sources, seen, strict=True):
+    for source, (fitting, surely) in zip(sources, detected, strict=True):
         if source.is_found and not surely:
             doubtful.append((source, fitting))
         elif possible & fitting:
@@ -243,7 +243,7 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
         file = first.file.removeprefix(os.path.join(origin, "")) + (", ..." if len(sources) > 1 else "")
         message = f"has {_number(len(sources), 'file')} ({shown_origin(file)}), but no known export"
         raise PolicyError(f"{shown_origin(origin)}: {message}; known are {_titles(FORMATS)}")
-    sure = {name for _, surely in seen for name in surely}
+    sure = {name for _, surely in detected for name in surely}
     likely = [name for name in FORMATS if name in possible & sure] or [name for name in FORMATS if name in possible]
     if len(likely) > 1:
         commands = " or ".join(f"sgfast import {name}" for name in likely)
@@ -253,25 +253,25 @@ def _detect_format(sources: Sequence[Source], seen: Sequence[tuple[set[str], set
 
 
 def _titles(formats: dict[str, Format]) -> str:
-    return ", ".join(f"{name} ({each.title})" for name, each in formats.items())
+    return ", ".join(f"{name} ({export_format.title})" for name, export_format in formats.items())
 
 
 def _keys(value: object) -> tuple[set[str], set[str]]:
     """Return the keys at the top level (for a list: the keys of its items), and all keys of the top three levels."""
     value = aws_output_formats.in_sections(value)
     levels: list[set[str]] = []
-    found: list[object] = [value]
+    values: list[object] = [value]
     for _ in range(3):
-        mappings = [each for each in _flat(found) if isinstance(each, dict)]
-        levels.append({key for each in mappings for key in each if isinstance(key, str)})
-        found = [child for each in mappings for child in each.values()]
+        mappings = [value for value in _flat(values) if isinstance(value, dict)]
+        levels.append({key for mapping in mappings for key in mapping if isinstance(key, str)})
+        values = [child for mapping in mappings for child in mapping.values()]
     sections = value.items() if isinstance(value, dict) else ()
     of_sections = {f"{section}.{key}" for section, items in sections for key in _keys_of_items(items)}
     return levels[0], of_sections.union(*levels)
 
 
 def _keys_of_items(items: object) -> set[object]:
-    return {key for each in _flat([items]) if isinstance(each, dict) for key in each}
+    return {key for item in _flat([items]) if isinstance(item, dict) for key in item}
 
 
 def _flat(values: list[object]) -> Iterator[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
@@ -159,12 +160,11 @@ def json_value(data: bytes, origin: str) -> object:
         raise PolicyError(f"{shown}: too large: more than {MAX_NODES:,} values")
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            seen: set[str] = set()
-            double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        by_key = dict(pairs)
+        if len(by_key) < len(pairs):
+            double = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
             raise PolicyError(f"{shown}: an object has the key {show(double)} twice")
-        return made
+        return by_key
 
     def number(text: str) -> int:
         if len(text) > _NUMBER_CHARACTERS:
@@ -186,8 +186,8 @@ def json_value(data: bytes, origin: str) -> object:
         raise PolicyError(f"{shown}: nested more than {MAX_DEPTH} levels deep") from None
     value = values[0]
     if len(values) > 1:
-        lists = all(isinstance(each, list) for each in values)
-        value = [item for each in values for item in each] if lists else values
+        lists = all(isinstance(page, list) for page in values)
+        value = [item for page in values for item in page] if lists else values
     _check_depth(value, shown)
     return value
 
@@ -215,9 +215,9 @@ def _check_depth(value: object, shown: str) -> None:
     for _ in range(MAX_DEPTH):
         level = [
             child
-            for each in level
-            if isinstance(each, dict | list)
-            for child in (each.values() if isinstance(each, dict) else each)
+            for value in level
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
             return

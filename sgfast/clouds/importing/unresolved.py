@@ -57,12 +57,12 @@ def addresses_in(sources: Iterable[Source], lists: Sequence[Source] = ()) -> Add
     """Read the addresses of groups and lists from files that ``is_address_file`` accepts, and from ``lists``, which
     ``has_entries`` accepts.
     """
-    found: Addresses = {}
+    addresses: Addresses = {}
     for list_id, document, entries in AwsDocuments(lists).list_entries() if lists else ():
         location = Location(document.location.file, "prefix list", list_id)
-        if list_id in found:
-            raise location.error(f"is also in {shown_origin(found[list_id][0].file)}")
-        found[list_id] = location, entries
+        if list_id in addresses:
+            raise location.error(f"is also in {shown_origin(addresses[list_id][0].file)}")
+        addresses[list_id] = location, entries
     for source in sources:
         assert isinstance(source.value, dict)
         for identity, value in source.value[_KEY].items():
@@ -70,10 +70,10 @@ def addresses_in(sources: Iterable[Source], lists: Sequence[Source] = ()) -> Add
             texts = [value] if isinstance(value, str) else value
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                 raise location.error("must be a list of addresses, CIDRs or ranges of addresses")
-            if identity in found:
-                raise location.error(f"is also in {shown_origin(found[identity][0].file)}")
-            found[identity] = location, texts
-    return found
+            if identity in addresses:
+                raise location.error(f"is also in {shown_origin(addresses[identity][0].file)}")
+            addresses[identity] = location, texts
+    return addresses
 
 
 def resolve(
@@ -86,33 +86,33 @@ def resolve(
     ``takes_files``: whether the user can add files to the export.
     A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
-    word, said = _given(unresolved)
-    given = {identity: each for identity, each in said.items() if not draft.has_group(identity)}
+    word, stated = _given(unresolved)
+    stated_addresses = {identity: each for identity, each in stated.items() if not draft.has_group(identity)}
     members = {group: instance.location for instance in draft.instances for group in instance.groups}
     for identity, (location, _) in addresses.items():
         if draft.has_group(identity) or draft.has_address_group(identity):
             raise location.error("the export says itself what this is: leave it out here")
-    addresses = addresses | given
+    addresses = addresses | stated_addresses
     for identity, (location, _) in addresses.items():
         if identity in members:
             message = f"has an instance of the export as a member, {members[identity].called}: leave it out here"
             raise location.error(message)
-    known = _Known(draft, addresses)
+    known_lists = _Known(draft, addresses)
     missing: _Missing = {}
     rules = []
     for group, rule in draft.rules:
         if not draft.has_group(group):
             missing.setdefault(("security group", group), rule.location)
         if rule.group and not draft.has_group(rule.group):
-            if known.is_given(rule.group):
+            if known_lists.is_given(rule.group):
                 rule.group, rule.address_group = "", rule.group
             else:
                 missing.setdefault(("security group", rule.group), rule.location)
         elif rule.address_group and not (
-            draft.has_address_group(rule.address_group) or known.is_given(rule.address_group)
+            draft.has_address_group(rule.address_group) or known_lists.is_given(rule.address_group)
         ):
             missing.setdefault((draft.list_word, rule.address_group), rule.location)
-        if not known.is_other_version(rule):
+        if not known_lists.is_other_version(rule):
             rules.append((group, rule))
     draft.rules = rules
     for instance in draft.instances:
@@ -120,7 +120,7 @@ def resolve(
             if not draft.has_group(group):
                 missing.setdefault(("security group", group), instance.location)
     for identity, (location, _) in addresses.items():
-        if identity not in known.used and identity not in given:
+        if identity not in known_lists.used and identity not in stated_addresses:
             draft.note("Nothing in the export refers to what a file with addresses names", location)
     if not missing:
         return
@@ -145,19 +145,19 @@ def resolve(
 
 def _given(unresolved: Unresolved) -> tuple[str, Addresses]:
     """Return the word for references that have no addresses, and the addresses of the others."""
-    given = unresolved if isinstance(unresolved, Mapping) else {OTHERS: unresolved}
-    word = given.get(OTHERS, "error")
+    answers = unresolved if isinstance(unresolved, Mapping) else {OTHERS: unresolved}
+    word = answers.get(OTHERS, "error")
     if word not in (words := get_args(UnresolvedWord)):
         hint = did_you_mean(str(word), words)
         raise ArgumentError(f"unresolved must be {' or '.join(map(repr, words))}, not {word!r:.80}{hint}")
-    found: Addresses = {}
-    for identity, value in given.items():
+    addresses: Addresses = {}
+    for identity, value in answers.items():
         texts = [value] if isinstance(value, str) else value
         if identity != OTHERS:
             if not texts or not all(isinstance(text, str) for text in texts):
                 raise ArgumentError(f"unresolved must give {show(identity)} addresses, CIDRs or ranges of addresses")
-            found[identity] = Location("unresolved", _KEY, identity), [*texts]
-    return str(word), found
+            addresses[identity] = Location("unresolved", _KEY, identity), [*texts]
+    return str(word), addresses
 
 
 class _Known:

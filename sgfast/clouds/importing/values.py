@@ -31,7 +31,7 @@ def assign_names(locations: Sequence[Location]) -> dict[str, str]:
         name = location.name
         if _NAME.fullmatch(name) and count[name] == 1 and (name not in ids or name == location.id):
             names[location.id] = name
-    taken = {*names.values(), *(location.id for location in locations if _NAME.fullmatch(location.id))}
+    taken_names = {*names.values(), *(location.id for location in locations if _NAME.fullmatch(location.id))}
     tried: Counter[str] = Counter()
     for location in locations:
         if location.id in names:
@@ -41,19 +41,19 @@ def assign_names(locations: Sequence[Location]) -> dict[str, str]:
             continue
         base = re.sub(r"[^A-Za-z0-9_.\-]+", "-", location.id)[:_NAME_CHARACTERS].strip("-") or "unnamed"
         name = base
-        while name in taken:
+        while name in taken_names:
             tried[base] += 1
             suffix = f"-{tried[base] + 1}"
             name = base[: _NAME_CHARACTERS - len(suffix)] + suffix
-        taken.add(name)
+        taken_names.add(name)
         names[location.id] = name
     return names
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    known = set(taken)
-    numbered = (f"{name}-{n}" for n in range(2, len(known) + 3))
-    return name if name not in known else next(each for each in numbered if each not in known)
+    taken_names = set(taken)
+    numbered = (f"{name}-{n}" for n in range(2, len(taken_names) + 3))
+    return next(free for free in (name, *numbered) if free not in taken_names)
 
 
 def shared_name(address: Network) -> str:

@@ -86,9 +86,9 @@ class VpcView:
         """Return the addresses that are members of the groups in the rules of this VPC's instances (SPEC 4.11, 4.14),
         by group and family. A group without members is left out.
         """
-        wanted = frozenset(groups)
+        wanted_groups = frozenset(groups)
         vpcs = self.policy.vpc_by_name
-        found: dict[tuple[str, int], list[Range]] = defaultdict(list)
+        ranges_of_groups: dict[tuple[str, int], list[Range]] = defaultdict(list)
         total = 0
         for vpc in self.policy._connected_vpcs[self.vpc]:
             if vpcs[vpc].region != vpcs[self.vpc].region:
@@ -96,17 +96,17 @@ class VpcView:
             for family, addresses, owner in self._owners.of_vpc.get(vpc, ()):
                 # No prefix begins or ends within a range, so all its addresses except multicast are in the same groups.
                 for part in without_multicast(family, (addresses,)):
-                    seen = wanted & groups_of(self.policy, owner, ip_network(ADDRESS[family](part[0])))
-                    total += len(seen)
-                    for name in seen:
-                        found[name, family].append(part)
+                    member_of = wanted_groups & groups_of(self.policy, owner, ip_network(ADDRESS[family](part[0])))
+                    total += len(member_of)
+                    for name in member_of:
+                        ranges_of_groups[name, family].append(part)
         if total > MAX_RANGES:
             raise ExportError(
                 shown_origin(self.policy.origin),
                 f"the groups that rules name have members with {total:,} ranges of addresses "
                 f"together, and {MAX_RANGES:,} is the limit: export fewer instances, or name CIDRs in the rules",
             )
-        return {key: union(ranges) for key, ranges in found.items()}
+        return {key: union(ranges) for key, ranges in ranges_of_groups.items()}
 
     def owner(self, family: int, address: int) -> Instance | None:
         owned = self._owners.ranges[family]

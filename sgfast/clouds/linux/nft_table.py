@@ -46,8 +46,8 @@ class NftTable:
             lines += [f"  ct timeout {name} {{", f"    {body}", "  }"]
         for name, elements in self.sets.items():
             lines += [f"  {elements.kind} {name} {{", *_indented(_declaration(elements)), "  }"]
-        for name, each in self.chains.items():
-            lines += [f"  chain {name} {{", *_indented((*([each.hook] if each.hook else ()), *each.rules)), "  }"]
+        for name, chain in self.chains.items():
+            lines += [f"  chain {name} {{", *_indented((*([chain.hook] if chain.hook else ()), *chain.rules)), "  }"]
         return "\n".join([*lines, "}", ""])
 
 

@@ -154,15 +154,15 @@ def zones(policy: Policy, interfaces: Interfaces) -> dict[str, int | None]:
     The hash of its name determines an instance's zone, so that zones stay the same when other instances are added or
     removed. If the zone is taken by an instance whose name sorts before, the next free zone is used.
     """
-    found: dict[str, int | None] = {}
-    taken = set()
+    zones: dict[str, int | None] = {}
+    taken_zones = set()
     for name in sorted(name for name in interfaces if name in policy.instance_by_name):
         number = crc32(name.encode()) % ZONES
-        while number in taken:
+        while number in taken_zones:
             number = (number + 1) % ZONES
-        taken.add(number)
-        found[name] = None if interfaces[name] is None else FIRST_ZONE + number
-    return found
+        taken_zones.add(number)
+        zones[name] = None if interfaces[name] is None else FIRST_ZONE + number
+    return zones
 
 
 # Comments of the file -------------------------------------------------------------------------------------------------
@@ -266,9 +266,9 @@ class _Writer:
 
     def __post_init__(self) -> None:
         self.here = [self.policy.instance_by_name[n] for n in self.interfaces if n in self.policy.instance_by_name]
-        self.views = views(self.policy, (each.vpc for each in self.here))
+        self.views = views(self.policy, (instance.vpc for instance in self.here))
         self.zones = zones(self.policy, self.interfaces)
-        used = {(each.vpc, name) for each in self.here for name in each.security_groups}
+        used = {(instance.vpc, name) for instance in self.here for name in instance.security_groups}
         #: The groups whose rules are needed, each with the VPC of the instances that it filters.
         self.groups = [
             (vpc, group) for vpc in self.views for group in self.policy.security_groups if (vpc, group.name) in used
@@ -282,7 +282,7 @@ class _Writer:
             self._rules(vpc, group)
         for instance in self.here:
             self._instance(instance)
-        if any(self.interfaces[each.name] is None for each in self.here):
+        if any(self.interfaces[instance.name] is None for instance in self.here):
             self._hooks_of_machine()
         else:
             self._hooks_of_host()
@@ -310,11 +310,11 @@ class _Writer:
             for instance in self.here for family in _FAMILIES
             for addresses in self.views[instance.vpc].of_instance(family, instance)
         )
-        for (family, _, last, name), (next_family, first, _, other) in pairwise(ranges):
+        for (family, _, last, name), (next_family, first, _, other_name) in pairwise(ranges):
             if family == next_family and first <= last:
                 raise ExportError(
                     shown_origin(self.policy.origin),
-                    f"instances {name!r} and {other!r} of two VPCs have the address "
+                    f"instances {name!r} and {other_name!r} of two VPCs have the address "
                     f"{ADDRESS[family](first)}, and one host cannot tell their packets apart: export each VPC's "
                     "instances for a network namespace of their own",
                 )
@@ -339,11 +339,11 @@ class _Writer:
                     self._set(family, f"members{family}/{vpc}/{name}", members.get((name, family), ()))
             for family in _FAMILIES:
                 self._set(family, f"isolated{family}/{vpc}", view.isolated(family))
-        for each in self.policy.address_groups:
-            if each.name in address_groups:
+        for address_group in self.policy.address_groups:
+            if address_group.name in address_groups:
                 for family in _FAMILIES:
-                    ranges = addresses_of(each.addresses, family)
-                    self._set(family, f"addresses{family}/{each.name}", ranges)
+                    ranges = addresses_of(address_group.addresses, family)
+                    self._set(family, f"addresses{family}/{address_group.name}", ranges)
 
     def _set(self, family: int, name: str, ranges: Iterable[Range]) -> None:
         elements = tuple(_range_text(family, addresses) for addresses in ranges)
@@ -451,11 +451,11 @@ class _Writer:
             self._hook(chain, hook, priority, f'{lo} "lo" accept', f"jump {way}/{name}")
 
     def _hooks_of_host(self) -> None:
-        devices = {each.name: self.interfaces[each.name] for each in self.here}
+        devices = {instance.name: self.interfaces[instance.name] for instance in self.here}
         for family in _FAMILIES:
             elements = sorted(
-                (addresses, each.name)
-                for each in self.here for addresses in self.views[each.vpc].of_instance(family, each)
+                (addresses, instance.name)
+                for instance in self.here for addresses in self.views[instance.vpc].of_instance(family, instance)
             )  # fmt: skip
             texts = tuple(
                 f"{_range_text(family, addresses)} : goto before/in/{name}" for addresses, name in elements
@@ -496,29 +496,29 @@ def _match(rule: Rule, vpc: str, side: str) -> str:
 
 
 def _peer(rule: Rule, vpc: str, side: str) -> str:
-    where = f"{_IP[rule.ethertype]} {side}"
+    match_start = f"{_IP[rule.ethertype]} {side}"
     match rule.peer:
         case None:
             return f"meta nfproto ipv{rule.ethertype}"
         case GroupPeer(name):
-            return f"{where} @members{rule.ethertype}/{vpc}/{name}"
+            return f"{match_start} @members{rule.ethertype}/{vpc}/{name}"
         case AddressGroupPeer(name):
-            return f"{where} @addresses{rule.ethertype}/{name}"
+            return f"{match_start} @addresses{rule.ethertype}/{name}"
         case network:
-            return f"{where} {network}" if network.prefixlen else f"meta nfproto ipv{rule.ethertype}"
+            return f"{match_start} {network}" if network.prefixlen else f"meta nfproto ipv{rule.ethertype}"
 
 
 def _timeouts(timeouts: Timeouts) -> Iterator[tuple[int, str, str]]:
     """Yield the timeouts that nftables can set itself: protocol, name, value."""
-    other, established = int(timeouts.tcp_other), int(timeouts.tcp_established)
+    unestablished, established = int(timeouts.tcp_other), int(timeouts.tcp_established)
     fin_wait = int(timeouts.tcp_fin_wait)
     states = dict.fromkeys(
-        ("syn_sent", "syn_sent2", "syn_recv", "close_wait", "last_ack", "time_wait", "close"), other
+        ("syn_sent", "syn_sent2", "syn_recv", "close_wait", "last_ack", "time_wait", "close"), unestablished
     )
     # The kernel would use shorter timeouts while an acknowledgement is missing. SPEC 5.2 does not.
     states |= {"established": established, "fin_wait": fin_wait, "retrans": established, "unack": established}
     text = ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
-    yield TCP, f"tcp-{established}-{fin_wait}-{other}", text
+    yield TCP, f"tcp-{established}-{fin_wait}-{unestablished}", text
     bidirectional, unidirectional = int(timeouts.bidirectional), int(timeouts.unidirectional)
     name = f"udp-{bidirectional}-{unidirectional}"
     yield UDP, name, f"unreplied : {unidirectional}, replied : {bidirectional}"

@@ -103,8 +103,8 @@ class RecordRow(NamedTuple):
 
 def unix_ns(moment: datetime) -> int:
     """Return the Unix time of a moment in ns. Raises ValueError if rows have no room for it."""
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    seconds = since.days * 86400 + since.seconds
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    seconds = since_epoch.days * 86400 + since_epoch.seconds
     if abs(seconds) > LAST_SECOND:
         raise ValueError(f"its time is in the year {moment.year}, in which there are no flow logs")
-    return seconds * NS_PER_SECOND + since.microseconds * 1000
+    return seconds * NS_PER_SECOND + since_epoch.microseconds * 1000

@@ -56,12 +56,12 @@ def recognised(head: bytes) -> LogFormat | None:
         # Log says what to do with such a file.
         head = head.decode("utf-16", "ignore").encode("utf-8", "replace")
     head = head.removeprefix(BOM_UTF8)
-    known = _shown(head)
-    if known is aws.MESSAGES:
-        return known if _MESSAGE.search(head) else None
-    if known is None and any(map(_shows_aws, head[_begin(head) :].split(b"\n", _FIRST_LINES)[:_FIRST_LINES])):
+    log_format = _shown(head)
+    if log_format is aws.MESSAGES:
+        return log_format if _MESSAGE.search(head) else None
+    if log_format is None and any(map(_shows_aws, head[_begin(head) :].split(b"\n", _FIRST_LINES)[:_FIRST_LINES])):
         return _aws(head)
-    return known
+    return log_format
 
 
 def format_of(head: bytes) -> LogFormat:
@@ -75,11 +75,11 @@ def _shown(head: bytes) -> LogFormat | None:
         return aws.PARQUET
     begin = _begin(head)
     if head[begin : begin + 1] in (b"{", b"["):
-        return next((known for patterns, known in _JSON if all(pattern.search(head) for pattern in patterns)), None)
+        return next((form for patterns, form in _JSON if all(pattern.search(head) for pattern in patterns)), None)
     if _ZEEK_HEADER.match(head) or _ZEEK_HEADER.search(head, 0, begin):
         path = _ZEEK_PATH.search(head)
         return zeek.CONN_LOG if path is None or path[1] == b"conn" else zeek.OTHER_LOG
-    return next((known for pattern, known in _TEXTS if pattern.search(head)), None)
+    return next((log_format for pattern, log_format in _TEXTS if pattern.search(head)), None)
 
 
 def _aws(head: bytes) -> LogFormat:

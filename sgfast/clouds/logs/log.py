@@ -121,13 +121,13 @@ class Log:
         modified = self._modified()
         latest = modified or datetime.now(UTC)
         # The log's times may be those of another time zone.
-        until = (latest + timedelta(days=1)).replace(tzinfo=None)
-        for year in range(until.year, until.year - LEAP_YEARS, -1):
-            if _exists(year, month, day) and datetime(year, month, day) <= until:
-                since = "today is" if modified is None else "the file was last modified on"
+        latest_day = (latest + timedelta(days=1)).replace(tzinfo=None)
+        for year in range(latest_day.year, latest_day.year - LEAP_YEARS, -1):
+            if _exists(year, month, day) and datetime(year, month, day) <= latest_day:
+                year_source = "today is" if modified is None else "the file was last modified on"
                 self.remarks.append(
-                    f"{self.name}: its times have no year: its first record was taken for one of {year}, as {since} "
-                    f"{latest:%Y-%m-%d}"
+                    f"{self.name}: its times have no year: its first record was taken for one of {year}, as "
+                    f"{year_source} {latest:%Y-%m-%d}"
                 )
                 self.year = year
                 return year
@@ -145,12 +145,12 @@ class Log:
         """Yield whole lines: the number of the first one, and bytes that end with a line feed, valid until the next."""
         buffer = bytearray(BLOCK + 1)
         view = memoryview(buffer)
-        held = skipped = length = 0
-        while got := self._readinto(view[held:BLOCK]):
-            end = held + got
+        held_bytes = skipped = length = 0
+        while got := self._readinto(view[held_bytes:BLOCK]):
+            end = held_bytes + got
             if skipped:
-                held = buffer.find(b"\n", 0, end) + 1
-                if not held:
+                held_bytes = buffer.find(b"\n", 0, end) + 1
+                if not held_bytes:
                     skipped += end
                     if skipped > ENDLESS_LINE:
                         self.damage = f"{self.name}: line {self._line}: does not end within {ENDLESS_LINE >> 20} MiB"
@@ -158,9 +158,9 @@ class Log:
                     continue
                 self._line += 1
                 skipped = 0
-                buffer[: end - held] = buffer[held:end]
-                end, held = end - held, 0
-            last = buffer.rfind(b"\n", held, end) + 1
+                buffer[: end - held_bytes] = buffer[held_bytes:end]
+                end, held_bytes = end - held_bytes, 0
+            last = buffer.rfind(b"\n", held_bytes, end) + 1
             if last:
                 yield self._line, view[:last]
                 self._line += int(np.count_nonzero(np.frombuffer(buffer, np.uint8, last) == ord("\n")))
@@ -169,14 +169,14 @@ class Log:
                     self.damage = f"{self.name}: line {self._line}: so many lines in so few bytes are no flow log"
                     return
                 buffer[: end - last] = buffer[last:end]
-            held = end - last
-            if held >= LONGEST_LINE:
+            held_bytes = end - last
+            if held_bytes >= LONGEST_LINE:
                 self.complain(self._line, TOO_LONG)
-                held, skipped = 0, held
+                held_bytes, skipped = 0, held_bytes
         # The last line before damage may be cut.
-        if held and self.damage is None:
-            buffer[held] = 10
-            yield self._line, view[: held + 1]
+        if held_bytes and self.damage is None:
+            buffer[held_bytes] = 10
+            yield self._line, view[: held_bytes + 1]
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the number and text of each line that is not blank. Lines that are too long are broken."""
@@ -210,11 +210,11 @@ class Log:
             raise FlowLogError(str(error)) from error
         stack.callback(self._stream.stop)
         self._head = b""
-        again = compression_of(self._fill_head(HEAD)[:MAGIC_LENGTH])
-        if again is not None:
+        inner_compression = compression_of(self._fill_head(HEAD)[:MAGIC_LENGTH])
+        if inner_compression is not None:
             raise FlowLogError(
-                f"{self.name}: is {again.name}-compressed, and {compression.name}-compressed once more: decompress it "
-                f"first ({compression.command} FILE | sgfast ... -)"
+                f"{self.name}: is {inner_compression.name}-compressed, and {compression.name}-compressed once more: "
+                f"decompress it first ({compression.command} FILE | sgfast ... -)"
             )
 
     def _source(self, stack: ExitStack) -> Any:
@@ -266,8 +266,8 @@ class Log:
         try:
             while (got := self._stream.readinto(view)) is None:
                 wait_until_readable(self._stream)
-            taken = getattr(self._stream, "bytes_taken", None)
-            self.bytes_read = self.bytes_read + got if taken is None else taken
+            bytes_taken = getattr(self._stream, "bytes_taken", None)
+            self.bytes_read = self.bytes_read + got if bytes_taken is None else bytes_taken
             return int(got)
         except OSError as error:
             if not self._head and not self.read:

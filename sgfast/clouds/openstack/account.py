@@ -99,12 +99,12 @@ class NeutronReader(ApiReader):
         self._joined[network_a] = network_b
 
     def _vpc_of_network(self, network: str) -> str:
-        seen = []
+        networks = []
         while (parent := self._joined.get(network, network)) != network:
-            seen.append(network)
+            networks.append(network)
             network = parent
-        for each in seen:
-            self._joined[each] = network
+        for passed in networks:
+            self._joined[passed] = network
         return network
 
     def vpc_of(self, interface: Interface) -> str:

@@ -36,22 +36,22 @@ def is_printed(value: object) -> bool:
 def rows_as_documents(source: Source) -> tuple[dict[str, Any], list[str]]:
     """Convert the rows of a list into a document of the API. Return it with notes about it."""
     rows: list[dict[str, Any]] = source.value  # type: ignore[assignment]  # The caller checked is_row().
-    made: dict[str, list[Any]] = {}
+    document: dict[str, list[Any]] = {}
     notes: dict[str, None] = {}
     for row in rows:
         for title, (section, translate) in _LISTS.items():
             if title in row:
                 location = source.location(section.removesuffix("s").replace("_", " "), str(row["ID"])[:100])
                 fields = JsonObject(row, location)
-                made.setdefault(section, []).append(translate(fields))
+                document.setdefault(section, []).append(translate(fields))
                 if section == "security_group_rules" and _is_untyped(row):
                     notes[f"{_UNTYPED} openstack security group rule show"] = None
                 break
         else:
-            known = ", ".join(f"{title!r}" for title in _LISTS)
+            titles = ", ".join(f"{title!r}" for title in _LISTS)
             columns = ", ".join(map(show, list(row)[:5]))
-            raise source.error(f"unknown list with the columns {columns}: known lists have one of {known}")
-    return made, list(notes)
+            raise source.error(f"unknown list with the columns {columns}: known lists have one of {titles}")
+    return document, list(notes)
 
 
 def _is_untyped(row: dict[str, Any]) -> bool:
@@ -77,14 +77,14 @@ def _rule(fields: JsonObject) -> dict[str, Any]:
         # For a rule with a group, the command also prints the prefix of any address, which does not apply.
         prefix = "" if prefix in _ANYWHERE else prefix
     low, high = _port_range(location, str(protocol), fields.text("Port Range"))
-    made = {
+    rule = {
         "id": fields.get("ID"), "direction": fields.get("Direction"), "ethertype": ethertype, "protocol": protocol,
         "remote_ip_prefix": prefix, "remote_group_id": group, "remote_address_group_id": address_group,
         "port_range_min": low, "port_range_max": high, "security_group_id": fields.get("Security Group"),
         "description": fields.get("Description"),
     }  # fmt: skip
     fields.refuse_unread(("Project", "Tags"))
-    return made
+    return rule
 
 
 def _port_range(location: Location, protocol: str, text: str) -> tuple[int | None, int | None]:
@@ -179,7 +179,7 @@ def _server_addresses(value: object) -> object:
 def _entries(texts: object) -> object:
     if not isinstance(texts, list):
         return texts
-    return [{"addr": each} if isinstance(each, str) else each for each in texts]
+    return [{"addr": text} if isinstance(text, str) else text for text in texts]
 
 
 def _mappings(value: object) -> object:

@@ -141,26 +141,26 @@ def project_calls(old: Policy | None, new: Policy, target: Target, place: str = 
     """Return the calls to OpenStack's API, or to one that has other paths of groups and rules. ``place``: the base path
     of groups and rules. Ports always have OpenStack's.
     """
-    found = openstack_delta(old, new, target)
-    if problems := [*_removed_rule_errors(found)]:
+    delta = openstack_delta(old, new, target)
+    if problems := [*_removed_rule_errors(delta)]:
         raise ExportError(shown_origin(new.origin), *problems)
-    return _Project(found, target, place).calls()
+    return _Project(delta, target, place).calls()
 
 
 def openstack_delta(old: Policy | None, new: Policy, target: Target) -> PolicyDelta:
     """Return the delta between two policies, in rules that the target supports."""
-    found = policy_delta(None if old is None else expressible(old, target), expressible(new, target))
+    delta = policy_delta(None if old is None else expressible(old, target), expressible(new, target))
     origin = shown_origin(new.origin)
-    if any(group.name == DEFAULT_GROUP for group in found.groups):
+    if any(group.name == DEFAULT_GROUP for group in delta.groups):
         raise ExportError(
             origin,
             f"security group {DEFAULT_GROUP!r}: every project has it already; import the account, and export what "
             "changes since then",
         )
     refuse_several_regions(new, target.title)
-    if problems := [*_instance_errors(found)]:
+    if problems := [*_instance_errors(delta)]:
         raise ExportError(origin, *problems)
-    return found
+    return delta
 
 
 def provider_id(item: Any) -> str:
@@ -168,18 +168,19 @@ def provider_id(item: Any) -> str:
     return first_id(_UUID, item.id, item.name)
 
 
-def _instance_errors(found: PolicyDelta) -> Iterator[str]:
-    for each in found.members:
-        if not provider_id(each.instance) and single_address(each.instance) is None:
-            yield f"instance {each.instance.name!r}: has neither the id of a port nor a single address; give it its id"
+def _instance_errors(delta: PolicyDelta) -> Iterator[str]:
+    for membership in delta.members:
+        if not provider_id(membership.instance) and single_address(membership.instance) is None:
+            name = membership.instance.name
+            yield f"instance {name!r}: has neither the id of a port nor a single address; give it its id"
 
 
-def _removed_rule_errors(found: PolicyDelta) -> Iterator[str]:
-    for each in found.rules_taken:
-        if not rule_id(each.rule):
+def _removed_rule_errors(delta: PolicyDelta) -> Iterator[str]:
+    for group_rule in delta.rules_taken:
+        if not rule_id(group_rule.rule):
             yield (
-                f"security group {each.group!r}, rule {each.rule.id} ({rule_text(each.rule)}): can be taken away only "
-                "by its id; take as the old policy what sgfast import has read"
+                f"security group {group_rule.group!r}, rule {group_rule.rule.id} ({rule_text(group_rule.rule)}): "
+                "can be taken away only by its id; take as the old policy what sgfast import has read"
             )
 
 
@@ -205,40 +206,40 @@ class _Project:
         self._ids: dict[tuple[str, str], str] = {}
 
     def calls(self) -> Calls:
-        found = self._changes
+        delta = self._changes
         needs = {} if self._place == _V2 else {"project": "the id of the project"}
-        rules = Counter(each.group for each in found.rules)
+        rules = Counter(group_rule.group for group_rule in delta.rules)
         self._find_groups()
-        for addresses in found.address_groups:
+        for addresses in delta.address_groups:
             self._make_address_group(addresses)
-        for addresses in found.addresses:
+        for addresses in delta.addresses:
             self._change_addresses(addresses, "Add addresses to", "add_addresses", "set", " already exist ")
-        for group in found.groups:
+        for group in delta.groups:
             self._make_group(group, rules[group.name])
-        for each in (*found.rules, *self._parts_that_stay()):
-            self._add_rule(each)
-        if found.groups:
+        for group_rule in (*delta.rules, *self._parts_that_stay()):
+            self._add_rule(group_rule)
+        if delta.groups:
             self._calls.append(only_in_script("Check the groups that were there already", "check_groups"))
-        ports = {each.instance.name: self._port(each) for each in found.members}
-        for member in (*found.memberships, *found.memberships_taken):
+        ports = {member.instance.name: self._port(member) for member in delta.members}
+        for member in (*delta.memberships, *delta.memberships_taken):
             self._set_groups(member, ports[member.instance.name])
-        for id, taken in {rule_id(each.rule): each for each in found.rules_taken}.items():
-            described = f"rule of {taken.group}: {rule_text(taken.rule)}"
+        for id, removed in {rule_id(group_rule.rule): group_rule for group_rule in delta.rules_taken}.items():
+            described = f"rule of {removed.group}: {rule_text(removed.rule)}"
             self._delete(described, "security-group-rules", "security group rule", id)
-        for group in found.groups_deleted:
+        for group in delta.groups_deleted:
             id = self._ids["group", group.name]
             self._delete(f"security group {group.name}", "security-groups", "security group", id)
-        for addresses in found.addresses_taken:
+        for addresses in delta.addresses_taken:
             self._change_addresses(addresses, "Take addresses from", "remove_addresses", "unset", " not found ")
-        for addresses in found.address_groups_deleted:
+        for addresses in delta.address_groups_deleted:
             id = self._ids["addresses", addresses.name]
             self._delete(f"address group {addresses.name}", "address-groups", "address group", id)
-        return Calls(found, self._target.title, self._calls, needs)
+        return Calls(delta, self._target.title, self._calls, needs)
 
     def _parts_that_stay(self) -> Iterator[RuleInGroup]:
         """Return rules that stay although the cloud's rule from which they come is removed. They are added again."""
-        whole = {rule_id(each.rule) for each in self._changes.rules_taken}
-        return (each for each in self._changes.rules_kept if rule_id(each.rule) in whole - {""})
+        whole = {rule_id(group_rule.rule) for group_rule in self._changes.rules_taken}
+        return (group_rule for group_rule in self._changes.rules_kept if rule_id(group_rule.rule) in whole - {""})
 
     def _call(
         self,
@@ -266,14 +267,14 @@ class _Project:
 
     def _find_groups(self) -> None:
         """Look up the existing groups and address groups that the steps mention."""
-        found = self._changes
-        mentioned = found.mentioned(self._parts_that_stay())
-        there: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
-            *(("group", name, group) for name, group in found.groups_there.items()),
-            *(("addresses", name, found.new.address_group_by_name[name]) for name in found.kept_address_groups),
+        delta = self._changes
+        mentioned = delta.mentioned(self._parts_that_stay())
+        known_objects: list[tuple[str, str, SecurityGroup | AddressGroup]] = [
+            *(("group", name, group) for name, group in delta.groups_there.items()),
+            *(("addresses", name, delta.new.address_group_by_name[name]) for name in delta.kept_address_groups),
         ]
-        there += [("addresses", each.name, each) for each in found.address_groups_deleted]
-        for kind, name, group in there:
+        known_objects += [("addresses", group.name, group) for group in delta.address_groups_deleted]
+        for kind, name, group in known_objects:
             if (kind, name) in mentioned:
                 self._ids[kind, name] = provider_id(group) or self._find_by_name(kind, name)
 
@@ -334,8 +335,8 @@ class _Project:
 
     # Rules
 
-    def _add_rule(self, each: RuleInGroup) -> None:
-        rule, group = each.rule, self._ids["group", each.group]
+    def _add_rule(self, group_rule: RuleInGroup) -> None:
+        rule, group = group_rule.rule, self._ids["group", group_rule.group]
         body: dict[str, Any] = {
             "security_group_id": group,
             "direction": _DIRECTIONS[rule.direction],
@@ -372,34 +373,37 @@ class _Project:
             body["description"] = plain_text(rule.description)
             options.append(f"--description={body['description']}")
         self._call(
-            f"Add to the security group {each.group}: {rule_text(rule)}", "POST", f"{self._place}/security-group-rules",
+            f"Add to the security group {group_rule.group}: {rule_text(rule)}",
+            "POST", f"{self._place}/security-group-rules",
             {"security_group_rule": {key: value for key, value in body.items() if value is not None}},
             f"accepting 'already exists' security group rule create {words(*options, group)}",
         )  # fmt: skip
 
     # Memberships
 
-    def _port(self, each: Membership) -> str:
-        if own := provider_id(each.instance):
-            return own
-        variable = self._variables.name("port", each.instance.name)
-        address = single_address(each.instance)
+    def _port(self, membership: Membership) -> str:
+        if port_id := provider_id(membership.instance):
+            return port_id
+        name = membership.instance.name
+        variable = self._variables.name("port", name)
+        address = single_address(membership.instance)
         assert address is not None, "export refuses it"
         fixed = f"ip-address={address.network_address}"
         self._call(
-            f"Find the port of {each.instance.name}", "GET",
+            f"Find the port of {name}", "GET",
             f"{_V2}/ports?fixed_ips=ip_address%3D{address.network_address}", None,
-            f"find_one {words(f'port of {each.instance.name}')} port list --fixed-ip {words(fixed)} -f value -c ID",
+            f"find_one {words(f'port of {name}')} port list --fixed-ip {words(fixed)} -f value -c ID",
             f"{variable}=$answer",
             gives={variable: "ports[0].id"},
         )  # fmt: skip
         return f"${{{variable}}}"
 
-    def _set_groups(self, each: Membership, port: str) -> None:
-        groups = [self._ids["group", name] for name in each.groups]
-        given = " ".join(f"--security-group {words(group)}" for group in groups)
+    def _set_groups(self, membership: Membership, port: str) -> None:
+        groups = [self._ids["group", name] for name in membership.groups]
+        group_words = " ".join(f"--security-group {words(group)}" for group in groups)
         self._call(
-            f"Set the groups of {each.instance.name}: {', '.join(each.groups)}", "PUT", f"{_V2}/ports/{port}",
+            f"Set the groups of {membership.instance.name}: {', '.join(membership.groups)}",
+            "PUT", f"{_V2}/ports/{port}",
             {"port": {"security_groups": groups}},
-            f"openstack port set --no-security-group {given} {words(port)}",
+            f"openstack port set --no-security-group {group_words} {words(port)}",
         )  # fmt: skip

@@ -50,11 +50,11 @@ class Times:
         if dated := _DATED.search(text):
             moment = datetime.fromisoformat(dated[1].replace(",", "."))
             return unix_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-        found = _SYSLOG.search(text)
-        if found is None or found[1] not in _MONTHS:
+        syslog_time = _SYSLOG.search(text)
+        if syslog_time is None or syslog_time[1] not in _MONTHS:
             return UNKNOWN
-        month = _MONTHS.index(found[1]) + 1
-        day, hour, minute, second = (int(found[n]) for n in range(2, 6))
+        month = _MONTHS.index(syslog_time[1]) + 1
+        day, hour, minute, second = (int(syslog_time[n]) for n in range(2, 6))
         if self._year is None:
             self._year = self._log.year_of(month, day)
         # Lines are in the order of time, but for some seconds.
@@ -71,15 +71,15 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
 def _rows(log: Log) -> Iterator[RecordRow]:
     times = Times(log)
     for number, line in log.lines():
-        found = LINE.search(line)
-        if found is None:
+        log_line = LINE.search(line)
+        if log_line is None:
             if "log_resource_ids=" in line:
                 log.complain(number, "is no line of a security group log, or is cut")
             else:
                 log.left_out += 1
             continue
         try:
-            row = _row(log, number, times.of(line[: found.start()]), found)
+            row = _row(log, number, times.of(line[: log_line.start()]), log_line)
         except (ValueError, KeyError) as error:
             log.complain(number, f"has no {error.args[0]}" if isinstance(error, KeyError) else str(error))
             continue
@@ -89,14 +89,14 @@ def _rows(log: Log) -> Iterator[RecordRow]:
             yield row
 
 
-def _row(log: Log, number: int, time_ns: int, found: re.Match[str]) -> RecordRow | None:
+def _row(log: Log, number: int, time_ns: int, log_line: re.Match[str]) -> RecordRow | None:
     """Return a row, or None if the packet is not of IP.
 
     Raises ValueError if a field is wrong, and KeyError if it is missing.
     """
     headers: dict[str, str] = {}
-    for header in _HEADER.finditer(found[4]):
-        headers.setdefault(header[1], found[4][header.end() :])
+    for header in _HEADER.finditer(log_line[4]):
+        headers.setdefault(header[1], log_line[4][header.end() :])
     network = headers.get("ipv4", headers.get("ipv6"))
     if network is None:
         if "arp" in headers:
@@ -115,11 +115,11 @@ def _row(log: Log, number: int, time_ns: int, found: re.Match[str]) -> RecordRow
         bits = _number(headers["tcp"], "bits", 511)
         flags = bits & (_FIN | _SYN | _RST | (_ACK if bits & _SYN else 0))
     icmp = headers.get("icmp" if "ipv4" in headers else "icmpv6") if protocol in (ICMP, ICMPV6) else None
-    accepted = found[1] == "ACCEPT"
-    logs = re.findall(r"'([^']+)'", found[2])
+    accepted = log_line[1] == "ACCEPT"
+    logs = re.findall(r"'([^']+)'", log_line[2])
     return RecordRow(
         number, src, dst, protocol, start_ns=time_ns, end_ns=time_ns, tcp_flags=flags, sport=sport, dport=dport,
-        has_ports=bool(sport or dport), interface=log.words.number_of(found[3].encode("utf-8", "replace")),
+        has_ports=bool(sport or dport), interface=log.words.number_of(log_line[3].encode("utf-8", "replace")),
         rule=log.words.number_of(logs[0].encode("utf-8", "replace")) if logs else UNKNOWN,
         # The type stands behind the packet's data, in which anybody may write one.
         icmp_type=UNKNOWN if icmp is None else _number(icmp, "type_?", 255, is_last=True),
@@ -130,10 +130,10 @@ def _row(log: Log, number: int, time_ns: int, found: re.Match[str]) -> RecordRow
 
 
 def _field(header: str, name: str, *, is_last: bool = False) -> str:
-    found = re.findall(rf"\b{name}=(?:'([^']*)'|([^,)\s]*))", header)
-    if not found:
+    values = re.findall(rf"\b{name}=(?:'([^']*)'|([^,)\s]*))", header)
+    if not values:
         raise KeyError(name.rstrip("_?"))
-    quoted, plain = found[-1 if is_last else 0]
+    quoted, plain = values[-1 if is_last else 0]
     return str(quoted or plain)
 
 

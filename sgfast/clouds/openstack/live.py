@@ -71,26 +71,26 @@ def read_otc(cloud: str | None, progress: Progress) -> Account:
 
 
 def _read(cloud: str | None, progress: Progress, sources: Callable[[_Project], Iterator[Source]]) -> Account:
-    called = "the cloud of the variables OS_..." if cloud is None else f"the cloud {show(cloud)}"
+    cloud_name = "the cloud of the variables OS_..." if cloud is None else f"the cloud {show(cloud)}"
     try:
         import openstack
     except ModuleNotFoundError:
         message = f"--live needs openstacksdk to reach it; {pip_install('openstack')}, or import files"
-        raise LiveError(f"{called}: {message}") from None
+        raise LiveError(f"{cloud_name}: {message}") from None
     for library in ("keystoneauth", "openstack", "stevedore"):
         # Python prints warnings of a library without a handler on standard error.
         logging.getLogger(library).addHandler(logging.NullHandler())
-    with _errors_of(called):
+    with _errors_of(cloud_name):
         connection = openstack.connect(cloud=cloud, api_timeout=_ANSWER_SECONDS)
-        called = f"the cloud {show(connection.config.name)}"
-    project = _Project(connection, called, progress)
-    return Account(called, [*sources(project), *project.servers()])
+        cloud_name = f"the cloud {show(connection.config.name)}"
+    project = _Project(connection, cloud_name, progress)
+    return Account(cloud_name, [*sources(project), *project.servers()])
 
 
 class _Project:
-    def __init__(self, connection: Any, called: str, progress: Progress) -> None:
+    def __init__(self, connection: Any, cloud_name: str, progress: Progress) -> None:
         self._connection = connection
-        self._called = called
+        self._cloud_name = cloud_name
         self._progress = progress
 
     def neutron(self) -> Iterator[Source]:
@@ -99,25 +99,25 @@ class _Project:
 
     def otc(self) -> Iterator[Source]:
         """Read the VPC service. Its API is a superset of the network service's, and has the same address."""
-        with _errors_of(self._called):
+        with _errors_of(self._cloud_name):
             root = str(self._connection.network.get_endpoint() or "").rstrip("/").removesuffix("/v2.0")
             project = self._connection.session.get_project_id()
         if not root or not project:
             message = "there is no network service for a project; name the project in clouds.yaml"
-            raise LiveError(f"{self._called}: {message}")
+            raise LiveError(f"{self._cloud_name}: {message}")
         for listing in _OTC:
             yield from self._source("network", listing, root + listing.path.format(project=project))
 
     def servers(self) -> Iterator[Source]:
         """Read the names of servers, if the cloud has a compute service. Ports have all other facts about servers."""
-        with _errors_of(self._called):
+        with _errors_of(self._cloud_name):
             has_servers = self._connection.has_service("compute")
         if has_servers:
             yield from self._source("compute", _SERVERS, _SERVERS.path)
 
     def _source(self, service: str, listing: _Listing, url: str) -> Iterator[Source]:
         """Yield all pages of a listing as one document, or nothing if the cloud does not know this kind of object."""
-        name = f"{listing.section.replace('_', ' ')} of {self._called}"
+        name = f"{listing.section.replace('_', ' ')} of {self._cloud_name}"
         items: dict[str, Any] = {}
         marker: dict[str, str] = {}
         while True:

@@ -196,8 +196,8 @@ class ApiReader:
         elif interface.owner.startswith("network:"):
             self.draft.note("Not an instance because the network's own ports are not filtered", location)
         else:
-            known = self.interfaces.setdefault(location.id, interface)
-            if known[2:] != interface[2:]:
+            first_interface = self.interfaces.setdefault(location.id, interface)
+            if first_interface[2:] != interface[2:]:
                 raise location.error("differs from its entry in another list: export both at the same time")
         self.unread(fields, _PORT_IGNORED)
 
@@ -224,13 +224,13 @@ class ApiReader:
         for entries in networks.values():
             if not isinstance(entries, list):
                 raise location.error("addresses must have lists")
-            for each in entries:
-                entry = JsonObject(each, location.part("addresses"))
+            for item in entries:
+                entry = JsonObject(item, location.part("addresses"))
                 if entry.text("OS-EXT-IPS:type") != "floating":
                     addresses.setdefault(entry.text("OS-EXT-IPS:port_id"), []).append(entry.required("addr"))
         groups = []
-        for each in fields.items("security_groups"):
-            entry = JsonObject(each, location.part("security_groups"))
+        for item in fields.items("security_groups"):
+            entry = JsonObject(item, location.part("security_groups"))
             groups.append(entry.text("id") or entry.required("name"))
         self.servers.append(Server(location, next(iter(networks), "") if len(networks) == 1 else "", addresses, groups))
 
@@ -263,7 +263,7 @@ class ApiReader:
             if not self._port_addresses:
                 self._server_instances(server)
                 continue
-            for address in (each for addresses in server.addresses.values() for each in addresses):
+            for address in (address_entry for addresses in server.addresses.values() for address_entry in addresses):
                 if address not in self._port_addresses:
                     message = f"has the address {show(address)}, which belongs to no port in the files"
                     raise server.location.error(message)
@@ -287,7 +287,7 @@ class ApiReader:
         for interface in self.interfaces.values():
             ports[interface.device] = ports.get(interface.device, 0) + 1
         locations = (server.location for server in self.servers)
-        return {each.id: each.name for each in locations if ports.get(each.id) == 1 and each.name}
+        return {location.id: location.name for location in locations if ports.get(location.id) == 1 and location.name}
 
     def _server_instances(self, server: Server) -> None:
         """Add an instance for each port of a server. Used if there is no list of ports."""

@@ -29,11 +29,11 @@ class _Beside:
     def __init__(self, drafts: Sequence[Draft], account: Policy) -> None:
         self._account = account
         prior = drafts[0]
-        self._groups = _Known(each for draft in drafts for each in draft.group_locations)
-        self._lists = _Known(each for draft in drafts for each in draft.address_group_locations)
+        self._groups = _Known(location for draft in drafts for location in draft.group_locations)
+        self._lists = _Known(location for draft in drafts for location in draft.address_group_locations)
         managed = [instance for draft in drafts for instance in draft.instances]
         self._instances = {instance.location.id for instance in managed}
-        self._vpcs = _Known(each for draft in drafts for each in draft.vpc_locations)
+        self._vpcs = _Known(location for draft in drafts for location in draft.vpc_locations)
         vpcs = {*self._vpcs.ids, *(instance.vpc for instance in managed)}
         #: The only VPC of the plan, which the only VPC of a policy without ids is.
         self._only_vpc = vpcs.pop() if len(vpcs) == 1 and len(account.vpcs) == 1 and not account.vpcs[0].id else None
@@ -49,16 +49,17 @@ class _Beside:
     def add_to(self, draft: Draft) -> None:
         account, gaps = self._account, self._account.gaps
         for vpc in account.vpcs:
-            if (identity := self._vpc(vpc.name)) and identity not in {each.id for each in draft.vpc_locations}:
+            if (identity := self._vpc(vpc.name)) and identity not in {location.id for location in draft.vpc_locations}:
                 draft.vpc(self._location("VPC", vpc, identity), vpc.region)
         for a, b in map(sorted, account.peerings):
             pair = self._vpc(a), self._vpc(b)
             if frozenset(pair) not in self._peerings:
                 draft.peering(Location(account.origin, "VPC peering", " and ".join(pair)), *pair)
-        for each in account.address_groups:
-            identity = self._lists.id_of(each)
-            if each.name not in gaps.lists and identity not in self._lists.ids:
-                draft.address_group(self._location(draft.list_word, each, identity), map(address_text, each.addresses))
+        for address_group in account.address_groups:
+            identity = self._lists.id_of(address_group)
+            if address_group.name not in gaps.lists and identity not in self._lists.ids:
+                location = self._location(draft.list_word, address_group, identity)
+                draft.address_group(location, map(address_text, address_group.addresses))
         for group in account.security_groups:
             identity = self._groups.id_of(group)
             if group.name not in gaps.memberless:
@@ -78,7 +79,7 @@ class _Beside:
             if is_managed or identity in self._instances:
                 continue
             joined = [self._groups.id_of(account.group_by_name[name]) for name in instance.security_groups]
-            groups = [each for each in joined if draft.has_group(each) or each not in self._groups.ids]
+            groups = [group for group in joined if draft.has_group(group) or group not in self._groups.ids]
             location = self._location("instance", instance, identity)
             addresses = [*map(address_text, instance.addresses)]
             draft.instance(DraftInstance(location, home, addresses, groups, device=instance.device))
@@ -91,30 +92,30 @@ class _Beside:
         return self._vpcs.id_of(self._account.vpc_by_name[name]) if self._only_vpc is None else self._only_vpc
 
     def _rule(self, rule: Rule) -> DraftRule:
-        made = DraftRule(
+        draft_rule = DraftRule(
             Location(self._account.origin, "rule", rule.id), rule.direction, rule.ethertype, rule.protocol, rule.ports,
             rule.icmp_type, rule.icmp_code, action=rule.action, priority=rule.priority, description=rule.description,
             id=rule.id,
         )  # fmt: skip
         match rule.peer:
             case GroupPeer(name):
-                made.group = self._groups.id_of(self._account.group_by_name[name])
+                draft_rule.group = self._groups.id_of(self._account.group_by_name[name])
             case AddressGroupPeer(name):
-                made.address_group = self._lists.id_of(self._account.address_group_by_name[name])
+                draft_rule.address_group = self._lists.id_of(self._account.address_group_by_name[name])
             case None:
                 pass
             case network:
-                made.cidr = address_text(network)
-        return made
+                draft_rule.cidr = address_text(network)
+        return draft_rule
 
 
 class _Known:
     """The objects of one kind that a plan manages, and their ids."""
 
     def __init__(self, locations: Iterable[Location]) -> None:
-        known = {location.id: location for location in locations}
-        self.ids = frozenset(known)
-        self._by_name = {location.name: location.id for location in known.values() if location.name}
+        by_id = {location.id: location for location in locations}
+        self.ids = frozenset(by_id)
+        self._by_name = {location.name: location.id for location in by_id.values() if location.name}
 
     def id_of(self, item: Named) -> str:
         """Return the id of an object of today's policy: its own, or that of the plan's object of this name."""

@@ -140,21 +140,21 @@ class _Aws:
             location = resource.called("prefix list", resource.text("name"))
             if resource.has_unknown("entry"):
                 raise resource.location.error("its entries are known only after apply")
-            found = [item.required("cidr") for key in ("entry", "entries") for item in resource.objects(key)]
+            cidrs = [item.required("cidr") for key in ("entry", "entries") for item in resource.objects(key)]
             if resource.type == "aws_prefix_list":
-                found = resource.texts("cidr_blocks")
+                cidrs = resource.texts("cidr_blocks")
             stale_cidrs = stale.get(location.id, set())
-            found = [cidr for cidr in found if cidr not in stale_cidrs]
-            addresses = dict.fromkeys((*found, *sorted(entries.get(location.id, ()))))
+            cidrs = [cidr for cidr in cidrs if cidr not in stale_cidrs]
+            addresses = dict.fromkeys((*cidrs, *sorted(entries.get(location.id, ()))))
             self._account.prefix_list(location, addresses)
 
     @staticmethod
     def _list_entries(stack: Stack) -> dict[str, set[str]]:
         """Return the prefix list entries that are resources of their own, by list."""
-        found: dict[str, set[str]] = {}
+        entries: dict[str, set[str]] = {}
         for resource in stack.of_types("aws_ec2_managed_prefix_list_entry"):
-            found.setdefault(resource.id_of("prefix_list_id", _LISTS), set()).add(resource.required("cidr"))
-        return found
+            entries.setdefault(resource.id_of("prefix_list_id", _LISTS), set()).add(resource.required("cidr"))
+        return entries
 
     # Groups and rules
 
@@ -169,8 +169,8 @@ class _Aws:
         """Return the VPC of a group or subnet. If it is not set, return the region's default VPC."""
         if vpc := resource.id_of("vpc_id", _VPCS):
             return vpc
-        made = [each.identity for each in self._stack.of_types("aws_default_vpc", data=True)]
-        return made[0] if len(made) == 1 else DEFAULT_VPC
+        default_vpcs = [default_vpc.identity for default_vpc in self._stack.of_types("aws_default_vpc", data=True)]
+        return default_vpcs[0] if len(default_vpcs) == 1 else DEFAULT_VPC
 
     def _all_rules(self) -> Iterator[tuple[str, DraftRule]]:
         """Yield every rule once, with its group."""
@@ -180,14 +180,14 @@ class _Aws:
             before = _Aws(stack.prior, AwsAccount(Draft("aws")))
             before._add_lists()
             stale = {(group, meaning(rule)) for group, rule in before._own_rules()}
-        found: dict[tuple[str, object], DraftRule] = {}
+        rules: dict[tuple[str, object], DraftRule] = {}
         for group, rule in self._inline_rules():
             if (group, meaning(rule)) not in stale:
-                found.setdefault((group, meaning(rule)), rule)
+                rules.setdefault((group, meaning(rule)), rule)
         for group, rule in self._own_rules():
-            kept = found.setdefault((group, meaning(rule)), rule)
-            kept.id = kept.id or rule.id
-        for (group, _), rule in found.items():
+            first_rule = rules.setdefault((group, meaning(rule)), rule)
+            first_rule.id = first_rule.id or rule.id
+        for (group, _), rule in rules.items():
             yield group, rule
 
     def _inline_rules(self) -> Iterator[tuple[str, DraftRule]]:
@@ -241,12 +241,12 @@ class _Aws:
             # The provider refuses a source group next to addresses or "self". If there are such, it is not set.
             has_other = bool(peers or resource.items("cidr_blocks") or resource.items("ipv6_cidr_blocks"))
             if not (has_other and resource.is_unknown("source_security_group_id")):
-                other = group_id(resource.id_of("source_security_group_id", _GROUPS))
-                peers += [other] if other else []
+                peer_group = group_id(resource.id_of("source_security_group_id", _GROUPS))
+                peers += [peer_group] if peer_group else []
             lists = resource.ids_of("prefix_list_ids", _LISTS)
             direction = _DIRECTIONS[resource.text("type")]
-            made = self._rules(location, direction, resource, list(dict.fromkeys(peers)), lists)
-            for rule in numbered(made, resource.text("security_group_rule_id")):
+            rules = self._rules(location, direction, resource, list(dict.fromkeys(peers)), lists)
+            for rule in numbered(rules, resource.text("security_group_rule_id")):
                 yield group, rule
 
     def _check_rule_known(self, resource: StackResource, attributes: tuple[str, ...]) -> None:
@@ -261,16 +261,16 @@ class _Aws:
         traffic = parse_traffic(
             location, resource.required("ip_protocol"), resource.number("from_port"), resource.number("to_port")
         )
-        other = group_id(resource.id_of("referenced_security_group_id", _GROUPS))
+        peer_group = group_id(resource.id_of("referenced_security_group_id", _GROUPS))
         prefix_list = resource.id_of("prefix_list_id", _LISTS)
         description = resource.text("description")
         peers = {
-            "cidrs": resource.text("cidr_ipv4"), "cidrs6": resource.text("cidr_ipv6"), "groups": other,
+            "cidrs": resource.text("cidr_ipv4"), "cidrs6": resource.text("cidr_ipv6"), "groups": peer_group,
             "lists": prefix_list,
         }  # fmt: skip
         named = {kind: [peer] for kind, peer in peers.items() if peer}
-        made = self._account.rules(location, _RULE_DIRECTIONS[resource.type], traffic, description, **named)
-        yield from numbered(made, resource.text("security_group_rule_id"))
+        rules = self._account.rules(location, _RULE_DIRECTIONS[resource.type], traffic, description, **named)
+        yield from numbered(rules, resource.text("security_group_rule_id"))
 
     def _rules(
         self, location: Location, direction: Direction, fields: JsonObject, groups: list[str], lists: list[str]
@@ -292,13 +292,13 @@ class _Aws:
         for interface, group in sorted(self._attachments(stack)):
             attached.setdefault(interface, []).append(group)
         stale: _Attached = self._attachments(stack.prior) if stack.prior else set()
-        own = {resource.identity for resource in stack.of_types("aws_network_interface")}
+        own_interfaces = {resource.identity for resource in stack.of_types("aws_network_interface")}
         names: dict[str, str] = {}
         devices: dict[str, str] = {}
         for resource in stack.of_types("aws_instance"):
             name = _name_tag(resource)
             interface = self._primary(resource)
-            if interface in own:
+            if interface in own_interfaces:
                 names[interface] = name
                 devices[interface] = resource.identity
             else:
@@ -314,18 +314,18 @@ class _Aws:
 
     def _primary(self, resource: StackResource) -> str:
         """Return the identity of an instance's primary interface, which is created with it or assigned to it."""
-        wanted = frozenset(("aws_network_interface",))
+        interface_types = frozenset(("aws_network_interface",))
         for block in ("network_interface", "primary_network_interface"):
             for n, item in enumerate(resource.objects(block)):
                 if not item.number("device_index"):
-                    given = resource.possible_ids(f"{block}.{n}.network_interface_id", wanted)
-                    if len(given) == 1:
-                        return given[0]
+                    interfaces = resource.possible_ids(f"{block}.{n}.network_interface_id", interface_types)
+                    if len(interfaces) == 1:
+                        return interfaces[0]
         return resource.text("primary_network_interface_id") or resource.identity
 
     def _attachments(self, stack: Stack) -> _Attached:
         """Return the attachments of groups to interfaces that are resources of their own."""
-        found: _Attached = set()
+        attachments: _Attached = set()
         for resource in stack.of_types("aws_network_interface_sg_attachment"):
             group = resource.id_of("security_group_id", _GROUPS)
             if resource.is_unknown("network_interface_id"):
@@ -336,8 +336,8 @@ class _Aws:
                 interface = self._primary(sources[0]) if is_instance else sources[0].identity
             else:
                 interface = resource.required("network_interface_id")
-            found.add((interface, group))
-        return found
+            attachments.add((interface, group))
+        return attachments
 
     def _add_interface(
         self, resource: StackResource, location: Location, attribute: str, attached: dict[str, list[str]],
@@ -359,7 +359,7 @@ class _Aws:
                 self._draft.note(message, location)
                 return
         groups += attached.get(location.id, ())
-        vpc = next((self._vpc_of[each] for each in (*groups, location.id) if each in self._vpc_of), "")
+        vpc = next((self._vpc_of[name] for name in (*groups, location.id) if name in self._vpc_of), "")
         vpc = vpc or self._subnet_vpc(resource)
         if not vpc and resource.is_unknown("subnet_id"):
             self._draft.note("Left out because its subnet is known only after apply", location)
@@ -369,13 +369,13 @@ class _Aws:
         else:
             message = f'In the VPC "{DEFAULT_VPC}" because neither its security groups nor its subnet are in the file'
             self._draft.note(message, location)
-        own = list(dict.fromkeys(groups))
+        own_groups = list(dict.fromkeys(groups))
         unique = list(dict.fromkeys(addresses))
-        self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own, device=device))
+        self._draft.instance(DraftInstance(location, vpc or DEFAULT_VPC, unique, own_groups, device=device))
 
     def _subnet_vpc(self, resource: StackResource) -> str:
         """Return the VPC of a resource's subnet, or "" if it is unknown. Several possible subnets must share a VPC."""
-        vpcs = {self._vpc_of_subnet(each) for each in resource.possible_ids("subnet_id", _SUBNETS)}
+        vpcs = {self._vpc_of_subnet(subnet) for subnet in resource.possible_ids("subnet_id", _SUBNETS)}
         return vpcs.pop() if len(vpcs) == 1 else ""
 
     def _vpc_of_subnet(self, subnet: str) -> str:
@@ -387,7 +387,7 @@ class _Aws:
         """Return the groups of an instance in a default VPC, which may list groups by name instead of by id."""
         if resource.type != "aws_instance":
             return []
-        found = []
+        named_groups = []
         for name in resource.ids_of("security_groups", _GROUPS):
             named = [
                 group.identity for group in self._stack.of_types(*_GROUPS)
@@ -395,13 +395,13 @@ class _Aws:
             ]
             if len(named) != 1:
                 raise resource.location.error(f"the name {show(name)} fits {len(named)} security groups in the file")
-            found += named
-        return found
+            named_groups += named
+        return named_groups
 
     def _default_group(self, resource: StackResource) -> list[str]:
         """Return the VPC's default group, which AWS assigns if no group is named. Empty if it is not in the file."""
         vpc = self._subnet_vpc(resource)
-        groups = (each.identity for each in self._stack.of_types("aws_default_security_group"))
+        groups = (default_group.identity for default_group in self._stack.of_types("aws_default_security_group"))
         return [group for group in groups if vpc and self._vpc_of[group] == vpc][:1]
 
 

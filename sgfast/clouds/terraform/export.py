@@ -72,31 +72,31 @@ def export(old: Policy | None, new: Policy, provider: Provider, version: str) ->
     it exactly.
     """
     if provider == "aws":
-        found = aws.aws_delta(old, new)
+        delta = aws.aws_delta(old, new)
         refuse_several_regions(new, "Terraform")
     else:
-        found = openstack.openstack_delta(old, new, _TARGETS[provider])
-        if problems := [*_icmp_errors(found, provider)]:
+        delta = openstack.openstack_delta(old, new, _TARGETS[provider])
+        if problems := [*_icmp_errors(delta, provider)]:
             raise ExportError(shown_origin(new.origin), *problems)
-    comments = [*head(found, f"Terraform, provider {provider}", version)]
+    comments = [*head(delta, f"Terraform, provider {provider}", version)]
     comments += [_OF_A_WHOLE] if old is None else _OF_A_CHANGE
     if provider == "aws":
         comments.append(_OF_INTERFACES)
-    configuration = _Aws(found) if provider == "aws" else _OpenStack(found, provider)
+    configuration = _Aws(delta) if provider == "aws" else _OpenStack(delta, provider)
     blocks = [_text(block) for block in configuration.blocks()]
     return "\n\n".join(["\n".join(f"# {line}" for line in comments), *blocks]) + "\n"
 
 
-def _icmp_errors(found: PolicyDelta, provider: Provider) -> Iterator[str]:
+def _icmp_errors(delta: PolicyDelta, provider: Provider) -> Iterator[str]:
     """Yield an error for each rule with an ICMP type or code that the provider cannot send."""
-    for each in found.rules:
-        kind, code = each.rule.icmp_type, each.rule.icmp_code
+    for group_rule in delta.rules:
+        kind, code = group_rule.rule.icmp_type, group_rule.rule.icmp_code
         if kind is None or (provider == "openstack" and kind and code != 0):
             continue
         reason = "takes type 0 and code 0 for all" if provider == "openstack" else "has no types of ICMP"
         yield (
-            f"security group {each.group!r}, rule {each.rule.id} ({rule_text(each.rule)}): Terraform's provider "
-            f"{provider} {reason}"
+            f"security group {group_rule.group!r}, rule {group_rule.rule.id} ({rule_text(group_rule.rule)}): "
+            f"Terraform's provider {provider} {reason}"
         )
 
 
@@ -105,25 +105,25 @@ class _Configuration(ABC):
 
     group_type: str
 
-    def __init__(self, found: PolicyDelta) -> None:
-        self.delta = found
+    def __init__(self, delta: PolicyDelta) -> None:
+        self.delta = delta
         #: Blocks of variables and data sources by address, in order.
         self.lookups: dict[str, _Block] = {}
-        self._made = {group.name for group in found.groups}
+        self._made_groups = {group.name for group in delta.groups}
 
     def blocks(self) -> Iterator[_Block]:
-        found = self.delta
-        made: list[_Block] = []
-        for group in found.groups:
-            made += self._with_import(self.group(group), self.group_id(group))
-        for each in found.rules:
-            made += self._with_import(self.rule(each.group, each.rule), self.rule_id(each.rule))
-        for member in found.members:
-            made += self.memberships(member)
-        made = [*self.address_groups(), *made]
+        delta = self.delta
+        blocks: list[_Block] = []
+        for group in delta.groups:
+            blocks += self._with_import(self.group(group), self.group_id(group))
+        for group_rule in delta.rules:
+            blocks += self._with_import(self.rule(group_rule.group, group_rule.rule), self.rule_id(group_rule.rule))
+        for member in delta.members:
+            blocks += self.memberships(member)
+        blocks = [*self.address_groups(), *blocks]
         yield from self.lookups.values()
-        yield from made
-        for address in dict.fromkeys(self._removed()) if found.old is not None else ():
+        yield from blocks
+        for address in dict.fromkeys(self._removed()) if delta.old is not None else ():
             yield _Block(("removed",), {"from": _Reference(address), "lifecycle": {"destroy": True}})
 
     def _with_import(self, block: _Block, id: str) -> list[_Block]:
@@ -133,17 +133,17 @@ class _Configuration(ABC):
 
     def _removed(self) -> Iterator[str]:
         """Yield the addresses of resources that are in the old policy's configuration but not in the new one's."""
-        found = self.delta
-        for each in found.rules_taken:
-            yield self.rule(self._old_name(each.group), self._in_old_names(each.rule)).address
-        for group in found.groups_deleted:
+        delta = self.delta
+        for group_rule in delta.rules_taken:
+            yield self.rule(self._old_name(group_rule.group), self._in_old_names(group_rule.rule)).address
+        for group in delta.groups_deleted:
             yield from (self.rule(group.name, rule).address for rule in group.rules)
             yield self.group(group).address
         yield from self.memberships_removed()
 
     def _old_name(self, group: str) -> str:
-        kept = self.delta.kept_groups.get(group)
-        return group if kept is None else kept.name
+        kept_group = self.delta.kept_groups.get(group)
+        return group if kept_group is None else kept_group.name
 
     def _in_old_names(self, rule: Rule) -> Rule:
         match rule.peer:
@@ -155,8 +155,8 @@ class _Configuration(ABC):
 
     def id_of_group(self, name: str) -> str:
         group = self.delta.new.group_by_name.get(name)
-        known = self.group_id(group) if group is not None and name not in self._made else ""
-        return known or _Reference(f"{self.group_type}.{_name(name)}.id")
+        known_id = self.group_id(group) if group is not None and name not in self._made_groups else ""
+        return known_id or _Reference(f"{self.group_type}.{_name(name)}.id")
 
     def look_up(self, block: _Block, attribute: str = ".id") -> _Reference:
         self.lookups[block.address] = block
@@ -246,8 +246,8 @@ class _Aws(_Configuration):
         ]
 
     def memberships_removed(self) -> Iterator[str]:
-        found = self.delta
-        for member in found.members:
+        delta = self.delta
+        for member in delta.members:
             for name in member.had:
                 if name not in member.instance.security_groups:
                     yield ".".join(self._attachment(member.old_name, self._old_name(name))[1:])
@@ -257,11 +257,11 @@ class _Aws(_Configuration):
         return ("resource", "aws_network_interface_sg_attachment", _name(f"{instance} in {group}"))
 
     def _interface(self, instance: Instance) -> str:
-        if own := aws.provider_id("eni", instance):
-            return own
+        if interface_id := aws.provider_id("eni", instance):
+            return interface_id
         filters = aws.filters_of(instance) | {"vpc-id": self._vpc_id(instance.vpc)}
-        found = [{"name": name, "values": [value]} for name, value in filters.items()]
-        return self.look_up(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": found}))
+        filter_blocks = [{"name": name, "values": [value]} for name, value in filters.items()]
+        return self.look_up(_Block(("data", "aws_network_interface", _name(instance.name)), {"filter": filter_blocks}))
 
 
 class _OpenStack(_Configuration):
@@ -318,14 +318,14 @@ class _OpenStack(_Configuration):
         return openstack.rule_id(rule)
 
     def address_groups(self) -> list[_Block]:
-        found = self.delta
-        changed = {each.name for each in (*found.address_groups, *found.addresses, *found.addresses_taken)}
-        made: list[_Block] = []
-        for group in found.new.address_groups:
+        delta = self.delta
+        changed = {group.name for group in (*delta.address_groups, *delta.addresses, *delta.addresses_taken)}
+        blocks: list[_Block] = []
+        for group in delta.new.address_groups:
             if group.name in changed:
                 body = {"name": group.name, "addresses": [str(address) for address in group.addresses]}
-                made += self._with_import(_Block(self._addresses(group), body), openstack.provider_id(group))
-        return made
+                blocks += self._with_import(_Block(self._addresses(group), body), openstack.provider_id(group))
+        return blocks
 
     @staticmethod
     def _addresses(group: AddressGroup) -> tuple[str, ...]:
@@ -333,8 +333,8 @@ class _OpenStack(_Configuration):
 
     def _id_of_addresses(self, name: str) -> str:
         group = self.delta.new.address_group_by_name.get(name) or AddressGroup(name)
-        known = openstack.provider_id(group) if name in self.delta.kept_address_groups else ""
-        return known or _Reference(".".join(self._addresses(group)[1:]) + ".id")
+        known_id = openstack.provider_id(group) if name in self.delta.kept_address_groups else ""
+        return known_id or _Reference(".".join(self._addresses(group)[1:]) + ".id")
 
     def _removed(self) -> Iterator[str]:
         yield from super()._removed()
@@ -351,8 +351,8 @@ class _OpenStack(_Configuration):
 
     def _port(self, instance: Instance) -> str:
         address = single_address(instance)
-        if (own := openstack.provider_id(instance)) or address is None:
-            return own
+        if (port_id := openstack.provider_id(instance)) or address is None:
+            return port_id
         kind = f"{self._provider}_networking_port_v2"
         return self.look_up(_Block(("data", kind, _name(instance.name)), {"fixed_ip": str(address.network_address)}))
 
@@ -403,9 +403,9 @@ def _lines(body: Mapping[str, Any]) -> Iterator[str]:
         if name not in blocks:
             yield f"  {name:{width}} = {_expression(value)}"
     for name, value in blocks.items():
-        for each in value if isinstance(value, list) else [value]:
+        for item in value if isinstance(value, list) else [value]:
             yield f"  {name} {{"
-            yield from (f"  {line}" for line in _lines(each))
+            yield from (f"  {line}" for line in _lines(item))
             yield "  }"
 
 

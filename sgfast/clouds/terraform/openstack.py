@@ -200,12 +200,13 @@ class _Neutron:
             "Added the rules that the cloud creates with each new group, because Terraform does not know them "
             "(delete_default_rules is not set)", location,
         )  # fmt: skip
-        own = location.part("default rules")
+        default_rule = location.part("default rules")
         huawei = resource.type.startswith("huaweicloud")
         for version in BOTH_VERSIONS:
-            self._draft.rule(location.id, DraftRule(own, "outbound", version, priority=_LAST_PRIORITY if huawei else 1))
+            outbound = DraftRule(default_rule, "outbound", version, priority=_LAST_PRIORITY if huawei else 1)
+            self._draft.rule(location.id, outbound)
             if huawei:
-                inbound = DraftRule(own, "inbound", version, group=location.id, priority=_LAST_PRIORITY)
+                inbound = DraftRule(default_rule, "inbound", version, group=location.id, priority=_LAST_PRIORITY)
                 self._draft.rule(location.id, inbound)
 
     # Rules
@@ -320,9 +321,9 @@ class _Neutron:
                 associations = self._associations.pop(nic.port, [])
                 if self._is_known(location, nic.addresses):
                     groups = self._server_groups(resource) if groups is None else groups
-                    own = self._with_associations(groups, associations)
-                    made = DraftInstance(location, "", nic.addresses, own, device=resource.identity)
-                    self._add_instance(resource, nic.network, made)
+                    own_groups = self._with_associations(groups, associations)
+                    instance = DraftInstance(location, "", nic.addresses, own_groups, device=resource.identity)
+                    self._add_instance(resource, nic.network, instance)
         for identity, resource in ports.items():
             associations = self._associations.pop(identity, [])
             self._add_port(resource, names.get(identity, ""), devices.get(identity, ""), associations)
@@ -346,10 +347,10 @@ class _Neutron:
 
     def _read_associations(self, stack: Stack) -> dict[str, list[StackResource]]:
         """Find the resources that add groups to ports, by port."""
-        found: dict[str, list[StackResource]] = {}
+        associations: dict[str, list[StackResource]] = {}
         for resource in stack.of_types(*_ASSOCIATIONS):
-            found.setdefault(resource.id_of("port_id", _PORTS), []).append(resource)
-        return found
+            associations.setdefault(resource.id_of("port_id", _PORTS), []).append(resource)
+        return associations
 
     def _with_associations(self, groups: list[str], associations: Sequence[StackResource]) -> list[str]:
         """Apply a port's associations to its groups. An association adds its groups, or replaces all earlier groups."""
@@ -428,7 +429,7 @@ class _Neutron:
         if not (listed := resource.known_texts("all_security_group_ids")):
             return [self._group_named(resource, DEFAULT_GROUP)]
         earlier = self._earlier_associations.get(resource.identity, ())
-        stale = {group for each in earlier for group in each.at(resource.location).texts(_IDS)}
+        stale = {group for earlier_resource in earlier for group in earlier_resource.at(resource.location).texts(_IDS)}
         return [group for group in listed if group not in stale]
 
 

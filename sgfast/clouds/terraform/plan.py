@@ -58,8 +58,8 @@ def load_plan(
     """Read the policies before and after a plan is applied. ``account``: a policy of the account as it is today,
     which has what is not in the plan. Raises PolicyError also if the file is not a plan.
     """
-    source, *others = read_sources(path)
-    if others or not isinstance(source.value, dict) or "planned_values" not in source.value:
+    source, *more_sources = read_sources(path)
+    if more_sources or not isinstance(source.value, dict) or "planned_values" not in source.value:
         raise source.error("is not a plan: give the output of terraform show -json PLANFILE")
     old, new = (read([source], planned=planned) for planned in (False, True))
     if account is not None:
@@ -106,8 +106,8 @@ def _stacks(source: Source) -> tuple[Stack, Stack]:
         raise source.error(message)
     if not fields.has("format_version"):
         if (number := fields.number("version")) != _STATE_VERSION:
-            given = "no version" if number is None else f"version {number}"
-            message = f"is a state file of {given}, but only version {_STATE_VERSION} is supported"
+            state_version = "no version" if number is None else f"version {number}"
+            message = f"is a state file of {state_version}, but only version {_STATE_VERSION} is supported"
             advice = "run terraform apply -refresh-only && terraform show -json > state.json, and give state.json"
             raise source.error(f"{message}: {advice}")
         stack = Stack(file, resources_of_state(fields))
@@ -145,7 +145,7 @@ def _cloud(resource: StackResource) -> ProfileName:
 
 def _note_unread(stacks: list[Stack], draft: Draft) -> None:
     """Add notes about resources that may concern groups, but are not supported."""
-    others: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
     for stack in stacks:
         for resource in stack.resources:
             provider = resource.type.partition("_")[0]
@@ -157,7 +157,7 @@ def _note_unread(stacks: list[Stack], draft: Draft) -> None:
             if is_filter or is_about_groups:
                 draft.unread_filter(resource.type, resource.location, resource.content())
             if provider not in _PROVIDERS:
-                others[provider] += is_filter
+                unread[provider] += is_filter
             elif is_filter:
                 draft.note("Not in the policy, although it filters traffic, too", resource.location)
             elif resource.type == _GATEWAY:
@@ -166,7 +166,7 @@ def _note_unread(stacks: list[Stack], draft: Draft) -> None:
             elif is_about_groups:
                 message = "Left out because it is not supported, although its name is about security groups"
                 draft.note(message, resource.location)
-    for provider, count in others.items():
+    for provider, count in unread.items():
         if count:
             number = f"{count} resource{'' if count == 1 else 's'} about security groups or firewalls"
             draft.note(f"Left out {number} because resources of the provider {provider} are not read")

@@ -123,13 +123,15 @@ class References:
                 self._pending.setdefault(resource.module[:depth], []).append(resource)
         self._names_left = 0
         self._found_left = _MOST_FOUND
-        self._wanted: Set[str] = frozenset()
+        self._source_types: Set[str] = frozenset()
         self._is_all = False
         #: By resource and attribute: the source that was assumed for a local value or for a value of ``for_each``.
         self.guesses: dict[tuple[str, str], str] = {}
 
-    def sources(self, resource: Resource, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[Resource]:
-        """Find the resource instances of a ``wanted`` type that an attribute's expression mentions, in its order.
+    def sources(
+        self, resource: Resource, attribute: str, source_types: Set[str], *, is_all: bool = False
+    ) -> list[Resource]:
+        """Find the resource instances of the ``source_types`` that an attribute's expression mentions, in its order.
 
         ``attribute``: a top-level attribute or ``block.N.attribute``. ``is_all``: no part of the value is known, so a
         source that cannot be followed is an error. Raises NotShown if the instances cannot be determined.
@@ -137,14 +139,14 @@ class References:
         names = _names(self._expression(resource, attribute))
         if not names:
             raise NotShown("the plan's configuration does not show what it refers to")
-        mentioned = self._mentioned(resource, names, wanted, is_all=is_all)
-        found = {source.address: source for source, _ in mentioned if source.type in wanted}
-        if not found:
+        mentioned = self._mentioned(resource, names, source_types, is_all=is_all)
+        sources = {source.address: source for source, _ in mentioned if source.type in source_types}
+        if not sources:
             raise NotShown(f"it refers to {show(_longest(names)[0])}, which is not a resource of a fitting type")
-        first = next(iter(found.values()))
+        first = next(iter(sources.values()))
         if any(name.startswith("local.") for name in names) or _is_one_of_several(resource, names, first):
             self.guesses[resource.address, attribute] = first.address
-        return list(found.values())
+        return list(sources.values())
 
     def leaves_out(self, resource: Resource, attribute: str) -> bool:
         """Return whether the configuration has the resource, but leaves an attribute out or sets it to null."""
@@ -179,16 +181,16 @@ class References:
         return at(expressions, attribute)
 
     def _mentioned(
-        self, resource: Resource, names: Sequence[str], wanted: Set[str], *, is_all: bool = False
+        self, resource: Resource, names: Sequence[str], source_types: Set[str], *, is_all: bool = False
     ) -> Iterator[tuple[Resource, bool]]:
         """Yield all resource instances that an expression mentions, each with whether the mentioned value is known."""
-        self._names_left, self._wanted, self._is_all = _MOST_NAMES, wanted, is_all
+        self._names_left, self._source_types, self._is_all = _MOST_NAMES, source_types, is_all
         scope = _Scope(resource.module, resource.key, _names(self._block(resource).get("for_each_expression")))
-        for found in self._found(names, scope, 0, by_key=False):
+        for source in self._found(names, scope, 0, by_key=False):
             self._found_left -= 1
             if self._found_left < 0:
                 raise NotShown("the plan's expressions mention too many resources")
-            yield found
+            yield source
 
     def _block(self, resource: Resource) -> Mapping[str, Any]:
         """Return the resource's block in the configuration."""
@@ -197,16 +199,16 @@ class References:
         if blocks is None:
             blocks = self._blocks[path] = {}
             listed = self._configured(resource.module).get("resources")
-            for each in listed if isinstance(listed, list) else ():
-                if isinstance(each, dict) and each.get("mode") != "data":
-                    blocks[str(each.get("type")), str(each.get("name"))] = each
+            for block in listed if isinstance(listed, list) else ():
+                if isinstance(block, dict) and block.get("mode") != "data":
+                    blocks[str(block.get("type")), str(block.get("name"))] = block
         return blocks.get((resource.type, resource.name), {})
 
     def _configured(self, module: Module) -> Mapping[str, Any]:
-        found = self._root
+        configured = self._root
         for step in module:
-            found = _mapping(self._call(found, step.name).get("module"))
-        return found
+            configured = _mapping(self._call(configured, step.name).get("module"))
+        return configured
 
     @staticmethod
     def _call(module: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -297,17 +299,18 @@ class References:
         The expression of a local value can mention resources of its module, resources of called modules, and variables.
         The value is not known yet, so its source must be a resource that has no id yet.
         """
-        seen = {each.address: each for each in self._pending.get(scope.module, ()) if each.type in self._wanted}
+        pending = self._pending.get(scope.module, ())
+        sources = {source.address: source for source in pending if source.type in self._source_types}
         if scope.module:
             outer, step = scope.module[:-1], scope.module[-1]
             for expression in _mapping(self._call(self._configured(outer), step.name).get("expressions")).values():
-                names = [each for each in _names(expression) if not each.startswith("local.")]
+                names = [mentioned for mentioned in _names(expression) if not mentioned.startswith("local.")]
                 for source, _ in self._found(names, _Scope(outer, step.key), depth + 1, by_key=False):
-                    if source.type in self._wanted and not source.values.get("id"):
-                        seen[source.address] = source
-        if len(seen) != 1 or self._is_all:
+                    if source.type in self._source_types and not source.values.get("id"):
+                        sources[source.address] = source
+        if len(sources) != 1 or self._is_all:
             raise NotShown(f"it refers to {show(name)}, whose value a plan does not show")
-        return next(iter(seen.values()))
+        return next(iter(sources.values()))
 
 
 def _selected_keys(instances: Mapping[Key, object], named: Key, scope: _Scope, by_key: bool) -> list[Key]:

@@ -46,8 +46,8 @@ class Stack:
         self.prior = prior
         if prior is not None:  # The planned values lack data sources that were read before apply.
             planned = {resource.address for resource in resources}
-            read = (each.resource for each in prior.resources if each.is_data and each.address not in planned)
-            resources = [*resources, *read]
+            data = [source for source in prior.resources if source.is_data and source.address not in planned]
+            resources = [*resources, *(source.resource for source in data)]
         self.resources: list[StackResource] = [StackResource(self, resource) for resource in resources]
         self._by_type: dict[str, list[tuple[int, StackResource]]] = {}
         for n, resource in enumerate(self.resources):
@@ -56,7 +56,7 @@ class Stack:
 
     def of_types(self, *types: str, data: bool = False) -> Iterator[StackResource]:
         """Yield the resources of some types in the file's order. ``data``: include data sources."""
-        numbered = [each for kind in types for each in self._by_type.get(kind, ())]
+        numbered = [resource for kind in types for resource in self._by_type.get(kind, ())]
         for _, resource in sorted(numbered, key=itemgetter(0)):
             if data or not resource.is_data:
                 yield resource
@@ -141,38 +141,38 @@ class StackResource(JsonObject):
             raise self._ambiguous(attribute, sources)
         return sources[0].identity
 
-    def ids_of(self, attribute: str, wanted: Set[str]) -> list[str]:
+    def ids_of(self, attribute: str, source_types: Set[str]) -> list[str]:
         """Return the ids that an attribute lists, each like ``id_of`` returns it."""
         if self.is_unknown(attribute):
-            return [each.identity for each in self.sources(attribute, wanted, is_all=True)]
+            return [source.identity for source in self.sources(attribute, source_types, is_all=True)]
         values = self.items(attribute)
-        return self.filled(attribute, [values], wanted)[0]
+        return self.filled(attribute, [values], source_types)[0]
 
-    def possible_ids(self, attribute: str, wanted: Set[str]) -> list[str]:
+    def possible_ids(self, attribute: str, source_types: Set[str]) -> list[str]:
         """Return the ids that an attribute may get. Empty if it is not set, or if the plan does not show its source."""
         if not self.is_unknown(attribute):
-            return [value] if (value := self.id_of(attribute, wanted)) else []
+            return [value] if (value := self.id_of(attribute, source_types)) else []
         try:
-            return [each.identity for each in self._shown_sources(attribute, wanted)]
+            return [source.identity for source in self._shown_sources(attribute, source_types)]
         except NotShown:
             return []
 
-    def filled(self, attribute: str, lists: list[list[Any]], wanted: Set[str]) -> list[list[str]]:
+    def filled(self, attribute: str, lists: list[list[Any]], source_types: Set[str]) -> list[list[str]]:
         """Replace each null in lists of ids, which means an unknown id, by the identity of the resource that will have
         the id.
 
         The lists together are the whole value of the attribute's expression (for example of a block). Therefore the
         resources that the expression mentions are distributed among the lists. Raises PolicyError if that is ambiguous.
         """
-        known: set[str] = set()
+        known_ids: set[str] = set()
         for value in (value for values in lists for value in values if value is not None):
             if not isinstance(value, str):
                 raise self.error(attribute, "must be a list of strings")
-            known.add(value)
+            known_ids.add(value)
         lacking = [n for n, values in enumerate(lists) if None in values]
         result: list[list[str]] = [[value for value in values if value is not None] for values in lists]
         if lacking:
-            sources = [each for each in self.sources(attribute, wanted) if each.identity not in known]
+            sources = [source for source in self.sources(attribute, source_types) if source.identity not in known_ids]
             count = lists[lacking[0]].count(None)
             if len(sources) == 1:
                 for n in lacking:
@@ -192,14 +192,14 @@ class StackResource(JsonObject):
         except NotShown as why:
             raise self.error(attribute, f"is known only after apply: {why}") from None
 
-    def _shown_sources(self, attribute: str, wanted: Set[str], *, is_all: bool = False) -> list[StackResource]:
-        found = self._stack.references.sources(self.resource, attribute, wanted, is_all=is_all)
-        return [StackResource(self._stack, each) for each in found]
+    def _shown_sources(self, attribute: str, source_types: Set[str], *, is_all: bool = False) -> list[StackResource]:
+        sources = self._stack.references.sources(self.resource, attribute, source_types, is_all=is_all)
+        return [StackResource(self._stack, source) for source in sources]
 
     def _ambiguous(self, attribute: str, sources: list[StackResource]) -> PolicyError:
         candidates = ", ".join(show(source.address) for source in sources[:_LISTED_NAMES]) or "no fitting resource"
-        more = f" and {len(sources) - _LISTED_NAMES} more" if len(sources) > _LISTED_NAMES else ""
-        message = f"is known only after apply, and the plan does not show which of {candidates}{more} it will be"
+        rest_text = f" and {len(sources) - _LISTED_NAMES} more" if len(sources) > _LISTED_NAMES else ""
+        message = f"is known only after apply, and the plan does not show which of {candidates}{rest_text} it will be"
         return self.error(attribute, message)
 
 

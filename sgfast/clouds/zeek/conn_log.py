@@ -66,15 +66,15 @@ def _tsv_rows(log: Log) -> Iterator[RecordRow]:
     for number, line in log.lines():
         line = line.rstrip("\r")
         if line.startswith("#"):
-            name, _, rest = line[1:].partition(" " if line.startswith("#separator") else separator)
+            name, _, value = line[1:].partition(" " if line.startswith("#separator") else separator)
             if name == "separator":
-                separator = re.sub(r"\\x([0-9a-fA-F]{2})", lambda code: chr(int(code[1], 16)), rest) or "\t"
+                separator = re.sub(r"\\x([0-9a-fA-F]{2})", lambda code: chr(int(code[1], 16)), value) or "\t"
             elif name == "unset_field":
-                unset = rest
+                unset = value
             elif name == "path":
-                path = rest
+                path = value
             elif name == "fields":
-                fields = [field.replace("id_", "id.", 1) for field in rest.split(separator)]
+                fields = [field.replace("id_", "id.", 1) for field in value.split(separator)]
             continue
         if path != "conn":
             log.left_out += 1
@@ -174,10 +174,10 @@ def _count(values: Mapping[str, str], name: str, most: int = _MOST) -> int:
 
 
 def _in_ns(name: str, word: str) -> int:
-    found = _SECONDS.fullmatch(word)
-    if found is None or int(found[1]) > LAST_SECOND:
+    seconds = _SECONDS.fullmatch(word)
+    if seconds is None or int(seconds[1]) > LAST_SECOND:
         raise ValueError(f"{name} must be a time, not {_shown(word)}")
-    return int(found[1]) * NS_PER_SECOND + int((found[2] or "").ljust(9, "0"))
+    return int(seconds[1]) * NS_PER_SECOND + int((seconds[2] or "").ljust(9, "0"))
 
 
 def _time(word: str) -> int:
@@ -188,9 +188,9 @@ def _time(word: str) -> int:
     except ValueError:
         raise ValueError(f"ts must be a time, not {_shown(word)}") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if (found := unix_ns(moment)) < 0:
+    if (time_ns := unix_ns(moment)) < 0:
         raise ValueError(f"ts must be a time since 1970, not {_shown(word)}")
-    return found
+    return time_ns
 
 
 def _shown(word: str) -> str:

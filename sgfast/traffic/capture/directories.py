@@ -47,7 +47,7 @@ def files_in(path: str) -> tuple[list[str], list[str]]:
     pattern leads into so many folders in each other that Python cannot follow.
     """
     files: list[str] = []
-    others: list[str] = []
+    other_files: list[str] = []
     if is_url(path):
         return sorted(urls_in(path, is_pattern=is_pattern(path)), key=natural), []
     if is_pattern(path):
@@ -61,10 +61,10 @@ def files_in(path: str) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                (files if _is_file(entry) else others).append(entry.name)
+                (files if _is_file(entry) else other_files).append(entry.name)
     except OSError as error:
         raise CaptureError(f"{printable(path)}: cannot be read: {error.strerror or error}") from error
-    return [os.path.join(path, name) for name in sorted(files, key=natural)], sorted(others, key=natural)
+    return [os.path.join(path, name) for name in sorted(files, key=natural)], sorted(other_files, key=natural)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -90,13 +90,13 @@ def size_of(path: str) -> int | None:
 
 def with_files_in(paths: Sequence[str]) -> list[str]:
     """Return ``paths``, plus the files in the readable directories among them."""
-    found = list(paths)
+    files = list(paths)
     for path in filter(is_directory, paths):
         try:
-            found += files_in(path)[0]
+            files += files_in(path)[0]
         except CaptureError:
             continue        # reported when the directory is opened
-    return found
+    return files
 
 
 def first_time_ns(path: str) -> int | None:

@@ -17,7 +17,7 @@ PIECE = 1024 * 1024
 
 
 class FollowedFile:
-    """A growing regular file. At its current end ``readinto`` returns None; it ends once ``until`` returns True.
+    """A growing regular file. At its current end ``readinto`` returns None; it ends once ``is_over`` returns True.
 
     ``path`` is None for standard input. ``readinto`` raises OSError if the file was truncated, removed or replaced.
 
@@ -26,31 +26,31 @@ class FollowedFile:
     handed out if they complete the current record (``wanted``) and end the file: many packets end in zeros.
     """
 
-    def __init__(self, file: io.FileIO, path: str | None, until: Callable[[], bool]) -> None:
+    def __init__(self, file: io.FileIO, path: str | None, is_over: Callable[[], bool]) -> None:
         self._file = file
         self._path = path
-        self._until = until
+        self._is_over = is_over
         self._pending_error = ""
-        #: Whether the stream ended because ``until`` returned True.
+        #: Whether the stream ended because ``is_over`` returned True.
         self.interrupted = False
         #: Bytes that the reader still needs of the current record.
         self.wanted = 0
         #: The position where held-back zeros begin, and the file's size and time when only zeros followed it.
-        self._held: tuple[int, int, int] | None = None
+        self._checked_zeros: tuple[int, int, int] | None = None
         #: Position of a byte that is not zero. All bytes before it may be handed out.
         self._nonzero_at = 0
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        # ``until`` is checked before reading: a file that grows faster than it is read would never end.
-        if self._until():
+        # ``is_over`` is checked before reading: a file that grows faster than it is read would never end.
+        if self._is_over():
             self.interrupted = True
             # Held-back zeros may be the end of the last record.
             return self._file.readinto(buffer[: self.wanted])
         if got := self._file.readinto(buffer):
-            kept = self._count_deliverable(buffer[:got])
-            self._file.seek(kept - got, os.SEEK_CUR)
-            if kept:
-                return kept
+            deliverable = self._count_deliverable(buffer[:got])
+            self._file.seek(deliverable - got, os.SEEK_CUR)
+            if deliverable:
+                return deliverable
         # The error is raised only now, so that bytes written before the file was removed or replaced are still read.
         if self._pending_error:
             raise OSError(self._pending_error)
@@ -69,19 +69,19 @@ class FollowedFile:
         start = end - len(data)
         if data[-1] or end <= self._nonzero_at or self._pending_error:
             return len(data)
-        if kept := len(bytes(data).rstrip(b"\0")):
-            return kept
+        if nonzero := len(bytes(data).rstrip(b"\0")):
+            return nonzero
         status = os.fstat(self._file.fileno())
-        held = start, status.st_size, status.st_mtime_ns
-        if held != self._held:      # there may be gigabytes of zeros, so they are not read again each time
+        state = start, status.st_size, status.st_mtime_ns
+        if state != self._checked_zeros:      # there may be gigabytes of zeros, so they are not read again each time
             if self._finds_nonzero(end):
                 return len(data)
-            self._held = held
+            self._checked_zeros = state
         return len(data) if status.st_size - start == self.wanted else 0
 
     def _finds_nonzero(self, at: int) -> bool:
         """Return whether a byte that is not zero follows; set ``_nonzero_at``."""
-        while (data := os.pread(self._file.fileno(), PIECE, at)) and not self._until():
+        while (data := os.pread(self._file.fileno(), PIECE, at)) and not self._is_over():
             if nonzero := data.lstrip(b"\0"):
                 self._nonzero_at = at + len(data) - len(nonzero)
                 return True

@@ -56,7 +56,7 @@ class InterfaceOwners:
         for version, length in ((4, 4), (6, 16)):
             changes: Counter[int] = Counter()
             networks = [network for network, _ in self._prefixes if network.version == version]
-            ranges = [(int(each.network_address), int(each.broadcast_address)) for each in networks]
+            ranges = [(int(network.network_address), int(network.broadcast_address)) for network in networks]
             ranges += [(int.from_bytes(host),) * 2 for host in self._hosts if len(host) == length]
             for first, last in ranges:
                 changes[first] += 1
@@ -87,22 +87,23 @@ class InterfaceOwners:
     def own_address(self, word: str, shared: Sequence[bytes]) -> tuple[bytes, bool] | None:
         """Return the address of an instance that is the interface's own, and whether that is sure; None if none is."""
         if word in self._named:
-            named = [address for address in shared if any(address in _hosts_of(each) for each in self._named[word])]
+            hosts = {address for instance in self._named[word] for address in _hosts_of(instance)}
+            named = [address for address in shared if address in hosts]
             return (named[0], True) if len(named) == 1 else None
-        own = [address for address in shared if self.of(address)]
-        return (own[0], len(shared) == 1) if len(own) == 1 else None
+        owned = [address for address in shared if self.of(address)]
+        return (owned[0], len(shared) == 1) if len(owned) == 1 else None
 
     def _is_others(self, address: bytes, word: str, peer: bytes) -> bool:
         """Return whether an interface with this address is not that of its owner. ``peer``: an address at the other end
         of a record, which shows an instance with several addresses that has had one peer only.
         """
         owners = self._hosts.get(address, ())
-        is_own = any(each in self._named.get(word, ()) for each in self._hosts.get(peer, ()))
-        return bool(owners) and not is_own and all(_names_another(each, word) for each in owners)
+        is_own = any(instance in self._named.get(word, ()) for instance in self._hosts.get(peer, ()))
+        return bool(owners) and not is_own and all(_names_another(owner, word) for owner in owners)
 
     def _may_be_at(self, address: bytes, word: str) -> bool:
         """Return whether the interface may be that of an owner of this address."""
-        return any(not _names_another(each, word) for each in self.of(address))
+        return any(not _names_another(owner, word) for owner in self.of(address))
 
     # The instances that were logged -----------------------------------------------------------------------------------
 
@@ -115,23 +116,23 @@ class InterfaceOwners:
         """
         named_words = [word for word in {*interfaces, *idle} if word in self._named]
         logged_names = {instance.name for word in named_words for instance in self._named[word]}
-        logged_names |= {each.name for address in without_interface for each in self.of(address)}
+        logged_names |= {owner.name for address in without_interface for owner in self.of(address)}
         for version in (0, 1):
             unnamed: dict[str, list[bytes]] = {}
-            taken: set[bytes] = set()
+            taken_addresses: set[bytes] = set()
             for word, shared in interfaces.items():
                 addresses = shared[version]
                 if word in self._named:
-                    taken |= {address for each in self._named[word] for address in _hosts_of(each)}
+                    taken_addresses |= {address for instance in self._named[word] for address in _hosts_of(instance)}
                 elif addresses:
                     unnamed[word] = addresses
-            for word, address in _own_addresses(unnamed, taken).items():
-                logged_names |= {each.name for each in self.of(address) if not _names_another(each, word)}
+            for word, address in _own_addresses(unnamed, taken_addresses).items():
+                logged_names |= {owner.name for owner in self.of(address) if not _names_another(owner, word)}
         return logged_names
 
 
-def _own_addresses(interfaces: Mapping[str, list[bytes]], taken: set[bytes]) -> dict[str, bytes]:
-    """Return the own address of each interface of which it is sure. ``taken``: addresses of other interfaces."""
+def _own_addresses(interfaces: Mapping[str, list[bytes]], taken_addresses: set[bytes]) -> dict[str, bytes]:
+    """Return the own address of each interface of which it is sure, none of ``taken_addresses``."""
     own_addresses: dict[str, bytes] = {}
     pairs: dict[tuple[bytes, ...], list[str]] = defaultdict(list)
     for word, addresses in interfaces.items():
@@ -141,7 +142,7 @@ def _own_addresses(interfaces: Mapping[str, list[bytes]], taken: set[bytes]) -> 
         else:
             pairs[tuple(sorted(addresses))].append(word)
     while pairs:
-        owned = taken | {*own_addresses.values()}
+        owned = taken_addresses | {*own_addresses.values()}
         settled = [pair for pair, words in pairs.items() if len(words) > 1 or len(owned.intersection(pair)) == 1]
         if not settled:
             break
@@ -157,7 +158,8 @@ def _is_of_interface(address: bytes) -> bool:
 
 
 def _hosts_of(instance: Instance) -> list[bytes]:
-    return [each.network_address.packed for each in instance.addresses if each.prefixlen == each.max_prefixlen]
+    hosts = (network for network in instance.addresses if network.prefixlen == network.max_prefixlen)
+    return [host.network_address.packed for host in hosts]
 
 
 def _names_another(instance: Instance, word: str) -> bool:

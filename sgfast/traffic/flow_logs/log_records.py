@@ -173,22 +173,22 @@ class LogRecords:
         """Return the reasons that they give to doubt an answer (SPEC 10.27)."""
         untyped = self.undecided.get("icmp-type", 0)
         unjudged = sum(self.left_out.get(cause, 0) for cause in UNJUDGED)
-        found = self.unread.reasons("log")
+        reasons = self.unread.reasons("log")
         if broken := self.left_out.get("broken", 0):
             share = broken / (self.read - self.left_out.get("other-lines", 0))
             lines = "1 line" if broken == 1 else f"{broken:,} lines"
             sentence = f"{lines} ({100 * share:.0f} %) could not be read as records"
             asked_for = "logs as the cloud wrote them; the warnings name the first lines"
-            found.append(EvidenceReason("unread", level_of(share), broken, share, sentence, asked_for))
+            reasons.append(EvidenceReason("unread", level_of(share), broken, share, sentence, asked_for))
         undecided = untyped + unjudged
-        known = self.judged + self.rejected + sum(self.undecided.values()) + unjudged
-        if (share := _share(undecided, known)) >= SOME:
+        decidable = self.judged + self.rejected + sum(self.undecided.values()) + unjudged
+        if (share := _share(undecided, decidable)) >= SOME:
             sentence = f"{some_records(undecided)} ({100 * share:.0f} %) could not be judged"
-            asked = "flow logs with times and ports, of a shorter time"
+            needed_input = "flow logs with times and ports, of a shorter time"
             if untyped > unjudged:
-                asked = "a capture, as these logs do not have the types of ICMP"
-            found.append(EvidenceReason(
-                "undecided", "partly" if undecided < known else "no", undecided, share, sentence, asked
+                needed_input = "a capture, as these logs do not have the types of ICMP"
+            reasons.append(EvidenceReason(
+                "undecided", "partly" if undecided < decidable else "no", undecided, share, sentence, needed_input
             ))  # fmt: skip
         if self.undecided_answered:
             differing = self.undecided["readings-differ"]
@@ -197,18 +197,18 @@ class LogRecords:
                 f"either end may have opened {self.undecided_answered:,} answered {noun}, and the verdict depends on it"
             )
             share = _share(self.undecided_answered, self.decided_connections + self.undecided_connections)
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "unsure-openers", "partly", differing, share, sentence, OPENERS_TOLD_BY
             ))  # fmt: skip
-        found += self._interface_reasons()
+        reasons += self._interface_reasons()
         if lost := self.left_out.get("lost", 0):
             sentence = f"the cloud lost records {lost:,} times (SKIPDATA): nobody knows what was in them"
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "records-lost", "partly", lost, lost / self.read, sentence, "the same logs of another time"
             ))  # fmt: skip
         if not self.shows_answers:
             sentence = "a security group log does not say whether the other end answered"
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "unseen-answers", "partly", self.judged, 1.0, sentence, "a capture, or flow logs with both directions"
             ))  # fmt: skip
         if self.without_interface:
@@ -217,7 +217,7 @@ class LogRecords:
                 f"{some_records(without)} {_do(without)} not name the interface: if both ends were logged, packets and "
                 "bytes count twice"
             )
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "duplicates", "partly", self.without_interface, self.without_interface / self.read, sentence,
                 "flow logs with the field interface-id",
             ))  # fmt: skip
@@ -226,49 +226,49 @@ class LogRecords:
                 f"{some_records(self.overlapping)} and others of the same interface and connection overlap in time: if "
                 "the interface has two flow logs, packets and bytes count twice"
             )
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "duplicates", "partly", self.overlapping, share, sentence, "one flow log of each interface"
             ))  # fmt: skip
         if self.late:
             sentence = f"{some_records(self.late)} came an hour or more too late: connections may count twice"
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "records-late", "partly", self.late, self.late / self.read, sentence,
                 "all the logs of this time in one command",
             ))  # fmt: skip
         if self.in_changes:
             changing = some_records(self.in_changes)
             sentence = f"the policy changed during {changing}: nobody knows which packets came before"
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "change-in-record", "partly", self.in_changes, self.in_changes / self.read, sentence,
                 "a capture of the time of the changes",
             ))  # fmt: skip
-        return found
+        return reasons
 
     def _interface_reasons(self) -> list[EvidenceReason]:
-        found = []
-        doubtful = [each for each in self.interfaces if each.doubtful]
-        others = [each for each in doubtful if each.role != "nat-gateway"]
-        gateways = [each for each in doubtful if each.role == "nat-gateway"]
-        if others:
-            records, named = sum(each.doubtful for each in others), some_names([
-                f"{each.address} of {each.instance} at {each.interface}" for each in others
+        reasons = []
+        doubtful = [interface for interface in self.interfaces if interface.doubtful]
+        not_gateways = [interface for interface in doubtful if interface.role != "nat-gateway"]
+        gateways = [interface for interface in doubtful if interface.role == "nat-gateway"]
+        if not_gateways:
+            records, named = sum(interface.doubtful for interface in not_gateways), some_names([
+                f"{interface.address} of {interface.instance} at {interface.interface}" for interface in not_gateways
             ])  # fmt: skip
             sentence = f"{some_records(records)} may be of others that had an instance's address before: {named}"
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "other-owner", "partly", records, _share(records, self.read), sentence,
                 "flow logs with the field flow-direction, or of all interfaces",
             ))  # fmt: skip
         if gateways:
-            records = sum(each.doubtful for each in gateways)
-            named = some_names([f"{each.interface} ({each.address})" for each in gateways])
+            records = sum(gateway.doubtful for gateway in gateways)
+            named = some_names([f"{gateway.interface} ({gateway.address})" for gateway in gateways])
             sentence = (
                 f"{some_records(records)} of NAT gateways {_do(records)} not name both ends of the connection: {named}"
             )
-            found.append(EvidenceReason(
+            reasons.append(EvidenceReason(
                 "nat-gateway", "partly", records, _share(records, self.read), sentence,
                 "flow logs with the fields pkt-srcaddr and pkt-dstaddr",
             ))  # fmt: skip
-        return found
+        return reasons
 
 
 def _share(part: int, whole: int) -> float:
@@ -277,8 +277,8 @@ def _share(part: int, whole: int) -> float:
 
 def some_names(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """Return the first names, and how many there are besides."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    rest_text = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{rest_text}"
 
 
 def some_records(records: int) -> str:

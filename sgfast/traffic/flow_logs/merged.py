@@ -64,15 +64,15 @@ class _Open:
 
     def look(self) -> None:
         starts = self.rows["start_ns"]
-        known = starts[starts != UNKNOWN]
-        if len(known):
-            self.earliest_ns = int(known[0])
+        known_starts = starts[starts != UNKNOWN]
+        if len(known_starts):
+            self.earliest_ns = int(known_starts[0])
 
     def take(self, until_ns: int) -> NDArray[Any]:
         """Take the records that start until then. Those whose start is unknown count as earlier."""
         count = int(np.searchsorted(self.rows["start_ns"], until_ns, side="right"))
-        taken, self.rows = self.rows[:count], self.rows[count:]
-        return taken
+        due_rows, self.rows = self.rows[:count], self.rows[count:]
+        return due_rows
 
 
 class MergedLogs:
@@ -90,7 +90,7 @@ class MergedLogs:
         self, sources: Iterable[tuple[str, int | None]], *, needs: Sequence[str] = (),
         opening: Callable[..., Any] = open_log,
     ) -> None:  # fmt: skip
-        self._needs = tuple(needs)
+        self._needed_fields = tuple(needs)
         self._opening = opening
         #: The words of all logs by number: interfaces and others.
         self.words = WordNumbers()
@@ -199,7 +199,7 @@ class MergedLogs:
                 yield from self._read_at_once(next(iter(self._open)))
             begins_ns, place = self._waiting.pop()
             path = self._paths[place]
-            log = self._opening(path, needs=self._needs)
+            log = self._opening(path, needs=self._needed_fields)
             log.words = self.words
             self.files.append(STANDARD_INPUT if path == "-" else without_credentials(path))
             opened = _Open(log, len(self.files), iter(log), np.empty(0), begins_ns)

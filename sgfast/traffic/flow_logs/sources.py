@@ -81,8 +81,8 @@ class LogSources(NamedTuple):
     @property
     def total_bytes(self) -> int | None:
         """The total size of the logs. None if the size of one log is unknown."""
-        known = [size for size in self.sizes.values() if size is not None]
-        return sum(known) if len(known) == len(self.sizes) else None
+        known_sizes = [size for size in self.sizes.values() if size is not None]
+        return sum(known_sizes) if len(known_sizes) == len(self.sizes) else None
 
 
 class _Entry(NamedTuple):
@@ -98,10 +98,10 @@ def is_flow_log(path: str) -> bool | None:
     A pipe with a name is not opened, as its bytes would be lost.
     """
     try:
-        seen = _look(path)
+        look = _look(path)
     except (SgfastError, OSError, ValueError):
         return None
-    return False if seen.is_capture else None if seen.format is None else True
+    return False if look.is_capture else None if look.format is None else True
 
 
 def kind_of_traffic(path: str) -> str | None:
@@ -117,7 +117,7 @@ def kind_of_traffic(path: str) -> str | None:
                 paths = [entry.path for entry in islice(entries, _FILES_LOOKED_AT) if entry.is_file()]
     except OSError:
         return None
-    kinds = [is_flow_log(each) for each in paths]
+    kinds = [is_flow_log(path) for path in paths]
     return "flow logs" if True in kinds else "captures" if False in kinds else None
 
 
@@ -129,13 +129,13 @@ def logs_in(paths: Sequence[str], start_ns: int | None = None, end_ns: int | Non
     and ``end_ns`` are left out. Raises FlowLogError for files that cannot be read, for logs of formats that are only
     recognised, and if only some of ``paths`` mean flow logs.
     """
-    found = _Finding(start_ns, end_ns)
+    finding = _Finding(start_ns, end_ns)
     for path in paths:
         if is_directory(path):
-            found.add_directory(path)
+            finding.add_directory(path)
         else:
-            found.add_file(path)
-    return found.result()
+            finding.add_file(path)
+    return finding.result()
 
 
 class _Finding:
@@ -147,7 +147,7 @@ class _Finding:
         self._unread: list[str] = []
         #: Some path that means flow logs, what the paths are that mean none, and those that cannot be read.
         self._example = ""
-        self._others: list[str] = []
+        self._other_files: list[str] = []
         self._unreadable: list[str] = []
 
     def add_file(self, path: str) -> None:
@@ -156,22 +156,22 @@ class _Finding:
         if self._add_named(path, self._logs):
             return
         try:
-            seen = _look(path)
+            look = _look(path)
         except (SgfastError, OSError, ValueError) as error:
             self._unreadable.append(str(error) if isinstance(error, SgfastError) else _unreadable(path, error))
             return
-        if seen.is_capture:
-            self._others.append(f"{name}: is a capture")
-        elif seen.format is None:
-            self._others.append(f"{name}: is no flow log")
+        if look.is_capture:
+            self._other_files.append(f"{name}: is a capture")
+        elif look.format is None:
+            self._other_files.append(f"{name}: is no flow log")
         else:
             self._example = self._example or name
             if not self._period.leaves_out(path):
-                self._logs.append(_source(path, seen.format, seen.head))
+                self._logs.append(_source(path, look.format, look.head))
 
     def add_directory(self, path: str) -> None:
         logs: list[LogSource] = []
-        others: list[str] = []
+        other_files: list[str] = []
         unread: list[str] = []
         before = self._example
         self._period.is_narrowing = False
@@ -181,36 +181,36 @@ class _Finding:
             if is_regular and self._add_named(file, logs):
                 continue
             try:
-                seen = _look(file) if is_regular else _NO_LOG
+                look = _look(file) if is_regular else _NO_LOG
             except (OSError, ValueError) as error:
                 raise FlowLogError(_unreadable(file, error)) from error
-            if seen.is_capture and (is_direct or matches_all):
+            if look.is_capture and (is_direct or matches_all):
                 self._example = before
-                self._others.append(f"{printable(path)}: has captures")
+                self._other_files.append(f"{printable(path)}: has captures")
                 return
             # Zeek writes its other logs beside conn.log.
-            if seen.format is None or seen.format is OTHER_LOG:
-                others.append(file)
-                unread += [file] if seen.seems_log or _NAMED.search(file) else []
+            if look.format is None or look.format is OTHER_LOG:
+                other_files.append(file)
+                unread += [file] if look.seems_log or _NAMED.search(file) else []
             else:
-                logs.append(_source(file, seen.format, seen.head))
+                logs.append(_source(file, look.format, look.head))
         if logs or self._period.is_narrowing:
             self._example = self._example or printable(logs[0].path if logs else path)
         else:
-            self._others.append(f"{printable(path)}: has no flow logs")
+            self._other_files.append(f"{printable(path)}: has no flow logs")
         self._logs += logs
         self._unread += unread
-        if logs and others:
-            self._warnings.append(f"{printable(path)}: left out, as they are no flow logs: {listed(others)}")
+        if logs and other_files:
+            self._warnings.append(f"{printable(path)}: left out, as they are no flow logs: {listed(other_files)}")
 
     def result(self) -> LogSources | None:
         if not self._example:
             return None
         if self._unreadable:
             raise FlowLogError(self._unreadable[0])
-        if self._others:
+        if self._other_files:
             raise FlowLogError(
-                f"{self._others[0]}, but {self._example} is a flow log: give only flow logs, or only captures"
+                f"{self._other_files[0]}, but {self._example} is a flow log: give only flow logs, or only captures"
             )
         once: dict[str, LogSource] = {}
         real_folder = lru_cache(1 << 10)(os.path.realpath)
@@ -258,8 +258,8 @@ def _look(path: str) -> _Look:
     """Look at the first bytes. Raises OSError, ValueError or CaptureError if they cannot be read."""
     if path == "-":
         def is_enough(raw: bytes) -> bool:
-            seen = _look_at(_decompressed(raw, STANDARD_INPUT)[0])
-            return seen.is_capture or seen.format is not None
+            look = _look_at(_decompressed(raw, STANDARD_INPUT)[0])
+            return look.is_capture or look.format is not None
 
         return _look_at(_decompressed(peek_standard_input(HEAD, is_enough), STANDARD_INPUT)[0])
     with ExitStack() as stack:
@@ -275,13 +275,13 @@ def _look(path: str) -> _Look:
         if compression is not None and compression.name == "bzip2" and len(raw) == HEAD:
             raw += _read(file, BZIP2_BLOCK - HEAD)
         head, is_damaged = _decompressed(raw, path)
-        seen = _look_at(head)
-        if seen.format is aws.PARQUET and not is_web_url(path) and not _has_ends(file):
+        look = _look_at(head)
+        if look.format is aws.PARQUET and not is_web_url(path) and not _has_ends(file):
             return _NO_LOG
-        if seen.is_capture or seen.format not in (None, OTHER_LOG):
-            return seen
+        if look.is_capture or look.format not in (None, OTHER_LOG):
+            return look
         is_damaged |= compression is None and _COMPRESSED.search(path) is not None
-        return seen._replace(seems_log=is_damaged or _are_like_records(head))
+        return look._replace(seems_log=is_damaged or _are_like_records(head))
 
 
 def _look_at(head: bytes) -> _Look:
@@ -353,17 +353,17 @@ class _Beginning(Log):
         self._head, self._stream = self._bytes, io.BytesIO()
 
 
-def _source(path: str, known: LogFormat, head: bytes) -> LogSource:
+def _source(path: str, log_format: LogFormat, head: bytes) -> LogSource:
     """Return a log with its time. Raises FlowLogError if its format is only recognised."""
-    if not known.reader:
-        raise unsupported(STANDARD_INPUT if path == "-" else printable(path), known)
-    if known is aws.PARQUET:
+    if not log_format.reader:
+        raise unsupported(STANDARD_INPUT if path == "-" else printable(path), log_format)
+    if log_format is aws.PARQUET:
         return LogSource(path, _begin_of_parquet(path))
-    if known is aws.MESSAGES:
+    if log_format is aws.MESSAGES:
         # The first object may be larger than the head.
-        known, head = aws.FLOW_LOG, b"\n".join(_MESSAGES.findall(head))
+        log_format, head = aws.FLOW_LOG, b"\n".join(_MESSAGES.findall(head))
     with suppress(FlowLogError):
-        for rows in _Beginning(path, known, head):
+        for rows in _Beginning(path, log_format, head):
             starts = rows["start_ns"]
             if (starts != UNKNOWN).any():
                 return LogSource(path, int(starts[starts != UNKNOWN].min()))
@@ -436,7 +436,7 @@ def _span(path: str) -> tuple[datetime, datetime] | None:
     written = _time_in_name(path)
     if written is not None:
         return written, written
-    dated = next((found for pattern in _DATED if (found := pattern.search(f"/{path}"))), None)
+    dated = next((date for pattern in _DATED if (date := pattern.search(f"/{path}"))), None)
     if dated is None:
         return None
     year, month, day, hour = (None if part is None else int(part) for part in dated.groups())
@@ -471,7 +471,7 @@ def _files(path: str, period: _Period) -> Iterator[tuple[_Entry, bool]]:
         folder = folders.pop()
         files, inner = _entries_of_url(folder) if is_url(folder) else _entries(folder)
         yield from ((file, folder == path) for file in sorted(files, key=_by_name))
-        folders += reversed(sorted((each for each in inner if not period.leaves_out(each)), key=natural))
+        folders += reversed(sorted((folder for folder in inner if not period.leaves_out(folder)), key=natural))
 
 
 def _by_name(file: _Entry) -> tuple[tuple[str, int], ...]:

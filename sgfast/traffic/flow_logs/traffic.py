@@ -55,8 +55,8 @@ class LogTraffic(TrafficSource):
         # The window leaves out records, not the packets that are made of them.
         selection = PacketSelection(replace(reading, start=None, end=None), None, looks=False)
         super().__init__(reading, selection, vpc_mapping, progress)
-        needs = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
-        self.logs = logs = MergedLogs(sources.logs, needs=needs, opening=opening)
+        needed_fields = (*NEEDED_FIELDS, *(["action"] if needs_actions else []))
+        self.logs = logs = MergedLogs(sources.logs, needs=needed_fields, opening=opening)
         self._sources = sources
         #: The total size of the logs as they are stored. None if it is unknown.
         self.total_bytes = sources.total_bytes
@@ -70,7 +70,7 @@ class LogTraffic(TrafficSource):
         self._connections: Connections | None = None
         #: The records taken from the logs, which are fewer than those read until the end; and those before the first
         #: one with a time.
-        self._taken = self._without_time = 0
+        self._taken_records = self._without_time = 0
         self._without_action = 0
         #: Returns the times of the policy's changes when it gets that of the first record.
         self.changes_at: Callable[[int], Sequence[int]] = lambda first_ns: ()
@@ -118,16 +118,16 @@ class LogTraffic(TrafficSource):
         """Yield the batches that are due, or all ``at_end``: each is valid until the next one. The second value says
         whether the cloud rejected their packets.
         """
-        made = self._connections
-        if made is not None and at_end:
-            made.end()
-        while made is not None and made.is_due:
-            made.release()
-            while (batch := made.next_batch()) is not None:
+        connections = self._connections
+        if connections is not None and at_end:
+            connections.end()
+        while connections is not None and connections.is_due:
+            connections.release()
+            while (batch := connections.next_batch()) is not None:
                 yield batch
 
     def _add(self, number: int, path: str, rows: NDArray[Any]) -> None:
-        self._taken += len(rows)
+        self._taken_records += len(rows)
         self._without_action += int(np.count_nonzero(rows["action"] == ACTION_UNKNOWN))
         if self._connections is None:
             self._begin(rows)
@@ -144,7 +144,8 @@ class LogTraffic(TrafficSource):
         self.first_ns = int(times.min())
         shortest, longest = (
             SimpleNamespace(**{
-                name: choose(getattr(each, name) for each in self._timeouts) for name in chain.from_iterable(TIMEOUTS)
+                name: choose(getattr(timeouts, name) for timeouts in self._timeouts)
+                for name in chain.from_iterable(TIMEOUTS)
             })
             for choose in (min, max)
         )  # fmt: skip
@@ -167,60 +168,64 @@ class LogTraffic(TrafficSource):
 
     def _warnings(self) -> list[str]:
         """Return sentences about the logs read so far that the user should know."""
-        logs, made = self.logs, self._connections
-        found = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
+        logs, connections = self.logs, self._connections
+        warnings = [*self._sources.warnings, *logs.remarks, *logs.complaints, *logs.damage]
         if logs.damaged > len(logs.damage):
-            found.append(f"{logs.damaged - len(logs.damage):,} more logs could not be read to their end")
-        found += dict.fromkeys(logs.unlogged.values())
+            warnings.append(f"{logs.damaged - len(logs.damage):,} more logs could not be read to their end")
+        warnings += dict.fromkeys(logs.unlogged.values())
         if logs.broken_lines > len(logs.complaints):
-            found.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
-        if made is not None and made.without_packets:
-            found.append(f"the number of packets is missing in {some_records(made.without_packets)}: each counts one")
-        if made is not None and made.without_bytes:
-            found.append(f"the number of bytes is missing in {some_records(made.without_bytes)}: they count none")
-        if made is not None and made.forgotten:
-            found.append(f"so many connections were open that {made.forgotten:,} were forgotten early")
-        if made is not None and made.packets.lost:
-            found.append(f"memory ran out: the later packets of {some_records(made.packets.lost)} are missing")
-        return found
+            warnings.append(f"{logs.broken_lines - len(logs.complaints):,} more lines are no flow log records")
+        if connections is not None and connections.without_packets:
+            some = some_records(connections.without_packets)
+            warnings.append(f"the number of packets is missing in {some}: each counts one")
+        if connections is not None and connections.without_bytes:
+            some = some_records(connections.without_bytes)
+            warnings.append(f"the number of bytes is missing in {some}: they count none")
+        if connections is not None and connections.forgotten:
+            warnings.append(f"so many connections were open that {connections.forgotten:,} were forgotten early")
+        if connections is not None and connections.packets.lost:
+            some = some_records(connections.packets.lost)
+            warnings.append(f"memory ran out: the later packets of {some} are missing")
+        return warnings
 
     @property
     def records(self) -> LogRecords:
         """The fate of the records read so far."""
-        logs, made = self.logs, self._connections
+        logs, connections = self.logs, self._connections
         counted: dict[LeftOutCause, int] = {
             "no-data": logs.nodata, "lost": logs.skipdata, "broken": logs.broken_lines, "other-lines": logs.left_out
         }
         left_out = {cause: number for cause, number in counted.items() if number}
         if self._without_time:
-            left_out["no-time"] = self._without_time + (0 if made is None else made.packets.left_out.get("no-time", 0))
-        read = self._taken + sum(counted.values())
+            of_packets = {} if connections is None else connections.packets.left_out
+            left_out["no-time"] = self._without_time + of_packets.get("no-time", 0)
+        read = self._taken_records + sum(counted.values())
         unread = self._unread_files
         logged = self._owners.logged(
-            {} if made is None else made.interfaces.shared, logs.words.idle,
-            [] if made is None else made.interfaces.ends_without_interface,
+            {} if connections is None else connections.interfaces.shared, logs.words.idle,
+            [] if connections is None else connections.interfaces.ends_without_interface,
         )  # fmt: skip
-        unlogged = tuple(dict.fromkeys(each.name for each in self._instances if each.name not in logged))
-        if made is None:
+        unlogged = tuple(dict.fromkeys(instance.name for instance in self._instances if instance.name not in logged))
+        if connections is None:
             return LogRecords(
                 read, formats=dict(logs.formats), left_out=left_out, damage=tuple(logs.damage), unread=unread,
                 unlogged=unlogged,
             )
-        packets = made.packets
+        packets = connections.packets
         return LogRecords(
             read=read, judged=packets.judged, rejected=packets.rejected,
             undecided={cause: records for cause, (records, _) in packets.undecided.items()},
-            undecided_connections=sum(connections for _, connections in packets.undecided.values()),
-            left_out={**packets.left_out, **left_out}, late=made.late, in_changes=packets.in_changes,
+            undecided_connections=sum(number for _, number in packets.undecided.values()),
+            left_out={**packets.left_out, **left_out}, late=connections.late, in_changes=packets.in_changes,
             formats=dict(logs.formats), shows_answers=logs.shows_answers, unlogged_services=(*logs.unlogged,),
             lacks_protocols=logs.lacks_protocols,
             unsure_connections=packets.unsure_connections, damage=tuple(logs.damage),
             decided_connections=packets.decided,
             without_interface=packets.without_interface if logs.names_interfaces else 0,
-            overlapping=packets.overlapping, silent_hours=made.silent_hours,
+            overlapping=packets.overlapping, silent_hours=connections.silent_hours,
             undecided_answered=packets.undecided_answered, two_way=packets.two_way, one_way=packets.one_way,
             unread=unread, has_actions=not self._without_action, unlogged=unlogged,
-            interfaces=tuple(self._noticed(made)),
+            interfaces=tuple(self._noticed(connections)),
         )  # fmt: skip
 
     @property
@@ -232,9 +237,9 @@ class LogTraffic(TrafficSource):
             return UnreadFiles()
         return UnreadFiles.of(unread, (size for path, size in sources.sizes.items() if path not in damaged))
 
-    def _noticed(self, made: Connections) -> Iterator[NoticedInterface]:
-        for interface, role, addresses, left_out, doubtful in made.interfaces.noticed:
-            owners = [(address, each) for address in addresses for each in self._owners.of(address)]
+    def _noticed(self, connections: Connections) -> Iterator[NoticedInterface]:
+        for interface, role, addresses, left_out, doubtful in connections.interfaces.noticed:
+            owners = [(address, owner) for address in addresses for owner in self._owners.of(address)]
             address, instance = owners[0] if owners else (addresses[0], None)
             yield NoticedInterface(
                 role, interface, str(ip_address(address)), None if instance is None else instance.name, left_out,

@@ -61,7 +61,7 @@ def said_of_unseen(policy: Policy, rules: Sequence[UnseenRule], most: int = MOST
     """Return a sentence about the unused rules about which the logs cannot tell; none if there are none."""
     if not rules:
         return []
-    names = some_names([_unseen_words(policy, each) for each in rules], most)
+    names = some_names([_unseen_words(policy, rule) for rule in rules], most)
     return [f"These logs cannot tell whether a rule is unused that no record shows in use: {names}."]
 
 
@@ -94,9 +94,9 @@ def _said_of_unlogged(
     return [f"{consequence}, as the logs have no record of their own interfaces: {some_names(names, most)}."]
 
 
-def _unseen_words(policy: Policy, each: UnseenRule) -> str:
+def _unseen_words(policy: Policy, unseen: UnseenRule) -> str:
     """Return the name of a rule, and the record to blame."""
-    name, use = rule_name(policy, each.rule, each.group), each.use
+    name, use = rule_name(policy, unseen.rule, unseen.group), unseen.use
     if use is None:
         return name
     at = np.datetime64(use.time_ns // 10**9, "s")

@@ -115,8 +115,8 @@ class _Parser:
     def _refuse(self, expected: str, hint: str = "", at: int | None = None) -> NoReturn:
         """Raise ReadingError about the token with index ``at``, by default the next token."""
         token = self._tokens[min(self._at if at is None else at, len(self._tokens) - 1)]
-        found = f'"{printable(token.text[:40])}"' if token.text else "the end"
-        raise ReadingError(f"--filter: column {token.column}: expected {expected}, not {found}{hint}")
+        shown_token = f'"{printable(token.text[:40])}"' if token.text else "the end"
+        raise ReadingError(f"--filter: column {token.column}: expected {expected}, not {shown_token}{hint}")
 
     # Grammar. `within`: the qualifiers in front of the enclosing parentheses, which then contain only values.
 
