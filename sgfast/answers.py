@@ -34,8 +34,8 @@ def _forms(result: Any) -> tuple[Callable[[], Any], Callable[[], dict[str, Any]]
             from sgfast.report.explain import explain_document
             from sgfast.report.json.explain import explain_answer
 
-            asked = result, lines_of(result.policy)
-            return lambda: explain_document(*asked), lambda: explain_answer(*asked)
+            explanation = result, lines_of(result.policy)
+            return lambda: explain_document(*explanation), lambda: explain_answer(*explanation)
         case "ReachResult":
             from sgfast.report.json.reach import JsonReach
             from sgfast.report.reach import reach_document

@@ -162,7 +162,7 @@ def reach(
         # In `icmp/80`, the number is a type.
         if protocol is not None and PROTOCOL_NUMBERS.get(protocol.strip().lower()) not in model.PORT_PROTOCOLS:
             raise ArgumentError(f"{protocol!r:.80} is not one protocol with ports, such as tcp: leave the port out")
-        services = "; ".join(f"{each}/{port}" for each in ([protocol] if protocol else ["tcp", "udp"]))
+        services = "; ".join(f"{name}/{port}" for name in ([protocol] if protocol else ["tcp", "udp"]))
     sources, destinations = (
         ANY if end is None else named_end(policy, str(end)) for end in (source, destination)
     )

@@ -79,17 +79,17 @@ def _loaded(path: Path, config: pytest.Config) -> tuple[Policy, Lines]:
     from sgfast.base.errors import PolicyError
     from sgfast.clouds.loading import load_policy
 
-    known = config.stash.setdefault(_LOADED, {})
-    if path not in known:
+    loaded = config.stash.setdefault(_LOADED, {})
+    if path not in loaded:
         lines: Lines = {}
         try:
-            known[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
+            loaded[path] = replace(load_policy(path, lines), origin=_shown(path, config)), lines
         except PolicyError as error:
-            known[path] = error
-    found = known[path]
-    if isinstance(found, PolicyError):
-        raise found.with_traceback(None)
-    return found
+            loaded[path] = error
+    policy_or_error = loaded[path]
+    if isinstance(policy_or_error, PolicyError):
+        raise policy_or_error.with_traceback(None)
+    return policy_or_error
 
 
 class _File(pytest.File):
@@ -118,8 +118,8 @@ class _File(pytest.File):
             text = f"{text} (line {expectation.line})" if text in names else text
             names.add(text)
             for policy in policies:
-                called = policy.name if files.count(policy.name) == 1 else _shown(policy, self.config)
-                name = f"{text} [{called}]" if len(policies) > 1 else text
+                policy_name = policy.name if files.count(policy.name) == 1 else _shown(policy, self.config)
+                name = f"{text} [{policy_name}]" if len(policies) > 1 else text
                 yield _Item.from_parent(self, name=name, expectation=expectation, policy=policy)
 
 
@@ -138,8 +138,8 @@ class _Item(pytest.Item):
 
         policy, lines = _loaded(self._policy, self.config)
         # The expectation is proved alone, so that a wrong name in one line does not fail the others.
-        alone = ExpectationsFile(self._expectation.place, (self._expectation,))
-        proof = Expectations(policy, alone).prove(self.config.getini(_ACCEPT_OPTION))
+        one_expectation = ExpectationsFile(self._expectation.place, (self._expectation,))
+        proof = Expectations(policy, one_expectation).prove(self.config.getini(_ACCEPT_OPTION))
         (outcome,) = proof.outcomes
         if outcome.counterexample is not None:
             raise _Fails(f"{self._expectation.place}: {failure_text(outcome, lines)}")

@@ -65,18 +65,18 @@ def assert_denies(
 
 
 def _assert(
-    verdict: Action, called: str, policy: Policy, source: End | Iterable[End], destination: End | Iterable[End],
+    verdict: Action, assertion: str, policy: Policy, source: End | Iterable[End], destination: End | Iterable[End],
     service: str | Iterable[str],
 ) -> None:  # fmt: skip
     __tracebackhide__ = True
     if not isinstance(policy, Policy):
-        raise ArgumentTypeError(f"{called}: needs a policy, not {type(policy).__name__}: use sgfast.load(path)")
+        raise ArgumentTypeError(f"{assertion}: needs a policy, not {type(policy).__name__}: use sgfast.load(path)")
     end_wanted = "a name, an address or a network"
-    sources = _words(f"{called}: source", source, End, end_wanted)
-    destinations = _words(f"{called}: destination", destination, End, end_wanted)
-    services = _words(f"{called}: service", service, str, "a text like tcp/443")
-    expectation = Expectation(sources, destinations, services, verdict, "", "", 0, called)
-    outcome = Expectations(load(policy), ExpectationsFile(called, (expectation,))).prove().outcomes[0]
+    sources = _words(f"{assertion}: source", source, End, end_wanted)
+    destinations = _words(f"{assertion}: destination", destination, End, end_wanted)
+    services = _words(f"{assertion}: service", service, str, "a text like tcp/443")
+    expectation = Expectation(sources, destinations, services, verdict, "", "", 0, assertion)
+    outcome = Expectations(load(policy), ExpectationsFile(assertion, (expectation,))).prove().outcomes[0]
     if outcome.counterexample is not None:
         raise AssertionError(failure_text(outcome, {}))
     # A test that passes because its names mean no addresses would hide a wrong name.
@@ -86,16 +86,16 @@ def _assert(
         warn(warning, stacklevel=3)
 
 
-def _words(place: str, given: object, kinds: type | UnionType, wanted: str) -> tuple[Word, ...]:
-    if isinstance(given, Iterable) and not isinstance(given, str | bytes | IPv4Network | IPv6Network):
-        several = [*given]
+def _words(place: str, value: object, kinds: type | UnionType, expected: str) -> tuple[Word, ...]:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | IPv4Network | IPv6Network):
+        several = [*value]
     else:
-        several = [given]
+        several = [value]
     if not several:
         raise ArgumentError(f"{place}: is an empty list: name at least one")
-    for each in several:
-        if not isinstance(each, kinds):
-            raise ArgumentTypeError(f"{place}: must be {wanted}, not {type(each).__name__}")
-        if not LINE.fits(str(each)):
-            raise ArgumentError(f"{place}: must be {LINE.requirement}, not {str(each)[:80]!r}")
-    return tuple([Word(str(each), place) for each in several])
+    for word in several:
+        if not isinstance(word, kinds):
+            raise ArgumentTypeError(f"{place}: must be {expected}, not {type(word).__name__}")
+        if not LINE.fits(str(word)):
+            raise ArgumentError(f"{place}: must be {LINE.requirement}, not {str(word)[:80]!r}")
+    return tuple([Word(str(word), place) for word in several])

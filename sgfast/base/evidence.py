@@ -104,43 +104,44 @@ class Evidence:
     @classmethod
     def of(cls, reasons: Iterable[EvidenceReason]) -> Evidence:
         """Return the evidence with these reasons in order."""
-        return cls(tuple(sorted(reasons, key=lambda each: (each.level == "partly", list(CODES).index(each.code)))))
+        order = list(CODES)
+        return cls(tuple(sorted(reasons, key=lambda reason: (reason.level == "partly", order.index(reason.code)))))
 
     @property
     def open_reasons(self) -> tuple[EvidenceReason, ...]:
         """Reasons that the user has not accepted."""
-        return tuple(each for each in self.reasons if not each.accepted)
+        return tuple(reason for reason in self.reasons if not reason.accepted)
 
     @property
     def conclusive(self) -> Conclusive:
         """``no`` if a reason that is not accepted makes the whole answer uncertain, ``partly`` if one makes a part of
         it so, else ``yes``.
         """
-        levels = {each.level for each in self.open_reasons}
+        levels = {reason.level for reason in self.open_reasons}
         return "no" if "no" in levels else "partly" if levels else "yes"
 
     @property
     def sentences(self) -> list[str]:
         """Full sentences on the reasons that the user has not accepted, and on what mends them."""
         reasons = self.open_reasons
-        return [f"{_SAID[each.level]}: {ended(each.sentence)} To mend it: {each.command}." for each in reasons]
+        return [f"{_SAID[reason.level]}: {ended(reason.sentence)} To mend it: {reason.command}." for reason in reasons]
 
     def carries(self, *parts: Part) -> bool:
         """Return whether no reason makes one of these parts of the answer uncertain."""
-        return not any(CODES[each.code].intersection(parts) for each in self.open_reasons)
+        return not any(CODES[reason.code].intersection(parts) for reason in self.open_reasons)
 
     def without(self, code: EvidenceCode) -> Evidence:
         """Return the evidence without the reason of a code."""
-        return Evidence(tuple(each for each in self.reasons if each.code != code))
+        return Evidence(tuple(reason for reason in self.reasons if reason.code != code))
 
     def doubts(self, part: Part) -> bool:
         """Return whether a reason, accepted or not, makes this part of the answer uncertain."""
-        return any(part in CODES[each.code] for each in self.reasons)
+        return any(part in CODES[reason.code] for reason in self.reasons)
 
     def accepting(self, codes: Iterable[EvidenceCode]) -> Evidence:
         """Return the evidence with reasons of these codes accepted."""
         accepted = set(codes)
-        return Evidence(tuple(replace(each, accepted=each.code in accepted) for each in self.reasons))
+        return Evidence(tuple(replace(reason, accepted=reason.code in accepted) for reason in self.reasons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,8 @@ def ended(sentence: str) -> str:
 
 def known_codes(codes: Iterable[str]) -> tuple[EvidenceCode, ...]:
     """Return each code once, in the order of ``CODES``. Raise ArgumentError for an unknown code."""
-    given = (codes,) if isinstance(codes, str) else tuple(codes)
-    for code in given:
+    texts = (codes,) if isinstance(codes, str) else tuple(codes)
+    for code in texts:
         if code not in CODES:
             raise ArgumentError(f"{code[:40]!r} is not one of {', '.join(CODES)}{did_you_mean(code, tuple(CODES))}")
-    return tuple(code for code in CODES if code in given)
+    return tuple(code for code in CODES if code in texts)

@@ -72,16 +72,16 @@ class Answer:
     @classmethod
     def of(cls, source: Any, **given: Any) -> dict[str, Any]:
         """Return the object for ``source``, whose attributes are the values of the fields that are not ``given``."""
-        made = {}
+        document = {}
         for field in cls._fields():
             value = given.pop(field.name) if field.name in given else field.take(source)
             if value is not None and field.convert is not None:
                 value = field.convert(value)
             if value is not None or not field.may_be_absent:
-                made[field.key] = value
+                document[field.key] = value
         if given:
             raise TypeError(f"{cls.__name__} has no field {', '.join(given)}")
-        return made
+        return document
 
     @classmethod
     def json_schema(cls) -> Schema:
@@ -94,11 +94,11 @@ class Answer:
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
         """Return the schema of the object alone. Schemas of objects within it are added to ``definitions``."""
         fields = cls._fields()
-        found = object_schema(
+        schema = object_schema(
             {field.key: _schema(field.type, definitions) for field in fields},
             [field.key for field in fields if field.may_be_absent],
         )
-        return {"description": cls.__doc__, **found} if cls.__doc__ else found
+        return {"description": cls.__doc__, **schema} if cls.__doc__ else schema
 
 
 class _Field(NamedTuple):
@@ -154,15 +154,15 @@ def _conversion_of_arm(arm: Any) -> Convert | None:
 def _schema(hint: Any, definitions: dict[str, Schema]) -> Schema:
     arms, notes = _arms(hint)
     schemas = [_schema_of_arm(arm, definitions) for arm in arms if arm not in (NoneType, Absent)]
-    found = {"anyOf": schemas} if len(schemas) > 1 else schemas[0] if schemas else {}
+    schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0] if schemas else {}
     if NoneType in arms:
-        found = or_null(found)
+        schema = or_null(schema)
     for note in notes:
         if isinstance(note, str):
-            found = {**found, "description": note}
+            schema = {**schema, "description": note}
         elif isinstance(note, Keywords):
-            found = {**found, **note}
-    return found
+            schema = {**schema, **note}
+    return schema
 
 
 def _schema_of_arm(arm: Any, definitions: dict[str, Schema]) -> Schema:
@@ -204,12 +204,12 @@ def or_null(schema: Schema) -> Schema:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
     if "$ref" in schema:
         return {"anyOf": [schema, {"type": "null"}]}
-    found = dict(schema)
-    if "enum" in found:
-        found["enum"] = [*found["enum"], None]
-    if "type" in found:
-        found["type"] = [found["type"], "null"]
-    return found
+    nullable = dict(schema)
+    if "enum" in nullable:
+        nullable["enum"] = [*nullable["enum"], None]
+    if "type" in nullable:
+        nullable["type"] = [nullable["type"], "null"]
+    return nullable
 
 
 def json_text(value: dict[str, Any]) -> str:

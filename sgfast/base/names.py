@@ -65,8 +65,9 @@ def without_credentials(text: str) -> str:
 def is_host_doubtful(url: str) -> bool:
     """Return whether a library may mistake part of the user name or password for the host, and show it in messages."""
     parts = url.split("://")
-    rests = ["://".join(parts[n:]) for n in range(1, len(parts))]
-    return any(_end_of_user(rest) > len(_host(rest)) and not _PORT.fullmatch(_host(rest)) for rest in rests)
+    authorities = ["://".join(parts[n:]) for n in range(1, len(parts))]
+    hosts = ((text, _host(text)) for text in authorities)
+    return any(_end_of_user(text) > len(host) and not _PORT.fullmatch(host) for text, host in hosts)
 
 
 def _message(text: str) -> str:
@@ -75,32 +76,32 @@ def _message(text: str) -> str:
 
 
 def _hide(text: str, query: re.Pattern[str]) -> str:
-    before, mark, rest = text.partition("://")
-    return before + mark + query.sub(r"\1…", rest)
+    before, mark, after_scheme = text.partition("://")
+    return before + mark + query.sub(r"\1…", after_scheme)
 
 
 def _without_users(text: str) -> str:
     """Replace the users in a text. ``text``: a URL, or several without white space between them."""
-    shown, rest = "", text
-    while (found := rest.find("://")) >= 0:
-        begin = found + len("://")
-        shown, rest = shown + rest[:begin], rest[begin:]
-        end = _end_of_user(rest)
-        if end >= 0 and re.search("[?#]", rest[:end]):
+    shown, remaining = "", text
+    while (scheme_end := remaining.find("://")) >= 0:
+        begin = scheme_end + len("://")
+        shown, remaining = shown + remaining[:begin], remaining[begin:]
+        end = _end_of_user(remaining)
+        if end >= 0 and re.search("[?#]", remaining[:end]):
             # The @ may be part of a query, so the rest of the text may belong to this query, too.
             return f"{shown}…"
         if end >= 0:
-            shown, rest = f"{shown}…@", rest[end + 1 :]
-    return shown + rest
+            shown, remaining = f"{shown}…@", remaining[end + 1 :]
+    return shown + remaining
 
 
-def _host(rest: str) -> str:
+def _host(authority: str) -> str:
     """Return the part of a URL between ``://`` and the path: the host, with user, password and port."""
-    return re.split("[/?#]", rest, maxsplit=1)[0]
+    return re.split("[/?#]", authority, maxsplit=1)[0]
 
 
-def _end_of_user(rest: str) -> int:
+def _end_of_user(authority: str) -> int:
     """Return the position of the ``@`` behind the user name and password, in the text after ``://``; -1: no ``@``."""
-    host = _host(rest)
+    host = _host(authority)
     has_password = ":" in host and not _USER_AND_PORT.fullmatch(host)
-    return rest.rfind("@") if has_password else host.rfind("@")
+    return authority.rfind("@") if has_password else host.rfind("@")

@@ -149,7 +149,7 @@ def publish(outputs: Sequence[Output]) -> None:
     for output in outputs:
         output.close()
     pending = [(output, output._file) for output in outputs if output._file is not None]
-    done: list[str] = []
+    new_files: list[str] = []
     with held():
         for step in (
             PendingFile.give_name, PendingFile.refuse_changed_place, PendingFile.appear, PendingFile.sync_folder
@@ -158,10 +158,10 @@ def publish(outputs: Sequence[Output]) -> None:
                 try:
                     step(file)
                 except OSError as error:
-                    raise _cannot_be_written(output.name, error, done) from error
+                    raise _cannot_be_written(output.name, error, new_files) from error
                 if step is PendingFile.appear:
-                    done.append(output.name)
-        if done:
+                    new_files.append(output.name)
+        if new_files:
             complete("the outputs are complete")
     for output, _ in pending:
         output.discard()
@@ -293,9 +293,9 @@ def _shown(path: str) -> str:
     return STANDARD_OUTPUT if path == "-" else printable(path)
 
 
-def _cannot_be_written(name: str, error: Exception, done: Sequence[str] = ()) -> OutputError:
+def _cannot_be_written(name: str, error: Exception, complete: Sequence[str] = ()) -> OutputError:
     cause = printable(str(getattr(error, "strerror", None) or error) or type(error).__name__)
     if isinstance(error, FileNotFoundError):
         cause = "its directory does not exist"
-    replaced = f"; these are already complete: {', '.join(done)}" if done else ""
+    replaced = f"; these are already complete: {', '.join(complete)}" if complete else ""
     return OutputError(f"{name}: cannot be written: {cause}{replaced}")

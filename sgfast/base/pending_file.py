@@ -69,9 +69,9 @@ class PendingFile:
         self._temporary: str | None = None
         self._folder, self._name = locate(path)
         try:
-            self._there = self._status()
-            if self._there is not None:
-                self._refuse_irreplaceable(self._there)
+            self._old_status = self._status()
+            if self._old_status is not None:
+                self._refuse_irreplaceable(self._old_status)
             #: Whether a killed run had left remains of this file, which were removed.
             self.found_remains: bool = self._remove_remains()
             self.descriptor: int = self._create()
@@ -109,7 +109,7 @@ class PendingFile:
     def refuse_changed_place(self) -> None:
         """Raise OutputError if the file at the path is another one than when writing began."""
         now = self._status()
-        if now is not None and (self._there is None or _identity(now) != _identity(self._there)):
+        if now is not None and (self._old_status is None or _identity(now) != _identity(self._old_status)):
             raise OutputError(f"{self._shown}: {_MEANWHILE}")
 
     def appear(self) -> None:
@@ -183,17 +183,17 @@ class PendingFile:
 
     def _take_over(self) -> None:
         """Copy owner and permissions from the file that will be replaced."""
-        if self._there is None:
+        if self._old_status is None:
             return
-        there, own = self._there, os.fstat(self.descriptor)
-        if (there.st_uid, there.st_gid) != (own.st_uid, own.st_gid):
+        old_status, new_status = self._old_status, os.fstat(self.descriptor)
+        if (old_status.st_uid, old_status.st_gid) != (new_status.st_uid, new_status.st_gid):
             try:
-                os.fchown(self.descriptor, there.st_uid, there.st_gid)
+                os.fchown(self.descriptor, old_status.st_uid, old_status.st_gid)
             except PermissionError:
                 raise OutputError(
                     f"{self._shown}: has another owner or group, which cannot be kept; name another file, or remove it"
                 ) from None
-        os.fchmod(self.descriptor, stat.S_IMODE(there.st_mode))
+        os.fchmod(self.descriptor, stat.S_IMODE(old_status.st_mode))
 
     def _remove_remains(self) -> bool:
         pattern = re.compile(re.escape(f".{self._name[:_SHOWN_CHARACTERS]}.sgfast-") + r"[0-9a-f]{8}\.part")

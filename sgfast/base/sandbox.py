@@ -111,8 +111,9 @@ def _begin_landlock(
 def _installation() -> list[str]:
     """List the folders from which Python imports modules and the loader takes their shared libraries."""
     # The first entry is skipped: the folder of the command, or the current folder, which may hold any files.
-    found = sys.path[0 if sys.flags.safe_path else 1 :]
-    return [*found, os.path.dirname(os.path.dirname(__file__)), os.path.join(sys.base_prefix, "lib"), *_LIBRARIES]
+    import_paths = sys.path[0 if sys.flags.safe_path else 1 :]
+    own_folder, library = os.path.dirname(os.path.dirname(__file__)), os.path.join(sys.base_prefix, "lib")
+    return [*import_paths, own_folder, library, *_LIBRARIES]
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
@@ -142,8 +143,8 @@ def _libc() -> ctypes.CDLL:
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
     """Make a system call and return its result, or the negative number of the error."""
-    given = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result: int = _libc().syscall(ctypes.c_long(number), *given)
+    values = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result: int = _libc().syscall(ctypes.c_long(number), *values)
     return result if result >= 0 else -ctypes.get_errno()
 
 
@@ -242,7 +243,7 @@ def program(machine: str, process: int) -> list[_Instruction]:
     ``process`` is the number of this process, the only one to which it may send a signal.
     """
     architecture, column = MACHINES[machine]
-    made = [
+    instructions = [
         (_LOAD, 0, 0, _ARCHITECTURE_OFFSET), (_IF_EQUAL, 1, 0, architecture), _REFUSE,
         (_LOAD, 0, 0, _NUMBER_OFFSET),
         (_IF_AT_LEAST, 0, 1, FIRST_UNKNOWN), _MISSING,
@@ -251,32 +252,32 @@ def program(machine: str, process: int) -> list[_Instruction]:
     for numbers in REFUSED.values():
         number = numbers[column]
         if number is not None:
-            made += [(_IF_EQUAL, 0, 1, number), _REFUSE]
-    for call, mask, wanted in (
+            instructions += [(_IF_EQUAL, 0, 1, number), _REFUSE]
+    for call, mask, needed_value in (
         (CLONE, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD),
         (KILL, 0xFFFFFFFF, process),
         (TGKILL, 0xFFFFFFFF, process),
         (PRLIMIT, 0xFFFFFFFF, 0),
         (SCHED_SETAFFINITY, 0xFFFFFFFF, 0),
     ):
-        made += [
+        instructions += [
             (_IF_EQUAL, 0, 5, call[column]), (_LOAD, 0, 0, _ARGUMENTS_OFFSET), (_AND, 0, 0, mask),
-            (_IF_EQUAL, 0, 1, wanted), _PASS, _REFUSE,
+            (_IF_EQUAL, 0, 1, needed_value), _PASS, _REFUSE,
         ]  # fmt: skip
     without_signals = [
         (_IF_EQUAL, 0, 3, _F_SETFL), (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 16), (_AND, 0, 0, _O_ASYNC),
         (_IF_EQUAL, 0, 1, 0),
     ]  # fmt: skip
-    made += _by_request(IOCTL[column], _REFUSED_IOCTLS, [])
-    made += _by_request(FCNTL[column], _REFUSED_FCNTLS, without_signals)
-    return [*made, _PASS]
+    instructions += _by_request(IOCTL[column], _REFUSED_IOCTLS, [])
+    instructions += _by_request(FCNTL[column], _REFUSED_FCNTLS, without_signals)
+    return [*instructions, _PASS]
 
 
-def _by_request(number: int, refused: tuple[int, ...], others: list[_Instruction]) -> list[_Instruction]:
-    """Refuse a call if its second argument is one of the requests. ``others`` judges other requests: the
+def _by_request(number: int, refused: tuple[int, ...], other_requests: list[_Instruction]) -> list[_Instruction]:
+    """Refuse a call if its second argument is one of the requests. ``other_requests`` judges the others: the
     instruction after it allows the call, and the next one refuses it.
     """
-    tail = [*others, _PASS, _REFUSE]
+    tail = [*other_requests, _PASS, _REFUSE]
     tests = [(_IF_EQUAL, len(refused) - 1 - n + len(tail) - 1, 0, request) for n, request in enumerate(refused)]
     looked_at = [(_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8), *tests, *tail]
     return [(_IF_EQUAL, 0, len(looked_at), number), *looked_at]

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _arrived: list[int] = []
 _raising = False
-_held = False
+_is_delayed = False
 _completed = ""
 #: Whether an interrupt is to stop the reading of captures only, whether it does so now, whether captures are being read
 #: now, and whether an interrupt stopped this.
@@ -52,12 +52,12 @@ def raise_arrived() -> None:
 @contextmanager
 def held() -> Iterator[None]:
     """Delay ending signals until the end of the block, even repeated ones. The block should be short."""
-    global _held
-    _held = True
+    global _is_delayed
+    _is_delayed = True
     try:
         yield
     finally:
-        _held = False
+        _is_delayed = False
     if _raising:
         raise_arrived()
 
@@ -89,9 +89,9 @@ def unless_stopped(read: Callable[..., T], *arguments: Any) -> T | None:
     global _reading
     try:
         _reading = True
-        found = None if _stopped else read(*arguments)
+        result = None if _stopped else read(*arguments)
         _reading = False
-        return found
+        return result
     except BaseException as error:
         _reading = False
         if _stopped and isinstance(error, Signalled) and error.number == signal.SIGINT:
@@ -143,7 +143,7 @@ def ending_signals(provisional: Any = None) -> Iterator[None]:
                 raise Signalled(number)
             return
         _arrived.append(number)
-        if _held:
+        if _is_delayed:
             return
         signal.signal(number, signal.SIG_DFL)
         if _raising and len(_arrived) == 1:

@@ -28,13 +28,13 @@ _SYNONYMS = (
 )
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x' or 'y'?)`` with at most three of the known words, or nothing."""
-    near = [repr(name) for name in _near(word[:_CHARACTERS], list(dict.fromkeys(islice(known, _CANDIDATES))))]
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'x' or 'y'?)`` with at most three of the choices, or nothing."""
+    near = [repr(name) for name in _near(word[:_CHARACTERS], list(dict.fromkeys(islice(choices, _CANDIDATES))))]
     if not near:
         return ""
-    *others, last = near
-    return f" (did you mean {', '.join(others) + ' or ' if others else ''}{last}?)"
+    *first_names, last = near
+    return f" (did you mean {', '.join(first_names) + ' or ' if first_names else ''}{last}?)"
 
 
 def missing_path_hint(path: str) -> str:
@@ -56,23 +56,23 @@ class Suggestions:
     """Suggest words for the unknown words of a document. There may be thousands; only the first get suggestions."""
 
     def __init__(self) -> None:
-        self._left = _CANDIDATES_FOR_ALL
+        self._candidates_left = _CANDIDATES_FOR_ALL
 
-    def did_you_mean(self, word: str, known: Iterable[str]) -> str:
-        compared = list(islice(known, self._left))
-        self._left -= len(compared)
+    def did_you_mean(self, word: str, choices: Iterable[str]) -> str:
+        compared = list(islice(choices, self._candidates_left))
+        self._candidates_left -= len(compared)
         return did_you_mean(word, compared)
 
 
-def _near(word: str, known: Sequence[str]) -> list[str]:
+def _near(word: str, choices: Sequence[str]) -> list[str]:
     lower = word.lower()
-    same = [name for name in known if name.lower() == lower]
-    same = same or [name for names in _SYNONYMS if lower in names for name in names if name in known]
-    same = same or sorted((name for name in known if lower and name.lower().startswith(lower)), key=len)
+    same = [name for name in choices if name.lower() == lower]
+    same = same or [name for names in _SYNONYMS if lower in names for name in names if name in choices]
+    same = same or sorted((name for name in choices if lower and name.lower().startswith(lower)), key=len)
     if same:
         return same[:_SUGGESTIONS]
     from difflib import SequenceMatcher, get_close_matches
 
-    near = get_close_matches(word, known, n=_SUGGESTIONS)
+    near = get_close_matches(word, choices, n=_SUGGESTIONS)
     ratios = [SequenceMatcher(None, name, word).ratio() for name in near]
     return [name for name, ratio in zip(near, ratios, strict=True) if ratio >= ratios[0] - _MARGIN]

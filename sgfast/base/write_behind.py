@@ -65,14 +65,14 @@ class WriteBehind:
         """Take one result of the thread. Raises Empty if there is none yet."""
         if self._failure is not None:
             raise self._failure
-        done = self._written.get(block=wait)
-        if isinstance(done, BaseException):
-            self._failure = done
-            raise done
-        if done is None:
+        written = self._written.get(block=wait)
+        if isinstance(written, BaseException):
+            self._failure = written
+            raise written
+        if written is None:
             self._has_ended = True
         else:
-            self._waiting -= done
+            self._waiting -= written
 
     def _run(self) -> None:
         try:

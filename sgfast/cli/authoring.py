@@ -22,7 +22,7 @@ def template(name: str | None, list_names: bool) -> None:
     from sgfast.policy.templates import TEMPLATES, template_document
 
     if name is None or list_names:
-        text = "".join(f"{known}\n" for known in (*TEMPLATES, DEFAULT_GROUP))
+        text = "".join(f"{template_name}\n" for template_name in (*TEMPLATES, DEFAULT_GROUP))
     else:
         text = template_document(name)
     print_text(text)
@@ -50,7 +50,7 @@ def schema(name: str | None) -> None:
     written = written_schemas()
     names = (*written, *SCHEMAS)
     if name is None:
-        text = "".join(f"{known}\n" for known in names)
+        text = "".join(f"{schema_name}\n" for schema_name in names)
     elif name in written:
         text = to_json(written[name])
     elif name in SCHEMAS:

@@ -38,9 +38,9 @@ def _severities_and_codes(context: click.Context, option: click.Parameter, value
 
         for value in values:
             if value not in SEVERITIES and value not in CODES:
-                known = f"{', '.join(SEVERITIES)} or a code ({min(CODES)} to {max(CODES)})"
+                choices = f"{', '.join(SEVERITIES)} or a code ({min(CODES)} to {max(CODES)})"
                 hint = did_you_mean(value, (*SEVERITIES, *CODES))
-                raise click.BadParameter(f"{value[:40]!r} is not one of {known}{hint}")
+                raise click.BadParameter(f"{value[:40]!r} is not one of {choices}{hint}")
     return values
 
 
@@ -142,33 +142,33 @@ def check(
     with ExitStack() as stack:
         progress = stack.enter_context(progress_of(captures, stops=not options.reading.follow)) if captures else None
         try:
-            found = find(
+            checked = find(
                 loaded, expect=None if expectations is None else Path(expectations), captures=captures,
                 vpc=options.vpc, reading=options.reading, accept_evidence=options.accept_evidence, as_if_in=as_if_in,
                 baseline=before, accepted=None if accepted is None else Path(accepted), progress=progress,
             )  # fmt: skip
         except ArgumentError as error:
             raise click.UsageError(str(error)) from None
-    traffic = found.traffic
+    traffic = checked.traffic
     damaged = None if traffic is None else traffic.damaged
-    tell_of_input(form, [*found.warnings], damaged)
+    tell_of_input(form, [*checked.warnings], damaged)
     if form == "sarif":
         from sgfast.report.sarif import sarif
 
-        print_text(to_json(sarif(found, lines)))
+        print_text(to_json(sarif(checked, lines)))
     else:
         findings, most = list_lengths(form, top, TOP, USED_ROWS)
         print_report(
-            form, lambda: _answer(found, lines, by, top),
-            lambda: check_document(found, lines, by=by, findings=findings, most=most, sized=form == "text"),
+            form, lambda: _answer(checked, lines, by, top),
+            lambda: check_document(checked, lines, by=by, findings=findings, most=most, sized=form == "text"),
         )  # fmt: skip
     was_cut = traffic is not None and is_damaged(traffic.damaged, traffic.records)
-    causes = [f"--fail-on {word}: {cause}" for word in fail_on if (cause := found.cause_of_failure(word))]
+    causes = [f"--fail-on {word}: {cause}" for word in fail_on if (cause := checked.cause_of_failure(word))]
     exit_status(damaged=was_cut, causes=causes)
 
 
-def _answer(found: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:
+def _answer(checked: CheckResult, lines: Lines, by: By, top: int | None) -> dict[str, Any]:
     # The import is only for JSON, because it loads the modules for replays.
     from sgfast.report.json.check import check_answer
 
-    return check_answer(found, lines, by=by, top=top)
+    return check_answer(checked, lines, by=by, top=top)

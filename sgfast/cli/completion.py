@@ -26,9 +26,9 @@ def completion(context: click.Context, shell: str) -> None:
       source <(sgfast completion zsh)           in ~/.zshrc
       sgfast completion fish > ~/.config/fish/completions/sgfast.fish
     """
-    found = get_completion_class(shell)
-    assert found is not None
-    print_text(found(context.find_root().command, {}, "sgfast", VARIABLE).source())
+    shell_class = get_completion_class(shell)
+    assert shell_class is not None
+    print_text(shell_class(context.find_root().command, {}, "sgfast", VARIABLE).source())
 
 
 def answer(group: click.Group) -> int | None:

@@ -46,8 +46,8 @@ NEW_VERDICTS: tuple[NewVerdict, ...] = ("newly-denied", "newly-allowed")
 BY_RULES = ("opened", "closed")
 
 
-def _fail_on(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    words = tuple(word.strip() for words in given for word in words.split(","))
+def _fail_on(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(word.strip() for words in values for word in words.split(","))
     for word in words:
         if word not in (*NEW_VERDICTS, *BY_RULES):
             hint = did_you_mean(word, (*NEW_VERDICTS, *BY_RULES))
@@ -201,7 +201,7 @@ def diff(
             evidence = result.evidence if has_unknown else result.evidence.without("unknown-members")
             is_ruled_out[verdict] = evidence.carries("verdicts")
     causes = fail_on_causes(fail_on, matches, is_ruled_out)
-    if any(each.code == "unread-filters" for each in difference.evidence.open_reasons):
+    if any(reason.code == "unread-filters" for reason in difference.evidence.open_reasons):
         causes.append("changes of filters that are not read")
     exit_status(
         damaged=result is not None and is_damaged(damaged, result.records), causes=causes,

@@ -21,11 +21,11 @@ def error_lines(error: PolicyError, width: int) -> list[str]:
     """Return the lines that show all errors of a document on a screen of ``width`` columns. Lines after the first begin
     with "sgfast: ", or with spaces if they show a line of the document.
     """
-    shown = _lines_shown([each.place for each in error.errors if each.place is not None])
+    shown = _lines_shown([policy_error.place for policy_error in error.errors if policy_error.place is not None])
     lines: list[str] = []
-    for message, each in zip(str(error).split("\n"), (*error.errors, None), strict=False):
+    for message, policy_error in zip(str(error).split("\n"), (*error.errors, None), strict=False):
         lines.append(("sgfast: " if lines else "") + message)
-        place = each.place if each is not None else None
+        place = policy_error.place if policy_error is not None else None
         if place is not None and place in shown:
             lines += excerpt(shown[place], place, width)
     return lines
@@ -53,15 +53,15 @@ def _lines_of(file: str, numbers: Collection[int]) -> dict[int, str]:
             text = stream.read(MAX_BYTES).decode("utf-8-sig", "replace")
     except (OSError, ValueError):
         return {}
-    found: dict[int, str] = {}
+    lines: dict[int, str] = {}
     begin = 0
     for number, end in enumerate(_LINE_ENDS.finditer(text), 1):
         if number in numbers:
-            found[number] = text[begin : end.start()]
-            if len(found) == len(numbers):
+            lines[number] = text[begin : end.start()]
+            if len(lines) == len(numbers):
                 break
         begin = end.end()
-    return found
+    return lines
 
 
 def excerpt(line: str, place: Place, width: int) -> list[str]:
@@ -76,9 +76,9 @@ def excerpt(line: str, place: Place, width: int) -> list[str]:
     near = room * _CHARACTERS_PER_COLUMN + 1
     before, behind = _shown(line[max(first - near, 0) : first]), _shown(line[first : first + near])
     marked = behind[:length]
-    kept = _fitting(before[::-1], max(int(room * _PART_BEFORE), room - cell_len(behind[:room])))
-    if kept < len(before):
-        before = "…" + before[len(before) - kept + 1 :]
+    kept_before = _fitting(before[::-1], max(int(room * _PART_BEFORE), room - cell_len(behind[:room])))
+    if kept_before < len(before):
+        before = "…" + before[len(before) - kept_before + 1 :]
     fitting = _fitting(behind, room - cell_len(before))
     if fitting < len(behind):
         behind = behind[: fitting - 1] + "…"

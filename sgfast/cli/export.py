@@ -98,7 +98,7 @@ class Export:
             return [ExportPart(output), ExportPart(f"{stem}.undo{ending}", is_undo=True)]
         hosts: list[tuple[str, Devices]] = [(word, ((word, None),)) for word in self.instances]
         if self.interfaces:
-            split = (each.partition("=") for each in self.interfaces)
+            split = (interface.partition("=") for interface in self.interfaces)
             hosts = [("host", tuple((word, device) for word, _, device in split))]
         if connections is not None:
             return [ExportPart(output, hosts[0][1], connections=connections)]
@@ -137,7 +137,7 @@ class Export:
                 continue
             text = self._text(part, devices, old, new)
             if self.form == "script":
-                has_undo_file = any(each.is_undo for each in parts)
+                has_undo_file = any(part.is_undo for part in parts)
                 undo = [] if has_undo_file else self._undo_comments(part, devices, old, old_name)
                 text = _commented(text, comments, undo)
             file.write(text.encode())
@@ -188,8 +188,8 @@ class Export:
                 raise
             for problem in error.problems[:_LISTED_PROBLEMS]:
                 say(problem)
-            if (more := len(error.problems) - _LISTED_PROBLEMS) > 0:
-                say(f"and {more:,} more that {self.target} cannot have")
+            if (unlisted := len(error.problems) - _LISTED_PROBLEMS) > 0:
+                say(f"and {unlisted:,} more that {self.target} cannot have")
             click.get_current_context().exit(EXIT_BAD)
 
 
@@ -264,9 +264,9 @@ def _check(chosen: Export, form: str) -> None:
         raise click.UsageError("--to nftables: give --instance or --interface, not both")
     if not (chosen.instances or chosen.interfaces):
         raise click.UsageError("--to nftables needs --instance NAME, or --interface NAME=DEVICE for each instance")
-    for given in chosen.interfaces:
-        if not all(given.partition("=")[::2]):
-            raise click.UsageError(f"--interface {given!r}: write NAME=DEVICE, such as web-1=tap0")
+    for interface in chosen.interfaces:
+        if not all(interface.partition("=")[::2]):
+            raise click.UsageError(f"--interface {interface!r}: write NAME=DEVICE, such as web-1=tap0")
 
 
 @click.command("export", short_help="Write the script or file that puts a policy into force in a cloud.")
@@ -337,10 +337,10 @@ def export(
         warn(new.warnings)
 
 
-def _check_connections(export: Export, since: str | None) -> None:
+def _check_connections(export: Export, old_policy: str | None) -> None:
     if export.target != "nftables":
         raise click.UsageError("--connections is for --to nftables")
-    if since is None:
+    if old_policy is None:
         raise click.UsageError("--connections needs --since: what becomes of connections depends on what changed")
     if len(export.instances) > 1:
         raise click.UsageError("--connections: FILE is the list of one machine; name one --instance")

@@ -117,13 +117,13 @@ def _check_live(form: str, files: Sequence[str], live: bool, account_options: Se
         *names, last = sorted(map(_word, LIVE))
         raise click.UsageError(f"--live cannot read {form}: choose {', '.join(names)} or {last}")
     else:
-        own = LIVE[form].options
+        own_options = LIVE[form].options
         for option in account_options:
-            if option not in own:
+            if option not in own_options:
                 foreign = next(reader.options for reader in LIVE.values() if option in reader.options)
                 verb = "are" if len(foreign) > 1 else "is"
                 raise click.UsageError(f"{' and '.join(foreign)} {verb} for {_accounts(foreign)[0]}; "
-                                       f"{' '.join(_accounts(own))} {' and '.join(own)}")
+                                       f"{' '.join(_accounts(own_options))} {' and '.join(own_options)}")
 
 
 def _accounts(options: tuple[str, ...]) -> tuple[str, str]:

@@ -23,8 +23,8 @@ _SANDBOX = "sgfast.sandbox"
 _WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
-def _prepare(context: click.Context, option: click.Parameter, given: bool) -> None:
-    if given:
+def _prepare(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
         context.meta[_SANDBOX] = True
         os.environ.update(_WITHOUT_THREADS)
 
@@ -54,15 +54,15 @@ def _is_sandboxed() -> bool:
     return _SANDBOX in click.get_current_context().meta
 
 
-def _refuse_network(given: dict[str, Any]) -> None:
+def _refuse_network(options: dict[str, Any]) -> None:
     from sgfast.base.names import printable
     from sgfast.base.streams.urls import is_url
 
-    if given.get("dask") is not None:
+    if options.get("dask") is not None:
         raise click.UsageError("--dask and --sandbox cannot be combined: a sandbox has no network")
-    if given.get("live"):
+    if options.get("live"):
         raise click.UsageError("--live and --sandbox cannot be combined: a sandbox has no network")
-    for value in given.values():
+    for value in options.values():
         for path in value if isinstance(value, tuple) else (value,):
             if isinstance(path, str) and is_url(path):
                 raise click.UsageError(f"{printable(path)}: a sandbox has no network; save it to a file first")
@@ -84,16 +84,16 @@ class Inputs:
         from sgfast.base.errors import PolicyError
         from sgfast.policy.export_files import files_of
 
-        found: list[str] = []
+        files: list[str] = []
         for policy in self.policies:
             # Loading the policy says what is wrong with a directory without exports.
             with suppress(PolicyError):
-                found += [] if policy is None else files_of(policy)
+                files += [] if policy is None else files_of(policy)
         if self.captures:
             from sgfast.traffic.capture.directories import with_files_in
 
-            found += with_files_in(self.captures)
-        return [*found, *(path for path in self.others if path is not None)]
+            files += with_files_in(self.captures)
+        return [*files, *(path for path in self.others if path is not None)]
 
     def enter_sandbox(self, outputs: Iterable[Output] = ()) -> None:
         """Confine the process if ``--sandbox`` is given. Call it when all outputs are open and nothing has been read.

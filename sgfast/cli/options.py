@@ -296,9 +296,9 @@ def replay_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _pop_fields(given: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Remove the values for which the dataclass ``kind`` has fields from ``given``, and return them."""
-    return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
+def _pop_fields(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Remove the values for which the dataclass ``kind`` has fields from ``options``, and return them."""
+    return {field.name: options.pop(field.name) for field in fields(kind) if field.name in options}
 
 
 def format_option(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -42,7 +42,7 @@ unresolved_option = click.option(
     "--unresolved",
     type=_UnresolvedText(),
     multiple=True,
-    callback=lambda context, parameter, given: dict(given) or "error",
+    callback=lambda context, parameter, values: dict(values) or "error",
     metavar="error|empty|GROUP=ADDRESSES",
     help="What to do if an export refers to groups or lists that are in none of its files. error: list them all (the "
     "default); empty: nobody is known to be in them; GROUP=ADDRESSES: these addresses, CIDRs or ranges, with commas, "

@@ -83,7 +83,7 @@ def reach(
         lines: Lines = {}
         loaded = policies.load(policy, lines)
         try:
-            found = reach_rows(
+            reached = reach_rows(
                 loaded, source=source, destination=destination, protocol=protocol, port=port, rules=page is not None
             )
         except ArgumentError as error:
@@ -91,7 +91,7 @@ def reach(
         if page is not None:
             from sgfast.report.html.reach import reach_html
 
-            write_page(page, reach_html(found, lines))
+            write_page(page, reach_html(reached, lines))
     warn(loaded.warnings)
     to_error = takes_standard_output(report)
-    print_report(form, lambda: JsonReach.of(found), lambda: reach_document(found, top), to_error=to_error)
+    print_report(form, lambda: JsonReach.of(reached), lambda: reach_document(reached, top), to_error=to_error)

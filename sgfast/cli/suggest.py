@@ -202,7 +202,7 @@ def suggest(
             "max_prefix": max_prefix, "any_above": any_above, "min_connections": min_connections,
             "both_versions": None if export is None else export.unites_versions,
         }  # fmt: skip
-        found = run_suggest(
+        suggestion = run_suggest(
             captures,
             instances=None if instance_file is None else load_instances(instance_file),
             policy=before,
@@ -217,37 +217,37 @@ def suggest(
             progress=progress,
         )
         raise_arrived()
-        refusal = "" if remove is None else _refusal(found)
+        refusal = "" if remove is None else _refusal(suggestion)
         if refusal:
             say(f"nothing is written: {refusal}")
         elif export is not None:
-            export.write(parts, opened, before, found.policy, found.cautions, policy)
+            export.write(parts, opened, before, suggestion.policy, suggestion.cautions, policy)
         elif opened:
-            opened[0].write(found.text.encode())
+            opened[0].write(suggestion.text.encode())
             opened[0].publish()
 
     from sgfast.report.suggestion import MOST_LEFT_OUT, TOP, suggestion_document
 
-    tell_of_input(form, found.warnings, quiet=quiet, to_error=to_error)
-    if not quiet and not found.policy.instances:
+    tell_of_input(form, suggestion.warnings, quiet=quiet, to_error=to_error)
+    if not quiet and not suggestion.policy.instances:
         say("warning: no private address sends a packet; name the instances with --instances")
-    tell_of_input(form, (), found.damaged, to_error=to_error)
+    tell_of_input(form, (), suggestion.damaged, to_error=to_error)
     lengths = list_lengths(form, top, TOP, MOST_LEFT_OUT)
 
     def answer() -> dict[str, Any]:
         # This also imports the modules that compare policies.
         from sgfast.report.json.suggestion import suggestion_answer
 
-        return suggestion_answer(found, by, top)
+        return suggestion_answer(suggestion, by, top)
 
-    print_report(form, answer, lambda: suggestion_document(found, by, *lengths), to_error=to_error)
-    if found.damaged is None and not found.check.matches and not refusal:
-        allows_all = found.check.allowed == found.check.claimed
-        say(FOR_OTHERS if allows_all and any(each.denied_members for each in found.rules) else NOT_EXACT)
-    if found.evidence.conclusive == "no" and not refusal:
+    print_report(form, answer, lambda: suggestion_document(suggestion, by, *lengths), to_error=to_error)
+    if suggestion.damaged is None and not suggestion.check.matches and not refusal:
+        allows_all = suggestion.check.allowed == suggestion.check.claimed
+        say(FOR_OTHERS if allows_all and any(suggested.denied_members for suggested in suggestion.rules) else NOT_EXACT)
+    if suggestion.evidence.conclusive == "no" and not refusal:
         say("nobody can rely on the suggested policy: the report says what the captures lack")
-    causes = ["a suggestion that falls short"] if refusal or not found.is_reliable else []
-    exit_status(damaged=is_damaged(found.damaged, found.records), causes=causes)
+    causes = ["a suggestion that falls short"] if refusal or not suggestion.is_reliable else []
+    exit_status(damaged=is_damaged(suggestion.damaged, suggestion.records), causes=causes)
 
 
 def _check_keep(
@@ -275,13 +275,13 @@ def _check_keep(
         )
 
 
-def _refusal(found: Suggestion) -> str:
+def _refusal(suggestion: Suggestion) -> str:
     """Return why the captures do not justify taking rules away; empty if they do."""
-    if is_damaged(found.damaged, found.records):
+    if is_damaged(suggestion.damaged, suggestion.records):
         return "a capture or log cannot be read whole, so the rest of its traffic may need what would be taken away"
-    if not found.check.matches:
+    if not suggestion.check.matches:
         return NOT_EXACT
-    for reason in found.evidence.open_reasons:
+    for reason in suggestion.evidence.open_reasons:
         if reason.code == "unsure-openers":
             continue        # rules that either reading may need are kept
         return f"{reason.sentence} (--accept-evidence {reason.code} takes rules away all the same)"

@@ -118,11 +118,11 @@ def _write_first(
     with open_outputs([output or "-"], Inputs([policy], captures), quiet=quiet) as (stream,):
         loaded = policies.load(policy)
         with progress_of(captures, shown=not quiet) as progress:
-            found = first_expectations(loaded, captures, options, progress=progress)
-        stream.write(found.text.encode())
+            first = first_expectations(loaded, captures, options, progress=progress)
+        stream.write(first.text.encode())
         stream.publish()
     if not quiet:
-        warn(found.warnings)
-    if found.replay.damaged is not None:
-        say(str(found.replay.damaged))
-    exit_status(damaged=is_damaged(found.replay.damaged, found.replay.records))
+        warn(first.warnings)
+    if first.replay.damaged is not None:
+        say(str(first.replay.damaged))
+    exit_status(damaged=is_damaged(first.replay.damaged, first.replay.records))

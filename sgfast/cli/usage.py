@@ -41,14 +41,14 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            name, command, rest = super().resolve_command(ctx, args)
+            name, command, arguments = super().resolve_command(ctx, args)
         except click.NoSuchOption:
             raise
         except click.UsageError:
             raise click.UsageError(f"No such command {args[0]!r}{_command_hint(args[0], self.commands)}", ctx) from None
         if command is not None and not ctx.resilient_parsing:
-            _refuse_wrong(command, click.Context(command, ctx, name), rest)
-        return name, command, rest
+            _refuse_wrong(command, click.Context(command, ctx, name), arguments)
+        return name, command, arguments
 
 
 def _refuse_wrong(command: click.Command, context: click.Context, arguments: list[str]) -> None:
@@ -56,15 +56,15 @@ def _refuse_wrong(command: click.Command, context: click.Context, arguments: lis
     parser's errors.
     """
     try:
-        _, extra, given = command.make_parser(context).parse_args(list(arguments))
+        _, extra, parameters = command.make_parser(context).parse_args(list(arguments))
     except click.UsageError as error:
         error.ctx = error.ctx or context
         raise
-    if any(parameter.is_eager for parameter in given):      # --help
+    if any(parameter.is_eager for parameter in parameters):      # --help
         return
     if extra and (hint := _argument_hint(command.name or "", extra[0])):
         raise click.UsageError(f"Got unexpected extra argument {extra[0]!r}: {hint}", context)
-    for parameter, count in Counter(given).items():
+    for parameter, count in Counter(parameters).items():
         if isinstance(parameter, click.Option) and count > 1 and not (parameter.multiple or parameter.is_flag):
             name = max(parameter.opts, key=len)
             raise click.UsageError(f"{name} is given {'twice' if count == 2 else f'{count} times'}: keep one", context)
@@ -92,9 +92,9 @@ def usage_error(error: click.ClickException) -> str:
     command = context.command if context is not None else None
     message = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.NoSuchOption):
-        known = [name for parameter in command.params for name in parameter.opts] if command is not None else []
+        options = [name for parameter in command.params for name in parameter.opts] if command is not None else []
         needed, hint = _OPTIONS_OF_OTHERS.get(error.option_name, ("", ""))
-        is_hinted = hint and (isinstance(command, click.Group) or needed in known)
+        is_hinted = hint and (isinstance(command, click.Group) or needed in options)
         message = f"No such option {error.option_name!r}"
-        message += f": {hint}" if is_hinted else did_you_mean(error.option_name, known)
+        message += f": {hint}" if is_hinted else did_you_mean(error.option_name, options)
     return f"{printable(message)} (try '{context.command_path if context is not None else 'sgfast'} --help')"

@@ -232,7 +232,7 @@ class Engine:
         from sgfast.rows import remembered_table
 
         rows = self.dataplane.remembered()
-        return remembered_table(rows, [each.name for each in self.instances], [rule.id for rule in self.rules])
+        return remembered_table(rows, [instance.name for instance in self.instances], [rule.id for rule in self.rules])
 
     def events(self) -> Iterator[ConnectionEvent]:
         """Return what happened to connections since the last call, in the order of time (SPEC 14.15). Each event is
@@ -246,7 +246,7 @@ class Engine:
         if not self.keeps_events:
             raise ArgumentError("this engine keeps no events: make it with Engine(policy, events=True)")
         rows = self.dataplane.take_events()
-        return in_words(rows, [each.name for each in self.instances], [rule.id for rule in self.rules])
+        return in_words(rows, [instance.name for instance in self.instances], [rule.id for rule in self.rules])
 
     @property
     def lost_events(self) -> int:
@@ -265,13 +265,13 @@ class Engine:
         """Return a copy. The caller holds back changes of the policy."""
         from sgfast.core.state.snapshot import copy_plane
 
-        made = object.__new__(type(self))
-        vars(made).update(vars(self))
-        made._changing = threading.Lock()
-        made._compiler = self._compiler.copy()
-        made._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
-        copy_plane(self.dataplane, made.dataplane)
-        return made
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        copied._changing = threading.Lock()
+        copied._compiler = self._compiler.copy()
+        copied._make_plane(self.dataplane.hash_key, self.dataplane.jobs)
+        copy_plane(self.dataplane, copied.dataplane)
+        return copied
 
     def __copy__(self) -> Self:
         return self.copy()
@@ -379,13 +379,14 @@ class Engine:
         from sgfast.policy.change_file import apply_new_changes
         from sgfast.policy.changes import Change, RemoveInstance
 
-        given = [changes] if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable) else [*changes]
+        if isinstance(changes, Change | Mapping) or not isinstance(changes, Iterable):
+            changes = [changes]
         now_ns = instant_ns_of(now_ns, "now_ns")
         with self._changing:
-            changed, known = apply_new_changes(self.policy, given)
+            changed, new_changes = apply_new_changes(self.policy, [*changes])
             if changed.policy is self.policy:
                 return ApplyResult(0, 0, self.compiled.rule_tables, 0)
-            removed = [change.instance for change in known if isinstance(change, RemoveInstance)]
+            removed = [change.instance for change in new_changes if isinstance(change, RemoveInstance)]
             compiled = self._compiler.compile(changed.policy, removed)
             on_change = changed.policy.settings.on_change
             cut = np.zeros(len(compiled.instances), dtype=np.uint8)
@@ -449,26 +450,26 @@ class Engine:
             ping = engine.check("198.51.100.7", "web-1", "icmp", icmp_type=8, time_ns=3 * 10**9)
             assert ping.allowed
         """
-        found = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns)
-        if type(found) is Verdict:
-            return found
-        if found is not None:
+        result = self._single.check(src, dst, protocol, sport, dport, flags, icmp_type, icmp_code, icmp_id, time_ns)
+        if type(result) is Verdict:
+            return result
+        if result is not None:
             # The verdict may be kept across changes of the policy, because numbers keep their meaning (Numbering).
-            verdict = self.verdict(np.frombuffer(found, dtype=RESULT_DTYPE)[0])
-            self._single.keep(found, verdict)
+            verdict = self.verdict(np.frombuffer(result, dtype=RESULT_DTYPE)[0])
+            self._single.keep(result, verdict)
             return verdict
         # The code above leaves three kinds of packets to the code below: rare ones, invalid ones, and those with a name
         # that nobody asked about since the policy changed. `names` is read before the policy, and `apply` replaces it
         # after the policy, so that no address of an earlier policy stays in it.
         names = self._single.names
         policy = self.policy
-        here, there = addresses_of_ends(policy, src, dst, prefers_ipv6=protocol_number(protocol) == ICMPV6)
-        if here is not src or there is not dst:
+        source, destination = addresses_of_ends(policy, src, dst, prefers_ipv6=protocol_number(protocol) == ICMPV6)
+        if source is not src or destination is not dst:
             for end in src, dst:
                 if isinstance(end, str) and (addresses := single_addresses(policy, end)) is not None:
                     names[end] = addresses
             return self.check(
-                here, there, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
+                source, destination, protocol, sport=sport, dport=dport, flags=flags, icmp_type=icmp_type,
                 icmp_code=icmp_code, icmp_id=icmp_id, time_ns=time_ns,
             )  # fmt: skip
         row = header_row(

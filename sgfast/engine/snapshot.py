@@ -86,10 +86,10 @@ def write_snapshot(
         return
     with engine._unchanged():
         numbers, arrays = _saved_plane(engine)
-        more = []
-        for n, other in enumerate(others):
-            numbers_of_other, arrays_of_other = _saved_plane(other)
-            more.append({"vpc": other.vpc, "plane": numbers_of_other})
+        other_planes = []
+        for n, other_engine in enumerate(others):
+            numbers_of_other, arrays_of_other = _saved_plane(other_engine)
+            other_planes.append({"vpc": other_engine.vpc, "plane": numbers_of_other})
             arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
         numbering = engine.compiled.numbering
         of_rules, of_instances = numbering.numbers
@@ -111,7 +111,7 @@ def write_snapshot(
                 "of_instances": list(of_instances.items()),
             },
             "plane": numbers,
-            "others": more,
+            "others": other_planes,
             "replay": replay or {},
         }
     text = json.dumps(about, separators=(",", ":")).encode()
@@ -292,11 +292,12 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], jobs: int) 
 
     of_others: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
     for name, array in arrays.items():
-        n, _, rest = name.partition(".")
+        n, _, array_name = name.partition(".")
         if n.isdigit():
-            of_others[n][rest] = array
+            of_others[n][array_name] = array
     engine = restored(about["vpc"], about["plane"], arrays)
-    others = [restored(other["vpc"], other["plane"], of_others[str(n)]) for n, other in enumerate(about["others"])]
+    planes = enumerate(about["others"])
+    other_engines = [restored(plane["vpc"], plane["plane"], of_others[str(n)]) for n, plane in planes]
     if not isinstance(about["replay"], dict):
         raise ValueError("replay is not an object")
-    return Snapshot(engine, tuple(others), about["replay"])
+    return Snapshot(engine, tuple(other_engines), about["replay"])

@@ -34,8 +34,8 @@ def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixe
         return everything, []
     if vpc not in policy.vpc_by_name:
         raise PolicyError(f"{policy.origin}: there is no VPC {vpc!r}")
-    own = [(prefix, instance) for prefix, instance in everything if instance.vpc == vpc]
-    own_set = {key(prefix) for prefix, _ in own}
+    own_prefixes = [(prefix, instance) for prefix, instance in everything if instance.vpc == vpc]
+    own_set = {key(prefix) for prefix, _ in own_prefixes}
     peers = [
         (prefix, instance)
         for prefix, instance in everything
@@ -43,7 +43,7 @@ def visible_prefixes(policy: Policy, vpc: str | None) -> tuple[Prefixes, Prefixe
         and own_set.isdisjoint(map(key, supernets(prefix)))
     ]
     refuse_overlaps(peers)
-    return own, peers
+    return own_prefixes, peers
 
 
 def key(prefix: Network) -> tuple[bytes, int]:
@@ -65,9 +65,9 @@ def refuse_overlaps(prefixes: Prefixes) -> None:
         return
     for prefix, instance in prefixes:
         for outer in supernets(prefix):
-            for other in owners.get(key(outer), ()):
-                if other.vpc != instance.vpc:
+            for neighbour in owners.get(key(outer), ()):
+                if neighbour.vpc != instance.vpc:
                     raise PolicyError(
-                        f"{prefix} of {instance.name!r} (VPC {instance.vpc!r}) overlaps {outer} of {other.name!r} "
-                        f"(VPC {other.vpc!r}): say which VPC the capture was taken in, with --vpc"
+                        f"{prefix} of {instance.name!r} (VPC {instance.vpc!r}) overlaps {outer} of {neighbour.name!r} "
+                        f"(VPC {neighbour.vpc!r}): say which VPC the capture was taken in, with --vpc"
                     )

@@ -168,8 +168,8 @@ class ReferenceEngine:
         if address not in self._owners:
             if len(self._owners) > 1_000_000:
                 self._owners.clear()
-            own = longest_prefix_owner(self._own_prefixes, address)
-            self._owners[address] = own or longest_prefix_owner(self._peers_prefixes, address)
+            own_owner = longest_prefix_owner(self._own_prefixes, address)
+            self._owners[address] = own_owner or longest_prefix_owner(self._peers_prefixes, address)
         return self._owners[address]
 
     # --- Section 4: one side's judgement
@@ -182,8 +182,8 @@ class ReferenceEngine:
         if quoted is not None and quoted.sender[0] == error.dst:
             # The error's sender owns the destination of the quoted packet, or its source if the destination is
             # multicast.
-            for own in (quoted.receiver, quoted.sender) if side.leaving else (quoted.sender,):
-                connection = self._connection(side, quoted, now, own[0])
+            for own_address in (quoted.receiver, quoted.sender) if side.leaving else (quoted.sender,):
+                connection = self._connection(side, quoted, now, own_address[0])
                 if connection is not None and not connection.disconnected:
                     return side.allow("related", connection.rule)
         return side.deny("invalid")
@@ -220,7 +220,7 @@ class ReferenceEngine:
         if old in ("TW", "CL") and new == "SS":  # SPEC 4.4, 5.5: a new opener for a finished connection
             self._forget(side, case.flow)
             entry = self._entries[case.flow.key]
-            entry.answered = any(other.replied for other in entry.live_sides(case.now))  # SPEC 5.8
+            entry.answered = any(other_side.replied for other_side in entry.live_sides(case.now))  # SPEC 5.8
             entry.created = self._packets
             case.forgot_old = True
             verdict = self._judge_unknown(side, case)
@@ -473,7 +473,7 @@ class ReferenceEngine:
         A deleted instance that is added again under the same name is another instance.
         """
         for entry in self._entries.values():
-            for (name, own), connection in list(entry.sides.items()):
+            for (name, own_address), connection in list(entry.sides.items()):
                 opener = connection.opener
                 owner = self._owner(opener.own)
                 # If both ends now belong to one instance, the traffic is local and passes no filter (SPEC 6.11). A
@@ -481,7 +481,7 @@ class ReferenceEngine:
                 # (SPEC 3.3).
                 is_local = owner is self._owner(opener.peer) and not is_multicast_or_broadcast(opener.peer)
                 if name in deleted or owner is None or owner.name != name or is_local:
-                    del entry.sides[name, own]
+                    del entry.sides[name, own_address]
 
     def _cut_sides(self, entry: Entry, concerned: set[str], now: int) -> list[bool]:
         """Disconnect or forget the entry's connections that the change cuts (SPEC 6.3, 6.7).
@@ -491,12 +491,12 @@ class ReferenceEngine:
         """
         clock = self.clock.now or 0
         cut = [
-            (name, own)
-            for (name, own), connection in entry.sides.items()
+            (name, own_address)
+            for (name, own_address), connection in entry.sides.items()
             if clock < connection.deadline and not connection.disconnected and self._is_cut(name, connection, concerned)
         ]
-        counted = sorted((own, name) for name, own in cut if now < entry.sides[name, own].deadline)
-        ended = [entry.sides[name, own].has_ended for own, name in counted[:1]]
+        counted = sorted(cut_side[::-1] for cut_side in cut if now < entry.sides[cut_side].deadline)
+        ended = [entry.sides[name, own_address].has_ended for own_address, name in counted[:1]]
         for key in cut:
             if self.policy.settings.on_change == "forget-unmatched":
                 del entry.sides[key]
@@ -648,13 +648,13 @@ class ReferenceEngine:
         entry = self._entries.get(key)
         return entry if entry is not None and entry.is_live(now) else None
 
-    def _connection(self, side: Side, flow: Flow, now: int, own: Address | None = None) -> Connection | None:
+    def _connection(self, side: Side, flow: Flow, now: int, own_address: Address | None = None) -> Connection | None:
         """Return the side's connection, or None if there is none or its deadline is reached (SPEC 4.1).
 
-        ``own`` is the instance's address, for a packet that is not of this flow.
+        ``own_address`` is the instance's address, for a packet that is not of this flow.
         """
         entry = self._entries.get(flow.key)
-        key = side.instance.name, own or side.own_address(flow)
+        key = side.instance.name, own_address or side.own_address(flow)
         connection = entry.sides.get(key) if entry is not None else None
         return connection if connection is not None and now < connection.deadline else None
 

@@ -84,54 +84,54 @@ class Datagram(Generic[P, V]):
         return new not in self.fragments and any(new.contradicts(old) for old in self.fragments)
 
     def take_pending(self) -> list[tuple[int, P]]:
-        taken, self.pending = self.pending, []
-        return taken
+        due_packets, self.pending = self.pending, []
+        return due_packets
 
 
 class Datagrams(Generic[P, V]):
     """All known datagrams, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Datagram[P, V]] = {}
+        self._datagrams: dict[Hashable, Datagram[P, V]] = {}
         #: An upper bound of the number of kept fragments. An exact count takes long, so it is only made at the limit.
         self._held_at_most = 0
 
     def find(self, fragment: Fragment) -> Datagram[P, V] | None:
-        return self._known.get(fragment.datagram)
+        return self._datagrams.get(fragment.datagram)
 
     def remember(self, fragment: Fragment, now: int) -> Datagram[P, V]:
         """Add the fragment to its datagram. If the datagram is not known yet, it begins now."""
-        datagram = self._known.setdefault(fragment.datagram, Datagram(now))
+        datagram = self._datagrams.setdefault(fragment.datagram, Datagram(now))
         datagram.fragments.add(fragment)
         self._held_at_most += 1
         return datagram
 
     def has_room(self, fragment: Fragment) -> bool:
         """Return whether the limits allow another fragment to be remembered."""
-        if fragment.datagram not in self._known and len(self._known) >= FRAGMENT_DATAGRAMS:
+        if fragment.datagram not in self._datagrams and len(self._datagrams) >= FRAGMENT_DATAGRAMS:
             return False
         if self._held_at_most >= FRAGMENT_RANGES:
-            self._held_at_most = sum(datagram.held for datagram in self._known.values())
+            self._held_at_most = sum(datagram.held for datagram in self._datagrams.values())
         return self._held_at_most < FRAGMENT_RANGES
 
     def forget(self, fragment: Fragment) -> None:
-        del self._known[fragment.datagram]
+        del self._datagrams[fragment.datagram]
 
     def take_oldest(self) -> Datagram[P, V]:
-        return self._known.pop(next(iter(self._known)))
+        return self._datagrams.pop(next(iter(self._datagrams)))
 
     def take_over(self, now: int, packet: int) -> list[Datagram[P, V]]:
         """Remove and return the datagrams whose time is over before packet number ``packet``."""
         over = []
-        for key, datagram in list(self._known.items()):
+        for key, datagram in list(self._datagrams.items()):
             if not datagram.pending or packet - datagram.pending[0][0] <= FRAGMENT_PACKETS:
                 continue
-            over.append(self._known.pop(key))
-        while self._known and now >= next(iter(self._known.values())).began + FRAGMENT_SECONDS * 10**9:
+            over.append(self._datagrams.pop(key))
+        while self._datagrams and now >= next(iter(self._datagrams.values())).began + FRAGMENT_SECONDS * 10**9:
             over.append(self.take_oldest())
         return over
 
     def take_waiting(self) -> list[Datagram[P, V]]:
         """Remove and return the datagrams with fragments that still wait for the first fragment."""
-        keys = [key for key, datagram in self._known.items() if datagram.pending]
-        return [self._known.pop(key) for key in keys]
+        keys = [key for key, datagram in self._datagrams.items() if datagram.pending]
+        return [self._datagrams.pop(key) for key in keys]

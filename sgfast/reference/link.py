@@ -434,10 +434,10 @@ def pktap(data: bytes) -> Step:
 def erf(data: bytes) -> Step:
     need(data, 16)
     length = 16
-    more = data[8]
-    while more & 0x80:
+    extension = data[8]
+    while extension & 0x80:
         need(data, length + 8)
-        more = data[length]
+        extension = data[length]
         length += 8
     match data[8] & 0x7F:
         case 1 | 10 | 15 | 19:

@@ -95,10 +95,10 @@ def icmp_role(version: int, icmp_type: int) -> str:
 
 def parse_frame(data: bytes, wire_length: int, link_type: int) -> Packet | str:
     """Parse the packet in a frame. Return ``NOT_IP``, or ``MALFORMED`` if not even the addresses can be read."""
-    found = find_ip(data, link_type)
-    if isinstance(found, str):
-        return found
-    offset, version = found
+    ip_place = find_ip(data, link_type)
+    if isinstance(ip_place, str):
+        return ip_place
+    offset, version = ip_place
     ip = data[offset:]
     if len(ip) < (20 if version == 4 else 40) or ip[0] >> 4 != version:
         return MALFORMED
@@ -121,10 +121,10 @@ def read_ipv4(ip: bytes, rest_of_frame: int) -> Packet:
         packet.problem = "malformed"
         return packet
     packet.payload_length = total_length - header_length
-    more, offset = number(ip, 6, 2) & 0x2000, (number(ip, 6, 2) & 0x1FFF) * 8
-    if more or offset:
+    more_fragments, offset = number(ip, 6, 2) & 0x2000, (number(ip, 6, 2) & 0x1FFF) * 8
+    if more_fragments or offset:
         datagram = (4, packet.src, packet.dst, packet.protocol, number(ip, 4, 2))
-        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more), header_length)
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more_fragments), header_length)
     if not packet.is_later_fragment:
         packet.payload = ip[header_length:total_length]  # without padding
         packet.has_transport = True
@@ -192,13 +192,13 @@ def step_over_extension_header(packet: Packet) -> str | None:
 
 def note_fragment(packet: Packet, header: bytes) -> str | None:
     """Read an IPv6 fragment header, already removed from the payload. Return a problem, or None (SPEC 3.10)."""
-    more, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
+    more_fragments, offset = number(header, 2, 2) & 1, number(header, 2, 2) & 0xFFF8
     if packet.fragment is not None:
         # The outer datagram's first fragment decides its verdict, so it must contain the inner datagram's beginning.
         return "fragment" if offset else None
-    if more or offset:  # otherwise the packet is whole ("atomic")
+    if more_fragments or offset:  # otherwise the packet is whole ("atomic")
         datagram = (6, packet.src, packet.dst, number(header, 4, 4))
-        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more))
+        packet.fragment = Fragment(datagram, offset, packet.payload_length, bool(more_fragments))
     return None
 
 

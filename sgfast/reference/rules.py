@@ -47,8 +47,8 @@ def _is_in_group(policy: Policy, group: str, side: Side) -> bool:
     members = [owner]
     if policy.settings.group_members == "by-address":
         members = [
-            other for other in policy.instances
-            if other.vpc == owner.vpc and any(side.peer in prefix for prefix in other.addresses)
+            member for member in policy.instances
+            if member.vpc == owner.vpc and any(side.peer in prefix for prefix in member.addresses)
         ]  # fmt: skip
     if not any(group in member.security_groups for member in members):
         return False

@@ -115,7 +115,7 @@ class Entry:
     def is_open(self, now: int) -> bool:
         """Return whether there is an allowed connection that no side has disconnected or seen end (SPEC 14.12)."""
         live = self.live_sides(now)
-        return bool(live) and not self.began_denied and not any(each.disconnected or each.has_ended for each in live)
+        return bool(live) and not self.began_denied and not any(side.disconnected or side.has_ended for side in live)
 
     def is_evictable(self, now: int) -> bool:
         """Return whether a live tuple may be evicted to make room (SPEC 5.8)."""

@@ -33,8 +33,8 @@ def schema(name: str) -> dict[str, Any]:
 
     if name not in SCHEMAS:
         raise KeyError(f"no schema {name!r}: there are {', '.join(SCHEMAS)}")
-    found: dict[str, Any] = resolve_name(f"sgfast.{SCHEMAS[name]}").json_schema()
-    return found
+    json_schema: dict[str, Any] = resolve_name(f"sgfast.{SCHEMAS[name]}").json_schema()
+    return json_schema
 
 
 def html_report(result: ReplayResult, timeline: Timeline | None = None, lines: Lines | None = None) -> str:

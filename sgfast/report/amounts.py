@@ -36,17 +36,17 @@ def human_seconds(seconds: float) -> str:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 120:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, odd_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02} h"
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{odd_seconds:02} h"
 
 
 def instant(time_ns: int, decimals: int = 6) -> str:
     """Format a time in UTC, cut to a number of decimals of a second, at most 9."""
-    seconds, rest = divmod(time_ns, NS_PER_SECOND)
+    seconds, fraction = divmod(time_ns, NS_PER_SECOND)
     whole = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat(" ")
-    return f"{whole}.{rest:09d}"[: len(whole) + 1 + decimals] if decimals else whole
+    return f"{whole}.{fraction:09d}"[: len(whole) + 1 + decimals] if decimals else whole
 
 
 def time_text(time_ns: int) -> str:

@@ -89,7 +89,7 @@ def reason_words(row: RollupRow, reasons: Reasons) -> str:
 def rule_lines(policy: Policy, rules: RowRules) -> list[str]:
     """Return the first rules that a row lacks as lines to be pasted, and reasons for which no rule is added."""
     lines, shown = [], rules.added[:MOST_RULES]
-    for group, added in groupby(shown, key=lambda each: each[0]):
+    for group, added in groupby(shown, key=lambda group_rule: group_rule[0]):
         lines += [f"add to {called(policy.group_by_name[group])}:", *(f"  - {line}" for _, line in added)]
     if unlisted := len(rules.added) - len(shown):
         lines.append(f"and {plural(unlisted, 'more rule')}, which sgfast suggest --keep writes")
@@ -102,6 +102,6 @@ def nearest_text(row: RollupRow, reasons: Reasons) -> str:
     if row.kind is None or not near:
         return ""
     (rule, differs), unlisted = near[0], len(near) - 1
-    which = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
-    others = f" (and {grouped(unlisted)} more)" if unlisted else ""
-    return f"{which} is {reasons.rule_words(rule)}{others}: {printable(', and '.join(differs))}"
+    label = f"for {service_name(row.kind.service)} the nearest" if row.services > 1 else "nearest"
+    unlisted_text = f" (and {grouped(unlisted)} more)" if unlisted else ""
+    return f"{label} is {reasons.rule_words(rule)}{unlisted_text}: {printable(', and '.join(differs))}"

@@ -58,7 +58,7 @@ def subject_called(policy: Policy, finding: Finding) -> str:
         policy.address_group_by_name.get(finding.address_group or ""),
         policy.instance_by_name.get(subject) if finding.code in INSTANCE_CODES else group,
     )
-    return next((called(each) for each in objects if each is not None), subject)
+    return next((called(subject_object) for subject_object in objects if subject_object is not None), subject)
 
 
 def message_words(finding: Finding) -> str:
@@ -83,10 +83,10 @@ def check_document(
     blocks = evidence_blocks(checked.evidence)
     if sized:
         blocks.append(Paragraph(_sizes_words(policy, checked.table_sizes)))
-    for each in checked.assumed:
-        groups = printable(", ".join(called(policy.group_by_name[name]) for name in each.security_groups))
-        address = each.addresses[0].network_address
-        blocks.append(Paragraph(f"Assumed: {printable(called(each))}, {address}, as if in {groups}"))
+    for instance in checked.assumed:
+        groups = printable(", ".join(called(policy.group_by_name[name]) for name in instance.security_groups))
+        address = instance.addresses[0].network_address
+        blocks.append(Paragraph(f"Assumed: {printable(called(instance))}, {address}, as if in {groups}"))
     if traffic is not None:
         from sgfast.report.check_traffic import window_text
 
@@ -95,13 +95,13 @@ def check_document(
         if traffic.damaged is not None:
             blocks.append(Paragraph(f"{printable(str(traffic.damaged))}; what comes after that was not read", "red"))
     shown = listed[:findings]
-    rows = [(each.code, each.severity, _finding_words(each)) for each in shown]
+    rows = [(entry.code, entry.severity, _finding_words(entry)) for entry in shown]
     if rows:
-        styles = [_STYLES[each.severity] for each in shown]
+        styles = [_STYLES[entry.severity] for entry in shown]
         blocks.append(TableBlock(("code", "severity", "finding"), rows, 0, styles))
     blocks += more_of(len(listed), findings, "finding")
     blocks += [Paragraph(sentence) for sentence in known_words(checked)]
-    used = [_used(traffic, each, by, most, len(shown)) for each in shown if traffic is not None]
+    used = [_used(traffic, entry, by, most, len(shown)) for entry in shown if traffic is not None]
     last_uses: Sequence[Section] = ()
     if checked.rule_uses:
         from sgfast.report.check_traffic import use_sections
@@ -112,11 +112,11 @@ def check_document(
         from sgfast.questions.replaying.removal import unseen_rules
 
         left_out = naming(left_out, policy, traffic.records, unseen_rules(traffic), most)
-    codes = sorted({each.code for each in shown})
-    advice = [Section("What to do", [Items([Item(each, CODES[each].advice) for each in codes])])] if codes else []
+    codes = sorted({entry.code for entry in shown})
+    advice = [Section("What to do", [Items([Item(code, CODES[code].advice) for code in codes])])] if codes else []
     return [
         Section(_heading(checked), blocks),
-        *(section for each in used for section in each), *last_uses, *advice,
+        *(section for sections in used for section in sections), *last_uses, *advice,
         *notes([
             *(Item("Left out", sentence) for sentence in left_out),
             *warning_items(checked.warnings, findings),
@@ -134,9 +134,9 @@ def _heading(checked: CheckResult) -> list[str]:
 
 
 def _finding_words(entry: Entry) -> list[str]:
-    where = "" if entry.line is None else f"line {entry.line}, "
+    line_text = "" if entry.line is None else f"line {entry.line}, "
     perhaps = "" if entry.findings[0].certain else "Perhaps: "
-    return [perhaps, where, Name(entry.subject), f": {printable(entry.message)}"]
+    return [perhaps, line_text, Name(entry.subject), f": {printable(entry.message)}"]
 
 
 def _sizes_words(policy: Policy, tables: TableSizes) -> str:
@@ -165,11 +165,11 @@ def _used(traffic: ReplayResult, entry: Entry, by: By, most: int, findings: int)
 
     folded, unlisted, lists = used_rows(traffic.policy, finding, finding.connections, by, most)
     rows = [TrafficRow(row, row.connections) for row in folded.rows]
-    others = [Paragraph(f"and {unlisted}")] if unlisted else []
+    unlisted_blocks = [Paragraph(f"and {unlisted}")] if unlisted else []
     if folded.unlisted_rows:
-        others = more(unlisted, max(folded.every, findings), lists)
+        unlisted_blocks = more(unlisted, max(folded.every, findings), lists)
     heading = (f"{entry.code}: {plural(finding.connections, 'connection')} used ", Name(entry.subject))
-    return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *others])]
+    return [Section(heading, [*([Traffic("connections", rows)] if rows else []), *unlisted_blocks])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,39 +193,39 @@ class Entry:
 
 def entries(checked: CheckResult, lines: Lines) -> list[Entry]:
     """Return the findings that count in words, most severe first."""
-    together: list[list[Finding]] = []
+    runs: list[list[Finding]] = []
     for finding in checked.findings:
         if not finding.counts:
             continue
-        last = together[-1][0] if together else None
+        last = runs[-1][0] if runs else None
         if last is not None and finding.code == NEVER_HIT == last.code and finding.group == last.group:
-            together[-1].append(finding)
+            runs[-1].append(finding)
         else:
-            together.append([finding])
-    found = []
-    for each in together:
-        if checked.traffic is not None and len(each) > 1:
-            found.append(_never_hit(each, checked.traffic, lines))
+            runs.append([finding])
+    entries = []
+    for run in runs:
+        if checked.traffic is not None and len(run) > 1:
+            entries.append(_never_hit(run, checked.traffic, lines))
         else:
-            found += [
-                Entry((single,), subject_called(checked.policy, single), single.line(lines), message_words(single))
-                for single in each
+            entries += [
+                Entry((finding,), subject_called(checked.policy, finding), finding.line(lines), message_words(finding))
+                for finding in run
             ]
-    return found
+    return entries
 
 
-def _never_hit(found: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> Entry:
-    group = traffic.policy.group_by_name[found[0].group or ""]
+def _never_hit(findings: Sequence[Finding], traffic: ReplayResult, lines: Lines) -> Entry:
+    group = traffic.policy.group_by_name[findings[0].group or ""]
     rules = len({traffic.policy._first_twin(rule).id for rule in group.rules})
-    share = f"all {len(found)}" if len(found) == rules else f"{len(found)} of the {rules}"
+    share = f"all {len(findings)}" if len(findings) == rules else f"{len(findings)} of the {rules}"
     names = []
-    for finding in found[:NAMED_RULES]:
+    for finding in findings[:NAMED_RULES]:
         line = finding.line(lines)
         names.append(rule_of_id(traffic.policy, finding.subject) + (f" (line {line})" if line is not None else ""))
-    more = len(found) - len(names)
-    rest = f" and {plural(more, 'more rule')} (--json has all)" if more else ""
-    message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{rest}"
-    return Entry(tuple(found), f"{share} rules of {called(group)}", None, message)
+    unnamed = len(findings) - len(names)
+    unnamed_text = f" and {plural(unnamed, 'more rule')} (--json has all)" if unnamed else ""
+    message = f"none of {plural(traffic.packets, 'packet')} used {', '.join(names)}{unnamed_text}"
+    return Entry(tuple(findings), f"{share} rules of {called(group)}", None, message)
 
 
 def counts_words(checked: CheckResult) -> str:

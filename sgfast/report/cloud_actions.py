@@ -34,21 +34,21 @@ def rejected_words(result: ReplayResult) -> str:
 
 def action_sections(result: ReplayResult) -> list[Section]:
     """Return the section that compares the log's actions with the verdicts; none without ``--compare-actions``."""
-    found = result.actions
-    if found is None:
+    actions = result.actions
+    if actions is None:
         return []
     items = [
         Item(f"{grouped(number):>9} ", words, "red" if number and disagrees else "")
         for number, words, disagrees in (
-            (found.accepted_allowed, "accepted by the cloud, and allowed", False),
-            (found.rejected_denied, "rejected by the cloud, and denied", False),
-            (found.accepted_denied, "accepted by the cloud, but denied by these groups", True),
-            (found.rejected_allowed, "rejected by the cloud, but allowed by these groups", True),
+            (actions.accepted_allowed, "accepted by the cloud, and allowed", False),
+            (actions.rejected_denied, "rejected by the cloud, and denied", False),
+            (actions.accepted_denied, "accepted by the cloud, but denied by these groups", True),
+            (actions.rejected_allowed, "rejected by the cloud, but allowed by these groups", True),
         )
     ]
-    heading = f"The cloud disagrees with these groups about {plural(found.disagreeing, 'connection')}"
-    if not found.disagreeing:
-        heading = f"The cloud agrees with these groups about {plural(found.agreeing, 'connection')}"
+    heading = f"The cloud disagrees with these groups about {plural(actions.disagreeing, 'connection')}"
+    if not actions.disagreeing:
+        heading = f"The cloud agrees with these groups about {plural(actions.agreeing, 'connection')}"
     return [Section(heading, [Items(items)])]
 
 
@@ -61,7 +61,7 @@ def rejected_sections(result: ReplayResult, by: By, most: int) -> list[Section]:
     for part, heading in REJECTED.items():
         folded = rollup.fold(part, by=by, most=most)
         rows = [TrafficRow(row, row.connections, (reason_words(row, reasons),)) for row in folded.rows]
-        left = more(left_words(folded, "attempts"), folded.every)
-        blocks: Sequence[Block] = [Traffic("attempts", rows, ("why",)), *left]
+        rest_blocks = more(left_words(folded, "attempts"), folded.every)
+        blocks: Sequence[Block] = [Traffic("attempts", rows, ("why",)), *rest_blocks]
         sections += [Section(heading, blocks)] if rows else []
     return sections

@@ -69,21 +69,21 @@ class Reasons:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._left = MAX_COMPARED
+        self._comparisons_left = MAX_COMPARED
         #: Whether the limit was reached, so that some packets were not compared with rules.
         self.is_exhausted = False
-        self._known: dict[Hashable, _Compared] = {}
+        self._comparisons: dict[Hashable, _Compared] = {}
         self._causes: dict[Hashable, Cause] = {}
         self._rules: dict[tuple[tuple[str, ...], Direction], tuple[list[RuleInGroup], int]] = {}
 
     def cause(self, kind: Denied | Broken) -> Cause:
         """Explain a denial. Kinds that the rules do not distinguish get the same object."""
         question = (kind.reason, self._question(kind))
-        found = self._causes.get(question)
-        if found is None:
-            rules = tuple(each for each, _ in self._near(kind))
-            found = self._causes[question] = Cause(kind.reason, self._why(kind), self._nearest(kind), rules)
-        return found
+        cause = self._causes.get(question)
+        if cause is None:
+            rules = tuple(rule for rule, _ in self._near(kind))
+            cause = self._causes[question] = Cause(kind.reason, self._why(kind), self._nearest(kind), rules)
+        return cause
 
     def rule_words(self, rule: str) -> str:
         """Return a rule in words, by its id (SPEC 10.28)."""
@@ -103,10 +103,10 @@ class Reasons:
                 by = f": {matching[0].rule.id}, priority {matching[0].rule.priority}" if matching else ""
                 return f"A deny rule wins{by}."
             case "vpc-isolated":
-                there = self.policy.instance_by_name.get(kind.peer_name or "")
-                if here is None or there is None:
+                peer = self.policy.instance_by_name.get(kind.peer_name or "")
+                if here is None or peer is None:
                     return "The two VPCs are not peered."
-                vpcs = [called(self.policy.vpc_by_name[each.vpc]) for each in (here, there)]
+                vpcs = [called(self.policy.vpc_by_name[instance.vpc]) for instance in (here, peer)]
                 return f"VPC {vpcs[0]} and VPC {vpcs[1]} are not peered."
             case "table-full":
                 most = grouped(self.policy.settings.max_connections)
@@ -120,19 +120,19 @@ class Reasons:
     def _nearest(self, kind: Denied | Broken) -> str:
         """Say which rule is nearest and why it does not match. Empty: no rule is near, or the reason is another one."""
         if kind.reason == "no-rule":
-            for found in self._compared(kind)[0]:
-                if found.rule.action == "allow":
-                    return f"{found.rule.id} allowed it when the replay began; a change took that away."
-        for found, fields in self._near(kind):
-            differences = (self._difference(found.rule, field, kind, named=False) for field in fields)
-            return f"Nearest: {rule_name(self.policy, found.rule, found.group)}, but {' and '.join(differences)}."
+            for nearest in self._compared(kind)[0]:
+                if nearest.rule.action == "allow":
+                    return f"{nearest.rule.id} allowed it when the replay began; a change took that away."
+        for nearest, fields in self._near(kind):
+            differences = (self._difference(nearest.rule, field, kind, named=False) for field in fields)
+            return f"Nearest: {rule_name(self.policy, nearest.rule, nearest.group)}, but {' and '.join(differences)}."
         return ""
 
     def nearest_rules(self, kind: Denied | Broken) -> list[tuple[str, list[str]]]:
         """Return the ids of the equally near rules in document order, each with the reasons why it does not match."""
         return [
-            (found.rule.id, [self._difference(found.rule, field, kind, named=True) for field in fields])
-            for found, fields in self._near(kind)
+            (near.rule.id, [self._difference(near.rule, field, kind, named=True) for field in fields])
+            for near, fields in self._near(kind)
         ]
 
     def _near(self, kind: Denied | Broken) -> list[tuple[RuleInGroup, tuple[RuleField, ...]]]:
@@ -140,8 +140,8 @@ class Reasons:
         if kind.reason != "no-rule":
             return []
         near = [
-            (RuleInGroup(found.group, self.policy._first_twin(found.rule)), fields)
-            for found, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS
+            (RuleInGroup(near.group, self.policy._first_twin(near.rule)), fields)
+            for near, fields in self._compared(kind)[1] if len(fields) <= MAX_FIELDS
         ]  # fmt: skip
         ranks = [sum(map(_EASIEST.index, fields)) for _, fields in near]
         return [pair for pair, rank in zip(near, ranks, strict=True) if rank == min(ranks)]
@@ -152,33 +152,34 @@ class Reasons:
         if here is None:
             return [], []
         question = self._question(kind)
-        if question not in self._known:
+        if question not in self._comparisons:
             service, peer = kind.service, ip_address(kind.peer)
-            there = End(peer, self.policy.instance_by_name.get(kind.peer_name or ""))
+            peer_end = End(peer, self.policy.instance_by_name.get(kind.peer_name or ""))
             packet = Packet(peer.version, service.protocol, service.port, service.icmp_type, service.icmp_code)
-            self._known[question] = compare(self.policy, self._rules_of(here, kind.direction), here, there, packet)
-        return self._known[question]
+            rules = self._rules_of(here, kind.direction)
+            self._comparisons[question] = compare(self.policy, rules, here, peer_end, packet)
+        return self._comparisons[question]
 
     def _rules_of(self, here: Instance, direction: Direction) -> list[RuleInGroup]:
         """Return the rules to compare; none if the limit is exceeded."""
         key = here.security_groups, direction
         if key not in self._rules:
             rules = [*rules_of(self.policy, here, direction)]
-            self._rules[key] = rules, sum(1 + len(self._networks_of(each.rule.peer)) for each in rules)
+            self._rules[key] = rules, sum(1 + len(self._networks_of(group_rule.rule.peer)) for group_rule in rules)
         rules, cost = self._rules[key]
-        if cost > self._left:
+        if cost > self._comparisons_left:
             self.is_exhausted = True
             return []
-        self._left -= cost
+        self._comparisons_left -= cost
         return rules
 
     def _question(self, kind: Denied | Broken) -> Hashable:
         """Return all values that the answer depends on: equal questions have equal answers."""
         service, address = kind.service, ip_address(kind.peer)
-        here, there = map(self.policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
+        here, peer = map(self.policy.instance_by_name.get, (service.instance, kind.peer_name or ""))
         ends = (
             here and (here.security_groups, here.vpc),
-            there and (groups_of(self.policy, there, ip_network(kind.peer)), there.vpc),
+            peer and (groups_of(self.policy, peer, ip_network(kind.peer)), peer.vpc),
         )
         port = None if service.port is None else bisect_right(self._ports, service.port)
         service_fields = service.protocol, port, service.icmp_type, service.icmp_code
@@ -193,14 +194,14 @@ class Reasons:
     @cached_property
     def _named(self) -> dict[int, dict[int, set[int]]]:
         """The networks that rules name, by IP version and prefix length, longest first, as the bits of the prefix."""
-        found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+        named_bits: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         # By key, because networks are slow to hash.
         peers = {peer_key(rule.peer): rule.peer for group in self.policy.security_groups for rule in group.rules}
         for peer in peers.values():
             for network in self._networks_of(peer):
                 bits = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-                found[network.version].setdefault(network.prefixlen, set()).add(bits)
-        return {version: dict(sorted(lengths.items(), reverse=True)) for version, lengths in found.items()}
+                named_bits[network.version].setdefault(network.prefixlen, set()).add(bits)
+        return {version: dict(sorted(lengths.items(), reverse=True)) for version, lengths in named_bits.items()}
 
     def _networks_of(self, peer: Peer) -> Sequence[Network]:
         match peer:
@@ -236,12 +237,12 @@ class Reasons:
                 return f"its ICMP code is {rule.icmp_code}"
         words = f"its {field} is {peer_words(rule, self.policy)}"
         if isinstance(rule.peer, GroupPeer):
-            there = self.policy.instance_by_name.get(kind.peer_name or "")
-            member = there is not None and rule.peer.name in groups_of(self.policy, there, ip_network(kind.peer))
+            peer = self.policy.instance_by_name.get(kind.peer_name or "")
+            member = peer is not None and rule.peer.name in groups_of(self.policy, peer, ip_network(kind.peer))
             # Group membership does not count across regions (SPEC 4.11).
             if named or member:
-                other = kind.peer if there is None else called(there)
-                name = other if named else "the other end"
+                peer_text = kind.peer if peer is None else called(peer)
+                name = peer_text if named else "the other end"
                 words += f", and {name} is {'in another region' if member else 'not in that group'}"
         return words
 

@@ -127,8 +127,8 @@ def _rules_that_differ(result: TrafficDiff, most: int) -> list[Section]:
         ]
         group = (result.old if effect.new is None else result.new).group_by_name[effect.group]
         words = (Name(effect.rule), " in ", Name(called(group)), f", {effect.status}: {', '.join(parts)}")
-        both = (("OLD", result.old, effect.old), ("NEW", result.new, effect.new))
-        below = [Item("", f"{policy} {rule_words(rule, of)}") for policy, of, rule in both if rule is not None]
+        policies = (("OLD", result.old, effect.old), ("NEW", result.new, effect.new))
+        below = [Item("", f"{policy} {rule_words(rule, of)}") for policy, of, rule in policies if rule is not None]
         items.append(Item("", words, "", below))
     unlisted = effects[most:]
     denied, allowed = (sum(getattr(effect, name) for effect in unlisted) for name in ("newly_denied", "newly_allowed"))
@@ -184,9 +184,9 @@ def _judgements(result: TrafficDiff, row: RollupRow, verdict: NewVerdict) -> tup
     passing = passing_of(row)
     lets_pass = result.old if verdict == "newly-denied" else result.new
     by = _rules(blocking(result, verdict), row.rule, row.rules)
-    through = _rules(lets_pass, passing.rule, passing.rules)
+    passing_rules = _rules(lets_pass, passing.rule, passing.rules)
     blocked = f"{blocking_verdict(row)}: {row.reason}{by and f' {by}'}"
-    passed = passing.verdict + (through and f": {through}")
+    passed = passing.verdict + (passing_rules and f": {passing_rules}")
     return (passed, blocked) if verdict == "newly-denied" else (blocked, passed)
 
 

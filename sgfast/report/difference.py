@@ -52,9 +52,9 @@ def nothing_words(found: Difference) -> str:
     return "NEW opens nothing and closes nothing" + (" of what is read" if found.unread_filters else "")
 
 
-def _unread_words(found: Difference) -> str:
+def _unread_words(difference: Difference) -> str:
     """Return ``; of 3 filters that are not read, 1 is added``; "" if all filters are read."""
-    counts = Counter(each.change for each in found.unread_filters)
+    counts = Counter(compared.change for compared in difference.unread_filters)
     if not counts:
         return ""
     changes = [f"{number:,} {word}" for word, number in counts.items() if word != "same"]
@@ -64,25 +64,25 @@ def _unread_words(found: Difference) -> str:
     return f"; not read: {filters}, the same in both"
 
 
-def unread_items(found: Difference, most: int) -> list[Item]:
+def unread_items(difference: Difference, most: int) -> list[Item]:
     """Return the filters that are not read and change."""
     return [
-        Item(f"{each.change:7}", (Name(each.name), f"{_kind_words(each)}, which is not read"), "yellow")
-        for each in found.unread_filters[:most] if each.change != "same"
+        Item(f"{compared.change:7}", (Name(compared.name), f"{_kind_words(compared)}, which is not read"), "yellow")
+        for compared in difference.unread_filters[:most] if compared.change != "same"
     ]  # fmt: skip
 
 
-def _kind_words(each: ComparedFilter) -> str:
-    return "" if each.kind in each.name else f" ({each.kind})"
+def _kind_words(compared: ComparedFilter) -> str:
+    return "" if compared.kind in compared.name else f" ({compared.kind})"
 
 
-def difference_document(found: Difference, most: int = TOP, *, doubts: bool = True) -> Document:
+def difference_document(difference: Difference, most: int = TOP, *, doubts: bool = True) -> Document:
     """Return the report. ``most``: the most rows of a kind. ``doubts``: whether it tells the reasons to doubt it."""
-    blocks: list[Block] = evidence_blocks(found.evidence) if doubts else []
-    if found.not_compared:
-        blocks.append(Paragraph(printable(found.not_compared)))
-    policies = {"old": found.old, "new": found.new}
-    for word, all_rows in (("opens", found.opened), ("closes", found.closed)):
+    blocks: list[Block] = evidence_blocks(difference.evidence) if doubts else []
+    if difference.not_compared:
+        blocks.append(Paragraph(printable(difference.not_compared)))
+    policies = {"old": difference.old, "new": difference.new}
+    for word, all_rows in (("opens", difference.opened), ("closes", difference.closed)):
         rows = with_first_twins(all_rows, policies)
         style: Style = "red" if word == "opens" else ""
         if rows:
@@ -91,20 +91,20 @@ def difference_document(found: Difference, most: int = TOP, *, doubts: bool = Tr
         blocks += more(plural(len(rows) - most, "more row") + f" that NEW {word}" if rows[most:] else "", len(rows))
         longest = most_names(rows[:most])
         blocks += more("more names" if longest > max(most, LISTED_PARTS) else "", longest)
-    if unread := unread_items(found, most):
-        changed = sum(each.change != "same" for each in found.unread_filters)
+    if unread := unread_items(difference, most):
+        changed = sum(compared.change != "same" for compared in difference.unread_filters)
         blocks += [Items(unread), *more(plural(changed - most, "more filter") if changed > most else "", changed)]
-    if warnings := warning_items(found.warnings, most):
+    if warnings := warning_items(difference.warnings, most):
         blocks.append(Items(warnings))
-    return [Section(headline(found), blocks)]
+    return [Section(headline(difference), blocks)]
 
 
 def difference_words(row: Row, policies: Mapping[str, Policy], most: int) -> Words:
     """Return ``tcp/22 of db to 0.0.0.0/0: db/inbound/3``. ``most``: the most names of an end, beyond LISTED_PARTS."""
     sources, destinations, services = reach_cells(row, max(most, LISTED_PARTS))
     words: list[str] = [f"{services} of {destinations} to {sources}: "]
-    for number, each in enumerate(row.rules[:LISTED_RULES]):
-        words += [", " * bool(number), Name(_rule_called(each, policies)), _policy_words(each)]
+    for number, decider in enumerate(row.rules[:LISTED_RULES]):
+        words += [", " * bool(number), Name(_rule_called(decider, policies)), _policy_words(decider)]
     if (unlisted := len(row.rules) - LISTED_RULES) > 0:
         words += [f" and {plural(unlisted, 'more rule')} (", Name("--json"), " has all)"]
     return words
@@ -117,11 +117,11 @@ def decider_text(each: Decider, policies: Mapping[str, Policy]) -> str:
     return printable(_rule_called(each, policies)) + _policy_words(each)
 
 
-def _rule_called(each: Decider, policies: Mapping[str, Policy]) -> str:
-    return rule_name(policies[each.policy], each.rule, each.group)
+def _rule_called(decider: Decider, policies: Mapping[str, Policy]) -> str:
+    return rule_name(policies[decider.policy], decider.rule, decider.group)
 
 
-def _policy_words(each: Decider) -> str:
-    if each.policy == "old":
-        return " of OLD" + (" denied" if each.rule.action == "deny" else "")
-    return " denies" if each.rule.action == "deny" else ""
+def _policy_words(decider: Decider) -> str:
+    if decider.policy == "old":
+        return " of OLD" + (" denied" if decider.rule.action == "deny" else "")
+    return " denies" if decider.rule.action == "deny" else ""

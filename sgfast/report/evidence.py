@@ -35,14 +35,14 @@ def qualified(evidence: Evidence, found: str) -> str:
 
 def doubt_about_numbers(evidence: Evidence) -> str:
     """Return the doubt about what was found; "" for none. Findings on what did not occur say how sure they are."""
-    codes = [each.code for each in evidence.open_reasons if CODES[each.code] != {"absence"}]
+    codes = [reason.code for reason in evidence.open_reasons if CODES[reason.code] != {"absence"}]
     doubts = {_KNOWN_DOUBTS.get(code, _UNCERTAIN) for code in codes}
     return _UNCERTAIN if len(doubts) > 1 else "".join(doubts)
 
 
 def evidence_blocks(evidence: Evidence) -> list[Block]:
     """Return what stands above the numbers of a report: a sentence for each reason, and what mends it."""
-    return [Items([_item(each) for each in evidence.reasons])] if evidence.reasons else []
+    return [Items([_item(reason) for reason in evidence.reasons])] if evidence.reasons else []
 
 
 def _item(reason: EvidenceReason) -> Item:

@@ -75,26 +75,26 @@ def _title(expectation: Expectation, verdicts: Mapping[str, str]) -> str:
 
 
 def _failure_item(outcome: Outcome, lines: Lines) -> Item:
-    found = outcome.counterexample
-    assert found is not None
+    counterexample = outcome.counterexample
+    assert counterexample is not None
     why = outcome.expectation.why
     below = [Item("because:", printable(why))] if why else []
-    below.append(Item("but", printable(sentence(found))))
-    for rule, _ in _deciding(found):
-        text = f"{rule.id}  {rule_text(rule, found.policy)}"
+    below.append(Item("but", printable(sentence(counterexample))))
+    for rule, _ in _deciding(counterexample):
+        text = f"{rule.id}  {rule_text(rule, counterexample.policy)}"
         below.append(Item("", printable(text) + _line(rule, lines, "  line {}")))
     return Item("FAILS ", _title(outcome.expectation, _WANTED), "red", below)
 
 
-def _deciding(found: Explanation) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
+def _deciding(counterexample: Explanation) -> Iterator[tuple[Rule, tuple[Misfit, ...]]]:
     """Yield the rules that decided, or the nearest rules and the reasons why they do not match."""
-    for side in (found.egress, found.ingress):
-        if side is None or not side.reached or (found.verdict == "deny" and side.verdict != "deny"):
+    for side in (counterexample.egress, counterexample.ingress):
+        if side is None or not side.reached or (counterexample.verdict == "deny" and side.verdict != "deny"):
             continue
         if side.winner is not None:
-            yield found.policy._first_twin(side.winner.rule), ()
+            yield counterexample.policy._first_twin(side.winner.rule), ()
         for miss in side.nearest[:1]:
-            yield found.policy._first_twin(miss.rule), miss.misfits
+            yield counterexample.policy._first_twin(miss.rule), miss.misfits
 
 
 def _line(rule: Rule, lines: Lines, form: str) -> str:
@@ -102,22 +102,22 @@ def _line(rule: Rule, lines: Lines, form: str) -> str:
     return "" if line is None else form.format(line)
 
 
-def _but(expectation: Expectation, found: str) -> str:
+def _but(expectation: Expectation, counterexample: str) -> str:
     why = f" because: {expectation.why}" if expectation.why else ""
-    return f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {found}"
+    return f"{expectation.text} {_WANTED[expectation.verdict]}{why}, but {counterexample}"
 
 
 def failure_text(outcome: Outcome, lines: Lines) -> str:
     """Return why an expectation fails, as the message of a test: one line on what happens, and one line for each rule
     that decides, or that is nearest.
     """
-    expectation, found = outcome.expectation, outcome.counterexample
-    assert found is not None
-    text = [_but(expectation, sentence(found))]
-    for rule, misfits in _deciding(found):
-        place = _line(rule, lines, f"{shown_origin(found.policy.origin)}:{{}}: ")
-        missed = "; ".join(f"{each.field}: wants {each.wanted}, the packet has {each.has}" for each in misfits)
-        words = rule_text(rule, found.policy)
+    expectation, counterexample = outcome.expectation, outcome.counterexample
+    assert counterexample is not None
+    text = [_but(expectation, sentence(counterexample))]
+    for rule, misfits in _deciding(counterexample):
+        place = _line(rule, lines, f"{shown_origin(counterexample.policy.origin)}:{{}}: ")
+        missed = "; ".join(f"{misfit.field}: wants {misfit.wanted}, the packet has {misfit.has}" for misfit in misfits)
+        words = rule_text(rule, counterexample.policy)
         text.append(f"  {place}{rule.id}  {words}{f'  ({missed})' if missed else ''}")
     return "\n".join(map(printable, text))
 

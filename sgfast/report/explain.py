@@ -48,7 +48,7 @@ def _side_section(policy: Policy, side: ExplainedSide, direction: str, lines: Li
     blocks: list[Block] = []
     if side.winner is not None:
         blocks.append(Items([_rule_item(policy, "wins:", side.winner, lines)]))
-        losers = [_rule_item(policy, "matches, but loses:", found, lines) for found in side.also_match[:TOP]]
+        losers = [_rule_item(policy, "matches, but loses:", loser, lines) for loser in side.also_match[:TOP]]
         blocks += [*([Items(losers)] if losers else []), *_more_rules(len(side.also_match), "that match and lose")]
     elif side.reason == "infrastructure":
         blocks.append(Paragraph("no rule is asked about it (settings.infrastructure)"))
@@ -67,23 +67,24 @@ def _side_section(policy: Policy, side: ExplainedSide, direction: str, lines: Li
     return Section(heading, blocks)
 
 
-def _rule_item(policy: Policy, label: str, found: RuleInGroup | NearMiss, lines: Lines) -> Item:
-    rule = policy._first_twin(found.rule)
+def _rule_item(policy: Policy, label: str, explained_rule: RuleInGroup | NearMiss, lines: Lines) -> Item:
+    rule = policy._first_twin(explained_rule.rule)
     line = lines.get(("rules", rule.id))
-    where = f"  line {line}" if line is not None else ""
+    line_text = f"  line {line}" if line is not None else ""
     priority = f", priority {rule.priority}" if rule.priority != 1 else ""
-    misfits = found.misfits if isinstance(found, NearMiss) else ()
-    name = rule_name(policy, rule, found.group)
+    misfits = explained_rule.misfits if isinstance(explained_rule, NearMiss) else ()
+    name = rule_name(policy, rule, explained_rule.group)
     # Any other name than the id has the rule's words in it.
     text = f"  {printable(rule_text(rule, policy))}" if name == rule.id else ""
-    words = (Name(name), f"{text}{priority}{where}")
+    words = (Name(name), f"{text}{priority}{line_text}")
     return Item(label, words, below=[*map(_misfit_item, misfits)])
 
 
 def _misfit_item(misfit: Misfit) -> Item:
     why = f" ({printable(misfit.why)})" if misfit.why else ""
-    wanted, has = printable(misfit.wanted), printable(misfit.has)
-    return Item(f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:", f"wants {wanted}, the packet has {has}{why}")
+    in_rule, in_packet = printable(misfit.wanted), printable(misfit.has)
+    label = f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:"
+    return Item(label, f"wants {in_rule}, the packet has {in_packet}{why}")
 
 
 def _more_rules(number: int, kind: str) -> list[Paragraph]:

@@ -32,20 +32,20 @@ def record_items(records: LogRecords | None) -> list[Item]:
     items = [Item("Records", f"{grouped(records.read)} read ({formats}), {grouped(records.judged)} judged")]
     if records.rejected:
         items.append(Item("", f"{grouped(records.rejected)} rejected by the cloud, judged apart"))
-    for numbers, what in ((records.undecided, "undecided"), (records.left_out, "left out")):
-        items += [Item("", f"{grouped(number)} {what}: {CAUSES[cause]}") for cause, number in numbers.items()]
-    noticed = [_interface_words(each) for each in records.interfaces if each.left_out]
+    for numbers, fate in ((records.undecided, "undecided"), (records.left_out, "left out")):
+        items += [Item("", f"{grouped(number)} {fate}: {CAUSES[cause]}") for cause, number in numbers.items()]
+    noticed = [_interface_words(interface) for interface in records.interfaces if interface.left_out]
     items += [Item("", printable(words)) for words in noticed[:MOST_NAMED]]
     if len(noticed) > MOST_NAMED:
         items.append(Item("", f"and {plural(len(noticed) - MOST_NAMED, 'more interface')} like these: --json has all"))
     return items
 
 
-def _interface_words(each: NoticedInterface) -> str:
-    fate = f"{plural(each.left_out, 'record')} left out"
-    if each.role == "nat-gateway":
-        return f"{each.interface} is a NAT gateway ({each.address}): {fate}"
-    return f"{each.interface} had {each.address}, the address of {each.instance}: {fate}"
+def _interface_words(interface: NoticedInterface) -> str:
+    fate = f"{plural(interface.left_out, 'record')} left out"
+    if interface.role == "nat-gateway":
+        return f"{interface.interface} is a NAT gateway ({interface.address}): {fate}"
+    return f"{interface.interface} had {interface.address}, the address of {interface.instance}: {fate}"
 
 
 def naming(
@@ -58,7 +58,7 @@ def naming(
     most = max(MOST_NAMED, most)
     long = [*said_of_unlogged(policy, records, most), *said_of_unseen(policy, unseen, most)]
     replaced = dict(zip(short, long, strict=True))
-    return [replaced.get(each, each) for each in sentences]
+    return [replaced.get(sentence, sentence) for sentence in sentences]
 
 
 def record_blocks(records: LogRecords | None) -> list[Block]:

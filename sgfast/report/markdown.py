@@ -67,15 +67,15 @@ def _lines(block: Block) -> list[str]:
         case Items(items):
             return [f"- {'; '.join(filter(None, map(_labelled, (item, *item.below))))}" for item in items]
         case Traffic(measure, rows, heads):
-            has_ends, has_lines = any(each.row.has_ends for each in rows), any(each.lines for each in rows)
+            has_ends, has_lines = any(line.row.has_ends for line in rows), any(line.lines for line in rows)
             return _table(
                 (measure, *(("from", "to") if has_ends else ()), "service", *heads, *(["rules"] if has_lines else [])),
                 (
-                    (grouped(each.amount),
-                     *((code(each.row.source_text), code(each.row.destination_text)) if has_ends else ()),
-                     escaped(each.row.service), *map(escaped, each.notes),
-                     *(["<br>".join(map(code, each.lines))] if has_lines else []))
-                    for each in rows
+                    (grouped(line.amount),
+                     *((code(line.row.source_text), code(line.row.destination_text)) if has_ends else ()),
+                     escaped(line.row.service), *map(escaped, line.notes),
+                     *(["<br>".join(map(code, line.lines))] if has_lines else []))
+                    for line in rows
                 ),
             )  # fmt: skip
 

@@ -80,7 +80,7 @@ class _Table(ABC):
         self._thread = ThreadPoolExecutor(1) if usable_processors() > 1 else None
         #: The encoding of the last row group given to the thread. None after the group was written.
         self._encoding: Future[bytes] | None = None
-        self._kept = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
+        self._buffers = [np.zeros(GROUP_ROWS, dtype) for dtype in dtypes]
         self._count = 0
         self._before = 0        # number of packets before the buffered ones
         self._names = Names((), (), 0)
@@ -103,18 +103,18 @@ class _Table(ABC):
         self._write(self._stream.take())
 
     def _keep(self, *arrays: Rows) -> None:
-        for array, kept in zip(arrays, self._kept, strict=True):
-            if array.dtype != kept.dtype or array.shape != (len(arrays[0]),):
+        for array, buffer in zip(arrays, self._buffers, strict=True):
+            if array.dtype != buffer.dtype or array.shape != (len(arrays[0]),):
                 raise ValueError("rows must be one-dimensional arrays of equal length, with the dtypes of rows")
-        done = 0
-        while done < len(arrays[0]):
-            fit = min(GROUP_ROWS - self._count, len(arrays[0]) - done)
-            for array, kept in zip(arrays, self._kept, strict=True):
+        written = 0
+        while written < len(arrays[0]):
+            fit = min(GROUP_ROWS - self._count, len(arrays[0]) - written)
+            for array, buffer in zip(arrays, self._buffers, strict=True):
                 # Rows are copied as bytes, because NumPy would copy them field by field.
-                rows = np.ascontiguousarray(array[done : done + fit])
-                kept[self._count : self._count + fit].view(np.uint8)[:] = rows.view(np.uint8)
+                rows = np.ascontiguousarray(array[written : written + fit])
+                buffer[self._count : self._count + fit].view(np.uint8)[:] = rows.view(np.uint8)
             self._count += fit
-            done += fit
+            written += fit
             if self._count == GROUP_ROWS:
                 self._write_group()
 
@@ -123,7 +123,7 @@ class _Table(ABC):
         if self._count:
             if self._words is None:
                 self._words = Words(self._names.instances), Words(self._names.rules)
-            batches.append(self._columns(*self._words, *(kept[: self._count] for kept in self._kept)))
+            batches.append(self._columns(*self._words, *(buffer[: self._count] for buffer in self._buffers)))
         table = pa.table(Table(self._kind.flat, self._count, lambda: batches))
         self._before += self._count
         self._count = 0

@@ -16,25 +16,26 @@ from sgfast.rules.reaching.rows import ReachResult, Row
 LISTED_PARTS = 8
 
 
-def reach_document(found: ReachResult, top: int) -> Document:
+def reach_document(reached: ReachResult, top: int) -> Document:
     """Return the report. ``top``: the most rows, and the most names in a cell, which has LISTED_PARTS in any case."""
-    question = printable(f"from {found.sources.name} to {found.destinations.name} ({found.asked})")
-    doubts, told = evidence_blocks(found.evidence), [each.sentence for each in found.evidence.reasons]
-    warnings = [Item("Warning:", printable(warning)) for warning in found.warnings if warning not in told]
+    question = printable(f"from {reached.sources.name} to {reached.destinations.name} ({reached.asked})")
+    reasons = {reason.sentence for reason in reached.evidence.reasons}
+    warnings = [Item("Warning:", printable(warning)) for warning in reached.warnings if warning not in reasons]
+    doubts = evidence_blocks(reached.evidence)
     ending: list[Block] = [Items(warnings, len("Warning:"))] if warnings else []
-    if not found.rows:
+    if not reached.rows:
         return [Section(f"Nobody may open a connection {question}", ending)]
-    heading = f"Who may open connections {question}: {plural(len(found.rows), 'row')}"
+    heading = f"Who may open connections {question}: {plural(len(reached.rows), 'row')}"
     names = max(top, LISTED_PARTS)
-    cells = [reach_cells(row, names) for row in found.rows[:top]]
+    cells = [reach_cells(row, names) for row in reached.rows[:top]]
     table = TableBlock(("from", "to", "services"), cells, 0, is_wrapped=True)
     notes: list[Block] = []
-    if len(found.rows) > top:
+    if len(reached.rows) > top:
         notes.append(Paragraph(
-            f"and {plural(len(found.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and --port "
-            "ask for less, --json has all"
+            f"and {plural(len(reached.rows) - top, 'more row')}: --top N shows more, --from, --to, --protocol and "
+            "--port ask for less, --json has all"
         ))  # fmt: skip
-    if (longest := most_names(found.rows[:top])) > names:
+    if (longest := most_names(reached.rows[:top])) > names:
         notes.append(Paragraph(f"Some cells do not show all names: --top {longest} shows them, --json has all"))
     if not notes:
         return [Section(heading, doubts), Section("", [table, *ending], goes_on=True)]
@@ -63,8 +64,8 @@ def services_cell(row: Row) -> str:
 
 def parts_text(parts: Sequence[Part], most: int = LISTED_PARTS) -> str:
     texts = [part_text(part, most) for part in parts[:most]]
-    more = len(parts) - most
-    return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
+    unlisted = len(parts) - most
+    return ", ".join(texts) + (f" and {unlisted:,} more" if unlisted > 0 else "")
 
 
 def part_text(part: Part, most: int = LISTED_PARTS) -> str:
@@ -90,7 +91,7 @@ def _plain_text(part: Part, most: int) -> str:
 
 
 def _listed(names: Sequence[str], most: int) -> str:
-    more = len(names) - most
-    return " ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+    unlisted = len(names) - most
+    return " ".join(names[:most]) + (f" and {unlisted:,} more" if unlisted > 0 else "")
 
 

@@ -126,8 +126,8 @@ def _found(result: ReplayResult, rollup: Rollup) -> str:
     if cut := sum(change.disconnected for change in result.changes):
         parts.append(f"{plural(cut, 'connection')} cut by changes of the policy")
     if one_way:
-        others = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
-        parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{others}")
+        perhaps_more = f" (and perhaps {grouped(perhaps)} more)" if perhaps else ""
+        parts.append(f"nobody answered {plural(one_way - perhaps, 'denied packet')}{perhaps_more}")
     if unknown:
         parts.append(f"cannot tell whether somebody answered {plural(unknown, 'denied packet')}")
     parts += uncertain_words(result.openers)
@@ -195,16 +195,17 @@ def _expected(result: ReplayResult, most: int) -> list[Section]:
         words = f"{plural(expected.meant, 'connection')} denied as meant, though answered in the capture"
         blocks.append(Paragraph(words))
     if expected.contradicted:
-        blocks.append(Items([Item("", _contradiction(each), "yellow") for each in expected.contradicted[:most]]))
+        contradicted = expected.contradicted[:most]
+        blocks.append(Items([Item("", _contradiction_words(line), "yellow") for line in contradicted]))
         blocks += more_of(len(expected.contradicted), most, "line")
     return [Section(("Compared with the expectations in ", Name(expected.origin)), blocks)]
 
 
-def _contradiction(found: Contradicted) -> Words:
-    wanted, got = ("allowed", "denied") if found.expectation.verdict == "allow" else ("denied", "allowed")
-    were = "was" if found.connections == 1 else "were"
-    counted, line = plural(found.connections, "connection"), found.expectation.line
-    return (f"{counted} {were} {got}, though line {line} says: ", Name(found.expectation.text), f" should be {wanted}")
+def _contradiction_words(contradicted: Contradicted) -> Words:
+    expectation = contradicted.expectation
+    expected, got = ("allowed", "denied") if expectation.verdict == "allow" else ("denied", "allowed")
+    were = f"{plural(contradicted.connections, 'connection')} {'was' if contradicted.connections == 1 else 'were'}"
+    return (f"{were} {got}, though line {expectation.line} says: ", Name(expectation.text), f" should be {expected}")
 
 
 def _denied(result: ReplayResult, rollup: Rollup, reasons: Reasons, by: By, most: int) -> list[Section]:
@@ -247,7 +248,7 @@ def _rules(result: ReplayResult, by: By, most: int) -> Section:
     blocks: list[Block] = [TableBlock(("connections", "packets", "bytes", "rule"), rows, 3)] if rows else []
     blocks += more_of(len(used), most, "rule")
     unseen = unseen_rules(result)
-    untold, unlogged = {each.rule.id for each in unseen}, unlogged_groups(result.policy, result.records)
+    untold, unlogged = {rule_use.rule.id for rule_use in unseen}, unlogged_groups(result.policy, result.records)
     idle = [
         hits for hits in rules
         if not hits.packets and hits.rule.id not in untold and hits.group not in unlogged
@@ -283,7 +284,8 @@ def _connections(result: ReplayResult) -> list[Section]:
     if midstream := result.reasons.get("midstream", 0):
         packets = plural(midstream, "denied packet")
         words.append(f"{packets} belonged to TCP connections that the filter does not know (midstream)")
-    return [Section("Connections", [Paragraph(each) for each in [each for each in words if each] or ["none"]])]
+    sentences = [*filter(None, words)] or ["none"]
+    return [Section("Connections", [Paragraph(sentence) for sentence in sentences])]
 
 
 def connection_counts(counts: Mapping[ConnectionWord, int]) -> list[str]:
@@ -406,6 +408,6 @@ def _cluster_text(used: ClusterUsed) -> str:
         + (f" ({plural(stage.tasks, 'task')})" if stage.name != "gather" else "")
         for stage in used.stages
     ]
-    found = f"; {plural(used.segments_found, 'segment')} had been read before" if used.segments_found else ""
-    where = f"{used.scheduler}, {plural(used.workers, 'worker')}, {plural(used.shards, 'shard')}"
-    return f"{where}: {', '.join(stages)}{found}"
+    earlier_segments = f"; {plural(used.segments_found, 'segment')} had been read before" if used.segments_found else ""
+    cluster = f"{used.scheduler}, {plural(used.workers, 'worker')}, {plural(used.shards, 'shard')}"
+    return f"{cluster}: {', '.join(stages)}{earlier_segments}"

@@ -43,37 +43,37 @@ class RuleFinder:
 
     def __init__(self, policy: Policy, rollup: Rollup) -> None:
         self._policy, self._rollup = policy, rollup
-        self._left = MOST_COMPARED
+        self._comparisons_left = MOST_COMPARED
         self._winners = Winners(policy)
         self._first_port = PROFILES[policy.settings.profile].first_port
 
     def of(self, row: RollupRow) -> RowRules:
         rows = self._rollup.kinds.rows[row.places]
         rows = rows[rows["broken"] > 0]
-        unknown = {TOO_MUCH} if len(rows) > self._left else set()
-        rows = rows[: self._left]
-        self._left -= len(rows)
+        unknown = {TOO_MUCH} if len(rows) > self._comparisons_left else set()
+        rows = rows[: self._comparisons_left]
+        self._comparisons_left -= len(rows)
         kinds: dict[Kind, TrafficTotals] = {}
         #: The keys of addresses that stand for those of instances with several. Rules for them fit only one of these.
         uncertain: set[object] = set()
-        for each in rows:
-            kind = self._kind(each, uncertain)
+        for kind_row in rows:
+            kind = self._kind(kind_row, uncertain)
             why = NOT_KNOWN if kind is None else cannot_be_named(kind, self._first_port)
-            if REASONS[each["reason"]] == "reply-denied":
+            if REASONS[kind_row["reason"]] == "reply-denied":
                 why = REPLY_DENIED
             if kind is None or why is not None:
                 unknown.add(why or NOT_KNOWN)
             else:
-                kinds.setdefault(kind, TrafficTotals()).add(TrafficTotals(int(each["broken"])))
+                kinds.setdefault(kind, TrafficTotals()).add(TrafficTotals(int(kind_row["broken"])))
         missing = missing_rules(self._policy, kinds, winners=self._winners)
         added = []
-        for found in missing.rules:
-            if found.rule.direction == "inbound" and peer_key(found.rule.peer) in uncertain:
+        for suggested in missing.rules:
+            if suggested.rule.direction == "inbound" and peer_key(suggested.rule.peer) in uncertain:
                 unknown.add(NOT_ITS_ADDRESS)
-            elif self._policy.group_by_name[found.group].rules == default_group().rules:
+            elif self._policy.group_by_name[suggested.group].rules == default_group().rules:
                 unknown.add(NO_DEFAULT)
             else:
-                added.append((found.group, rule_in_document(found.rule, self._policy)))
+                added.append((suggested.group, rule_in_document(suggested.rule, self._policy)))
         return RowRules(tuple(added), tuple(sorted(unknown.union(missing.left_out))))
 
     def _kind(self, row: Any, uncertain: set[object]) -> Kind | None:
@@ -88,15 +88,15 @@ class RuleFinder:
             return None
         peer = ip_address(address)
         # The instance's own address is not counted. It only matters for a rule of the receiver that names addresses.
-        networks = [each for each in instances[service.instance].addresses if each.version == peer.version]
+        networks = [address for address in instances[service.instance].addresses if address.version == peer.version]
         if not networks:        # a change added the address
             return None
         local = networks[0].network_address.packed
         if len(networks) > 1 or networks[0].prefixlen < networks[0].max_prefixlen:
             uncertain.add(peer_key(ip_network(local)))
         port = service.port if service.icmp_type is None else service.icmp_type
-        rest = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
+        traffic = (service.protocol, port, row["inbound"] != 0, service.icmp_code)
         # A packet that the receiver's filter denied has passed the sender's, so the sender needs no rule.
         if row["inbound"]:
-            return Kind(peer.packed, local, owner, service.instance, *rest)
-        return Kind(local, peer.packed, service.instance, owner, *rest)
+            return Kind(peer.packed, local, owner, service.instance, *traffic)
+        return Kind(local, peer.packed, service.instance, owner, *traffic)

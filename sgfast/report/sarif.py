@@ -77,12 +77,12 @@ def _result(
     text = f"{'' if finding.certain else 'Perhaps: '}{subject}: {message_words(finding)}"
     if finding.code in (NEVER_HIT, WIDER_THAN_USED) and checked.traffic is not None:
         text += f" ({window_text(checked.traffic)})"
-    known: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     if checked.has_baseline:
-        known["baselineState"] = "unchanged" if finding.in_baseline else "new"
+        states["baselineState"] = "unchanged" if finding.in_baseline else "new"
     if finding.acceptance is not None and not finding.acceptance.is_over:
         justification = _without_surrogates(finding.acceptance.reason)
-        known["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]
+        states["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]
     return {
         "ruleId": finding.code,
         "ruleIndex": numbers[finding.code],
@@ -90,7 +90,7 @@ def _result(
         "message": {"text": f"{_without_surrogates(text)}."},
         "locations": [_location(finding, checked.policy.origin, lines)],
         "properties": {"certain": finding.certain},
-        **known,
+        **states,
     }
 
 

@@ -54,15 +54,12 @@ def suggestion_document(
     largest = sorted(range(len(by_rule)), key=lambda n: -by_rule[n].evidence.connections)[:most]
     shown = [by_rule[n] for n in sorted(largest)]
     rules = [
-        (grouped(each.evidence.connections), human_bytes(each.evidence.bytes),
-         (Name(called(policy.group_by_name[each.group])), ": ", printable(suggested_words(policy, each.rule))))
-        for each in shown
+        (grouped(line.evidence.connections), human_bytes(line.evidence.bytes),
+         (Name(called(policy.group_by_name[line.group])), ": ", printable(suggested_words(policy, line.rule))))
+        for line in shown
     ]  # fmt: skip
-    connections = sum(each.evidence.connections for each in by_rule) - sum(
-        each.evidence.connections for each in shown
-    )
-    unlisted = len(by_rule) - len(shown)
-    words = f"{plural(unlisted, 'more rule')} ({plural(connections, 'connection')})" if unlisted else ""
+    unlisted = [by_rule[n].evidence.connections for n in range(len(by_rule)) if n not in largest]
+    words = f"{plural(len(unlisted), 'more rule')} ({plural(sum(unlisted), 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found)}")
     packets: list[tuple[int, str]] = [(number, word) for word, number in found.other_packets.items()]
@@ -76,7 +73,7 @@ def suggestion_document(
         ]),
         *_removed_section(found, most),
         *_opened_section(found, most),
-        *(_left_out_section(found, each, by, left_out, len(shown)) for each in found.left_out),
+        *(_left_out_section(found, excluded, by, left_out, len(shown)) for excluded in found.left_out),
         *notes([
             *([Item("Packets", f"of no connection, or left out: {counts}")] if counts else []),
             *warning_items(warnings, most), *damage_items(found.damaged),
@@ -85,54 +82,57 @@ def suggestion_document(
     ]  # fmt: skip
 
 
-def _removed_section(found: Suggestion, most: int) -> list[Section]:
-    if not found.removed:
+def _removed_section(suggestion: Suggestion, most: int) -> list[Section]:
+    if not suggestion.removed:
         return []
-    items = [Item("", Name(rule_name(found.policy, each.rule, each.group))) for each in found.removed[:most]]
-    heading = f"Taken away: {plural(len(found.removed), 'rule')} that no packet used"
-    return [Section(heading, [Items(items), *more_of(len(found.removed), most, "rule")])]
+    names = (rule_name(suggestion.policy, removed.rule, removed.group) for removed in suggestion.removed[:most])
+    items = [Item("", Name(name)) for name in names]
+    heading = f"Taken away: {plural(len(suggestion.removed), 'rule')} that no packet used"
+    return [Section(heading, [Items(items), *more_of(len(suggestion.removed), most, "rule")])]
 
 
-def _opened_section(found: Suggestion, most: int) -> list[Section]:
+def _opened_section(suggestion: Suggestion, most: int) -> list[Section]:
     """Return the section of what the suggested policy opens beyond the given one."""
-    if found.difference is None or not found.difference.opened:
+    if suggestion.difference is None or not suggestion.difference.opened:
         return []
     from sgfast.report.difference import difference_words
 
-    policies = {"old": found.difference.old, "new": found.policy}
-    rows = with_first_twins(found.difference.opened, policies)
+    policies = {"old": suggestion.difference.old, "new": suggestion.policy}
+    rows = with_first_twins(suggestion.difference.opened, policies)
     items = [Item("opens", difference_words(row, policies, most), "red") for row in rows[:most]]
     heading = "Connections that only the suggested policy allows, by the rules alone"
     return [Section(heading, [Items(items), *more_of(len(rows), most, "row")])]
 
 
-def _left_out_section(found: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
+def _left_out_section(suggestion: Suggestion, excluded: LeftOut, by: By, most: int, rules: int) -> Section:
     """Return the section of one reason. ``rules``: the number of listed rules, which the hint on more rows keeps."""
-    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most)
+    folded = ObservedRollup(suggestion.policy, excluded.kinds).fold("observed", by=by, most=most)
     heading = f"Left out: {plural(excluded.evidence.connections, 'connection')}: {excluded.reason}"
     return Section(heading, connection_rows(folded, rules))
 
 
-def headline(found: Suggestion) -> str:
+def headline(suggestion: Suggestion) -> str:
     """Summarise the suggestion in one sentence, without a full stop."""
-    groups, instances = len(found.policy.security_groups), len(found.policy.instances)
-    rules = len(suggested_by_rule(found))
-    if found.kept is not None:
-        kept = {found.policy._first_twin(rule).id for group in found.policy.security_groups for rule in group.rules}
-        words = f"Keeps {plural(len(kept) - rules, 'rule')}, {{}}adds {grouped(rules) if rules else 'none'}"
-        taken = f", and takes away {grouped(len(found.removed))} that no packet used" if found.removed else ""
-        words = words.format("" if taken else "and ") + taken
-        return headline_of(found.evidence, words, words)
+    groups, instances = len(suggestion.policy.security_groups), len(suggestion.policy.instances)
+    rules = len(suggested_by_rule(suggestion))
+    if suggestion.kept is not None:
+        policy = suggestion.policy
+        kept_rules = {policy._first_twin(rule).id for group in policy.security_groups for rule in group.rules}
+        words = f"Keeps {plural(len(kept_rules) - rules, 'rule')}, {{}}adds {grouped(rules) if rules else 'none'}"
+        removed = grouped(len(suggestion.removed))
+        taken_text = f", and takes away {removed} that no packet used" if suggestion.removed else ""
+        words = words.format("" if taken_text else "and ") + taken_text
+        return headline_of(suggestion.evidence, words, words)
     words = f"{plural(rules, 'rule')} in {plural(groups, 'group')} for {plural(instances, 'instance')}"
-    return headline_of(found.evidence, words, words)
+    return headline_of(suggestion.evidence, words, words)
 
 
-def claim_words(found: Suggestion) -> str:
+def claim_words(suggestion: Suggestion) -> str:
     """Say how many of the connections the suggested policy allows."""
-    check, is_kept = found.check, found.kept is not None
+    check, is_kept = suggestion.check, suggestion.kept is not None
     claimed = plural(check.claimed, "connection") + (" that the added rules are for" if is_kept else "")
-    others = "others that are denied today" if is_kept else "those left out"
-    also = f", and {grouped(check.also_allowed)} of {others}" if check.also_allowed else ""
+    other_connections = "others that are denied today" if is_kept else "those left out"
+    also = f", and {grouped(check.also_allowed)} of {other_connections}" if check.also_allowed else ""
     return f"the suggested policy allows {grouped(check.allowed)} of {claimed}{also}"
 
 

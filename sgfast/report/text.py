@@ -62,14 +62,14 @@ def _write(page: Page, block: Block, indent: str) -> None:
                     label = f"{plain(below.label)} " if below.label else "    "
                     page.hanging(" " * len(start) + label, plain(below.words))
         case Traffic(_, rows):
-            widest = max((len(grouped(each.amount)) for each in rows), default=0)
-            for each in rows:
-                start = f"  {grouped(each.amount):>{widest}}  "
-                first, *others = each.notes or ("",)
-                page.hanging(start, each.row.text + (f" ({first})" if first else ""), each.style)
-                for note in filter(None, others):
+            widest = max((len(grouped(traffic_row.amount)) for traffic_row in rows), default=0)
+            for traffic_row in rows:
+                start = f"  {grouped(traffic_row.amount):>{widest}}  "
+                first, *more_notes = traffic_row.notes or ("",)
+                page.hanging(start, traffic_row.row.text + (f" ({first})" if first else ""), traffic_row.style)
+                for note in filter(None, more_notes):
                     page.hanging(" " * (len(start) + 2), note)
-                for line in each.lines:
+                for line in traffic_row.lines:
                     page.line(" " * (len(start) + 2) + line)
 
 
@@ -119,9 +119,9 @@ class Page:
         self.hanging("  ", "  ".join(_cells(head, widths, numbers)))
         for row, style in zip_longest(rows, styles, fillvalue=""):
             cells = list(_cells(row, widths, numbers))
-            first, together = "  " + "  ".join(cells[:-1]).rstrip(), "  " + "  ".join(cells)
-            if len(together) <= self.width:
-                self.line(together, style)
+            first, line = "  " + "  ".join(cells[:-1]).rstrip(), "  " + "  ".join(cells)
+            if len(line) <= self.width:
+                self.line(line, style)
             elif len(first) <= self.width:
                 self.line(first, style)
                 self.hanging(" " * (4 + widths[0]), cells[-1])
@@ -178,8 +178,8 @@ def _pieces(text: str) -> list[str]:
 
 
 def _shortened(pieces: list[str]) -> list[str]:
-    more = len(pieces) - _LISTED_PIECES
-    return pieces if more <= 0 else [*pieces[:_LISTED_PIECES], f"... (and {more:,} more)"]
+    hidden_count = len(pieces) - _LISTED_PIECES
+    return pieces if hidden_count <= 0 else [*pieces[:_LISTED_PIECES], f"... (and {hidden_count:,} more)"]
 
 
 def _filled(pieces: Sequence[str], width: int) -> list[str]:

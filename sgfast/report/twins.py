@@ -22,47 +22,46 @@ def hits_by_rule(result: ReplayResult) -> list[RuleHits]:
     """Return the use of each rule of a replay."""
     if not result.policy.twins:
         return result.rules
-    lines = [replace(each, rule=result.policy._first_twin(each.rule)) for each in result.rules]
-    return _added(lines, lambda each: each.rule.id, ("connections", "packets", "bytes"))
+    lines = [replace(hits, rule=result.policy._first_twin(hits.rule)) for hits in result.rules]
+    return _added(lines, lambda hits: hits.rule.id, ("connections", "packets", "bytes"))
 
 
 def effects_by_rule(result: TrafficDiff) -> list[RuleEffect]:
     """Return the rules that decide on changed connections, those that decide on most first."""
     lines = []
-    for each in result.rules:
-        old = None if each.old is None else result.old._first_twin(each.old)
-        new = None if each.new is None else result.new._first_twin(each.new)
+    for effect in result.rules:
+        old = None if effect.old is None else result.old._first_twin(effect.old)
+        new = None if effect.new is None else result.new._first_twin(effect.new)
         named = new or old
         assert named is not None, "a rule of one of the policies"
-        lines.append(replace(each, rule=named.id, old=old, new=new))
-    found = _added(
-        lines, lambda each: (each.old and each.old.id, each.new and each.new.id), ("newly_denied", "newly_allowed")
-    )
-    return sorted(found, key=lambda each: -each.newly_denied - each.newly_allowed)
+        lines.append(replace(effect, rule=named.id, old=old, new=new))
+    counts = ("newly_denied", "newly_allowed")
+    effects = _added(lines, lambda effect: (effect.old and effect.old.id, effect.new and effect.new.id), counts)
+    return sorted(effects, key=lambda effect: -effect.newly_denied - effect.newly_allowed)
 
 
 def moves_by_rule(result: TrafficDiff) -> list[MovedTraffic]:
     """Return the connections that another rule allows than before, most first."""
     lines = [
-        replace(each, old_rule=_called(result.old, each.old_rule), new_rule=_called(result.new, each.new_rule))
-        for each in result.moved
+        replace(moved, old_rule=_called(result.old, moved.old_rule), new_rule=_called(result.new, moved.new_rule))
+        for moved in result.moved
     ]
-    found = _added(lines, lambda each: (each.old_rule, each.new_rule), ("connections",))
-    return sorted(found, key=lambda each: -each.connections)
+    moves = _added(lines, lambda moved: (moved.old_rule, moved.new_rule), ("connections",))
+    return sorted(moves, key=lambda moved: -moved.connections)
 
 
-def suggested_by_rule(found: Suggestion) -> list[SuggestedRule]:
+def suggested_by_rule(suggestion: Suggestion) -> list[SuggestedRule]:
     """Return the suggested rules with their evidence."""
-    if not found.policy.twins:
-        return [*found.rules]
+    if not suggestion.policy.twins:
+        return [*suggestion.rules]
     lines: dict[str, SuggestedRule] = {}
-    for each in found.rules:
-        rule = found.policy._first_twin(each.rule)
-        evidence = replace(each.evidence, examples=list(each.evidence.examples))
+    for suggested in suggestion.rules:
+        rule = suggestion.policy._first_twin(suggested.rule)
+        evidence = replace(suggested.evidence, examples=list(suggested.evidence.examples))
         if rule.id in lines:
             lines[rule.id].evidence.add(evidence)
         else:
-            lines[rule.id] = replace(each, rule=rule, evidence=evidence)
+            lines[rule.id] = replace(suggested, rule=rule, evidence=evidence)
     return [*lines.values()]
 
 
@@ -72,7 +71,7 @@ def with_first_twins(rows: Iterable[Row], policies: Mapping[str, Policy]) -> lis
         return [*rows]
     return [
         replace(row, rules=tuple(dict.fromkeys(
-            replace(each, rule=policies[each.policy]._first_twin(each.rule)) for each in row.rules
+            replace(decider, rule=policies[decider.policy]._first_twin(decider.rule)) for decider in row.rules
         )))
         for row in rows
     ]  # fmt: skip
@@ -86,10 +85,10 @@ def _called(policy: Policy, rule: str) -> str:
 
 def _added(lines: Sequence[Line], key: Callable[[Line], Hashable], counts: Sequence[str]) -> list[Line]:
     """Add up the counts of lines with the same key."""
-    found: dict[Hashable, Line] = {}
-    for each in lines:
-        known = found.setdefault(key(each), each)
-        if known is not each:
-            sums = {count: getattr(known, count) + getattr(each, count) for count in counts}
-            found[key(each)] = replace(known, **sums)
-    return [*found.values()]
+    added: dict[Hashable, Line] = {}
+    for line in lines:
+        first_line = added.setdefault(key(line), line)
+        if first_line is not line:
+            sums = {count: getattr(first_line, count) + getattr(line, count) for count in counts}
+            added[key(line)] = replace(first_line, **sums)
+    return [*added.values()]

@@ -24,7 +24,7 @@ def uncertain_sections(
     rollup = UncertainRollup(policy, openers.differing)
     folded = rollup.fold("cannot-tell", by=by, most=most)
     rows = [
-        TrafficRow(row, row.connections, [reading_words(each, reasons) for each in rollup.readings(row)])
+        TrafficRow(row, row.connections, [reading_words(reading, reasons) for reading in rollup.readings(row)])
         for row in folded.rows
     ]
     heads = ("if opened so", "if the other end did")
@@ -40,7 +40,7 @@ def reading_words(reading: RowReading, reasons: Reasons) -> str:
 
 def uncertain_total(openers: UnsureOpeners | None) -> int:
     """Return the number of connections on which the verdict depends on who opened them."""
-    return 0 if openers is None else sum(each.connections for each in openers.differing)
+    return 0 if openers is None else sum(connections.connections for connections in openers.differing)
 
 
 def uncertain_words(openers: UnsureOpeners | None) -> list[str]:

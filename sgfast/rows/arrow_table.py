@@ -110,24 +110,24 @@ class Table:
 
 
 def _values(field: Field, array: Array, most: int) -> list[Any]:
-    there, *buffers = array.buffers
+    valid_bits, *buffers = array.buffers
     count = min(array.length, most)
     if field.encoded:
         assert array.dictionary is not None
         words = _values(Field("", field.format, False), array.dictionary, array.dictionary.length)
-        found = [words[code] if words else None for code in np.frombuffer(buffers[0], np.int32)[:count].tolist()]
+        values = [words[code] if words else None for code in np.frombuffer(buffers[0], np.int32)[:count].tolist()]
     elif field.format == _TEXT:
         ends = np.frombuffer(buffers[0], np.int32)[: count + 1].tolist()
         text = bytes(buffers[1][: ends[-1]])
-        found = [text[start:end].decode() for start, end in pairwise(ends)]
+        values = [text[start:end].decode() for start, end in pairwise(ends)]
     elif field.format == _BOOLEAN:
-        found = _bits(buffers[0], count).astype(bool).tolist()
+        values = _bits(buffers[0], count).astype(bool).tolist()
     else:
         numbers = np.frombuffer(buffers[0], _DTYPES[field.format])[:count]
-        found = [*numbers] if field.format == _TIME else numbers.tolist()
-    if there is not None:
-        found = [value if bit else None for value, bit in zip(found, _bits(there, count).tolist(), strict=True)]
-    return found
+        values = [*numbers] if field.format == _TIME else numbers.tolist()
+    if valid_bits is not None:
+        values = [value if bit else None for value, bit in zip(values, _bits(valid_bits, count).tolist(), strict=True)]
+    return values
 
 
 def _bits(bitmap: Any, count: int) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def _encoded(text: str) -> bytes:
 
 def _encoded_texts(encoded: Sequence[bytes]) -> Array:
     offsets = np.zeros(len(encoded) + 1, np.int32)
-    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return Array(len(encoded), (None, offsets, b"".join(encoded)))
 
 
@@ -43,17 +43,17 @@ class Words:
         self._places = np.array([-1 if word is None else places[word] for word in words], np.int32)
         self._words = [_encoded(word) for word in places]
 
-    def column(self, numbers: Rows, there: Where | None = None) -> Array:
-        """Return a column that is null where a number is negative or means None, or where ``there`` is false.
+    def column(self, numbers: Rows, is_valid: Where | None = None) -> Array:
+        """Return a column that is null where a number is negative or means None, or where ``is_valid`` is false.
 
         The column's dictionary has only the words that occur. Raises IndexError for a number out of range.
         """
-        if there is None:
-            there = np.ones(len(numbers), np.bool_)
-        codes, valid, kept = dictionary_codes(
-            numbers.astype(np.int32), there.view(np.uint8), self._places, len(self._words)
+        if is_valid is None:
+            is_valid = np.ones(len(numbers), np.bool_)
+        codes, valid, used_words = dictionary_codes(
+            numbers.astype(np.int32), is_valid.view(np.uint8), self._places, len(self._words)
         )
-        return Array(len(numbers), (valid, codes), _encoded_texts([self._words[n] for n in kept.tolist()]))
+        return Array(len(numbers), (valid, codes), _encoded_texts([self._words[n] for n in used_words.tolist()]))
 
 
 _VERDICTS, _REASONS, _ANSWERS, _ENDS, _STATES, _STATUSES = map(
@@ -64,7 +64,7 @@ PROTOCOLS = Words([protocol_name(number) or str(number) for number in range(256)
 
 def group_words(instances: Sequence[str], groups: Sequence[Sequence[str]]) -> Words:
     """Return the groups of each instance as words. ``groups`` may lack the last ones."""
-    return Words([groups_text(own) for _, own in zip_longest(instances, groups, fillvalue=())])
+    return Words([groups_text(instance_groups) for _, instance_groups in zip_longest(instances, groups, fillvalue=())])
 
 
 def words_of(values: Sequence[str | None]) -> Array:
@@ -72,19 +72,19 @@ def words_of(values: Sequence[str | None]) -> Array:
     return Words(values).column(np.arange(len(values)))
 
 
-def numbers(values: Rows, there: Where | None = None) -> Array:
-    """Return a column of integers that is null where ``there`` is false.
+def numbers(values: Rows, is_valid: Where | None = None) -> Array:
+    """Return a column of integers that is null where ``is_valid`` is false.
 
     The column shares an array that owns its memory, which nobody may change then. A field of rows is a view of memory
     that the rows' owner may change, so it is copied.
     """
-    own = values if values.base is None else values.copy()
-    return Array(len(values), (None if there is None else _bitmap(there), own))
+    own_values = values if values.base is None else values.copy()
+    return Array(len(values), (None if is_valid is None else _bitmap(is_valid), own_values))
 
 
 def numbers_of(values: Sequence[int | None]) -> Array:
-    there = np.array([value is not None for value in values], bool)
-    return numbers(np.array([value or 0 for value in values], np.int64), there)
+    is_valid = np.array([value is not None for value in values], bool)
+    return numbers(np.array([value or 0 for value in values], np.int64), is_valid)
 
 
 def flags(values: Sequence[bool]) -> Array:
@@ -98,8 +98,8 @@ def addresses(values: Rows, families: Rows) -> Array:
     return Array(len(values), (_bitmap(families > 0), offsets, text))
 
 
-def _bitmap(there: Where) -> Rows:
-    return np.packbits(there, bitorder="little")
+def _bitmap(is_valid: Where) -> Rows:
+    return np.packbits(is_valid, bitorder="little")
 
 
 def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, rules: Words) -> list[Array]:
@@ -119,10 +119,10 @@ def packet_columns(headers: Rows, results: Rows, first: int, instances: Words, r
         _REASONS.column(results["reason"]),
     ]
     for side in (results["egress"], results["ingress"]):
-        there = side["verdict"] != NO_SIDE
+        is_valid = side["verdict"] != NO_SIDE
         columns += [
-            instances.column(side["instance"], there), _VERDICTS.column(side["verdict"], there),
-            _REASONS.column(side["reason"], there), rules.column(side["rule"], there),
+            instances.column(side["instance"], is_valid), _VERDICTS.column(side["verdict"], is_valid),
+            _REASONS.column(side["reason"], is_valid), rules.column(side["rule"], is_valid),
         ]  # fmt: skip
     return columns
 
@@ -156,10 +156,10 @@ def remembered_columns(rows: Rows, instances: Words, rules: Words) -> list[Array
         *(numbers(rows[name][:, end].astype(np.int64), recorded) for name in ("packets", "bytes") for end in (0, 1)),
     ]
     for end in (0, 1):
-        there = rows["state"][:, end] != 0
+        is_valid = rows["state"][:, end] != 0
         columns += [
-            instances.column(rows["instance"][:, end], there), rules.column(rows["rule"][:, end], there),
-            _STATES.column(rows["state"][:, end], there), numbers(rows["deadline"][:, end], there),
+            instances.column(rows["instance"][:, end], is_valid), rules.column(rows["rule"][:, end], is_valid),
+            _STATES.column(rows["state"][:, end], is_valid), numbers(rows["deadline"][:, end], is_valid),
         ]  # fmt: skip
     return columns
 
@@ -176,10 +176,10 @@ def connection_columns(flows: Rows, instances: Words, groups: Words, rules: Word
         _ANSWERS.column(flows["answer"]),
     ]
     for end in (0, 1):
-        there = flows["side_end"][:, end] != 0
+        is_valid = flows["side_end"][:, end] != 0
         columns += [
-            instances.column(flows["instance"][:, end], there), groups.column(flows["instance"][:, end], there),
-            rules.column(flows["rule"][:, end], there),
-            _ENDS.column(flows["side_end"][:, end], there),
+            instances.column(flows["instance"][:, end], is_valid), groups.column(flows["instance"][:, end], is_valid),
+            rules.column(flows["rule"][:, end], is_valid),
+            _ENDS.column(flows["side_end"][:, end], is_valid),
         ]  # fmt: skip
     return columns

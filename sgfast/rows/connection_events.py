@@ -100,10 +100,10 @@ def in_words(rows: NDArray[Any], instances: Sequence[str], rules: Sequence[str])
         ]  # fmt: skip
         ends = zip(_addresses(some, "initiator"), _addresses(some, "responder"), is_icmp(some).tolist(), strict=True)
         for (initiator, responder, icmp), row in zip(ends, zip(*columns, strict=True), strict=True):
-            kind, time_ns, reason, how, protocol, has_ports, ports, code, number, first_ns, *more = row
+            kind, time_ns, reason, how, protocol, has_ports, ports, code, number, first_ns, *end_fields = row
             egress, ingress = (
-                ConnectionSide(instances[owner], rules[rule] if rule >= 0 else None) if there else None
-                for there, owner, rule in zip(*more[:3], strict=True)
+                ConnectionSide(instances[owner], rules[rule] if rule >= 0 else None) if has_side else None
+                for has_side, owner, rule in zip(*end_fields[:3], strict=True)
             )
             cause = REASONS[reason]
             assert cause is not None
@@ -114,7 +114,7 @@ def in_words(rows: NDArray[Any], instances: Sequence[str], rules: Sequence[str])
                 protocol_name(protocol) or str(protocol),
                 initiator, ports >> 16 if has_ports else None, responder, ports & 0xFFFF if has_ports else None,
                 code >> 8 if icmp else None, code & 0xFF if icmp else None, egress, ingress, number, first_ns,
-                *(more[3] + more[4] if over else (None,) * 4),
+                *(end_fields[3] + end_fields[4] if over else (None,) * 4),
             )  # fmt: skip
 
 

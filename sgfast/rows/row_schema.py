@@ -437,11 +437,11 @@ RULE_EFFECT_TABLE = TableKind(
 )
 
 
-def _part(end: str, where: str) -> tuple[Column, ...]:
-    """Return the columns of a source or a destination. ``where``: the word that says which."""
+def _part(end: str, end_word: str) -> tuple[Column, ...]:
+    """Return the columns of a source or a destination. ``end_word``: "from" or "to"."""
     kinds = "`instances`: all instances; `network` and the like: only its addresses that no instance has."
     return (
-        Column(end, TEXT, f"What connections may be opened {where}: a name, a CIDR, or the word of its kind."),
+        Column(end, TEXT, f"What connections may be opened {end_word}: a name, a CIDR, or the word of its kind."),
         Column(f"{end}_kind", WORD, f"What that is. {kinds}", words=PARTS),
         Column(
             f"{end}_addresses", TEXT, "The addresses of an instance, or the network of the internet, that count.",

@@ -93,12 +93,12 @@ class ApplyResult(AsJson):
 def verdict_of(row: Any, rules: Sequence[Rule], instances: Sequence[Instance]) -> Verdict:
     """Return a row of ``RESULT_DTYPE`` with words instead of numbers. ``rules``, ``instances``: by number."""
 
-    def side(found: Any) -> Side | None:
-        if found["verdict"] == NO_SIDE:
+    def side(side_row: Any) -> Side | None:
+        if side_row["verdict"] == NO_SIDE:
             return None
-        reason = REASONS[found["reason"]]
+        reason = REASONS[side_row["reason"]]
         assert reason is not None
-        rule = rules[found["rule"]].id if found["rule"] >= 0 else None
-        return Side(instances[found["instance"]].name, VERDICTS[found["verdict"]], reason, rule)
+        rule = rules[side_row["rule"]].id if side_row["rule"] >= 0 else None
+        return Side(instances[side_row["instance"]].name, VERDICTS[side_row["verdict"]], reason, rule)
 
     return Verdict(VERDICTS[row["verdict"]], REASONS[row["reason"]], side(row["egress"]), side(row["ingress"]))

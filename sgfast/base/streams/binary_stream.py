@@ -158,5 +158,5 @@ class Damage:
     decompressed: bool = False
 
     def __str__(self) -> str:
-        where = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"
-        return f"{printable(self.file)}: damaged at {where}, packet {self.packet}: {self.cause}"
+        position = f"byte {self.offset} once decompressed" if self.decompressed else f"byte {self.offset}"
+        return f"{printable(self.file)}: damaged at {position}, packet {self.packet}: {self.cause}"

@@ -59,7 +59,7 @@ class _Gzip:
     def __init__(self, package: Any) -> None:
         self._inflating = package.decompressobj(wbits=31)
         self._error = package.error
-        self._rest = b""
+        self._unread = b""
         self.needs_input = True
         #: The beginning of a member with reserved flags, until its header is complete. Then None.
         self._header: bytes | None = b""
@@ -70,10 +70,10 @@ class _Gzip:
 
     @property
     def unused_data(self) -> bytes:
-        return bytes(self._inflating.unused_data) + self._rest
+        return bytes(self._inflating.unused_data) + self._unread
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        data = data or self._rest
+        data = data or self._unread
         if self._header is not None:
             data = self._header + data
             self._header = None
@@ -104,8 +104,8 @@ class _Gzip:
                     length = 0
                     break
         # At the end of a member zlib puts the bytes behind it into unconsumed_tail, too. unused_data has them already.
-        self._rest = (b"" if self.eof else self._inflating.unconsumed_tail) + data[length:]
-        self.needs_input = not self._rest and len(output) < max_length
+        self._unread = (b"" if self.eof else self._inflating.unconsumed_tail) + data[length:]
+        self.needs_input = not self._unread and len(output) < max_length
         return output
 
 
@@ -357,10 +357,10 @@ class Decompressor:
                     data = data.lstrip(b"\0")
                 if len(data) >= MAGIC_LENGTH:
                     break
-                more = yield None
-                if not more:
+                chunk = yield None
+                if not chunk:
                     break
-                data += more
+                data += chunk
             if not data:
                 return
             if len(data) < MAGIC_LENGTH or not compression.begins(data):

@@ -74,8 +74,8 @@ class _Maker:
         """Make at least ``size`` bytes, unless the data or the chunks end before."""
         decompressor = self._decompressor
         outputs: list[bytes] = []
-        made = 0
-        while made < size and self.has_input and not decompressor.ended:
+        size_made = 0
+        while size_made < size and self.has_input and not decompressor.ended:
             chunk = None
             if decompressor.needs_input:
                 chunk, self._bytes_taken = self._waiting.popleft()
@@ -83,9 +83,9 @@ class _Maker:
             output = decompressor.advance(chunk, self._bytes_taken)
             if output:
                 outputs.append(output)
-                made += len(output)
+                size_made += len(output)
         return _Piece(
-            tuple(outputs), made, self._bytes_taken, self._chunks_used, not self.has_input,
+            tuple(outputs), size_made, self._bytes_taken, self._chunks_used, not self.has_input,
             decompressor.ended, decompressor.has_rest, decompressor.failure,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class _Maker:
 _Order = tuple[bytes, int] | int | None
 
 
-def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) -> None:
+def _run(maker: _Maker, orders: SimpleQueue[_Order], pieces: SimpleQueue[_Piece]) -> None:
     room = AHEAD
     piece = _Piece()
     while not piece.ended:
@@ -111,7 +111,7 @@ def _run(maker: _Maker, orders: SimpleQueue[_Order], made: SimpleQueue[_Piece]) 
         except Exception as error:
             piece = piece._replace(outputs=(), size=0, ended=True, failure=error)
         room -= piece.size
-        made.put(piece)
+        pieces.put(piece)
 
 
 class _Thread:
@@ -126,26 +126,26 @@ class _Thread:
 
     def __init__(self, source: Any) -> None:
         self._orders: SimpleQueue[Any] = SimpleQueue()
-        self._made: SimpleQueue[Any] = SimpleQueue()
-        self._thread = threading.Thread(target=self.run, args=(source, self._orders, self._made), daemon=True)
+        self._pieces: SimpleQueue[Any] = SimpleQueue()
+        self._thread = threading.Thread(target=self.run, args=(source, self._orders, self._pieces), daemon=True)
 
     @classmethod
     def begin(cls, source: Any) -> Self | None:
         """Start a thread and return it, or return None if no thread is left."""
         if not cls.available.acquire(blocking=False):
             return None
-        made = None
+        helper = None
         try:
-            made = cls(source)
-            made._thread.start()
+            helper = cls(source)
+            helper._thread.start()
         except BaseException as error:
-            if made is not None:
-                made._orders.put(None)
+            if helper is not None:
+                helper._orders.put(None)
             cls.available.release()
             if isinstance(error, RuntimeError):     # the system refuses a thread
                 return None
             raise
-        return made
+        return helper
 
     def end(self, *, wait: bool) -> None:
         self._orders.put(None)
@@ -166,7 +166,7 @@ class _Decompressing(_Thread):
 
     def take(self, *, wait: bool) -> _Piece | None:
         try:
-            piece: _Piece = self._made.get(block=wait)
+            piece: _Piece = self._pieces.get(block=wait)
         except Empty:
             return None
         self._orders.put(piece.size)
@@ -191,13 +191,13 @@ class _Inflating(_Thread):
             self._orders.put(self._handed_out)
             self._handed_out = None
         try:
-            made: Inflated | None = self._made.get(block=wait)
+            inflated: Inflated | None = self._pieces.get(block=wait)
         except Empty:
             return None
-        if made is None:
+        if inflated is None:
             return _Piece(needs_restart=True)
-        self._handed_out = made.room
-        return _Piece((made.room[: made.size],), made.size, made.bytes_taken, ended=made.size == 0)
+        self._handed_out = inflated.room
+        return _Piece((inflated.room[: inflated.size],), inflated.size, inflated.bytes_taken, ended=inflated.size == 0)
 
     def end(self, *, wait: bool) -> None:
         self._input.is_stopped = True

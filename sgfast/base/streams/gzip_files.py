@@ -141,5 +141,5 @@ def lacks_bgzip_end(last: bytes) -> bool:
 
     A complete bgzip file ends with an empty member. ``last``: the last MOST_BGZIP bytes of the file, or all bytes.
     """
-    sizes = ((found.start(), int.from_bytes(found[1], "little") + 1) for found in _BGZIP_MEMBER.finditer(last))
+    sizes = ((member.start(), int.from_bytes(member[1], "little") + 1) for member in _BGZIP_MEMBER.finditer(last))
     return any(start + size == len(last) for start, size in sizes) and any(last[-4:])

@@ -128,8 +128,8 @@ def modified_at(path: str) -> datetime | None:
     """Return when the file at a URL was last modified, in UTC; None if the store does not say."""
     try:
         system, inner = filesystem_of(path)
-        found: datetime = system.modified(inner)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        modified: datetime = system.modified(inner)
+        return modified.astimezone(UTC) if modified.tzinfo else modified.replace(tzinfo=UTC)
     except Exception:
         return None
 
@@ -148,8 +148,8 @@ def urls_in(path: str, *, is_pattern: bool) -> list[str]:
     """Return the URLs of the files in a directory or matched by a pattern."""
     system, inner = filesystem_of(path)
     try:
-        found = system.glob(inner) if is_pattern else system.ls(inner, detail=False)
-        return [system.unstrip_protocol(file) for file in found if system.isfile(file)]
+        entries = system.glob(inner) if is_pattern else system.ls(inner, detail=False)
+        return [system.unstrip_protocol(file) for file in entries if system.isfile(file)]
     except FileNotFoundError:
         return []
     except Exception as error:

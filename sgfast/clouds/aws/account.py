@@ -166,8 +166,8 @@ class _AwsReader:
                 self.draft.group(Location(item.location.file, "security group", group))
         for group, item in listed:
             for peer_rules in self._rules_of("outbound" if _is_outbound(item) else "inbound", _as_permission(item)):
-                known = rule_locations.setdefault((group, meaning(peer_rules[0])), item.location)
-                if known is item.location:
+                known_location = rule_locations.setdefault((group, meaning(peer_rules[0])), item.location)
+                if known_location is item.location:
                     self._add_rules(group, peer_rules, item.location.id)
         return {key: location for key, location in rule_locations.items() if key[0] in with_rules}
 

@@ -221,10 +221,10 @@ def _vpc_errors(delta: PolicyDelta) -> Iterator[str]:
     for group_name, rule in ((group_rule.group, group_rule.rule) for group_rule in delta.rules):
         if not isinstance(rule.peer, GroupPeer):
             continue
-        for here, there in itertools.product(vpcs[group_name], vpcs[rule.peer.name]):
-            regions = {policy.vpc_by_name[name].region for name in (here, there)}
-            if len(regions) > 1 or not policy.connected(here, there):
-                place = "another region" if len(regions) > 1 else f"VPC {there!r}, which is not peered"
+        for here, peer_vpc in itertools.product(vpcs[group_name], vpcs[rule.peer.name]):
+            regions = {policy.vpc_by_name[name].region for name in (here, peer_vpc)}
+            if len(regions) > 1 or not policy.connected(here, peer_vpc):
+                place = "another region" if len(regions) > 1 else f"VPC {peer_vpc!r}, which is not peered"
                 yield (
                     f"security group {group_name!r}, rule {rule.id}: AWS takes no group in {place}; write its addresses"
                 )

@@ -78,10 +78,10 @@ def read_transit_gateways(files: AwsDocuments, draft: Draft, vpcs: Vpcs) -> None
             )
         for pair in combinations(attached, 2):
             ways = []
-            for here, there in (pair, pair[::-1]):
-                tables_lead, vpc, peer = reached[here], attachments[here].vpc, attachments[there].vpc
+            for here, target in (pair, pair[::-1]):
+                tables_lead, vpc, peer = reached[here], attachments[here].vpc, attachments[target].vpc
                 sends = vpc not in sent or (gateway in sent[vpc] and _meet(sent[vpc][gateway], blocks.get(peer, ())))
-                ways.append(sends and (tables_lead is None or there in tables_lead))
+                ways.append(sends and (tables_lead is None or target in tables_lead))
             _add_pair(draft, [attachments[attachment] for attachment in pair], ways)
 
 

@@ -87,7 +87,7 @@ class PolicyDelta:
 
     def mentioned(self, more: Iterable[RuleInGroup] = ()) -> set[tuple[str, str]]:
         """Return kind ("group" or "addresses") and name of all groups that the steps or ``more`` rules mention."""
-        mentioned = {("group", each.name) for each in self.groups_deleted}
+        mentioned = {("group", deleted_group.name) for deleted_group in self.groups_deleted}
         of_addresses = (self.addresses, self.addresses_taken, self.address_groups_deleted)
         mentioned.update(("addresses", addresses.name) for addresses in chain(*of_addresses))
         for group_rule in (*self.rules, *self.rules_taken, *more):

@@ -151,7 +151,7 @@ class _Rewriter:
                 self._versions[name] |= {address.version for address in instance.addresses}
                 self._vpc[name] = instance.vpc
         #: By VPC: the addresses of members as this VPC sees them, by group and IP version.
-        self._seen: dict[str, Mapping[tuple[str, int], Ranges]] = {}
+        self._member_ranges: dict[str, Mapping[tuple[str, int], Ranges]] = {}
         #: The groups as peers that were replaced by the addresses of their members.
         self._by_address: set[str] = set()
         self._members: Counter[str] = Counter()
@@ -285,9 +285,9 @@ class _Rewriter:
         return one rule more than the limit.
         """
         vpc = self._vpc[group.name]
-        if vpc not in self._seen:
-            self._seen[vpc] = self._views[vpc].members(self._versions)
-        members = networks_of(rule.ethertype, self._seen[vpc].get((peer, rule.ethertype), ()))
+        if vpc not in self._member_ranges:
+            self._member_ranges[vpc] = self._views[vpc].members(self._versions)
+        members = networks_of(rule.ethertype, self._member_ranges[vpc].get((peer, rule.ethertype), ()))
         self._by_address.add(peer)
         return [
             replace(rule, id=f"{rule.id}/{n}" if n > 1 else rule.id, peer=network)

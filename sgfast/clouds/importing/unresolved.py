@@ -87,7 +87,7 @@ def resolve(
     A PolicyError lists all references that remain. Raises ArgumentError for an unknown word as ``unresolved``.
     """
     word, stated = _given(unresolved)
-    stated_addresses = {identity: each for identity, each in stated.items() if not draft.has_group(identity)}
+    stated_addresses = {identity: answer for identity, answer in stated.items() if not draft.has_group(identity)}
     members = {group: instance.location for instance in draft.instances for group in instance.groups}
     for identity, (location, _) in addresses.items():
         if draft.has_group(identity) or draft.has_address_group(identity):

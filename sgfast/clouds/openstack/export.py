@@ -207,7 +207,7 @@ class _Project:
 
     def calls(self) -> Calls:
         delta = self._changes
-        needs = {} if self._place == _V2 else {"project": "the id of the project"}
+        settings = {} if self._place == _V2 else {"project": "the id of the project"}
         rules = Counter(group_rule.group for group_rule in delta.rules)
         self._find_groups()
         for addresses in delta.address_groups:
@@ -234,7 +234,7 @@ class _Project:
         for addresses in delta.address_groups_deleted:
             id = self._ids["addresses", addresses.name]
             self._delete(f"address group {addresses.name}", "address-groups", "address group", id)
-        return Calls(delta, self._target.title, self._calls, needs)
+        return Calls(delta, self._target.title, self._calls, settings)
 
     def _parts_that_stay(self) -> Iterator[RuleInGroup]:
         """Return rules that stay although the cloud's rule from which they come is removed. They are added again."""

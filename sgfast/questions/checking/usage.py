@@ -125,15 +125,15 @@ class Openers:
 
     def of_rule(self, number: int, rule: Rule) -> list[Need]:
         """Return the ways in which a rule was used, in order. Instances are named by any instance of their region."""
-        needs = []
+        rule_needs = []
         for key in sorted(self._kinds.get(number, ())):
             row = np.frombuffer(key, _KIND_DTYPE)[0]
             peer = row["peer"][: 4 if rule.ethertype == 4 else 16].tobytes()
             owner = self._names[row["instance"]] if row["instance"] >= 0 else None
             port = None if row["port"] < 0 else int(row["port"])
             service = NeededService(rule.direction, rule.ethertype, int(row["protocol"]), port)
-            needs.append(Need(self._names[row["region"]], service, peer, owner))
-        return needs
+            rule_needs.append(Need(self._names[row["region"]], service, peer, owner))
+        return rule_needs
 
 
 class Uses:
@@ -285,14 +285,14 @@ class _Narrower:
             for drafter in self._drafters:
                 yield [
                     narrowed_rule
-                    for protocol, needs in of_protocol.items()
-                    for peer, ports in drafter.terms(needs, within)
+                    for protocol, protocol_needs in of_protocol.items()
+                    for peer, ports in drafter.terms(protocol_needs, within)
                     for narrowed_rule in _rules(rule, protocol, peer, ports)
                 ]
         yield [
             narrowed_rule
-            for protocol, needs in of_protocol.items()
-            for narrowed_rule in _rules(rule, protocol, rule.peer, {use.service.port for use in needs})
+            for protocol, protocol_needs in of_protocol.items()
+            for narrowed_rule in _rules(rule, protocol, rule.peer, {use.service.port for use in protocol_needs})
         ]
 
 

@@ -230,8 +230,8 @@ def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "the policy of these networks, or --filter \"not net NETWORK\" if their packets belong to others"
     owner_words = ""
-    if (found := _vpc_that_owns(traffic, [network for network, _ in listed])) is not None:
-        network, vpc = found
+    if (vpc_of_network := _vpc_that_owns(traffic, [network for network, _ in listed])) is not None:
+        network, vpc = vpc_of_network
         owner_words = f", but VPC {vpc}, which is not peered with {traffic.vpc}, has instances in {network}"
         command = f"sgfast replay POLICY CAPTURE --vpc {vpc}"
     if not traffic.judged:

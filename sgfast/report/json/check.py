@@ -149,7 +149,7 @@ def check_answer(checked: CheckResult, lines: Lines, *, by: By = "group", top: i
     policy = checked.policy
     return JsonCheck.of(
         checked.table_sizes, groups=len(policy.security_groups), vpcs=len(policy.vpcs), assumed=checked.assumed,
-        warnings=checked.warnings, findings=[_finding(each, policy, lines, by, top) for each in checked.findings],
+        warnings=checked.warnings, findings=[_finding(finding, policy, lines, by, top) for finding in checked.findings],
         left_out=checked.left_out, evidence=checked.evidence,
         traffic=None if checked.traffic is None else JsonCheckedTraffic.of(
             checked.traffic, by=by, rules=[_rule_use(policy, use, by, top) for use in checked.rule_uses],
@@ -169,8 +169,8 @@ def _finding(finding: Finding, policy: Policy, lines: Lines, by: By, top: int | 
 
 def _rule_use(policy: Policy, use: RuleUse, by: By, top: int | None) -> dict[str, Any]:
     folded = folded_uses(policy, use.kinds, by, top or MOST_ROWS)
-    others = use.connections - sum(row.connections for row in folded.rows)
-    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
+    unlisted_connections = use.connections - sum(row.connections for row in folded.rows)
+    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=unlisted_connections)
     return JsonRuleUse.of(use, used=JsonUses.of(folded, not_listed=unlisted))
 
 
@@ -178,6 +178,6 @@ def _uses(policy: Policy, finding: Finding, by: By, top: int | None) -> dict[str
     if finding.connections is None:
         return None
     folded = used(policy, finding, by, top or MOST_ROWS)
-    others = finding.connections - sum(row.connections for row in folded.rows)
-    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=others)
+    unlisted_connections = finding.connections - sum(row.connections for row in folded.rows)
+    unlisted = JsonUsesLeft.of(None, rows=folded.unlisted_rows, connections=unlisted_connections)
     return JsonUses.of(folded, not_listed=unlisted)

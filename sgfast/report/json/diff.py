@@ -196,7 +196,7 @@ class JsonDifference(Answer):
     ]
     not_compared: Annotated[
         str | None, "Why the rules were not compared, so that opened and closed are empty; null: they were compared."
-    ] = at(lambda found: found.not_compared or None)
+    ] = at(lambda diff: diff.not_compared or None)
     unread_filters: Annotated[
         list[JsonUnreadFilter],
         "Filters of the exports that are not read, so that opened and closed do not count them. Those that change "
@@ -209,12 +209,12 @@ class JsonDiff(JsonDifference, JsonCaptureDiff, published="diff"):
     @classmethod
     def _object_schema(cls, definitions: dict[str, Schema]) -> Schema:
         """Return the schema, which requires fields about traffic only if there are captures."""
-        found = super()._object_schema(definitions)
+        schema = super()._object_schema(definitions)
         of_rules = JsonDifference._object_schema({})["required"]
-        always = [name for name in found["required"] if name in (*of_rules, "captures", "warnings")]
-        of_traffic = [name for name in found["required"] if name not in always]
+        always = [name for name in schema["required"] if name in (*of_rules, "captures", "warnings")]
+        of_traffic = [name for name in schema["required"] if name not in always]
         has_captures = {"properties": {"captures": {"minItems": 1}}}
-        return {**found, "required": always, "if": has_captures, "then": {"required": of_traffic}}
+        return {**schema, "required": always, "if": has_captures, "then": {"required": of_traffic}}
 
 
 def diff_answer(
@@ -239,7 +239,7 @@ def capture_diff(result: TrafficDiff, by: By = "group", top: int | None = None) 
     return JsonCaptureDiff.of(
         result, by=by, **changed, cannot_tell=uncertain_answer(result.new, result.openers, by, top or MOST_ROWS),
         verdicts=[JsonVerdicts.of(None, old=old, new=new, packets=packets) for (old, new), packets in pairs],
-        rules=[JsonRuleEffect.of(each, group_id=_group_id(result, each.group)) for each in result.rules],
+        rules=[JsonRuleEffect.of(effect, group_id=_group_id(result, effect.group)) for effect in result.rules],
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from sgfast.report.json.values import Count
 
 
 class JsonNetwork(Answer):
-    network: str = at(lambda found: found[0])
-    packets: Count = at(lambda found: found[1])
+    network: str = at(lambda network_and_count: network_and_count[0])
+    packets: Count = at(lambda network_and_count: network_and_count[1])
 
 
 class JsonEvidenceReason(Answer):

@@ -49,9 +49,9 @@ class JsonTest(Answer, published="test"):
 
 def expectations_answer(proof: ExpectationsResult, lines: Lines, warnings: list[str]) -> dict[str, Any]:
     """Return the JSON object. ``lines``: the line numbers of the policy's rules, as far as they are known."""
-    return JsonTest.of(proof, results=[_outcome(each, lines) for each in proof.outcomes], warnings=warnings)
+    return JsonTest.of(proof, results=[_outcome(outcome, lines) for outcome in proof.outcomes], warnings=warnings)
 
 
 def _outcome(outcome: Outcome, lines: Lines) -> dict[str, Any]:
-    found = outcome.counterexample
-    return JsonOutcome.of(outcome, counterexample=None if found is None else explain_answer(found, lines))
+    example = outcome.counterexample
+    return JsonOutcome.of(outcome, counterexample=None if example is None else explain_answer(example, lines))

@@ -36,7 +36,7 @@ class JsonRule(Answer):
     group_id: ProviderId
     action: Action = at("rule.action")
     priority: Annotated[int, Keywords(minimum=1, maximum=100)] = at("rule.priority")
-    text: Annotated[str, "The rule in words."] = at(lambda found: rule_text(found.rule))
+    text: Annotated[str, "The rule in words."] = at(lambda group_rule: rule_text(group_rule.rule))
     line: Annotated[Number | None, "The rule's line in the policy's document."]
 
 
@@ -101,21 +101,21 @@ class JsonExplain(Answer, published="explain"):
 def explain_answer(explained: Explanation, lines: Lines) -> dict[str, Any]:
     """Return the JSON object. ``lines``: the line numbers of the document's rules, as far as they are known."""
 
-    def end(found: End) -> dict[str, Any]:
-        return JsonExplainedEnd.of(found, assumed=found.instance in explained.assumed)
+    def end(explained_end: End) -> dict[str, Any]:
+        return JsonExplainedEnd.of(explained_end, assumed=explained_end.instance in explained.assumed)
 
-    def rule(found: RuleInGroup | NearMiss, kind: type[JsonRule] = JsonRule) -> dict[str, Any]:
-        group = explained.policy.group_by_name[found.group]
-        return kind.of(found, group_id=group.id, line=lines.get(("rules", found.rule.id)))
+    def rule(explained_rule: RuleInGroup | NearMiss, kind: type[JsonRule] = JsonRule) -> dict[str, Any]:
+        group = explained.policy.group_by_name[explained_rule.group]
+        return kind.of(explained_rule, group_id=group.id, line=lines.get(("rules", explained_rule.rule.id)))
 
-    def side(found: ExplainedSide | None) -> dict[str, Any] | None:
-        if found is None:
+    def side(explained_side: ExplainedSide | None) -> dict[str, Any] | None:
+        if explained_side is None:
             return None
         return JsonSide.of(
-            found,
-            winner=None if found.winner is None else rule(found.winner),
-            also_match=map(rule, found.also_match),
-            nearest=[rule(miss, JsonNearMiss) for miss in found.nearest],
+            explained_side,
+            winner=None if explained_side.winner is None else rule(explained_side.winner),
+            also_match=map(rule, explained_side.also_match),
+            nearest=[rule(miss, JsonNearMiss) for miss in explained_side.nearest],
         )
 
     return JsonExplain.of(

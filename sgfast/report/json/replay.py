@@ -273,7 +273,7 @@ def replay_answer(
     rollup, reasons = rollup_of(result), Reasons(result.policy)
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS) for name, part in LISTS}
     lists = {
-        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
+        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in rows.rows] for name, rows in folded.items()
     }
     if result.openers is not None and result.openers.differing:
         uncertain = UncertainRollup(result.policy, result.openers.differing)
@@ -288,9 +288,9 @@ def replay_answer(
 
         finder = RuleFinder(result.policy, rollup)
         for row, answer in zip(folded["would_break"].rows, lists["would_break"], strict=True):
-            found = finder.of(row)
-            added = [{"group": group, "rule": line} for group, line in found.added]
-            answer["rules"] = {"added": added, "left_out": [*found.left_out]}
+            row_rules = finder.of(row)
+            added = [{"group": group, "rule": line} for group, line in row_rules.added]
+            answer["rules"] = {"added": added, "left_out": [*row_rules.left_out]}
     return JsonReplay.of(
         result, by=by, **lists, not_listed=JsonNotListed.of(None, **folded), rejected=_rejected(result, by, top)
     )
@@ -303,7 +303,7 @@ def _rejected(result: ReplayResult, by: By, top: int | None) -> Any:
     parts: dict[str, TrafficPart] = {"would_open": "allowed", "also_denied": "attempts"}
     folded = {name: rollup.fold(part, by=by, most=top or MOST_ROWS) for name, part in parts.items()}
     lists = {
-        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in each.rows] for name, each in folded.items()
+        name: [JsonRow.of(row, nearest=nearest(row, reasons)) for row in rows.rows] for name, rows in folded.items()
     }
     allowed, denied = (result.rejected.connections[word] for word in ("opened", "denied"))
     return JsonRejected.of(

@@ -39,11 +39,11 @@ class _RuleHead(Answer):
     group: str
     group_id: ProviderId
     direction: Direction = at("rule.direction")
-    ethertype: Literal["IPv4", "IPv6"] = at(lambda found: f"IPv{found.rule.ethertype}")
-    protocol: str | int = at(lambda found: _protocol(found.rule.protocol))
+    ethertype: Literal["IPv4", "IPv6"] = at(lambda suggested: f"IPv{suggested.rule.ethertype}")
+    protocol: str | int = at(lambda suggested: _protocol(suggested.rule.protocol))
     ports: Annotated[list[PortRange] | None, "Ranges, first and last port."] = at("rule.ports")
     icmp_type: Byte | None = at("rule.icmp_type")
-    peer: Annotated[str, "A group's name, or a CIDR."] = at(lambda found: peer_name(found.rule))
+    peer: Annotated[str, "A group's name, or a CIDR."] = at(lambda suggested: peer_name(suggested.rule))
 
 
 def _protocol(number: int | None) -> str | int:
@@ -52,7 +52,7 @@ def _protocol(number: int | None) -> str | int:
 
 class JsonSuggestedRule(JsonTotals, _RuleHead):
     note: Annotated[str | None, "Why the peer is an address, not a group; null if there is nothing to say."] = at(
-        lambda found: found.note or None
+        lambda suggested: suggested.note or None
     )
     denied_members: Annotated[
         list[str],
@@ -116,21 +116,21 @@ class JsonSuggestion(Answer, published="suggestion", command="suggest"):
         list[JsonDifferenceRow] | None,
         "With --policy: connections that may be opened under the suggested policy and not under --policy, by the rules "
         "alone, in the names of the suggested policy; null: without --policy, or if finding them would take too long.",
-    ] = at(lambda found: None if found.difference is None else found.difference.opened)
+    ] = at(lambda suggestion: None if suggestion.difference is None else suggestion.difference.opened)
     warnings: list[str]
 
 
-def suggestion_answer(found: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
+def suggestion_answer(suggestion: Suggestion, by: By = "group", top: int | None = None) -> dict[str, Any]:
     """Return the JSON object. ``by``: how left-out traffic is folded. ``top``: the most rows for a reason."""
-    groups = found.policy.group_by_name
+    groups = suggestion.policy.group_by_name
     return JsonSuggestion.of(
-        found, by=by, groups=len(found.policy.security_groups), instances=len(found.policy.instances),
-        rules=[JsonSuggestedRule.of(each, group_id=groups[each.group].id) for each in found.rules],
-        removed=[JsonRemovedRule.of(each, group_id=groups[each.group].id) for each in found.removed],
-        left_out=[_left_out_traffic(found, each, by, top or MOST_ROWS) for each in found.left_out],
+        suggestion, by=by, groups=len(suggestion.policy.security_groups), instances=len(suggestion.policy.instances),
+        rules=[JsonSuggestedRule.of(rule, group_id=groups[rule.group].id) for rule in suggestion.rules],
+        removed=[JsonRemovedRule.of(rule, group_id=groups[rule.group].id) for rule in suggestion.removed],
+        left_out=[_left_out_traffic(suggestion, excluded, by, top or MOST_ROWS) for excluded in suggestion.left_out],
     )  # fmt: skip
 
 
-def _left_out_traffic(found: Suggestion, excluded: LeftOut, by: By, most: int) -> dict[str, Any]:
-    folded = ObservedRollup(found.policy, excluded.kinds).fold("observed", by=by, most=most)
+def _left_out_traffic(suggestion: Suggestion, excluded: LeftOut, by: By, most: int) -> dict[str, Any]:
+    folded = ObservedRollup(suggestion.policy, excluded.kinds).fold("observed", by=by, most=most)
     return JsonLeftOutTraffic.of(excluded, rows=folded.rows, not_listed=folded)

@@ -164,8 +164,8 @@ class Folded:
     def and_rows_of(self, other: Folded) -> Folded:
         """Return both together, the rows of ``other`` last."""
         sums = {
-            each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)
-            if each.name != "rows"
+            column.name: getattr(self, column.name) + getattr(other, column.name) for column in fields(self)
+            if column.name != "rows"
         }  # fmt: skip
         return Folded((*self.rows, *other.rows), **sums)
 
@@ -245,25 +245,25 @@ class Rollup:
 
     def fold(self, part: TrafficPart, *, by: By = "group", most: int) -> Folded:
         """Return the ``most`` largest rows of a part, largest first, and the sums of the others."""
-        found = self._grouped(part, by)
-        rows = [self._row(part, found, n, _LEVELS[by]) for n in found.order[:most].tolist()]
-        kinds, counts = self.kinds.rows, found.members.counts
+        groups = self._grouped(part, by)
+        rows = [self._row(part, groups, n, _LEVELS[by]) for n in groups.order[:most].tolist()]
+        kinds, counts = self.kinds.rows, groups.members.counts
         if part in BY_PACKETS:
-            counts = kinds["connections"][found.members.places].astype(np.int64)
-        connections, packets = int(counts.sum()), int(kinds["packets"][found.members.places].sum())
+            counts = kinds["connections"][groups.members.places].astype(np.int64)
+        connections, packets = int(counts.sum()), int(kinds["packets"][groups.members.places].sum())
         return Folded(
-            tuple(rows), len(found) - len(rows), connections - sum(row.connections for row in rows),
+            tuple(rows), len(groups) - len(rows), connections - sum(row.connections for row in rows),
             packets - sum(row.packets for row in rows), connections, packets,
-            int(found.firsts.sum()) - sum(row.answered for row in rows),
+            int(groups.firsts.sum()) - sum(row.answered for row in rows),
         )  # fmt: skip
 
     def _members_of(self, part: TrafficPart) -> _Members:
         counted = [(np.flatnonzero(counts), counts) for counts in self.counts[part].values()]
         return _Members(
-            np.concatenate([where for where, _ in counted]),
-            np.concatenate([counts[where] for where, counts in counted]),
-            np.concatenate([np.full(len(where), n) for n, (where, _) in enumerate(counted)]),
-            any(len(where) == len(self.kinds.rows) == sum(len(each) for each, _ in counted) for where, _ in counted),
+            np.concatenate([places for places, _ in counted]),
+            np.concatenate([counts[places] for places, counts in counted]),
+            np.concatenate([np.full(len(places), n) for n, (places, _) in enumerate(counted)]),
+            [len(places) for places, _ in counted if len(places)] == [len(self.kinds.rows)],
         )
 
     def _group(self, part: TrafficPart, by: By) -> _Groups:
@@ -280,13 +280,13 @@ class Rollup:
         firsts = members.of(self._firsts)
         return _Groups(members, codes, _added(members.counts, codes, count), _added(firsts, codes, count))
 
-    def _row(self, part: TrafficPart, found: _Groups, number: int, level: Level) -> RollupRow:
-        group = found.of_group(number)
-        places, counts = found.members.places[group], found.members.counts[group]
+    def _row(self, part: TrafficPart, groups: _Groups, number: int, level: Level) -> RollupRow:
+        group = groups.of_group(number)
+        places, counts = groups.members.places[group], groups.members.counts[group]
         rows = rows_at(self.kinds.rows, places)
         source_name, sources = self._end(level, self.ends.sources[places])
         destination_name, destinations = self._end(level, self.ends.destinations[places])
-        word = list(self.counts[part])[int(found.members.words[group[0]])]
+        word = list(self.counts[part])[int(groups.members.words[group[0]])]
         first = rows[np.argmin(rows["first_ns"])]
         is_timed = first["first_ns"] != NEVER[0]
         rules = _different(rows["rule"] + 1) - 1
@@ -334,7 +334,7 @@ class Rollup:
         # Or a packet of the other end was an answer or an opener (SPEC 9.2).
         unclear = rows["unclear"] > 0
         unknown = np.where(self.answers_unknown | unclear, unanswered, 0)
-        known = np.where(perhaps, 0, unanswered - unknown)
+        known_one_way = np.where(perhaps, 0, unanswered - unknown)
         allowed = np.where(rows["packets"] > 0, 0, rows["connections"].astype(np.int64) - refused - silent)
         return {
             "would-break": {"": rows["broken"].astype(np.int64)},
@@ -342,7 +342,7 @@ class Rollup:
             # If a table was full, the outcome of a kind's connections is counted in another row than their beginning.
             "allowed": {"": allowed.clip(0)},
             "denied": {"": packets},
-            "one-way": {"": known, PERHAPS: np.where(perhaps, unanswered - unknown, 0)},
+            "one-way": {"": known_one_way, PERHAPS: np.where(perhaps, unanswered - unknown, 0)},
             "cannot-tell": {"": unknown},
             "attempts": {"": np.where(rows["packets"] > 0, rows["connections"].astype(np.int64), 0)},
         }

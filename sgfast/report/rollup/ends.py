@@ -109,14 +109,16 @@ class Ends:
 
     def _by_group(self, policy: Policy, named: _Named) -> _Labels:
         places, names = named.names(self._addresses)
-        of_instances = [groups_name(policy, own) if own else _UNKNOWN_INSTANCE for own in self._instance_groups]
+        of_instances = [
+            groups_name(policy, groups) if groups else _UNKNOWN_INSTANCE for groups in self._instance_groups
+        ]
         numbers = {name: n for n, name in enumerate(sorted({
             *of_instances, *(names[n] for n in np.unique(places).tolist()), _UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE
         }))}  # fmt: skip
         of_names = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
-        known = np.array([numbers[name] for name in of_instances], dtype=np.int64)
+        of_known = np.array([numbers[name] for name in of_instances], dtype=np.int64)
         unknown = [numbers[_UNKNOWN_ADDRESS], numbers[_UNKNOWN_INSTANCE]]
-        return np.concatenate([known, of_names[places], unknown]), [*numbers]
+        return np.concatenate([of_known, of_names[places], unknown]), [*numbers]
 
     def codes(self, level: Level) -> _Codes:
         """Return the number of each end's name at a level, in the order of the names."""
@@ -180,10 +182,10 @@ class _Named:
             values = _values(addresses.peers if len(chosen) == len(addresses) else addresses.peers[chosen], family)
             # Later names take precedence.
             for stretches in (self._private[family], self._named[family]):
-                found, known = stretches.find(values)
-                is_named = np.array([name is not None for name in known], dtype=bool)[found]
-                codes[chosen[is_named]] = found[is_named] + len(names)
-                names += [name or _PUBLIC_NAME for name in known]
+                places, stretch_names = stretches.find(values)
+                is_named = np.array([name is not None for name in stretch_names], dtype=bool)[places]
+                codes[chosen[is_named]] = places[is_named] + len(names)
+                names += [name or _PUBLIC_NAME for name in stretch_names]
         return codes, names
 
 
@@ -234,5 +236,5 @@ def _values(peers: NDArray[np.uint8], family: int) -> Sequence[int] | NDArray[np
 
 
 def _by_family(named: Iterable[tuple[Network, EndName]]) -> dict[int, _Stretches]:
-    found = list(named)
-    return {family: _Stretches([pair for pair in found if pair[0].version == family]) for family in (4, 6)}
+    names = list(named)
+    return {family: _Stretches([pair for pair in names if pair[0].version == family]) for family in (4, 6)}

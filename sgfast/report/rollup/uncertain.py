@@ -39,9 +39,9 @@ class RowReading:
 class UncertainRollup(Rollup):
     """A roll-up with one part, "cannot-tell". Its rows are named by the likelier reading."""
 
-    def __init__(self, policy: Policy, found: Sequence[UncertainConnections]) -> None:
-        self._found = found
-        super().__init__(policy, kinds_of_connections([(each.likelier.kind, each) for each in found]))
+    def __init__(self, policy: Policy, uncertain: Sequence[UncertainConnections]) -> None:
+        self._uncertain = uncertain
+        super().__init__(policy, kinds_of_connections([(counted.likelier.kind, counted) for counted in uncertain]))
 
     def _whole(self, kinds: Kinds) -> Rows:
         return kinds.rows
@@ -51,24 +51,25 @@ class UncertainRollup(Rollup):
 
     def _columns(self, rows: Rows, by: By) -> list[NDArray[Any]]:
         numbers: dict[tuple[str, ...], int] = {}
-        words = [(each.likelier.verdict, each.likelier.reason, each.other.reason) for each in self._found]
-        return [np.array([numbers.setdefault(each, len(numbers)) for each in words], dtype=np.int64)]
+        readings = ((counted.likelier, counted.other.reason) for counted in self._uncertain)
+        words = ((likelier.verdict, likelier.reason, other_reason) for likelier, other_reason in readings)
+        return [np.array([numbers.setdefault(row_words, len(numbers)) for row_words in words], dtype=np.int64)]
 
     def readings(self, row: RollupRow) -> list[RowReading]:
         """Return both readings of a row, the likelier one first."""
-        found = [self._found[place] for place in row.places.tolist()]
-        ports = {port for each in found for port in each.other_ports}
-        service = _service_words({each.other.protocol for each in found}, ports)
+        of_row = [self._uncertain[place] for place in row.places.tolist()]
+        ports = {port for connections in of_row for port in connections.other_ports}
+        service = _service_words({connections.other.protocol for connections in of_row}, ports)
         ends = row.source, row.destination, row.sources, row.destinations
         back = row.destination, row.source, row.destinations, row.sources
         return [
-            RowReading(*ends, row.service, *_verdict([each.likelier for each in found])),
-            RowReading(*back, service, *_verdict([each.other for each in found])),
+            RowReading(*ends, row.service, *_verdict([connections.likelier for connections in of_row])),
+            RowReading(*back, service, *_verdict([connections.other for connections in of_row])),
         ]
 
 
 def _verdict(readings: Sequence[Reading]) -> tuple[Literal["allow", "deny"], str, str | None]:
-    rules = {each.rule for each in readings}
+    rules = {reading.rule for reading in readings}
     return readings[0].verdict, readings[0].reason, rules.pop() if len(rules) == 1 else None
 
 
