@@ -51,7 +51,7 @@ cdef void fill_remembered(const Plane* plane, uint32_t slot, int64_t now, Rememb
     cdef bint ipv6 = (e.kind & KIND_IPV6) != 0
     cdef bint high = (e.flags[0 if side_connected(e, 0, now) else 1] & FROM_HIGH) != 0
     cdef FlowKey key
-    cdef Address own
+    cdef Address own_address
     cdef int side, role
     memset(row, 0, sizeof(RememberedRow))
     key_of(t, slot, &key)
@@ -63,8 +63,8 @@ cdef void fill_remembered(const Plane* plane, uint32_t slot, int64_t now, Rememb
         row.rule[role] = -1
         row.instance[role] = -1
         if side_connected(e, side, now):
-            own = address_of(key.addr, ipv6, side)
-            row.instance[role] = plane.rules.owner[find_address(plane.rules, ipv6, own.high, own.low)]
+            own_address = address_of(key.addr, ipv6, side)
+            row.instance[role] = plane.rules.owner[find_address(plane.rules, ipv6, own_address.high, own_address.low)]
             row.rule[role] = <int32_t>e.rule[side]
             row.state[role] = e.state[side]
             row.deadline[role] = e.deadline[side]
@@ -154,9 +154,9 @@ cdef object merged_rule_counts(Plane** planes, int n, Py_ssize_t rules):
     cdef int i
     counts = copied_rows(<const uint8_t*>planes[0].rule_counts, nbytes, RULE_COUNT_DTYPE)
     for i in range(1, n):
-        more = copied_rows(<const uint8_t*>planes[i].rule_counts, nbytes, RULE_COUNT_DTYPE)
+        plane_counts = copied_rows(<const uint8_t*>planes[i].rule_counts, nbytes, RULE_COUNT_DTYPE)
         for name in RULE_COUNT_DTYPE.names:
-            counts[name] += more[name]
+            counts[name] += plane_counts[name]
     return counts
 
 
@@ -165,7 +165,7 @@ cdef dict merged_counters(Plane** planes, int n):
     cdef const Table* t
     cdef dict counters
     cdef int i
-    found = []
+    counters_of = []
     for i in range(n):
         t = &planes[i].table
         counters = planes[i].counters
@@ -173,8 +173,8 @@ cdef dict merged_counters(Plane** planes, int n):
         counters["evicted"], counters["moot_evicted"] = t.evicted, t.moot_evicted
         counters["lost_flows"] = t.ended_lost + planes[i].attempts.ended_lost
         counters["table_bytes"] = t.slab.nbytes + (<uint64_t>t.bucket_mask + 1) * sizeof(Bucket)
-        found.append(counters)
-    sums = {name: np.sum([each[name] for each in found], axis=0).tolist() for name in found[0]}
+        counters_of.append(counters)
+    sums = {name: np.sum([each[name] for each in counters_of], axis=0).tolist() for name in counters_of[0]}
     return sums | {"changes": planes[0].changes}
 
 
@@ -249,10 +249,10 @@ cdef class AccountingPlane(DataPlane):
         if rows == NULL:
             raise MemoryError
         try:
-            found = copied_rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
+            pairs = copied_rows(<const uint8_t*>rows, 2 * count * sizeof(uint64_t), np.dtype(np.uint64)).reshape(-1, 2)
         finally:
             free(rows)
-        return np.ascontiguousarray(found[np.argsort(found[:, 0], kind="stable"), 1])
+        return np.ascontiguousarray(pairs[np.argsort(pairs[:, 0], kind="stable"), 1])
 
     cdef Table* table(self, int number) noexcept nogil:
         # Returns a table: number 2 * plane for the plane's connections, 2 * plane + 1 for its attempts.
@@ -351,7 +351,7 @@ cdef class AccountingPlane(DataPlane):
     def count_open(self):
         """Count the connections that are open at the clock's time (SPEC 14.12)."""
         cdef const Table* t
-        cdef uint64_t found = 0
+        cdef uint64_t open_count = 0
         cdef uint32_t slot
         cdef int i
         with nogil:
@@ -360,9 +360,9 @@ cdef class AccountingPlane(DataPlane):
             for i in range(self.plane_count):
                 t = &self.planes[i].table
                 for slot in range(t.slab.fresh):
-                    found += status_of(entry_at(&t.slab, slot), self.clock.now) == IS_OPEN
+                    open_count += status_of(entry_at(&t.slab, slot), self.clock.now) == IS_OPEN
             PyThread_release_lock(self.lock)
-        return found
+        return open_count
 
     def remembered(self):
         """Return what a filter remembers at the clock's time, as REMEMBERED_DTYPE, in the order of the ends."""
@@ -388,12 +388,12 @@ cdef class AccountingPlane(DataPlane):
         if rows == NULL:
             raise MemoryError
         try:
-            found = copied_rows(<const uint8_t*>rows, count * sizeof(RememberedRow), REMEMBERED_DTYPE)
+            tuples = copied_rows(<const uint8_t*>rows, count * sizeof(RememberedRow), REMEMBERED_DTYPE)
         finally:
             free(rows)
-        ends = [np.ascontiguousarray(found[name]).view(">u8").reshape(-1, 2) for name in ("responder", "initiator")]
+        ends = [np.ascontiguousarray(tuples[name]).view(">u8").reshape(-1, 2) for name in ("responder", "initiator")]
         columns = [words[:, n] for words in ends for n in (1, 0)]
-        return found[np.lexsort((found["icmp"], found["ports"], *columns, found["protocol"], found["family"]))]
+        return tuples[np.lexsort((tuples["icmp"], tuples["ports"], *columns, tuples["protocol"], tuples["family"]))]
 
     def take_events(self):
         """Return the events since the last call as EVENT_DTYPE, in the order of time (``conntrack/events.pxd``)."""
@@ -418,7 +418,7 @@ cdef class AccountingPlane(DataPlane):
                     events.count = 0
                     events.capacity = 0
                 PyThread_release_lock(self.lock)
-            found = np.concatenate([
+            event_rows = np.concatenate([
                 copied_rows(<const uint8_t*>rows[i], counts[i] * sizeof(EventRow), EVENT_DTYPE)
                 for i in range(self.plane_count)
             ])
@@ -427,7 +427,7 @@ cdef class AccountingPlane(DataPlane):
                 free(rows[i])
             free(rows)
             free(counts)
-        return found[np.lexsort((found["number"], found["place"], found["time_ns"]))]
+        return event_rows[np.lexsort((event_rows["number"], event_rows["place"], event_rows["time_ns"]))]
 
     @property
     def lost_events(self):

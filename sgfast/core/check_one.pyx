@@ -126,11 +126,11 @@ cdef class SingleChecks:
 
     cdef bint read_named(self, dict names, object end, int family, uint8_t* out) except -1:
         # Reads an address, or an instance's address, of one IP version.
-        cdef int found
+        cdef int address_family
         memset(out, 0, 16)
-        found = read_address(end, out)
-        if found:
-            return found == family
+        address_family = read_address(end, out)
+        if address_family:
+            return address_family == family
         if not PyUnicode_CheckExact(end):
             return False
         # `get` returns a new reference, as in `check`.

@@ -26,7 +26,7 @@ from sgfast.core.pipeline.plane cimport Plane
 
 
 # The outputs that the caller wants for each packet, NULL for unwanted ones; and the preparation of the frames.
-cdef struct Wanted:
+cdef struct Outputs:
     ResultRow* results
     HeaderRow* headers
     uint16_t* words         # outcome words (types.pxd)
@@ -65,13 +65,13 @@ cdef class DataPlane:
     # One of `frames` and `rows` is NULL. Returns the number of blocks that the workers have got so far. When these
     # blocks are released, the frames are not needed any more.
     cdef uint64_t judge(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs) noexcept nogil
     cdef void judge_here(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs) noexcept nogil
     cdef Py_ssize_t read_batch(
         self, const Frame* frames, const HeaderRow* rows, Py_ssize_t start, Py_ssize_t n, int which) noexcept nogil
     cdef void dispatch(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted) noexcept nogil
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs) noexcept nogil
     cdef int check_frames(self, const Frame* frames, Py_ssize_t n) except -1
     cdef int keep(self, FrameBatch batch, uint64_t blocks) except -1
     cdef void release(self, uint64_t blocks) noexcept nogil

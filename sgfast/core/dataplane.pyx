@@ -171,25 +171,25 @@ cdef class DataPlane:
         )
 
     cdef void judge_frames(self, const Frame* frames, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False, NULL)
-        self.release(self.judge(frames, NULL, n, &wanted))
+        cdef Outputs outputs = Outputs(results, NULL, NULL, False, NULL)
+        self.release(self.judge(frames, NULL, n, &outputs))
 
     cdef void judge_headers(self, const HeaderRow* rows, Py_ssize_t n, ResultRow* results) noexcept nogil:
-        cdef Wanted wanted = Wanted(results, NULL, NULL, False, NULL)
-        self.release(self.judge(NULL, rows, n, &wanted))
+        cdef Outputs outputs = Outputs(results, NULL, NULL, False, NULL)
+        self.release(self.judge(NULL, rows, n, &outputs))
 
     cdef uint64_t judge(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs
     ) noexcept nogil:
         cdef uint64_t blocks = 0
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         if n > 0 and not self.clock.started:
             self.start_clock(frames.time_ns if frames != NULL else rows.time_ns)
         if self.jobs == 1:
-            self.fragments.wanted = wanted.results != NULL or wanted.words != NULL
-            self.judge_here(frames, rows, n, wanted)
+            self.fragments.wanted = outputs.results != NULL or outputs.words != NULL
+            self.judge_here(frames, rows, n, outputs)
         else:
-            self.dispatch(frames, rows, n, wanted)
+            self.dispatch(frames, rows, n, outputs)
             blocks = self.workers.published[0]
         PyThread_release_lock(self.lock)
         return blocks
@@ -223,10 +223,10 @@ cdef class DataPlane:
         # So the GIL is kept if the lock is free and the packet does not take long. No thread may wait for the lock
         # while holding the GIL: the thread that holds the lock may need the GIL (save_plane).
         cdef bint judged = False
-        cdef Wanted wanted = Wanted(row, NULL, NULL, False, NULL)
+        cdef Outputs outputs = Outputs(row, NULL, NULL, False, NULL)
         if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if is_brief(self, header.time_ns):
-                self.judge_here(NULL, header, 1, &wanted)
+                self.judge_here(NULL, header, 1, &outputs)
                 judged = True
             PyThread_release_lock(self.lock)
         if not judged:
@@ -244,31 +244,31 @@ cdef class DataPlane:
             plane.table.marks_until = plane.window_end
 
     cdef void judge_here(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs
     ) noexcept nogil:
         # While a batch is judged, the cache lines for the next batch are being loaded.
         cdef Plane* plane = self.planes[0]
-        cdef ResultRow* results = wanted.results
+        cdef ResultRow* results = outputs.results
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t size, following, i
-        cdef int which = 0
+        cdef int half = 0
         plane.want_sides = results != NULL
         size = self.read_batch(frames, rows, 0, n, 0)
         guess_batch(plane, self.packets[0], size)
         while size > 0:
-            following = self.read_batch(frames, rows, start + size, n, 1 - which)
+            following = self.read_batch(frames, rows, start + size, n, 1 - half)
             judge_batch(
-                plane, self.packets[which], self.now[which], NULL, self.judged + 1, size,
-                &results[start] if results != NULL else NULL, &wanted.words[start] if wanted.words != NULL else NULL
+                plane, self.packets[half], self.now[half], NULL, self.judged + 1, size,
+                &results[start] if results != NULL else NULL, &outputs.words[start] if outputs.words != NULL else NULL
             )
             self.judged += size
-            if wanted.headers != NULL:
+            if outputs.headers != NULL:
                 for i in range(size):
-                    write_header_row(&self.packets[which][i], &wanted.headers[start + i])
+                    write_header_row(&self.packets[half][i], &outputs.headers[start + i])
             start += size
-            which = 1 - which
+            half = 1 - half
             size = following
-            guess_batch(plane, self.packets[which], size)
+            guess_batch(plane, self.packets[half], size)
         tally_ended(plane)
 
     cdef Py_ssize_t read_batch(
@@ -297,36 +297,36 @@ cdef class DataPlane:
         return size
 
     cdef void dispatch(
-        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Wanted* wanted
+        self, const Frame* frames, const HeaderRow* rows, Py_ssize_t n, const Outputs* outputs
     ) noexcept nogil:
         # Results are complete when the workers are drained. If the caller wants no results, or wants them later, a
         # later call drains the workers.
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t count
-        cdef bint wants_results = wanted.results != NULL or wanted.words != NULL
-        cdef bint wants = wants_results or wanted.headers != NULL
-        if wants or self.outstanding:
+        cdef bint wants_results = outputs.results != NULL or outputs.words != NULL
+        cdef bint wants_rows = wants_results or outputs.headers != NULL
+        if wants_rows or self.outstanding:
             self.drain()
-            self.outstanding = wants and wanted.later
-            self.workers.rows = wanted.results
-            self.workers.words = wanted.words
+            self.outstanding = wants_rows and outputs.later
+            self.workers.rows = outputs.results
+            self.workers.words = outputs.words
             self.workers.first = self.judged + 1
         if self.fragments.wanted != wants_results:
-            # The workers are idle, so none of them reads `wanted` now. Either this or the last call wants results.
+            # The workers are idle, so none of them reads `outputs` now. Either this or the last call wants results.
             self.fragments.wanted = wants_results
         while start < n:
             if self.room == 0:
                 self.grant_room(frames[start].time_ns if frames != NULL else rows[start].time_ns)
             count = <Py_ssize_t>min(<uint64_t>(n - start), self.room)
             self.workers.add(
-                &frames[start] if frames != NULL else NULL, wanted.prepared,
+                &frames[start] if frames != NULL else NULL, outputs.prepared,
                 &rows[start] if rows != NULL else NULL, count, &self.clock,
-                self.judged + 1, &wanted.headers[start] if wanted.headers != NULL else NULL
+                self.judged + 1, &outputs.headers[start] if outputs.headers != NULL else NULL
             )
             self.judged += count
             self.room -= count
             start += count
-        if wants and not wanted.later:
+        if wants_rows and not outputs.later:
             self.drain()
             self.workers.rows = NULL
             self.workers.words = NULL
@@ -424,7 +424,7 @@ cdef class DataPlane:
         ``take_resolved`` or the next call. Use it from one thread only.
         """
         cdef Py_ssize_t n = batch.count - first if number < 0 else number
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, later, NULL)
+        cdef Outputs outputs = Outputs(NULL, NULL, NULL, later, NULL)
         cdef uint16_t[::1] word_view
         cdef const Frame* frames = batch.frames + first
         cdef uint64_t blocks
@@ -432,22 +432,22 @@ cdef class DataPlane:
             raise ValueError("no such frames")
         self.check_frames(frames, n)
         if results is not None:
-            wanted.results = self.result_rows(results, n)
+            outputs.results = self.result_rows(results, n)
         if headers is not None and n:
-            wanted.headers = <HeaderRow*>bytes_of_rows(
+            outputs.headers = <HeaderRow*>bytes_of_rows(
                 headers, HEADER_DTYPE, n, "headers must be a contiguous array of HEADER_DTYPE, one row a packet"
             )
         if words is not None and n:
             word_view = words
             if word_view.shape[0] < n:
                 raise ValueError("words must be a contiguous array of uint16, one a packet")
-            wanted.words = &word_view[0]
+            outputs.words = &word_view[0]
         if self.workers is not None and batch.prepared_for is self.workers.reads:
-            wanted.prepared = <Prepared*>batch.prepared
+            outputs.prepared = <Prepared*>batch.prepared
         if later and self.workers is not None:
             self.filled_later.append((results, headers, words))
         with nogil:
-            blocks = self.judge(frames, NULL, n, &wanted)
+            blocks = self.judge(frames, NULL, n, &outputs)
         if self.workers is not None and n > 0:
             self.keep(batch, blocks)
 
@@ -525,7 +525,7 @@ cdef class DataPlane:
         cdef Cut cut
         cdef const uint8_t[::1] flags
         cdef Py_ssize_t before = self.classifier.rule_count
-        cdef Cutting done = Cutting(0, 0)
+        cdef Cutting cutting = Cutting(0, 0)
         cdef bint grown
         cdef int i
         cdef Classifier old
@@ -552,7 +552,7 @@ cdef class DataPlane:
                 self.catch_up()
                 for i in range(self.plane_count):
                     self.planes[i].events.place = 2 * (self.judged + self.judged_elsewhere) + 1
-                    change_tables(self.planes[i], &classifier.tables, &cut, &done)
+                    change_tables(self.planes[i], &classifier.tables, &cut, &cutting)
             PyThread_release_lock(self.lock)
         if not grown:
             raise MemoryError
@@ -564,7 +564,7 @@ cdef class DataPlane:
         self.classifier = classifier
         PyThread_release_lock(self.lock)
         del old
-        return done.cut, done.finished
+        return cutting.cut, cutting.finished
 
     cdef bint grow_counts(self, Py_ssize_t before, Py_ssize_t rules) noexcept nogil:
         # Grows the rule counters of all planes. Returns False if there is no memory; then the larger number of rules
@@ -608,10 +608,10 @@ cdef class DataPlane:
             free(rows)
             return NONE_RESOLVED
         try:
-            found = copied_rows(<const uint8_t*>rows, count * sizeof(ResolvedRow), RESOLVED_DTYPE)
+            resolved_rows = copied_rows(<const uint8_t*>rows, count * sizeof(ResolvedRow), RESOLVED_DTYPE)
         finally:
             free(rows)
-        return found[np.argsort(found["number"], kind="stable")]
+        return resolved_rows[np.argsort(resolved_rows["number"], kind="stable")]
 
     cdef void end_waiting(self) noexcept nogil:
         # Resolves all held fragments. The caller must hold the lock.

@@ -143,13 +143,13 @@ cdef class FlowLogLines(RowWriter):
 
     def begin(self, names):
         # Instances keep their numbers, so the current interval can continue.
-        cdef uint8_t[::1] seen = np.zeros(len(names.instances), np.uint8)
-        cdef Py_ssize_t known = min(seen.shape[0], self.seen.shape[0])
-        seen[:known] = self.seen[:known]
-        self.seen = seen
+        cdef uint8_t[::1] has_records = np.zeros(len(names.instances), np.uint8)
+        cdef Py_ssize_t known_instances = min(has_records.shape[0], self.seen.shape[0])
+        has_records[:known_instances] = self.seen[:known_instances]
+        self.seen = has_records
         RowWriter.begin(self, names)
         self.present = np.array(names.present, np.int32)
-        if seen.shape[0] <= max(names.present, default=-1):
+        if has_records.shape[0] <= max(names.present, default=-1):
             raise IndexError("an instance that is there has no name")
 
     def write(self, headers not None, results not None):

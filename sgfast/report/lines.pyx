@@ -48,22 +48,22 @@ cdef struct Words:
 
 cdef Words json
 cdef Words csv
-cdef list kept = []
+cdef list encoded_texts = []
 
 
 cdef int fill(Words* words, encode, bytes outcome) except -1:
     # `encode` turns a text, a number or None into bytes; `outcome` is the format for a verdict and its reason.
     cdef int number, reason
     for number in range(256):
-        words.protocols[number] = keep_text(encode(protocol_name(number) or number), kept)
+        words.protocols[number] = keep_text(encode(protocol_name(number) or number), encoded_texts)
     for number in range(VERDICT_COUNT):
         for reason in range(REASON_COUNT):
             text = outcome % (encode(VERDICTS[number]), encode(REASONS[reason]))
-            words.outcomes[number][reason] = keep_text(text, kept)
+            words.outcomes[number][reason] = keep_text(text, encoded_texts)
     for number in range(ANSWER_COUNT):
-        words.answers[number] = keep_text(encode(ANSWERS[number]), kept)
+        words.answers[number] = keep_text(encode(ANSWERS[number]), encoded_texts)
     for number in range(SIDE_END_COUNT):
-        words.ends[number] = keep_text(encode(ENDS[number]), kept)
+        words.ends[number] = keep_text(encode(ENDS[number]), encoded_texts)
     return 0
 
 

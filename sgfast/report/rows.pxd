@@ -23,8 +23,8 @@ cdef struct Text:
     char start[SHORT_BYTES]     # a copy of the text's first bytes
 
 
-# The result is valid as long as `kept`, which receives a reference to `text`.
-cdef Text keep_text(bytes text, list kept)
+# The result is valid as long as `encoded_texts`, which receives a reference to `text`.
+cdef Text keep_text(bytes text, list encoded_texts)
 
 
 cdef inline char* put_text(char* at, const Text* text) noexcept nogil:
@@ -41,7 +41,7 @@ cdef class NameTexts:
     # Names by number, encoded on first use. A negative number means no name; its text is `none`.
     cdef object names
     cdef object encode
-    cdef list kept
+    cdef list encoded_texts
     cdef Text* all_texts        # the text in place of a missing name; behind it the names' texts
     cdef Text* texts            # the text of each name, by its number
     cdef Py_ssize_t count

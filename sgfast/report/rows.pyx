@@ -35,9 +35,9 @@ ROOM_FOR_A_ROW = ROW_BYTES - SHORT_BYTES        # a row's last text may overwrit
 assert len(VERDICTS) == VERDICT_COUNT and len(REASONS) == REASON_COUNT
 assert len(ANSWERS) == ANSWER_COUNT and len(ENDS) == SIDE_END_COUNT
 
-cdef Text keep_text(bytes text, list kept):
+cdef Text keep_text(bytes text, list encoded_texts):
     cdef Text stored
-    kept.append(text)
+    encoded_texts.append(text)
     stored.text = PyBytes_AS_STRING(text)
     stored.length = PyBytes_GET_SIZE(text)
     memset(stored.start, 0, SHORT_BYTES)
@@ -49,12 +49,12 @@ cdef class NameTexts:
     def __cinit__(self, names, encode, bytes none not None):
         self.names = names
         self.encode = encode
-        self.kept = []
+        self.encoded_texts = []
         self.count = len(names)
         self.all_texts = <Text*>allocate_pages((self.count + 1) * sizeof(Text))
         if self.all_texts == NULL:
             raise MemoryError
-        self.all_texts[0] = keep_text(none, self.kept)
+        self.all_texts[0] = keep_text(none, self.encoded_texts)
         self.texts = &self.all_texts[1]
 
     def __dealloc__(self):
@@ -64,7 +64,7 @@ cdef class NameTexts:
         if number >= self.count:
             raise IndexError(f"name number {number} is out of range")
         if self.find(number) == NULL:
-            self.texts[number] = keep_text(self.encode(self.names[number]), self.kept)
+            self.texts[number] = keep_text(self.encode(self.names[number]), self.encoded_texts)
         return self.find(number)
 
 
@@ -156,16 +156,16 @@ cdef class RowWriter:
             self.busy = False
 
     cdef int compose(self, const uint8_t* first, const uint8_t* second, Py_ssize_t n) except -1:
-        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t row_number = 0
         self.used = 0
-        while done < n:
+        while row_number < n:
             with nogil:
-                while done < n and self.used < WRITE_BYTES and self.put_row(first, second, done, n):
-                    done += 1
-            if self.used >= WRITE_BYTES or done == n:
+                while row_number < n and self.used < WRITE_BYTES and self.put_row(first, second, row_number, n):
+                    row_number += 1
+            if self.used >= WRITE_BYTES or row_number == n:
                 self.flush()
             else:
-                self.prepare(first, second, done)
+                self.prepare(first, second, row_number)
         return 0
 
     cdef char* room(self, size_t need) except NULL:
@@ -221,10 +221,10 @@ cdef const uint8_t[::1] header_bytes(headers):
 
 cdef const uint8_t[::1] result_bytes(results, Py_ssize_t n):
     # `n`: number of header rows.
-    cdef const uint8_t[::1] found = row_bytes(results, RESULT_DTYPE)
-    if found.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
+    cdef const uint8_t[::1] row_results = row_bytes(results, RESULT_DTYPE)
+    if row_results.shape[0] != n * <Py_ssize_t>sizeof(ResultRow):
         raise ValueError("results must have one row per header")
-    return found
+    return row_results
 
 
 cdef class PacketRows(RowWriter):

@@ -108,11 +108,11 @@ cdef void release_array(ArrowArray* array) noexcept nogil:
 
 
 cdef void release_stream(ArrowArrayStream* stream) noexcept nogil:
-    cdef HeldStream* held = <HeldStream*>stream.private_data
-    drop(held.fields)
-    drop(held.batches)
-    drop(held.error)
-    free(held)
+    cdef HeldStream* stream_data = <HeldStream*>stream.private_data
+    drop(stream_data.fields)
+    drop(stream_data.batches)
+    drop(stream_data.error)
+    free(stream_data)
     stream.release = NULL
 
 
@@ -170,12 +170,12 @@ cdef int fill_table_schema(ArrowSchema* schema, fields) except -1:
 
 cdef int fill_array(ArrowArray* array, Py_ssize_t length, buffers, dictionary) except -1:
     # `array` must be all zeros. After an error, the caller releases the part that was filled.
-    cdef HeldBuffers* held = <HeldBuffers*>calloc(1, sizeof(HeldBuffers))
+    cdef HeldBuffers* buffers_data = <HeldBuffers*>calloc(1, sizeof(HeldBuffers))
     cdef int n = 0
-    if held == NULL:
+    if buffers_data == NULL:
         raise MemoryError
-    array.private_data = held
-    array.buffers = held.pointers
+    array.private_data = buffers_data
+    array.buffers = buffers_data.pointers
     array.release = release_array
     array.length = length
     if len(buffers) > MOST_BUFFERS:
@@ -183,9 +183,9 @@ cdef int fill_array(ArrowArray* array, Py_ssize_t length, buffers, dictionary) e
     array.null_count = 0 if buffers[0] is None else -1          # not counted
     for buffer in buffers:
         if buffer is not None:
-            PyObject_GetBuffer(buffer, &held.views[held.count], PyBUF_SIMPLE)
-            held.pointers[n] = held.views[held.count].buf
-            held.count += 1
+            PyObject_GetBuffer(buffer, &buffers_data.views[buffers_data.count], PyBUF_SIMPLE)
+            buffers_data.pointers[n] = buffers_data.views[buffers_data.count].buf
+            buffers_data.count += 1
         n += 1
     array.n_buffers = n
     if dictionary is not None:
@@ -228,11 +228,11 @@ cdef int get_next(ArrowArrayStream* stream, ArrowArray* array) noexcept nogil:
 
 cdef const char* get_last_error(ArrowArrayStream* stream) noexcept nogil:
     # The text is valid until the next call.
-    cdef HeldStream* held = <HeldStream*>stream.private_data
-    if held.error == NULL:
+    cdef HeldStream* stream_data = <HeldStream*>stream.private_data
+    if stream_data.error == NULL:
         return NULL
     with gil:
-        return PyBytes_AS_STRING(<bytes><object>held.error)
+        return PyBytes_AS_STRING(<bytes><object>stream_data.error)
 
 
 cdef int schema_of_stream(HeldStream* held, ArrowSchema* schema) noexcept:
@@ -310,23 +310,23 @@ def stream_capsule(fields, batches):
     the consumer requests it. If it raises an error, the consumer shows the error's text.
     """
     cdef ArrowArrayStream* stream
-    cdef HeldStream* held
+    cdef HeldStream* stream_data
     fields = tuple(fields)
     batches = iter(batches)
     stream = <ArrowArrayStream*>calloc(1, sizeof(ArrowArrayStream))
-    held = <HeldStream*>calloc(1, sizeof(HeldStream))
-    if stream == NULL or held == NULL:
+    stream_data = <HeldStream*>calloc(1, sizeof(HeldStream))
+    if stream == NULL or stream_data == NULL:
         free(stream)
-        free(held)
+        free(stream_data)
         raise MemoryError
     Py_INCREF(fields)
     Py_INCREF(batches)
-    held.fields, held.batches = <PyObject*>fields, <PyObject*>batches
+    stream_data.fields, stream_data.batches = <PyObject*>fields, <PyObject*>batches
     stream.get_schema = get_schema
     stream.get_next = get_next
     stream.get_last_error = get_last_error
     stream.release = release_stream
-    stream.private_data = held
+    stream.private_data = stream_data
     try:
         return PyCapsule_New(stream, "arrow_array_stream", free_stream_capsule)
     except BaseException:

@@ -45,12 +45,12 @@ def dictionary_codes(
     const int32_t[::1] numbers not None, const uint8_t[::1] there not None, const int32_t[::1] words not None,
     Py_ssize_t count,
 ):
-    """Encode numbers with a dictionary of only the words that occur: return ``(codes, valid, kept)``.
+    """Encode numbers with a dictionary of only the words that occur: return ``(codes, valid, used_words)``.
 
     ``words`` maps each number to one of ``count`` words; negative means none. A row is null if ``there`` is 0, its
     number is negative, or its number has no word. ``codes``: int32, 0 in null rows. ``valid``: a bitmap of the rows
-    that are not null, lowest bit first. ``kept``: the word for each code. Raises IndexError for numbers and words out
-    of range, and ValueError for arrays of different lengths.
+    that are not null, lowest bit first. ``used_words``: the word for each code. Raises IndexError for numbers and words
+    out of range, and ValueError for arrays of different lengths.
     """
     cdef Py_ssize_t n = numbers.shape[0]
     cdef Py_ssize_t i
@@ -61,11 +61,11 @@ def dictionary_codes(
         raise ValueError("numbers and flags must have equal lengths")
     made_codes = np.zeros(n, dtype=np.int32)
     made_valid = np.zeros((n + 7) // 8, dtype=np.uint8)
-    made_kept = np.zeros(count, dtype=np.int32)
+    made_words = np.zeros(count, dtype=np.int32)
     made_places = np.full(count, -1, dtype=np.int32)
     cdef int32_t[::1] codes = made_codes
     cdef uint8_t[::1] valid = made_valid
-    cdef int32_t[::1] kept = made_kept
+    cdef int32_t[::1] used_words = made_words
     cdef int32_t[::1] places = made_places
     with nogil:
         for i in range(n):
@@ -82,10 +82,10 @@ def dictionary_codes(
                 break
             if unlikely(places[word] < 0):
                 places[word] = used
-                kept[used] = word
+                used_words[used] = word
                 used += 1
             codes[i] = places[word]
             valid[i >> 3] |= <uint8_t>(1 << (i & 7))
     if wrong >= 0:
         raise IndexError(f"name number {numbers[wrong]} is out of range")
-    return made_codes, made_valid, made_kept[:used]
+    return made_codes, made_valid, made_words[:used]

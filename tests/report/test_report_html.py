@@ -552,7 +552,7 @@ instances:
 def test_a_policy_too_large_to_compare_costs_hints_only() -> None:
     result, _ = replayed(*SHOP)
     reasons = Reasons(load_policy(SHOP[0]))
-    reasons._left = 3
+    reasons._comparisons_left = 3
     told = [reasons.nearest_rules(kind) for kind in result.broken]
     assert told[0] and not any(told[3:])
 

@@ -72,16 +72,16 @@ cdef class WordNumbers:
         # Returns the number of a word, which is new or known; -1 if it is not numbered.
         cdef uint64_t mark
         cdef size_t slot
-        cdef Word* known
+        cdef Word* numbered_word
         if length > LONGEST_WORD:
             return -1
         mark = hash_of(self.secret, word, length)
         slot = <size_t>mark & self.mask
         while self.slots[slot]:
-            known = &self.words[self.slots[slot] - 1]
+            numbered_word = &self.words[self.slots[slot] - 1]
             if (
-                known.mark == <uint32_t>mark and known.length == length
-                and memcmp(self.text + known.at, word, length) == 0
+                numbered_word.mark == <uint32_t>mark and numbered_word.length == length
+                and memcmp(self.text + numbered_word.at, word, length) == 0
             ):
                 return self.slots[slot] - 1
             slot = (slot + 1) & self.mask
@@ -330,7 +330,7 @@ cdef class Tokenizer:
         cdef const uint8_t* names[3]
         cdef size_t lengths[3]
         cdef int field, handler, status = TAKEN
-        cdef bint lacks = False         # "-" where a record needs a value
+        cdef bint lacks_value = False         # "-" where a record needs a value
         cdef const uint8_t* word
         cdef Py_ssize_t length
         cdef int64_t number = 0, start = -1, end = -1
@@ -356,7 +356,7 @@ cdef class Tokenizer:
                 continue
             if handler <= PKT_DST:
                 if length == 1 and word[0] == c"-":
-                    lacks |= handler <= DST
+                    lacks_value |= handler <= DST
                     continue
                 families[handler - SRC] = address_in(word, length, addresses[handler - SRC])
                 if not families[handler - SRC]:
@@ -367,7 +367,7 @@ cdef class Tokenizer:
                 elif equals(word, length, b"REJECT", 6):
                     row.action = 2
                 elif length == 1 and word[0] == c"-":
-                    lacks = True
+                    lacks_value = True
                 else:
                     return LEAVES_LINE
             elif handler == STATUS:
@@ -402,7 +402,7 @@ cdef class Tokenizer:
                 elif handler == FLAGS:
                     row.tcp_flags = <int16_t>number
                 else:
-                    lacks |= number < 0
+                    lacks_value |= number < 0
                     if handler == PROTOCOL:
                         row.protocol = <int16_t>number
                     elif handler == START:
@@ -417,7 +417,7 @@ cdef class Tokenizer:
             self.words._note_idle(self._number(names[0], lengths[0]))
         if status != TAKEN:
             return status
-        if lacks or families[0] != families[1] or (start >= 0 and 0 <= end < start):
+        if lacks_value or families[0] != families[1] or (start >= 0 and 0 <= end < start):
             return LEAVES_LINE
         if (families[2] and families[2] != families[0]) or (families[3] and families[3] != families[0]):
             return LEAVES_LINE

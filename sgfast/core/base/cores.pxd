@@ -18,14 +18,14 @@ cdef extern from * nogil:
     static inline int sg_core(void) { return sched_getcpu(); }
     /* The mask is restored at once: the thread has moved by then, and Linux may move it again. */
     static inline void sg_leave_cores(const uint64_t *taken, int count, int stride) {
-        cpu_set_t allowed, rest;
+        cpu_set_t allowed, free_cores;
         if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
-        rest = allowed;
+        free_cores = allowed;
         for (int i = 0; i < count; i++) {
             uint64_t core = __atomic_load_n(&taken[i * stride], __ATOMIC_SEQ_CST);
-            if (core < CPU_SETSIZE) CPU_CLR((int)core, &rest);
+            if (core < CPU_SETSIZE) CPU_CLR((int)core, &free_cores);
         }
-        if (CPU_COUNT(&rest) && !sched_setaffinity(0, sizeof rest, &rest))
+        if (CPU_COUNT(&free_cores) && !sched_setaffinity(0, sizeof free_cores, &free_cores))
             sched_setaffinity(0, sizeof allowed, &allowed);
     }
     #else

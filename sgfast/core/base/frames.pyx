@@ -133,16 +133,16 @@ cdef class FrameBatch:
         if first < 0 or number < 0 or number > self.count - first:
             raise ValueError("no such frames")
         cdef FrameBatch batch = FrameBatch(max(number, 1))
-        cdef list kept = []
+        cdef list copies = []
         cdef Py_ssize_t i
         for i in range(number):
             batch.frames[i] = self.frames[first + i]
             data = PyBytes_FromStringAndSize(<const char*>batch.frames[i].data, batch.frames[i].captured)
-            kept.append(data)
+            copies.append(data)
             batch.frames[i].data = <const uint8_t*>PyBytes_AS_STRING(data)
         batch.count = number
         batch.position_base = self.position_base
-        batch.keep_alive = kept
+        batch.keep_alive = copies
         return batch
 
     @staticmethod
@@ -161,9 +161,9 @@ cdef class FrameBatch:
         """
         if isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError("frames must be a sequence of bytes; for one frame, write [frame]")
-        cdef list kept = [bytes(memoryview(item)) for item in data]
+        cdef list packets = [bytes(memoryview(item)) for item in data]
         cdef list times = [nanoseconds(time, "a time") for time in times_ns]
-        cdef Py_ssize_t count = len(kept)
+        cdef Py_ssize_t count = len(packets)
         if len(times) != count or (wire_lengths is not None and len(wire_lengths) != count):
             raise ValueError("frames, times and wire lengths must have the same length")
         cdef FrameBatch batch = FrameBatch(max(count, 1))
@@ -171,10 +171,10 @@ cdef class FrameBatch:
         cdef Frame* frame
         for i in range(count):
             frame = &batch.frames[i]
-            if PyBytes_GET_SIZE(kept[i]) > 0x7FFFFFFF:
+            if PyBytes_GET_SIZE(packets[i]) > 0x7FFFFFFF:
                 raise ValueError("a frame is longer than 2 GiB")
-            frame.data = <const uint8_t*>PyBytes_AS_STRING(kept[i])
-            frame.captured = <uint32_t>PyBytes_GET_SIZE(kept[i])
+            frame.data = <const uint8_t*>PyBytes_AS_STRING(packets[i])
+            frame.captured = <uint32_t>PyBytes_GET_SIZE(packets[i])
             frame.wire = frame.captured
             if wire_lengths is not None:
                 if not 0 <= wire_lengths[i] <= 0xFFFFFFFF:
@@ -185,7 +185,7 @@ cdef class FrameBatch:
             frame.time_ns = times[i]
             frame.link_type = link_type
         batch.count = count
-        batch.keep_alive = kept
+        batch.keep_alive = packets
         return batch
 
 
@@ -198,15 +198,15 @@ cdef class BatchPool:
 
     cdef FrameBatch take(self):
         cdef FrameBatch batch
-        cdef FrameBatch found = None
+        cdef FrameBatch free_batch = None
         for batch in self.batches:
             # The list and `batch` make two references; a third one means that the batch is in use.
             if Py_REFCNT(batch) == 2:
                 batch.keep_alive = None
                 batch.prepared_for = None
-                found = batch
-        if found is None:
-            found = FrameBatch(self.capacity)
-            found.lasting = True
-            self.batches.append(found)
-        return found
+                free_batch = batch
+        if free_batch is None:
+            free_batch = FrameBatch(self.capacity)
+            free_batch.lasting = True
+            self.batches.append(free_batch)
+        return free_batch

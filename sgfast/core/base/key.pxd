@@ -127,7 +127,7 @@ cdef inline uint64_t digest_key(const uint64_t* secret, const FlowKey* key) noex
 
 
 cdef inline uint32_t hash_key(const uint64_t* secret, uint64_t digest, const FlowKey* key) noexcept nogil:
-    cdef uint64_t rest = (<uint64_t>key.ports << 16) | (<uint64_t>key.protocol << 8) | key.kind
-    cdef uint64_t h = fold(digest ^ secret[0], rest ^ secret[1])
+    cdef uint64_t rest_of_key = (<uint64_t>key.ports << 16) | (<uint64_t>key.protocol << 8) | key.kind
+    cdef uint64_t h = fold(digest ^ secret[0], rest_of_key ^ secret[1])
     h = fold(h ^ secret[2], secret[3])
     return <uint32_t>(h ^ (h >> 32))

@@ -272,7 +272,7 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     """
     cdef const uint64_t[:, ::1] address = np.ascontiguousarray(halves, dtype=np.uint64)
     cdef const uint8_t[::1] length = np.ascontiguousarray(lengths, dtype=np.uint8)
-    cdef const int32_t[::1] own = np.ascontiguousarray(owner, dtype=np.int32)
+    cdef const int32_t[::1] owners = np.ascontiguousarray(owner, dtype=np.int32)
     cdef const int32_t[::1] own_number = np.ascontiguousarray(number, dtype=np.int32)
     cdef Py_ssize_t n = address.shape[0]
     cdef int32_t[::1] outer = np.full(n, -1, dtype=np.int32)
@@ -283,24 +283,24 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     cdef Py_ssize_t[129] stack      # the prefixes around the current one, the outermost first
     cdef int depth = 0
     cdef Py_ssize_t i
-    cdef int64_t seen = 0
-    if length.shape[0] != n or own.shape[0] != n or own_number.shape[0] != n:
+    cdef int64_t position = 0
+    if length.shape[0] != n or owners.shape[0] != n or own_number.shape[0] != n:
         raise ValueError("the arrays must have the same length")
     for i in range(n):
         while depth and not covers(address, length, stack[depth - 1], i):
             depth -= 1
             if own_number[stack[depth]] >= 0:
-                last[own_number[stack[depth]]] = seen
+                last[own_number[stack[depth]]] = position
         if depth:
-            outer[i] = <int32_t>stack[depth - 1] if own[stack[depth - 1]] >= 0 else outer[stack[depth - 1]]
+            outer[i] = <int32_t>stack[depth - 1] if owners[stack[depth - 1]] >= 0 else outer[stack[depth - 1]]
             inside[i] = inside[stack[depth - 1]]
         if own_number[i] >= 0:
             if own_number[i] >= numbered:
                 raise ValueError("a number is too large")
             around[own_number[i]] = inside[i]
-            first[own_number[i]] = seen
+            first[own_number[i]] = position
             inside[i] = own_number[i]
-            seen += 1
+            position += 1
         if depth == 129:
             raise ValueError("the prefixes are not in order")
         stack[depth] = i
@@ -308,7 +308,7 @@ def nest_prefixes(halves, lengths, owner, number, Py_ssize_t numbered):
     while depth:
         depth -= 1
         if own_number[stack[depth]] >= 0:
-            last[own_number[stack[depth]]] = seen
+            last[own_number[stack[depth]]] = position
     return np.asarray(outer), np.asarray(inside), np.asarray(first), np.asarray(last), np.asarray(around)
 
 

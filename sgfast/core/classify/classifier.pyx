@@ -61,21 +61,21 @@ cdef class RuleArrays:
     def __cinit__(self, peer_class, service_class, uint32_t services, cells, peer_rules=None, service_rules=None):
         if not len(peer_class) or not len(service_class):
             raise ValueError("a rule table has a class of addresses and one of ports")
-        kept = narrow(peer_class), narrow(service_class), narrow(cells.reshape(-1))
-        self.table.peer_class, self.table.wide_peers = first_of(kept[0]), is_wide(kept[0])
-        self.table.service_class, self.table.wide_services = first_of(kept[1]), is_wide(kept[1])
-        self.table.winner, self.table.wide_winners = first_of(kept[2]), is_wide(kept[2])
+        narrowed = narrow(peer_class), narrow(service_class), narrow(cells.reshape(-1))
+        self.table.peer_class, self.table.wide_peers = first_of(narrowed[0]), is_wide(narrowed[0])
+        self.table.service_class, self.table.wide_services = first_of(narrowed[1]), is_wide(narrowed[1])
+        self.table.winner, self.table.wide_winners = first_of(narrowed[2]), is_wide(narrowed[2])
         self.table.address_classes, self.table.port_classes = len(peer_class), len(service_class)
         self.table.services = services
         self.has_bit_vectors = peer_rules is not None
         if self.has_bit_vectors:
-            kept += peer_rules, service_rules
+            narrowed += peer_rules, service_rules
             self.table.words = peer_rules.shape[1]
             self.table.peer_rules = u64(peer_rules.reshape(-1))
             self.table.service_rules = u64(service_rules.reshape(-1))
         self.table.has_narrow_cells = not (self.has_bit_vectors or self.table.wide_peers or self.table.wide_services)
         self.table.is_small = self.table.has_narrow_cells and find_boxes(&self.table)
-        self.kept = kept
+        self.kept = narrowed
 
     @property
     def is_small(self):
@@ -261,14 +261,16 @@ cdef class Classifier:
         cdef CidrTrie trie6 = self.ipv6
         cdef Py_ssize_t n
         owners = np.full(len(peers), -1, dtype=np.int32)
-        cdef int32_t[::1] found = owners
+        cdef int32_t[::1] owner_numbers = owners
         if addresses.shape[0] != family.shape[0] or addresses.shape[1] != 16:
             raise ValueError("not one address of 16 bytes for each family")
-        for n in range(found.shape[0]):
+        for n in range(owner_numbers.shape[0]):
             if family[n] == 4:
-                found[n] = self.tables.owner[find_ipv4(&trie4.trie, be32(&addresses[n, 0]))]
+                owner_numbers[n] = self.tables.owner[find_ipv4(&trie4.trie, be32(&addresses[n, 0]))]
             elif family[n] == 6:
-                found[n] = self.tables.owner[find_ipv6(&trie6.trie, be64(&addresses[n, 0]), be64(&addresses[n, 8]))]
+                owner_numbers[n] = self.tables.owner[
+                    find_ipv6(&trie6.trie, be64(&addresses[n, 0]), be64(&addresses[n, 8]))
+                ]
         return owners
 
     def rule_for(self, int instance, bint inbound, bytes peer not None, uint8_t protocol, uint16_t port_key):
@@ -389,40 +391,40 @@ cdef inline void let_win(const Tables* t, int32_t* winner, int32_t rule) noexcep
 
 
 cdef void look_up_small(const Tables* t, const LookUp* waiting, Py_ssize_t n) noexcept nogil:
-    cdef const LookUp* each
+    cdef const LookUp* look_up
     cdef Py_ssize_t i
     for i in range(n):
-        each = &waiting[i]
-        let_win(t, each.winner, winner_in_boxes(t, each.table, each.address_class, each.port_class))
+        look_up = &waiting[i]
+        let_win(t, look_up.winner, winner_in_boxes(t, look_up.table, look_up.address_class, look_up.port_class))
 
 
 cdef void look_up_together(const Tables* t, LookUp* waiting, Py_ssize_t n) noexcept nogil:
-    cdef LookUp* each
+    cdef LookUp* look_up
     cdef const RuleTable* table
     cdef int32_t rule
     cdef Py_ssize_t i
     for i in range(n):
-        each = &waiting[i]
-        table = each.table
-        each.address_class = address_class_in(t, table, each.address_class)
-        each.port_class = port_class_in(t, table, each.port_class)
+        look_up = &waiting[i]
+        table = look_up.table
+        look_up.address_class = address_class_in(t, table, look_up.address_class)
+        look_up.port_class = port_class_in(t, table, look_up.port_class)
         if likely(table.has_narrow_cells):
-            prefetch(&(<const uint16_t*>table.peer_class)[each.address_class])
-            prefetch(&(<const uint16_t*>table.service_class)[each.port_class])
+            prefetch(&(<const uint16_t*>table.peer_class)[look_up.address_class])
+            prefetch(&(<const uint16_t*>table.service_class)[look_up.port_class])
     for i in range(n):
-        each = &waiting[i]
-        table = each.table
-        each.cell = NULL
+        look_up = &waiting[i]
+        table = look_up.table
+        look_up.cell = NULL
         if likely(table.has_narrow_cells):
-            each.cell = cell_of(table, each.address_class, each.port_class)
-            prefetch(each.cell)
+            look_up.cell = cell_of(table, look_up.address_class, look_up.port_class)
+            prefetch(look_up.cell)
     for i in range(n):
-        each = &waiting[i]
-        if likely(each.cell != NULL):
-            rule = winner_at(each.table, each.cell)
+        look_up = &waiting[i]
+        if likely(look_up.cell != NULL):
+            rule = winner_at(look_up.table, look_up.cell)
         else:
-            rule = winner_in(t, each.table, each.address_class, each.port_class)
-        let_win(t, each.winner, rule)
+            rule = winner_in(t, look_up.table, look_up.address_class, look_up.port_class)
+        let_win(t, look_up.winner, rule)
 
 
 def divide(of_class, Py_ssize_t count, list matching):
@@ -442,7 +444,7 @@ def divide(of_class, Py_ssize_t count, list matching):
     cdef uint32_t[::1] touched = np.zeros(room, dtype=np.uint32)
     cdef uint32_t[::1] part = np.zeros(room, dtype=np.uint32)
     cdef Py_ssize_t i, n
-    cdef uint32_t each
+    cdef uint32_t joined_class
     if sizes.shape[0] > room:
         raise ValueError("a joined class is too large")
     for classes in matching:
@@ -450,33 +452,34 @@ def divide(of_class, Py_ssize_t count, list matching):
         for i in range(classes.shape[0]):
             if not 0 <= classes[i] < joined.shape[0]:
                 raise IndexError("no such class")
-            each = joined[classes[i]]
-            if inside[each] == 0:
-                touched[n] = each
+            joined_class = joined[classes[i]]
+            if inside[joined_class] == 0:
+                touched[n] = joined_class
                 n += 1
-            inside[each] += 1
+            inside[joined_class] += 1
         for i in range(n):
-            each = touched[i]
-            part[each] = each
-            if inside[each] < sizes[each]:
-                part[each] = <uint32_t>count
-                origin[count] = origin[each]
-                sizes[count] = inside[each]
-                sizes[each] -= inside[each]
+            joined_class = touched[i]
+            part[joined_class] = joined_class
+            if inside[joined_class] < sizes[joined_class]:
+                part[joined_class] = <uint32_t>count
+                origin[count] = origin[joined_class]
+                sizes[count] = inside[joined_class]
+                sizes[joined_class] -= inside[joined_class]
                 count += 1
-            inside[each] = 0
+            inside[joined_class] = 0
         for i in range(classes.shape[0]):
             joined[classes[i]] = part[joined[classes[i]]]
-    found = [np.zeros(0, dtype=np.int32)]
+    classes_of_sets = [np.zeros(0, dtype=np.int32)]
     for classes in matching:
         n = 0
         for i in range(classes.shape[0]):
-            each = joined[classes[i]]
-            if inside[each] == 0:
-                inside[each] = 1
-                touched[n] = each
+            joined_class = joined[classes[i]]
+            if inside[joined_class] == 0:
+                inside[joined_class] = 1
+                touched[n] = joined_class
                 n += 1
         for i in range(n):
             inside[touched[i]] = 0
-        found.append(np.array(touched[:n], dtype=np.int32))
-    return np.asarray(origin)[:count], np.concatenate(found), [len(each_found) for each_found in found[1:]]
+        classes_of_sets.append(np.array(touched[:n], dtype=np.int32))
+    sizes_of_sets = [len(classes_of_set) for classes_of_set in classes_of_sets[1:]]
+    return np.asarray(origin)[:count], np.concatenate(classes_of_sets), sizes_of_sets

@@ -403,9 +403,9 @@ cdef void settle(Table* t, uint32_t slot, int64_t now, bint early) noexcept nogi
     # on how often the wheel advances (workers.pxd).
     cdef Entry* e = entry_at(&t.slab, slot)
     cdef bint live = e.marks & TUPLE_LIVE
-    cdef int64_t until = latest_deadline(e) if live else t.marks_until
-    if (live or e.marks & OPENER_SEEN) and (now < until or (tick_of(until) >= t.wheel.tick and not early)):
-        arm(&t.wheel, &t.slab, slot, e, until)
+    cdef int64_t due_ns = latest_deadline(e) if live else t.marks_until
+    if (live or e.marks & OPENER_SEEN) and (now < due_ns or (tick_of(due_ns) >= t.wheel.tick and not early)):
+        arm(&t.wheel, &t.slab, slot, e, due_ns)
     elif live:
         end_tuple(t, slot, e, now, SIDE_TIMEOUT)
     else:

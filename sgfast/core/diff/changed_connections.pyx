@@ -160,7 +160,7 @@ cdef class ChangedConnections:
         self, const Frame* frames, Py_ssize_t n, const uint16_t* old, const uint16_t* new, HeaderRow* openers,
         const uint64_t* numbers
     ) except -1 nogil:
-        cdef Py_ssize_t found = 0
+        cdef Py_ssize_t opener_count = 0
         cdef Py_ssize_t i
         cdef int count = 0
         cdef uint64_t plain = 0
@@ -184,12 +184,12 @@ cdef class ChangedConnections:
                     self.examine_all(count)
                     count = 0
             if x & y & WORD_BEGAN and allowed(x) and allowed(y):
-                write_opener(&self.wire, &frames[i], x, &openers[found])
-                found += 1
+                write_opener(&self.wire, &frames[i], x, &openers[opener_count])
+                opener_count += 1
         self.examine_all(count)
         self.verdicts[ALLOW][ALLOW] += plain
         self.judged += n
-        return found
+        return opener_count
 
     def resolve(self, old not None, new not None):
         """Count packets that were PENDING. ``old``, ``new``: results of ``take_resolved`` for the same packets."""

@@ -15,7 +15,7 @@ from sgfast.core.base.frames cimport Frame, FrameBatch
 from sgfast.core.base.intrinsics cimport add_ordered, load_ordered, swap_ordered
 from sgfast.core.base.memory cimport allocate_pages
 from sgfast.core.base.types cimport HeaderRow, Packet
-from sgfast.core.dataplane cimport DataPlane, Wanted
+from sgfast.core.dataplane cimport DataPlane, Outputs
 from sgfast.core.diff.changed_connections cimport ChangedConnections, opener_rows
 from sgfast.core.base.backoff cimport Parking, back_off, free_parking, init_parking, park_until_change, unpark
 from sgfast.core.pipeline.batch cimport BATCH, guess_batch, judge_batch, prefetch_line, tally_ended
@@ -29,10 +29,10 @@ cdef enum:
 cdef bint reads_alike(DataPlane a, DataPlane b) noexcept nogil:
     # Whether both planes read a frame's headers alike, keyed hash included.
     cdef const WireContext* wire = &a.planes[0].wire
-    cdef const WireContext* other = &b.planes[0].wire
+    cdef const WireContext* other_wire = &b.planes[0].wire
     return (
-        a.jobs == 1 and b.jobs == 1 and wire.infrastructure == other.infrastructure
-        and memcmp(wire.secret, other.secret, sizeof(wire.secret)) == 0
+        a.jobs == 1 and b.jobs == 1 and wire.infrastructure == other_wire.infrastructure
+        and memcmp(wire.secret, other_wire.secret, sizeof(wire.secret)) == 0
     )
 
 
@@ -94,7 +94,7 @@ cdef class PairedPlanes:
     """
 
     cdef DataPlane plane
-    cdef DataPlane other
+    cdef DataPlane other_plane
     cdef ChangedConnections changed
     cdef object thread              # None if there is no second thread
     cdef object failure             # the exception that ended the thread
@@ -122,7 +122,7 @@ cdef class PairedPlanes:
         if other is plane or other.judged != plane.judged:
             raise ValueError("two different planes are needed that have judged the same frames")
         self.plane = plane
-        self.other = other
+        self.other_plane = other
         self.changed = changed
 
     def __dealloc__(self):
@@ -138,18 +138,18 @@ cdef class PairedPlanes:
         """
         cdef Py_ssize_t n = batch.count
         cdef uint16_t* mine = words_of(words, n)
-        cdef uint16_t* others = words_of(other_words, n)
+        cdef uint16_t* words_of_other = words_of(other_words, n)
         self.plane.check_frames(batch.frames, n)
-        self.other.check_frames(batch.frames, n)
-        if not reads_alike(self.plane, self.other):
+        self.other_plane.check_frames(batch.frames, n)
+        if not reads_alike(self.plane, self.other_plane):
             self.plane.process_frames(batch, words=words)
-            self.other.process_frames(batch, words=other_words)
+            self.other_plane.process_frames(batch, words=other_words)
         elif n:
             with nogil:
                 PyThread_acquire_lock(self.plane.lock, WAIT_LOCK)
-                PyThread_acquire_lock(self.other.lock, WAIT_LOCK)
-                judge_paired(self.plane, self.other, batch.frames, n, mine, others)
-                PyThread_release_lock(self.other.lock)
+                PyThread_acquire_lock(self.other_plane.lock, WAIT_LOCK)
+                judge_paired(self.plane, self.other_plane, batch.frames, n, mine, words_of_other)
+                PyThread_release_lock(self.other_plane.lock)
                 PyThread_release_lock(self.plane.lock)
 
     def begin(self):
@@ -169,7 +169,7 @@ cdef class PairedPlanes:
         """Judge a batch with ``plane``. The second thread may still judge and compare the batch afterwards, so frames
         and arrays must stay valid until ``wait`` returns. The arrays are those of ``judge`` and of ``compare``.
         """
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
+        cdef Outputs outputs = Outputs(NULL, NULL, NULL, False, NULL)
         cdef Py_ssize_t n = batch.count
         if self.thread is None or self.failure is not None or self.batch is not None:
             raise RuntimeError("there is no idle second thread")
@@ -179,15 +179,15 @@ cdef class PairedPlanes:
         if n == 0:
             return
         self.plane.check_frames(batch.frames, n)
-        self.other.check_frames(batch.frames, n)
+        self.other_plane.check_frames(batch.frames, n)
         self.arrays = words, other_words, openers
         self.batch = batch
         self.frames = batch.frames
         self.count = n
-        wanted.words = self.words
+        outputs.words = self.words
         with nogil:
             self.ask()
-            self.plane.judge(batch.frames, NULL, n, &wanted)
+            self.plane.judge(batch.frames, NULL, n, &outputs)
             swap_ordered(self.judged, self.asked[0])
 
     def wait(self):
@@ -223,25 +223,25 @@ cdef class PairedPlanes:
             swap_ordered(self.compared, self.asked[0])
 
     cdef int serve_all(self) except -1 nogil:
-        cdef Wanted wanted = Wanted(NULL, NULL, NULL, False, NULL)
-        cdef uint64_t seen = 0
+        cdef Outputs outputs = Outputs(NULL, NULL, NULL, False, NULL)
+        cdef uint64_t batches_seen = 0
         cdef int turn
         while True:
-            while load_ordered(self.asked) == seen:
-                park_until_change(&self.parking, self.asked, seen, True)
+            while load_ordered(self.asked) == batches_seen:
+                park_until_change(&self.parking, self.asked, batches_seen, True)
             if self.count == 0:
                 return 0
-            seen += 1
-            wanted.words = self.other_words
-            self.other.judge(self.frames, NULL, self.count, &wanted)
+            batches_seen += 1
+            outputs.words = self.other_words
+            self.other_plane.judge(self.frames, NULL, self.count, &outputs)
             turn = 0
-            while load_ordered(self.judged) != seen:
+            while load_ordered(self.judged) != batches_seen:
                 back_off(turn, True)
                 turn += 1
             self.opener_count = self.changed.compare_frames(
                 self.frames, self.count, self.words, self.other_words, self.openers, NULL
             )
-            swap_ordered(self.compared, seen)
+            swap_ordered(self.compared, batches_seen)
 
     def close(self):
         """End the thread, if there is one."""

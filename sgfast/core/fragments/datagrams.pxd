@@ -319,16 +319,16 @@ cdef inline uint32_t held_of(const Datagram* d) noexcept nogil:
 cdef inline void hold(Fragments* f, uint32_t datagram, const Packet* p) noexcept nogil:
     cdef Datagram* d = &f.datagrams[datagram]
     cdef uint32_t at = f.free_held
-    cdef HeldFragment* held = &f.held_store[at]
+    cdef HeldFragment* fragment = &f.held_store[at]
     if d.held == NO_HELD:
         join_list(f, WAITING_DATAGRAMS, datagram)
-    f.free_held = held.next
-    held.number = p.number
-    held.time_ns = p.time_ns
-    held.wire = p.wire
-    held.protocol = p.protocol
-    held.wanted = f.wanted
-    held.next = d.held
+    f.free_held = fragment.next
+    fragment.number = p.number
+    fragment.time_ns = p.time_ns
+    fragment.wire = p.wire
+    fragment.protocol = p.protocol
+    fragment.wanted = f.wanted
+    fragment.next = d.held
     d.held = at
     d.waiting += 1
 
@@ -340,7 +340,7 @@ cdef inline int add_fragment(
     cdef DatagramKey key
     cdef Datagram* d
     cdef uint32_t at
-    cdef bint again = False
+    cdef bint is_copy = False
     datagram[0] = NO_DATAGRAM
     if f.datagrams == NULL and not make_store(f):
         return FRAGMENT_SPOILED
@@ -349,8 +349,8 @@ cdef inline int add_fragment(
     if at != NO_DATAGRAM:
         datagram[0] = at
         d = &f.datagrams[at]
-        again = not d.spoiled and is_there(d, p)
-        if not d.spoiled and not again and not fits(d, p):
+        is_copy = not d.spoiled and is_there(d, p)
+        if not d.spoiled and not is_copy and not fits(d, p):
             d.spoiled = True
             f.fragment_count -= held_of(d)
             d.fragments = 0
@@ -361,7 +361,7 @@ cdef inline int add_fragment(
             clear_blocks(&d.ends)
         if d.spoiled:
             return FRAGMENT_SPOILED
-        if again and d.known:
+        if is_copy and d.known:
             return FRAGMENT_FOLLOWS
     if f.fragment_count >= MAX_FRAGMENTS or (at == NO_DATAGRAM and f.free_datagrams == NO_DATAGRAM):
         return FRAGMENT_NO_ROOM
@@ -370,7 +370,7 @@ cdef inline int add_fragment(
         datagram[0] = at
     d = &f.datagrams[at]
     f.fragment_count -= held_of(d)
-    if not again:
+    if not is_copy:
         put_in(d, p)
         d.fragments += 1
     if p.fragment_start != 0 and not d.known:
@@ -383,29 +383,29 @@ cdef inline bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* 
     # Takes the next held fragment out of a datagram, as a packet. Returns False if there is none.
     cdef Datagram* d = &f.datagrams[datagram]
     cdef uint32_t at = d.held
-    cdef HeldFragment* held
+    cdef HeldFragment* held_fragment
     if at == NO_HELD:
         return False
-    held = &f.held_store[at]
+    held_fragment = &f.held_store[at]
     memset(p, 0, sizeof(Packet))
     p.hint = NO_SLOT
     p.outcome = READ_STRAY
     memcpy(p.key.addr, d.key.addr, sizeof(p.key.addr))
     p.ipv6 = d.key.ipv6
     p.source_high = d.key.source_high
-    p.protocol = held.protocol
-    p.number = held.number
+    p.protocol = held_fragment.protocol
+    p.number = held_fragment.number
     p.count = 1
-    p.time_ns = held.time_ns
-    p.wire = held.wire
-    wanted[0] = held.wanted
+    p.time_ns = held_fragment.time_ns
+    p.wire = held_fragment.wire
+    wanted[0] = held_fragment.wanted
     if not d.spoiled:
         f.fragment_count -= held_of(d)
     d.waiting -= 1
     if not d.spoiled:
         f.fragment_count += held_of(d)
-    d.held = held.next
-    held.next = f.free_held
+    d.held = held_fragment.next
+    held_fragment.next = f.free_held
     f.free_held = at
     if d.held == NO_HELD:
         leave_list(f, WAITING_DATAGRAMS, datagram)

@@ -324,15 +324,15 @@ cdef class Workers:
         # If two threads run on one core, the thread with the higher number moves to another core.
         cdef uint64_t core = core_of_thread()
         cdef uint64_t crowded = self.core_count < 1 + <int>load_ordered(&workers_alive)
-        cdef int other
+        cdef int other_worker
         if load_ordered(&self.reads.crowded) != crowded:
             swap_ordered(&self.reads.crowded, crowded)
         if load_ordered(&self.cores[worker * LINE]) != core:
             swap_ordered(&self.cores[worker * LINE], core)
         if crowded or core == NO_CORE:
             return
-        for other in range(worker):
-            if load_ordered(&self.cores[other * LINE]) == core:
+        for other_worker in range(worker):
+            if load_ordered(&self.cores[other_worker * LINE]) == core:
                 leave_cores(self.cores, worker, LINE)
                 swap_ordered(&self.cores[worker * LINE], core_of_thread())
                 return
@@ -416,7 +416,7 @@ cdef class Workers:
         cdef Plane* plane = self.shards[number].plane
         cdef uint16_t* at = &block.content.first[number]
         cdef Taken taken[2]
-        cdef int which = 0
+        cdef int half = 0
         cdef Py_ssize_t i
         # The list leads from one of these lines to the next, so without this they would be loaded one after the other.
         for i in range((until - at[0] + INDICES - 1) // INDICES):
@@ -426,14 +426,14 @@ cdef class Workers:
             return
         guess_batch(plane, taken[0].packets, taken[0].count)
         plane.want_sides = self.rows != NULL
-        while taken[which].count:
-            take(plane, block, at, until, &taken[1 - which])
+        while taken[half].count:
+            take(plane, block, at, until, &taken[1 - half])
             judge_batch(
-                plane, taken[which].packets, taken[which].now, taken[which].numbers, self.first, taken[which].count,
+                plane, taken[half].packets, taken[half].now, taken[half].numbers, self.first, taken[half].count,
                 self.rows, self.words
             )
-            which = 1 - which
-            guess_batch(plane, taken[which].packets, taken[which].count)
+            half = 1 - half
+            guess_batch(plane, taken[half].packets, taken[half].count)
         tally_ended(plane)
 
     cdef bint judge_mixed(self, Shard* shard, Block* block, uint64_t at) noexcept nogil:
@@ -471,18 +471,18 @@ cdef class Workers:
 
     def serve(self, int worker):
         """Run the loop of a worker thread, until ``retire``."""
-        cdef uint64_t seen
+        cdef uint64_t seen_events
         if not 1 <= worker < self.jobs:
             raise ValueError(f"no such thread: {worker}")
         with nogil:
             while not load_ordered(&self.ended):
-                seen = load_ordered(self.events)
+                seen_events = load_ordered(self.events)
                 self.note_core(worker)
                 if self.work(worker):
                     continue
                 if load_ordered(&self.ended):
                     break
-                park_until_change(&self.parkings[worker], self.events, seen, load_ordered(&self.reads.crowded))
+                park_until_change(&self.parkings[worker], self.events, seen_events, load_ordered(&self.reads.crowded))
 
     cdef void announce(self, Py_ssize_t packets) noexcept nogil:
         # Announces new work. For a few packets no thread is woken up: that takes longer than judging them.

@@ -55,7 +55,7 @@ cdef inline Py_ssize_t pass_established(
     cdef const FastPath* fast
     cdef const Packet* p
     cdef Entry* e
-    cdef uint64_t word, which
+    cdef uint64_t word, sides
     cdef int64_t deadline
     cdef uint16_t plain
     cdef uint64_t nbytes = 0
@@ -71,22 +71,22 @@ cdef inline Py_ssize_t pass_established(
             break
         e = <Entry*>p.entry
         word = load64(&e.protocol)
-        which = word >> 56 & 3
+        sides = word >> 56 & 3
         if (
-            (word ^ load16(&p.key.protocol)) & fast.mask[which] != fast.word[which]
+            (word ^ load16(&p.key.protocol)) & fast.mask[sides] != fast.word[sides]
             or e.digest != p.digest or e.ports != p.key.ports
-            or now[i] >= e.deadline[which >> 1]
+            or now[i] >= e.deadline[sides >> 1]
         ):
             break
         if unlikely(p.ipv6):
             if not same_addresses(addresses_at(&plane.table.slab, p.hint), p.key.addr):
                 break
         deadline = now[i] + fast.timeout
-        if which == 3:
+        if sides == 3:
             if now[i] >= e.deadline[0]:
                 break
             allow_plain(rules, e, 0, p.wire, deadline)
-        allow_plain(rules, e, which >> 1, p.wire, deadline)
+        allow_plain(rules, e, sides >> 1, p.wire, deadline)
         nbytes += p.wire
         i += 1
     plane.counters.bytes += nbytes
@@ -117,29 +117,29 @@ cdef inline void fill_fast_paths(Plane* plane) noexcept nogil:
     # Call this after the timeouts are set.
     cdef Entry mask, entry
     cdef FastPath* fast
-    cdef int which, side, other
-    for other in range(2):
-        fast = &plane.fast[other]
-        fast.timeout = plane.timeout[BIDIRECTIONAL if other else TCP_ESTABLISHED]
-        for which in range(4):
+    cdef int sides, side, is_other
+    for is_other in range(2):
+        fast = &plane.fast[is_other]
+        fast.timeout = plane.timeout[BIDIRECTIONAL if is_other else TCP_ESTABLISHED]
+        for sides in range(4):
             memset(&mask, 0, sizeof(Entry))
             memset(&entry, 0, sizeof(Entry))
             mask.protocol = 0xFF
             mask.kind = 0xFF
             mask.present = 0xFF
-            entry.present = <uint8_t>which if which else 0xFF       # no filter: must match no entry
+            entry.present = <uint8_t>sides if sides else 0xFF       # no filter: must match no entry
             for side in range(2):
-                if which >> side & 1:
+                if sides >> side & 1:
                     mask.state[side] = 0xFF
                     mask.flags[side] = SIDE_DISCONNECTED | UNHEARD | UNSEEN
-                    entry.state[side] = BIDIRECTIONAL if other else TCP_ESTABLISHED
-            fast.mask[which] = load64(&mask.protocol)
-            fast.word[which] = load64(&entry.protocol)
+                    entry.state[side] = BIDIRECTIONAL if is_other else TCP_ESTABLISHED
+            fast.mask[sides] = load64(&mask.protocol)
+            fast.word[sides] = load64(&entry.protocol)
 
 
 cdef inline void close_fast_path(Plane* plane) noexcept nogil:
     # Sends all later packets to the slow path, as no entry matches these words.
-    cdef int other
-    for other in range(2):
-        memset(plane.fast[other].mask, 0, sizeof(plane.fast[other].mask))
-        memset(plane.fast[other].word, 0xFF, sizeof(plane.fast[other].word))
+    cdef int is_other
+    for is_other in range(2):
+        memset(plane.fast[is_other].mask, 0, sizeof(plane.fast[is_other].mask))
+        memset(plane.fast[is_other].word, 0xFF, sizeof(plane.fast[is_other].word))

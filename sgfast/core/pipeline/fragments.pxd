@@ -104,18 +104,18 @@ cdef inline void resolve_held(Plane* plane, uint32_t datagram, int64_t now) noex
     # Gives the held fragments the verdict of their datagram, or judges them as strays if the datagram has no verdict.
     cdef Fragments* f = plane.fragments
     cdef PacketContext c
-    cdef Packet held
+    cdef Packet packet
     cdef ResultRow row
-    cdef uint8_t wanted
-    while take_held(f, datagram, &held, &wanted):
+    cdef uint8_t wants_result
+    while take_held(f, datagram, &packet, &wants_result):
         clear_row(&row)
-        begin_packet(&c, &held, &row, True, now)
+        begin_packet(&c, &packet, &row, True, now)
         if f.datagrams[datagram].known:
             follow(plane, &c, &f.datagrams[datagram])
         else:
             judge_packet(plane, &c)
-        if wanted:
-            note_resolved(f, held.number, &row)
+        if wants_result:
+            note_resolved(f, packet.number, &row)
 
 
 cdef inline void give_up(Plane* plane, uint32_t datagram, int64_t now) noexcept nogil:

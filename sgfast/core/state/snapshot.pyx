@@ -111,7 +111,7 @@ cdef object _save_table(Table* t, int64_t now):
     origins["rule"] = -1
     cdef RecordRow* record = <RecordRow*>_bytes_of(records)
     cdef OriginRow* origin = <OriginRow*>_bytes_of(origins)
-    cdef const Origin* there
+    cdef const Origin* tuple_origin
     cdef uint32_t* row_of = <uint32_t*>malloc((<size_t>t.slab.fresh + 1) * sizeof(uint32_t))
     cdef uint32_t slot
     cdef uint32_t n = 0
@@ -142,16 +142,16 @@ cdef object _save_table(Table* t, int64_t now):
                 if status_of(e, now) == NOT_REMEMBERED:
                     record[n].flow.watched = False      # its timeout came before the copy was made
             if t.keep_origins:
-                there = origin_at(&t.slab, slot)
-                origin[n].counted_for = there.counted_for
-                origin[n].icmp = there.icmp
-                origin[n].reason = there.reason
-                origin[n].ends = there.ends & ~<uint8_t>ORIGIN_CALLED
-                if there.ends & ORIGIN_CALLED and e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE:
-                    origin[n].ends = there.ends
-                    memcpy(origin[n].attempt, row_with(there.attempt), TALLY_KEY_BYTES)
-                if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and there.outcomes != NULL:
-                    origin[n].rule = rule_of_outcomes(there)
+                tuple_origin = origin_at(&t.slab, slot)
+                origin[n].counted_for = tuple_origin.counted_for
+                origin[n].icmp = tuple_origin.icmp
+                origin[n].reason = tuple_origin.reason
+                origin[n].ends = tuple_origin.ends & ~<uint8_t>ORIGIN_CALLED
+                if tuple_origin.ends & ORIGIN_CALLED and e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE:
+                    origin[n].ends = tuple_origin.ends
+                    memcpy(origin[n].attempt, row_with(tuple_origin.attempt), TALLY_KEY_BYTES)
+                if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and tuple_origin.outcomes != NULL:
+                    origin[n].rule = rule_of_outcomes(tuple_origin)
                     origin[n].linked = True
             row_of[slot] = n
             n += 1
@@ -178,22 +178,22 @@ cdef object _save_tables(DataPlane plane, size_t offset, str name, dict arrays, 
     base = 0
     for i in range(plane.plane_count):
         t = _table_of(plane, i, offset)
-        own, their_records, their_origins, their_age, their_seen = _save_table(t, plane.clock.now)
-        rows.append(own)
+        their_rows, their_records, their_origins, their_age, their_seen = _save_table(t, plane.clock.now)
+        rows.append(their_rows)
         records.append(their_records)
         origins.append(their_origins)
         age.append(their_age + np.uint32(base))
         seen.append(their_seen + np.uint32(base))
         ended.append(copied_rows(<const uint8_t*>t.ended, t.ended_count * sizeof(FlowRow), FLOW_DTYPE))
-        base += len(own)
+        base += len(their_rows)
         numbers[name]["evicted"] += t.evicted
         numbers[name]["moot_evicted"] += t.moot_evicted
         numbers[name]["lost"] += t.ended_lost
-    for part, found in (
+    for part, part_rows in (
         ("rows", rows), ("records", records), ("origins", origins), ("age", age), ("seen", seen), ("ended", ended)
     ):
-        arrays[f"{name}.{part}"] = np.concatenate(found)
-    return [len(own) for own in rows]
+        arrays[f"{name}.{part}"] = np.concatenate(part_rows)
+    return [len(their_rows) for their_rows in rows]
 
 
 cdef bint _key_is_right(const TupleRow* row) noexcept nogil:
@@ -279,9 +279,9 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     cdef const TupleRow* row = <const TupleRow*>_bytes_of(rows)
     cdef const RecordRow* record = <const RecordRow*>_bytes_of(records)
     cdef const OriginRow* origin = <const OriginRow*>_bytes_of(origins)
-    cdef Origin* there
+    cdef Origin* tuple_origin
     cdef const Slab* slab
-    cdef Table* own
+    cdef Table* own_table
     cdef uint32_t slot
     cdef Py_ssize_t put = 0
     cdef uint32_t[::1] slots
@@ -300,11 +300,11 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     _require(len(origins) == (count if t.keep_origins else 0), f"{name}: not one origin for each tuple")
     _check_records(records, rules, classifier.instance_count, name)
     _check_records(ended, rules, classifier.instance_count, name)
-    known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
-    known &= origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT | ORIGIN_CALLED)
-    known &= origins["reason"] < <int>REASON_COUNT
-    known &= (origins["rule"] >= -1) & (origins["rule"] < rules) & (origins["linked"] <= 1)
-    _require(bool(known.all()), f"{name}: an invalid origin")
+    is_known = (origins["counted_for"] >= -1) & (origins["counted_for"] < classifier.instance_count)
+    is_known &= origins["ends"] <= <int>(ORIGIN_HIGH | ORIGIN_DENIED_OUT | ORIGIN_CALLED)
+    is_known &= origins["reason"] < <int>REASON_COUNT
+    is_known &= (origins["rule"] >= -1) & (origins["rule"] < rules) & (origins["linked"] <= 1)
+    _require(bool(is_known.all()), f"{name}: an invalid origin")
 
     slots_array, shards_array = np.empty(count, dtype=np.uint32), np.zeros(count, dtype=np.uint8)
     slots, shards = slots_array, shards_array
@@ -315,13 +315,13 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
                 break
             slab = &_table_of(plane, shards[put], offset).slab
             if t.keep_origins:
-                there = origin_at(slab, slots[put])
-                there.counted_for = origin[put].counted_for
-                there.icmp = origin[put].icmp
-                there.reason = origin[put].reason
-                there.ends = origin[put].ends
-                there.outcomes = NULL
-                there.attempt = NULL
+                tuple_origin = origin_at(slab, slots[put])
+                tuple_origin.counted_for = origin[put].counted_for
+                tuple_origin.icmp = origin[put].icmp
+                tuple_origin.reason = origin[put].reason
+                tuple_origin.ends = origin[put].ends
+                tuple_origin.outcomes = NULL
+                tuple_origin.attempt = NULL
             if t.keep_flows:
                 flow_at(slab, slots[put])[0] = record[put].flow
                 flow_sides_at(slab, slots[put])[0] = record[put].sides
@@ -330,11 +330,11 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
     for i in range(plane.plane_count):
         _table_of(plane, i, offset).marks_until = _number(numbers[name], "marks_until")
     for n in age.tolist():
-        own, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
-        join_age(own, slot, entry_at(&own.slab, slot))
+        own_table, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
+        join_age(own_table, slot, entry_at(&own_table.slab, slot))
     for n in seen.tolist():
-        own, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
-        mark_opener(own, slot, entry_at(&own.slab, slot))
+        own_table, slot = _table_of(plane, shards[<Py_ssize_t>n], offset), slots[<Py_ssize_t>n]
+        mark_opener(own_table, slot, entry_at(&own_table.slab, slot))
     t.evicted = _number(numbers[name], "evicted")
     t.moot_evicted = _number(numbers[name], "moot_evicted")
     t.ended_lost = _number(numbers[name], "lost")
@@ -418,12 +418,12 @@ def _saved(AccountingPlane plane, datagrams):
     waiting_in = np.split(arrays["waiting.rows"], np.cumsum(lengths))
     for i in range(plane.plane_count):
         cuts = &plane.planes[i].cuts
-        own = copied_rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
-        own["previous"][own["previous"] != <uint32_t>NO_CUT] += base
+        cut_rows = copied_rows(<const uint8_t*>cuts.rows, cuts.count * sizeof(CutRow), CUT_DTYPE)
+        cut_rows["previous"][cut_rows["previous"] != <uint32_t>NO_CUT] += base
         waiting_in[i]["rule"][:, 0] += base
-        rows.append(own)
+        rows.append(cut_rows)
         untold += cuts.untold
-        base += len(own)
+        base += len(cut_rows)
     arrays["cuts"] = np.concatenate(rows)
     numbers["tallied"] = [
         sum([plane.planes[i].table.tallied for i in range(plane.plane_count)]),
@@ -503,9 +503,9 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     for i, name in enumerate(TALLY_NAMES):
         rows = _checked(arrays, name, TALLY_DTYPE)
         _require(len(rows) <= TALLY_MOST, f"{name}: too many rows")
-        known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
-        known &= (rows["rule"] >= -1) & (rows["rule"] < classifier.rule_count) & np.isin(rows["family"], (0, 4, 6))
-        sound = known & (rows["reason"] < <int>REASON_COUNT) & (rows["first_ns"] <= rows["last_ns"])
+        is_known = (rows["instance"] >= -1) & (rows["instance"] < classifier.instance_count)
+        is_known &= (rows["rule"] >= -1) & (rows["rule"] < classifier.rule_count) & np.isin(rows["family"], (0, 4, 6))
+        sound = is_known & (rows["reason"] < <int>REASON_COUNT) & (rows["first_ns"] <= rows["last_ns"])
         sound &= (rows["packets"] > 0) | (rows["connections"] > 0)
         for flag in ("inbound", "has_ports", "has_icmp"):
             sound &= rows[flag] <= 1
@@ -553,22 +553,22 @@ cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
             number = int(rows["previous"][number])
     number_in_shard = np.zeros(len(rows), dtype=np.uint32)
     for i in range(plane.plane_count):
-        own = shard_of_row == i
-        number_in_shard[own] = np.arange(own.sum(), dtype=np.uint32)
+        in_shard = shard_of_row == i
+        number_in_shard[in_shard] = np.arange(in_shard.sum(), dtype=np.uint32)
     has_previous = rows["previous"] != <uint32_t>NO_CUT
     previous = rows["previous"][has_previous]
     _require(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
     rows["previous"][has_previous] = number_in_shard[previous]
     for i in range(plane.plane_count):
-        own = np.ascontiguousarray(rows[shard_of_row == i])
-        if not len(own):
+        in_shard = np.ascontiguousarray(rows[shard_of_row == i])
+        if not len(in_shard):
             continue
         cuts = &plane.planes[i].cuts
-        cuts.rows = <CutRow*>malloc(own.nbytes)
+        cuts.rows = <CutRow*>malloc(in_shard.nbytes)
         if cuts.rows == NULL:
             raise MemoryError
-        memcpy(cuts.rows, _bytes_of(own), own.nbytes)
-        cuts.count = cuts.capacity = <uint32_t>len(own)
+        memcpy(cuts.rows, _bytes_of(in_shard), in_shard.nbytes)
+        cuts.count = cuts.capacity = <uint32_t>len(in_shard)
     for number, shard, slot in zip(waiting.tolist(), shards.tolist(), slots.tolist()):
         entry_at(&plane.planes[<int>shard].cuts.waiting.slab, <uint32_t>slot).rule[0] = number_in_shard[number]
     return 0

@@ -73,7 +73,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
     cdef int32_t instance[2]
     cdef int32_t before
     cdef int side
-    cdef int done = NOT_CUT
+    cdef int first_cut = NOT_CUT
     cdef bint multicast[2]
     cdef bint directed = False
     cdef bint inbound, counts
@@ -109,8 +109,8 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
             cut.unmatched and not may_open(new, e, side, before, address[1 - side])
         ):
             counts = side_connected(e, side, cut.now)
-            if counts and done == NOT_CUT:
-                done = CUT_FINISHED if is_finished(e.state[side]) else CUT_LIVING
+            if counts and first_cut == NOT_CUT:
+                first_cut = CUT_FINISHED if is_finished(e.state[side]) else CUT_LIVING
                 if plane.reporting:
                     note_cut(&plane.cuts, t, slot, side, <uint32_t>plane.changes, cut.now)
             if cut.forgets:
@@ -137,7 +137,7 @@ cdef inline int change_entry(Plane* plane, uint32_t slot, const Tables* new, con
         tell_forgotten(t, slot, e, cut.clock, SIDE_REMOVED)
     if e.state[0] == NO_STATE and e.state[1] == NO_STATE:
         end_tuple(t, slot, e, cut.clock, SIDE_REMOVED)
-    return done
+    return first_cut
 
 
 cdef inline void change_tables(Plane* plane, const Tables* new, const Cut* cut, Cutting* done) noexcept nogil:

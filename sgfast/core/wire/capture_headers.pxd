@@ -168,12 +168,12 @@ cdef inline uint32_t read_erf(const Frame* frame, uint32_t* at) noexcept nogil:
     # The top bit of the type and of each extension header is set if another extension header follows.
     cdef uint32_t start = at[0]
     cdef uint8_t kind = frame.data[start + 8]
-    cdef uint8_t more = kind
+    cdef uint8_t next_byte = kind
     start += 16
-    while more & 0x80:
+    while next_byte & 0x80:
         if not holds(frame, start, 8):
             return ETHERTYPE_CUT
-        more = frame.data[start]
+        next_byte = frame.data[start]
         start += 8
     kind &= 0x7F
     at[0] = start

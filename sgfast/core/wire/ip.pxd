@@ -501,36 +501,36 @@ cdef inline bint read_quote(
     # (SPEC 4.6). Quotes are cut by design, so their length fields are not checked. The quoted packet has the IP version
     # of the error.
     cdef const uint8_t* ip = p.quote
-    cdef uint32_t left = p.quote_length
+    cdef uint32_t bytes_left = p.quote_length
     cdef uint32_t length, need
     cdef uint8_t protocol
     cdef uint8_t family = p.ipv6
     if family:
-        if left < 40 or ip[0] >> 4 != 6:
+        if bytes_left < 40 or ip[0] >> 4 != 6:
             return False
         set_ipv6(key, ip + 8, ip + 24, source_high)
         protocol = ip[6]
         ip += 40
-        left -= 40
+        bytes_left -= 40
         while is_extension(protocol):
-            if left < 8:
+            if bytes_left < 8:
                 return False
             length = 8 if protocol == 44 else (<uint32_t>ip[1] + 1) * 8
-            if left < length or (protocol == 44 and be16(ip + 2) & 0xFFF8):
+            if bytes_left < length or (protocol == 44 and be16(ip + 2) & 0xFFF8):
                 return False
             protocol = ip[0]
             ip += length
-            left -= length
+            bytes_left -= length
     else:
-        if left < 20 or ip[0] >> 4 != 4:
+        if bytes_left < 20 or ip[0] >> 4 != 4:
             return False
         length = (ip[0] & 15) * 4
-        if length < 20 or left < length or be16(ip + 6) & 0x1FFF:
+        if length < 20 or bytes_left < length or be16(ip + 6) & 0x1FFF:
             return False
         set_ipv4(key, be64(ip + 12), source_high)
         protocol = ip[9]
         ip += length
-        left -= length
+        bytes_left -= length
 
     need = transport_header_length(family, protocol)
     if need == 0:
@@ -538,11 +538,11 @@ cdef inline bint read_quote(
         key.kind = KIND_USED | family
         key.ports = 0
     elif protocol == (PROTO_ICMPV6 if family else PROTO_ICMP):
-        if left < 8 or icmp_is_error(family, ip[0]):
+        if bytes_left < 8 or icmp_is_error(family, ip[0]):
             return False
         set_icmp(key, family, protocol, ip, source_high[0])
     else:
-        if left < 4:
+        if bytes_left < 4:
             return False
         set_ports(key, family, protocol, be16(ip), be16(ip + 2), source_high[0])
     digest[0] = digest_key(context.secret, key)

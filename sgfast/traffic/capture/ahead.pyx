@@ -78,11 +78,11 @@ cdef class WindowsAhead:
         if not isinstance(stream, io.FileIO):
             return None
         try:
-            found = os.fstat(stream.fileno())
+            status = os.fstat(stream.fileno())
             position = stream.tell()
-            if not stat.S_ISREG(found.st_mode) or found.st_size - position < WORTHWHILE * WINDOW:
+            if not stat.S_ISREG(status.st_mode) or status.st_size - position < WORTHWHILE * WINDOW:
                 return None
-            return WindowsAhead(reads, os.dup(stream.fileno()), position, found.st_size)
+            return WindowsAhead(reads, os.dup(stream.fileno()), position, status.st_size)
         except OSError:     # a pipe, or too many open files
             return None
 
@@ -187,7 +187,7 @@ cdef class WindowsAhead:
         return memory
 
     cdef void forget_late(self) noexcept:
-        cdef int kept = 0
+        cdef int kept_count = 0
         cdef int i
         for i in range(self.late_count):
             if self.reads.is_over(self.late[i].asked):
@@ -195,9 +195,9 @@ cdef class WindowsAhead:
                 self.spare[self.spares] = self.late[i]
                 self.spares += 1
             else:
-                self.late[kept] = self.late[i]
-                kept += 1
-        self.late_count = kept
+                self.late[kept_count] = self.late[i]
+                kept_count += 1
+        self.late_count = kept_count
 
     cdef void drop_all(self) noexcept:
         cdef Window* windows[AHEAD + MOST_LATE]

@@ -64,25 +64,25 @@ cdef Py_ssize_t _merge(
 ) noexcept nogil:
     # Moves frames before the limit into `frames`, until there is no room or one capture's batch is used up. The head of
     # that capture is then the first one. Returns the number of frames. The first head must be before the limit.
-    cdef Py_ssize_t taken = 0
+    cdef Py_ssize_t frame_count = 0
     cdef Head* top = heap
     cdef int64_t until_ns
     cdef Py_ssize_t until_place, child
-    while taken < room and _before(top.time_ns, top.place, limit_ns, limit_place):
+    while frame_count < room and _before(top.time_ns, top.place, limit_ns, limit_place):
         # Frames of the first capture are taken as long as they are earlier than those of all other captures.
         until_ns, until_place = limit_ns, limit_place
         for child in range(1, min(count, 3)):
             if _before(heap[child].time_ns, heap[child].place, until_ns, until_place):
                 until_ns, until_place = heap[child].time_ns, heap[child].place
-        while taken < room and _before(top.next.time_ns, top.place, until_ns, until_place):
-            frames[taken] = top.next[0]
-            taken += 1
+        while frame_count < room and _before(top.next.time_ns, top.place, until_ns, until_place):
+            frames[frame_count] = top.next[0]
+            frame_count += 1
             top.next += 1
             if top.next == top.end:
-                return taken
+                return frame_count
         top.time_ns = top.next.time_ns
         _sift_down(heap, count)
-    return taken
+    return frame_count
 
 
 cdef class MergedReader:

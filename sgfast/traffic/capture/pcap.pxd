@@ -139,12 +139,12 @@ cdef inline Frame* take_zeros(
 ) noexcept nogil:
     # Passes the records of zeros at scan.next. Returns the place of the next frame. If `scan.zeros` is not 0 then, the
     # scan must end: there is no room for frames of zeros, or no other byte has followed yet.
-    cdef const uint8_t* other = first_not_zero(scan.next, scan.end)
-    cdef Py_ssize_t passed = other - scan.next
+    cdef const uint8_t* first_byte = first_not_zero(scan.next, scan.end)
+    cdef Py_ssize_t passed = first_byte - scan.next
     passed -= passed % format.record_header
     scan.zeros += passed
     scan.next += passed
-    if other == scan.end:
+    if first_byte == scan.end:
         stop_for_more(scan, <uint64_t>format.record_header)
         return frame
     while scan.zeros > 0 and frame < frames_end:

@@ -446,11 +446,11 @@ cdef class CaptureReader:
         buffer.ended = False
         while buffer.end < MAGIC_LENGTH and buffer.fill():
             pass
-        again = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
-        if again is not None:
+        inner_compression = compression_of(bytes(buffer.memory[:min(buffer.end, MAGIC_LENGTH)]))
+        if inner_compression is not None:
             raise CaptureError(
-                f"{name}: is {again.name}-compressed, and {compression.name}-compressed once more: decompress it first"
-                f" ({compression.command} FILE | sgfast ... -)"
+                f"{name}: is {inner_compression.name}-compressed, and {compression.name}-compressed once more: "
+                f"decompress it first ({compression.command} FILE | sgfast ... -)"
             )
         return True
 

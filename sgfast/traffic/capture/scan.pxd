@@ -78,10 +78,10 @@ cdef inline const uint8_t* guess_first(
     cdef const uint8_t* first = start
     cdef const uint8_t* p
     cdef Py_ssize_t length
-    cdef int _found
+    cdef int _record
     while first < start + SEARCHED:
         p = first
-        for _found in range(IN_A_ROW):
+        for _record in range(IN_A_ROW):
             if end - p < header:
                 return NULL
             length = length_if_record(format, first, p)

@@ -456,7 +456,7 @@ cdef class Connections:
         cdef RecordQueue queue = self.queue
         cdef Waiting* records
         cdef Py_ssize_t i, n
-        cdef int64_t until
+        cdef int64_t turn_end_ns
         cdef int64_t[::1] keys
         cdef const int64_t[::1] places
         cdef Waiting* w
@@ -469,15 +469,15 @@ cdef class Connections:
         if not self.is_ordered:
             queue.order_until(self.due_ns + AHEAD)
             self.is_ordered = True
-        until = self.due_ns
+        turn_end_ns = self.due_ns
         if queue.begin < queue.ordered:
-            until = min(until, (queue.records[queue.begin].start_ns // TURN + 1) * TURN)
+            turn_end_ns = min(turn_end_ns, (queue.records[queue.begin].start_ns // TURN + 1) * TURN)
         with nogil:
-            self.note_until(until + AHEAD)
+            self.note_until(turn_end_ns + AHEAD)
         self.interfaces.judge()
         records = &queue.records[queue.begin]
         n = 0
-        while queue.begin < queue.noted and queue.records[queue.begin].start_ns < until:
+        while queue.begin < queue.noted and queue.records[queue.begin].start_ns < turn_end_ns:
             queue.begin += 1
             n += 1
         self.decide(records, n)
@@ -504,7 +504,7 @@ cdef class Connections:
                     self.ready[self.ready_count] = w[0]
                     self.ready_count += 1
         self.interfaces.note_passed_on(self.ready, self.ready_count)
-        self.released_ns = max(self.released_ns, until)
+        self.released_ns = max(self.released_ns, turn_end_ns)
         self.ended = self.is_complete and queue.count() == 0
 
     cdef int decide(self, const Waiting* records, Py_ssize_t count) except -1:
@@ -561,42 +561,42 @@ cdef class Connections:
         """Return ``(batch, is_rejected)``: the next frames, and whether they are attempts that the cloud rejected. None
         if more records are needed.
         """
-        cdef RecordPackets made = self.packets
+        cdef RecordPackets packets = self.packets
         cdef Waiting* w
         cdef Conversation* c
         cdef int cause
-        if made.accepted is None:
-            made.accepted = made.begun_batch(0)
-        if made.rejections is None:
-            made.rejections = made.begun_batch(1)
+        if packets.accepted is None:
+            packets.accepted = packets.begun_batch(0)
+        if packets.rejections is None:
+            packets.rejections = packets.begun_batch(1)
         with nogil:
             if self.at == 0:
                 self.interfaces.look_at(self.ready, self.ready_count)
-            while made.has_room():
+            while packets.has_room():
                 w = &self.ready[self.at] if self.at < self.ready_count else NULL
-                if made.later.count and (
-                    made.later.heap[0].time_ns < w.start_ns if w != NULL
-                    else (self.ended or made.later.heap[0].time_ns < self.released_ns)
+                if packets.later.count and (
+                    packets.later.heap[0].time_ns < w.start_ns if w != NULL
+                    else (self.ended or packets.later.heap[0].time_ns < self.released_ns)
                 ):
-                    made.make_later()
+                    packets.make_later()
                 elif w != NULL:
                     c = &self.table.conversations[w.conversation]
                     cause = self.interfaces.cause_of(c, w)
                     if cause < 0:
-                        made.make(w)
+                        packets.make(w)
                     else:
                         c.pending -= 1
-                        made.left_out_records[cause] += w.is_record
+                        packets.left_out_records[cause] += w.is_record
                     self.at += 1
                 else:
                     break
-        if not (made.accepted.count or made.rejections.count):
+        if not (packets.accepted.count or packets.rejections.count):
             self.forget()
             return None
-        if made.rejections.count + FRAMES_OF_RECORD > FRAMES or not made.accepted.count:
-            batch, made.rejections = made.rejections, None
+        if packets.rejections.count + FRAMES_OF_RECORD > FRAMES or not packets.accepted.count:
+            batch, packets.rejections = packets.rejections, None
             return batch, True
-        batch, made.accepted = made.accepted, None
+        batch, packets.accepted = packets.accepted, None
         return batch, False
 
     cdef void forget(self) noexcept nogil:

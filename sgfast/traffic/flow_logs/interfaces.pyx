@@ -221,7 +221,7 @@ cdef class Interfaces:
         cdef uint64_t[::1] keys
         cdef int32_t[::1] numbers
         cdef uint8_t[::1] with_client
-        cdef int version, own
+        cdef int version, own_end
         cdef bint is_client
         if not self.has_outside:
             return 0
@@ -236,9 +236,9 @@ cdef class Interfaces:
                 version = c.family == 6
                 if self.interfaces[w.interface].role[version] != OUTSIDE:
                     continue
-                own = not same_address(self.interfaces[w.interface].shared[version][0], c.ends)
-                is_client = self.start_of(&c.ends[16 * (1 - own)], version).is_owned
-                keys[n] = place_of_passed(c, w, own if is_client else 1 - own)
+                own_end = not same_address(self.interfaces[w.interface].shared[version][0], c.ends)
+                is_client = self.start_of(&c.ends[16 * (1 - own_end)], version).is_owned
+                keys[n] = place_of_passed(c, w, own_end if is_client else 1 - own_end)
                 numbers[n], with_client[n] = w.interface, is_client
                 n += 1
         of_clients = client_array[:n].astype(bool)
@@ -251,11 +251,11 @@ cdef class Interfaces:
     cdef int cause_of(self, Conversation* c, const Waiting* w) noexcept nogil:
         # Returns why a record is left out because of an interface, or NOT_LEFT_OUT.
         cdef int version = c.family == 6
-        cdef int32_t other
+        cdef int32_t other_interface
         if self.has_other_owners:
-            other = self.other_owner(c, w, version)
-            if other >= 0:
-                self.interfaces[other].left_out += w.is_record
+            other_interface = self.other_owner(c, w, version)
+            if other_interface >= 0:
+                self.interfaces[other_interface].left_out += w.is_record
                 return OTHER_OWNER
         if c.alone == IS_ORDINARY or not 0 <= w.interface < self.capacity:
             return NOT_LEFT_OUT

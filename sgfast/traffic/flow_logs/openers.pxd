@@ -191,19 +191,19 @@ cdef inline int way_by_uses(const Conversation* c, const Signs* signs, int by_po
 
 
 cdef inline void decide_single_sender(
-    Conversation* c, bint may_be_older, int told, bint contradicted
+    Conversation* c, bint may_be_older, int likely_way, bint contradicted
 ) noexcept nogil:
     # Decides about a connection of which the cloud accepted packets of one end only.
     cdef int sender = c.accepted >> 1
-    c.opener = sender if told < 0 else told
+    c.opener = sender if likely_way < 0 else likely_way
     # Only the answers may be in the log, or only packets that nobody asked for.
     c.is_unsure = contradicted or c.opener != sender or (
-        told < 0 and may_be_older and (not c.ports[sender] or c.ports[sender] < FIRST_EPHEMERAL)
+        likely_way < 0 and may_be_older and (not c.ports[sender] or c.ports[sender] < FIRST_EPHEMERAL)
     ) or (c.named | c.sent_syn) == 3
 
 
 cdef inline bint is_sure_of_both(
-    Conversation* c, bint may_be_older, const Signs* signs, int grade, int told, int by_uses, bint contradicted
+    Conversation* c, bint may_be_older, const Signs* signs, int grade, int likely_way, int by_uses, bint contradicted
 ) noexcept nogil:
     # Decides about a connection of which the cloud accepted packets of both ends. Returns whether the opener is sure.
     cdef int by_time = -1
@@ -217,8 +217,8 @@ cdef inline bint is_sure_of_both(
     # A later rejection tells nothing: the cloud also rejects packets of connections that it forgot.
     if (c.rejected == 1 or c.rejected == 2) and c.refused_ns[c.rejected >> 1] <= c.first_ns[c.rejected >> 1]:
         refused = c.rejected >> 1
-    if told >= 0:
-        c.opener = told
+    if likely_way >= 0:
+        c.opener = likely_way
     elif by_time >= 0:
         c.opener = by_time
     elif refused >= 0:
@@ -255,7 +255,7 @@ cdef inline bint is_sure_of_both(
         return False
     if grade == FIRM or (by_uses >= 0 and grade != NO_PORT) or (by_time >= 0 and not is_close):
         return True
-    return told < 0 and by_time < 0 and refused >= 0
+    return likely_way < 0 and by_time < 0 and refused >= 0
 
 
 cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* signs) noexcept nogil:
@@ -265,7 +265,7 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
     cdef int by_uses = way_by_uses(c, signs, by_ports)
     cdef bint contradicted = by_uses >= 0 and by_ports >= 0 and by_ports != by_uses
     # The opener's way according to uses, or to ports if uses say nothing.
-    cdef int told = by_uses if by_uses >= 0 else by_ports
+    cdef int likely_way = by_uses if by_uses >= 0 else by_ports
     c.known = True
     c.fate = JUDGED
     c.is_unsure = False
@@ -277,11 +277,11 @@ cdef inline void decide_opener(Conversation* c, bint may_be_older, const Signs* 
     elif c.sent_syn == 1 or c.sent_syn == 2:
         c.opener = c.sent_syn >> 1
     elif c.accepted == 0:
-        c.opener = max(told, 0) if c.rejected == 3 else c.rejected >> 1
+        c.opener = max(likely_way, 0) if c.rejected == 3 else c.rejected >> 1
         # Perhaps late answers.
-        if told == 1 - c.opener or (c.rejected == 3 and (told < 0 or contradicted)):
+        if likely_way == 1 - c.opener or (c.rejected == 3 and (likely_way < 0 or contradicted)):
             c.fate = NO_OPENER
     elif c.accepted != 3:
-        decide_single_sender(c, may_be_older, told, contradicted)
+        decide_single_sender(c, may_be_older, likely_way, contradicted)
     else:
-        c.is_unsure = not is_sure_of_both(c, may_be_older, signs, grade, told, by_uses, contradicted)
+        c.is_unsure = not is_sure_of_both(c, may_be_older, signs, grade, likely_way, by_uses, contradicted)

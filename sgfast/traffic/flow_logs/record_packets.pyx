@@ -263,9 +263,9 @@ cdef class RecordPackets:
         # A record without flags whose sizes show a refusal holds an RST.
         cdef int flags = w.flags if w.flags != UNKNOWN or not is_refused(c) else SYN if by_opener else RST
         cdef bint has_flags = flags != UNKNOWN
-        cdef uint64_t left = w.packets
+        cdef uint64_t packets_left = w.packets
         cdef uint8_t later_flags = ACK
-        cdef bint again     # whether a new connection has the same ports
+        cdef bint is_new     # whether a new connection has the same ports
         if by_opener and not c.answered and w.start_ns < answer_ns and w.end_ns <= answer_ns:
             answered = False
         if by_opener and has_flags and (is_refused(c) or (c.flags[1 - w.way] & (SYN | RST) == RST and (
@@ -281,21 +281,21 @@ cdef class RecordPackets:
             if not c.begun:
                 self.count_begun(c)
             c.begun = True
-            self.put(0, c, w.way, SYN, left, w.nbytes, w.start_ns, w.position)
+            self.put(0, c, w.way, SYN, packets_left, w.nbytes, w.start_ns, w.position)
             c.made_ns = max(c.made_ns, w.end_ns)
             return
         if has_flags:
-            again = c.closed and by_opener and (flags & (SYN | ACK)) == SYN
+            is_new = c.closed and by_opener and (flags & (SYN | ACK)) == SYN
         else:
-            again = w.start_ns > c.made_ns + self.lifetime[0]
-        if not c.begun or again:
-            if again and w.start_ns - c.alive_ns < self.step[0]:
+            is_new = w.start_ns > c.made_ns + self.lifetime[0]
+        if not c.begun or is_new:
+            if is_new and w.start_ns - c.alive_ns < self.step[0]:
                 # The last FIN is acknowledged. Otherwise a SYN would belong to the connection before.
                 self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)
             self.count_begun(c)
             c.begun = True
             c.answered = c.closed = c.finished = False
-            left -= self.put_first(c, w, left, by_opener, SYN)
+            packets_left -= self.put_first(c, w, packets_left, by_opener, SYN)
         if answer_is_unseen and not c.answered:
             c.answered = True
             self.put(0, c, 1 - c.opener, SYN | ACK, 0, 0, w.start_ns, w.position)
@@ -304,35 +304,35 @@ cdef class RecordPackets:
             self.ask(c, SYN, w.start_ns, w.position)
             c.answered = True
             if not (has_flags and flags & (RST | SYN) == RST):
-                left -= self.put_first(c, w, left, True, SYN | ACK)
+                packets_left -= self.put_first(c, w, packets_left, True, SYN | ACK)
                 self.put(0, c, c.opener, ACK, 0, 0, w.start_ns, w.position)     # the handshake is done
-        elif left == w.packets and left > 1 and w.end_ns > w.start_ns and c.answered:
-            left -= self.put_first(c, w, left, True, ACK)
+        elif packets_left == w.packets and packets_left > 1 and w.end_ns > w.start_ns and c.answered:
+            packets_left -= self.put_first(c, w, packets_left, True, ACK)
         if has_flags and flags & (FIN | RST):
             c.finished |= 3 if flags & RST else 1 << w.way
             c.closed = c.finished == 3
-        if left:
-            self.wait(c, w, left, later_flags)
+        if packets_left:
+            self.wait(c, w, packets_left, later_flags)
         self.keep_alive(c, w, ACK)
         c.made_ns = max(c.made_ns, w.end_ns)
 
     cdef void make_others(self, Conversation* c, const Waiting* w) noexcept nogil:
-        cdef uint64_t left = w.packets
+        cdef uint64_t packets_left = w.packets
         if not c.begun or w.start_ns > c.made_ns + self.lifetime[kind_of(c)]:
             self.count_begun(c)
             c.begun = True
             c.answered = False
-            left -= self.put_first(c, w, left, w.way == c.opener, 0)
+            packets_left -= self.put_first(c, w, packets_left, w.way == c.opener, 0)
         elif w.way != c.opener:
             self.ask(c, 0, w.start_ns, w.position)
         if w.way != c.opener and not c.answered:
             # The record may have the bounds of an interval as its times: at its end, nobody waits for an answer.
             c.answered = True
-            left -= self.put_first(c, w, left, True, 0)
-        elif left == w.packets and (left > 1 or w.end_ns == w.start_ns):
-            left -= self.put_first(c, w, left, True, 0)
-        if left:
-            self.wait(c, w, left, 0)
+            packets_left -= self.put_first(c, w, packets_left, True, 0)
+        elif packets_left == w.packets and (packets_left > 1 or w.end_ns == w.start_ns):
+            packets_left -= self.put_first(c, w, packets_left, True, 0)
+        if packets_left:
+            self.wait(c, w, packets_left, 0)
         self.keep_alive(c, w, 0)
         c.made_ns = max(c.made_ns, w.end_ns)
 

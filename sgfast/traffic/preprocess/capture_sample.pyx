@@ -52,16 +52,16 @@ cdef struct Rows:
 
 
 cdef void add(Rows* rows, uint64_t key, int64_t time_ns, uint32_t vpc, uint32_t kind) noexcept nogil:
-    cdef Py_ssize_t kept, i
+    cdef Py_ssize_t kept_rows, i
     # Equal packets stay together. If they fill the sample, it gets no more rows.
     while rows.count == MOST_ROWS and rows.mask < <uint64_t>MOST_MASK and not key & rows.mask:
         rows.mask = rows.mask << 1 | 1
-        kept = 0
+        kept_rows = 0
         for i in range(rows.count):
             if not rows.row[i].key & rows.mask:
-                rows.row[kept] = rows.row[i]
-                kept += 1
-        rows.count = kept
+                rows.row[kept_rows] = rows.row[i]
+                kept_rows += 1
+        rows.count = kept_rows
     if rows.count < MOST_ROWS and not key & rows.mask:
         rows.row[rows.count] = Row(key, time_ns, vpc, kind)
         rows.count += 1

@@ -41,12 +41,12 @@ assert len(KINDS) == <int>KIND_COUNT
 
 cdef uint32_t kinds_in(names) except? 0:
     # The bits of these kinds. Raises ValueError for an unknown name.
-    cdef uint32_t found = 0
+    cdef uint32_t kind_bits = 0
     for name in names:
         if name not in KINDS:
             raise ValueError(f"{name!r} is not a kind of tunnel: use {', '.join(KINDS)}")
-        found |= 1 << <uint32_t>KINDS.index(name)
-    return found
+        kind_bits |= 1 << <uint32_t>KINDS.index(name)
+    return kind_bits
 
 
 cdef class Decapsulation:
@@ -58,14 +58,14 @@ cdef class Decapsulation:
     addresses say it.
     """
 
-    cdef uint32_t wanted
+    cdef uint32_t kinds
     cdef uint64_t peeled[<int>KIND_COUNT]
     cdef readonly uint64_t too_deep
     cdef VpcMarks marks
 
     def __cinit__(self, names, VpcMarks marks=None):
         self.marks = marks
-        self.wanted = kinds_in(names)
+        self.kinds = kinds_in(names)
 
     @property
     def counts(self):
@@ -93,9 +93,9 @@ cdef class Decapsulation:
                 by_vlan = vpc if vpc else by_vlan
             if n == MOST:
                 inner = frame[0]
-                self.too_deep += peel(&inner, self.wanted, &vni) != NO_TUNNEL
+                self.too_deep += peel(&inner, self.kinds, &vni) != NO_TUNNEL
                 break
-            kind = peel(frame, self.wanted, &vni)
+            kind = peel(frame, self.kinds, &vni)
             if kind == NO_TUNNEL:
                 break
             self.peeled[<int>kind] += 1
@@ -133,17 +133,17 @@ cdef class TunnelSample:
     for LOOK_EVERY packets.
     """
 
-    cdef uint32_t wanted
-    cdef uint64_t found[<int>KIND_COUNT]
+    cdef uint32_t kinds
+    cdef uint64_t packets_of_kind[<int>KIND_COUNT]
     cdef readonly uint64_t looked_at
     cdef uint64_t packets       # in all batches so far
 
     def __cinit__(self, removed):
-        self.wanted = ~kinds_in(removed)
+        self.kinds = ~kinds_in(removed)
 
     @property
     def counts(self):
-        return {name: self.found[i] for i, name in enumerate(KINDS) if self.found[i]}
+        return {name: self.packets_of_kind[i] for i, name in enumerate(KINDS) if self.packets_of_kind[i]}
 
     def look(self, FrameBatch batch not None):
         """Look at some packets of the next batch."""
@@ -164,7 +164,7 @@ cdef class TunnelSample:
     cdef void look_at(self, const Frame* frame, uint64_t packets) noexcept nogil:
         cdef Frame inner = frame[0]
         cdef uint32_t vni
-        cdef Kind kind = peel(&inner, self.wanted, &vni)
+        cdef Kind kind = peel(&inner, self.kinds, &vni)
         self.looked_at += packets
         if kind != NO_TUNNEL and is_plausible(&inner, kind):
-            self.found[<int>kind] += packets
+            self.packets_of_kind[<int>kind] += packets

@@ -42,7 +42,7 @@ cdef class Window:
     def apply(self, FrameBatch batch not None):
         cdef Frame* frames = batch.frames
         cdef Py_ssize_t count = batch.count
-        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t kept_frames = 0
         cdef Py_ssize_t i
         with nogil:
             for i in range(count):
@@ -51,9 +51,9 @@ cdef class Window:
                 elif self.ends and frames[i].time_ns >= self.end:
                     self.after_end += 1
                 else:
-                    frames[kept] = frames[i]
-                    kept += 1
-        batch.keep_first(kept)
+                    frames[kept_frames] = frames[i]
+                    kept_frames += 1
+        batch.keep_first(kept_frames)
 
 
 # Filter expression ---------------------------------------------------------------------------------------------------
@@ -190,10 +190,10 @@ cdef class Filter:
         if self.steps == NULL:
             raise MemoryError
         cdef Py_ssize_t depth = 0
-        for given in program:
-            self._take(&self.steps[self.count], given)
+        for instruction in program:
+            self._take(&self.steps[self.count], instruction)
             self.count += 1
-            depth += -1 if given.operation in ("and", "or") else given.operation != "not"
+            depth += -1 if instruction.operation in ("and", "or") else instruction.operation != "not"
             if not 1 <= depth <= STACK:
                 raise ValueError("a filter program uses more results than there are, or keeps too many")
         if depth != 1:
@@ -220,7 +220,7 @@ cdef class Filter:
     def apply(self, FrameBatch batch not None):
         cdef Frame* frames = batch.frames
         cdef Py_ssize_t count = batch.count
-        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t kept_frames = 0
         cdef Py_ssize_t i
         cdef Packet packet
         cdef Fields fields
@@ -231,11 +231,11 @@ cdef class Filter:
                 read_frame(&self.wire, &frames[i], &packet)
                 read_fields(&packet, &fields)
                 if matches(self.steps, self.count, &fields):
-                    frames[kept] = frames[i]
-                    kept += 1
+                    frames[kept_frames] = frames[i]
+                    kept_frames += 1
                 else:
                     self.dropped += packets_of(&frames[i])
-        batch.keep_first(kept)
+        batch.keep_first(kept_frames)
 
 
 # Duplicates ----------------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ cdef class Dedup:
         cdef uint32_t length = 0
         cdef const uint8_t* ip = find_ip_packet(frame, &ipv6, &length)
         cdef uint64_t h, n
-        cdef Kept* kept
+        cdef Kept* earlier
         cdef uint64_t* newest
         if ip == NULL:
             return NEVER
@@ -323,14 +323,14 @@ cdef class Dedup:
         n = newest[0]
         self.equal = 0
         while n != 0 and self.number - n < REMEMBERED:
-            kept = &self.ring[n & (REMEMBERED - 1)]
-            if kept.digest == h:
+            earlier = &self.ring[n & (REMEMBERED - 1)]
+            if earlier.digest == h:
                 self.equal = n
                 # All earlier packets with this digest are older.
-                if apart(frame.time_ns, kept.time_ns) <= MAX_APART_NS:
+                if apart(frame.time_ns, earlier.time_ns) <= MAX_APART_NS:
                     return 1
                 break
-            n = kept.before
+            n = earlier.before
         self.remember(h, frame.time_ns)
         if self.number <= REMEMBERED:
             self.first[self.number - 1] = self.ring[self.number & (REMEMBERED - 1)]
@@ -353,12 +353,12 @@ cdef class Dedup:
 
     cdef void remember(self, uint64_t h, int64_t time_ns) noexcept nogil:
         cdef uint64_t* newest = &self.newest[h & (BUCKETS - 1)]
-        cdef Kept* kept
+        cdef Kept* earlier
         self.number += 1
-        kept = &self.ring[self.number & (REMEMBERED - 1)]
-        kept.digest = h
-        kept.time_ns = time_ns
-        kept.before = newest[0]
+        earlier = &self.ring[self.number & (REMEMBERED - 1)]
+        earlier.digest = h
+        earlier.time_ns = time_ns
+        earlier.before = newest[0]
         newest[0] = self.number
 
     def go_on(self, seen not None):
@@ -390,15 +390,15 @@ cdef class Dedup:
     def apply(self, FrameBatch batch not None):
         cdef Frame* frames = batch.frames
         cdef Py_ssize_t count = batch.count
-        cdef Py_ssize_t kept = 0
+        cdef Py_ssize_t kept_frames = 0
         cdef Py_ssize_t i
         with nogil:
             for i in range(count):
                 if self.is_copy(&frames[i]) != 1:
-                    frames[kept] = frames[i]
-                    kept += 1
-            self.dropped += count - kept
-        batch.keep_first(kept)
+                    frames[kept_frames] = frames[i]
+                    kept_frames += 1
+            self.dropped += count - kept_frames
+        batch.keep_first(kept_frames)
 
     def look(self, FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
         """Return how many of ``number`` packets from ``first`` on are IP, and how many of these are copies. Drop no
@@ -408,16 +408,16 @@ cdef class Dedup:
         cdef Py_ssize_t packets = 0
         cdef Py_ssize_t copies = 0
         cdef Py_ssize_t i
-        cdef int found
+        cdef int copy_kind
         if first < 0 or number < 0 or number > batch.count - first:
             raise ValueError("no such packets")
         with nogil:
             for i in range(first, first + number):
-                found = self.is_copy(&batch.frames[i])
-                if found == NEVER:
+                copy_kind = self.is_copy(&batch.frames[i])
+                if copy_kind == NEVER:
                     continue
                 packets += 1
-                copies += not self.is_keepalive(batch.frames[i].time_ns, found) and found == 1
+                copies += not self.is_keepalive(batch.frames[i].time_ns, copy_kind) and copy_kind == 1
         return packets, copies
 
 

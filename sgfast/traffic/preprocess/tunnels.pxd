@@ -176,7 +176,7 @@ cdef inline bint find_pseudowire(Span* span, Content* content) noexcept nogil:
     return looks_like_ethernet(span.data, span.captured)
 
 
-cdef inline bint find_below_labels(Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline bint find_below_labels(Span* span, uint32_t kinds, Content* content) noexcept nogil:
     cdef bint bottom = False
     while not bottom:
         bottom = span.captured >= 4 and span.data[2] & 1
@@ -184,10 +184,10 @@ cdef inline bint find_below_labels(Span* span, uint32_t wanted, Content* content
             return False
     if find_ip_by_version(span, content):
         return True
-    return wanted & (1 << MPLS) and find_pseudowire(span, content)
+    return kinds & (1 << MPLS) and find_pseudowire(span, content)
 
 
-cdef inline bint find_by_ethertype(Span* span, uint32_t ethertype, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline bint find_by_ethertype(Span* span, uint32_t ethertype, uint32_t kinds, Content* content) noexcept nogil:
     if ethertype == ETHERTYPE_BRIDGED:
         content.link_type = LINK_ETHERNET
     elif ethertype == ETHERTYPE_IPV4:
@@ -195,13 +195,13 @@ cdef inline bint find_by_ethertype(Span* span, uint32_t ethertype, uint32_t want
     elif ethertype == ETHERTYPE_IPV6:
         content.link_type = LINK_IPV6
     elif ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_MULTICAST:
-        return find_below_labels(span, wanted, content)
+        return find_below_labels(span, kinds, content)
     else:
         return False
     return True
 
 
-cdef inline bint find_in_ppp(Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline bint find_in_ppp(Span* span, uint32_t kinds, Content* content) noexcept nogil:
     # Address and control bytes are optional, and the protocol field may lack its first byte if that is 0 (RFC 1661).
     cdef uint32_t protocol
     if span.captured >= 2 and be16(span.data) == 0xFF03:
@@ -215,11 +215,11 @@ cdef inline bint find_in_ppp(Span* span, uint32_t wanted, Content* content) noex
     else:
         return False
     if protocol == PPP_IPV4:
-        return find_by_ethertype(span, ETHERTYPE_IPV4, wanted, content)
+        return find_by_ethertype(span, ETHERTYPE_IPV4, kinds, content)
     if protocol == PPP_IPV6:
-        return find_by_ethertype(span, ETHERTYPE_IPV6, wanted, content)
+        return find_by_ethertype(span, ETHERTYPE_IPV6, kinds, content)
     if protocol == PPP_MPLS or protocol == PPP_MPLS_MULTICAST:
-        return find_below_labels(span, wanted, content)
+        return find_below_labels(span, kinds, content)
     return False
 
 
@@ -294,7 +294,7 @@ cdef inline bint enter_gtp(Span* span, Content* content) noexcept nogil:
     return find_ip_by_version(span, content)
 
 
-cdef inline bint enter_geneve(Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline bint enter_geneve(Span* span, uint32_t kinds, Content* content) noexcept nogil:
     cdef uint32_t ethertype
     if span.captured < 8 or span.data[0] >> 6 != 0:
         return False
@@ -302,10 +302,10 @@ cdef inline bint enter_geneve(Span* span, uint32_t wanted, Content* content) noe
     content.vni = be32(span.data + 4) >> 8
     if not skip(span, 8 + (<uint32_t>span.data[0] & 0x3F) * 4):
         return False
-    return find_by_ethertype(span, ethertype, wanted, content)
+    return find_by_ethertype(span, ethertype, kinds, content)
 
 
-cdef inline Kind enter_udp(Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline Kind enter_udp(Span* span, uint32_t kinds, Content* content) noexcept nogil:
     cdef uint32_t length, port
     if span.captured < 8:
         return NO_TUNNEL
@@ -316,16 +316,16 @@ cdef inline Kind enter_udp(Span* span, uint32_t wanted, Content* content) noexce
     port = be16(span.data + 2)
     shorten(span, length)
     skip(span, 8)
-    if (port == PORT_VXLAN or port == PORT_VXLAN_LINUX) and wanted & (1 << VXLAN):
+    if (port == PORT_VXLAN or port == PORT_VXLAN_LINUX) and kinds & (1 << VXLAN):
         content.link_type = LINK_ETHERNET
         content.vni = be32(span.data + 4) >> 8 if span.captured >= 8 else <uint32_t>NO_VNI
         return VXLAN if skip(span, 8) else NO_TUNNEL
-    if port == PORT_GENEVE and wanted & (1 << GENEVE):
-        return GENEVE if enter_geneve(span, wanted, content) else NO_TUNNEL
-    if port == PORT_GTP_U and wanted & (1 << GTP_U):
+    if port == PORT_GENEVE and kinds & (1 << GENEVE):
+        return GENEVE if enter_geneve(span, kinds, content) else NO_TUNNEL
+    if port == PORT_GTP_U and kinds & (1 << GTP_U):
         return GTP_U if enter_gtp(span, content) else NO_TUNNEL
-    if port == PORT_MPLS and wanted & (1 << MPLS):
-        return MPLS if find_below_labels(span, wanted, content) else NO_TUNNEL
+    if port == PORT_MPLS and kinds & (1 << MPLS):
+        return MPLS if find_below_labels(span, kinds, content) else NO_TUNNEL
     return NO_TUNNEL
 
 
@@ -363,7 +363,7 @@ cdef inline bint skip_gre_routing(Span* span) noexcept nogil:
             return False
 
 
-cdef inline Kind enter_gre(Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline Kind enter_gre(Span* span, uint32_t kinds, Content* content) noexcept nogil:
     cdef uint32_t flags, ethertype
     cdef uint32_t length = 4
     if span.captured < 4:
@@ -372,11 +372,11 @@ cdef inline Kind enter_gre(Span* span, uint32_t wanted, Content* content) noexce
     ethertype = be16(span.data + 2)
     if flags & GRE_VERSION == 1:
         # PPTP: the key field begins with the length of the payload.
-        if ethertype != ETHERTYPE_PPP or not flags & GRE_KEY or not wanted & (1 << GRE) or span.captured < 8:
+        if ethertype != ETHERTYPE_PPP or not flags & GRE_KEY or not kinds & (1 << GRE) or span.captured < 8:
             return NO_TUNNEL
         length = 8 + (4 if flags & GRE_SEQUENCE else 0) + (4 if flags & GRE_ACKNOWLEDGMENT else 0)
         shorten(span, length + be16(span.data + 4))
-        return GRE if skip(span, length) and find_in_ppp(span, wanted, content) else NO_TUNNEL
+        return GRE if skip(span, length) and find_in_ppp(span, kinds, content) else NO_TUNNEL
     if flags & GRE_VERSION:
         return NO_TUNNEL
     if flags & (GRE_CHECKSUM | GRE_ROUTING):
@@ -388,17 +388,17 @@ cdef inline Kind enter_gre(Span* span, uint32_t wanted, Content* content) noexce
     if not skip(span, length) or (flags & GRE_ROUTING and not skip_gre_routing(span)):
         return NO_TUNNEL
     if ethertype == ETHERTYPE_ERSPAN or ethertype == ETHERTYPE_ERSPAN_III:
-        if not wanted & (1 << ERSPAN) or not enter_erspan(span, ethertype, flags & GRE_SEQUENCE, content):
+        if not kinds & (1 << ERSPAN) or not enter_erspan(span, ethertype, flags & GRE_SEQUENCE, content):
             return NO_TUNNEL
         return ERSPAN
-    if not wanted & (1 << GRE):
+    if not kinds & (1 << GRE):
         return NO_TUNNEL
     if ethertype == ETHERTYPE_PPP:
-        return GRE if find_in_ppp(span, wanted, content) else NO_TUNNEL
-    return GRE if find_by_ethertype(span, ethertype, wanted, content) else NO_TUNNEL
+        return GRE if find_in_ppp(span, kinds, content) else NO_TUNNEL
+    return GRE if find_by_ethertype(span, ethertype, kinds, content) else NO_TUNNEL
 
 
-cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t kinds, Content* content) noexcept nogil:
     cdef uint8_t protocol = 0
     cdef bint is_valid
     if ipv6:
@@ -408,21 +408,21 @@ cdef inline Kind enter_ip(Span* span, bint ipv6, uint32_t wanted, Content* conte
     if not is_valid:
         return NO_TUNNEL
     if protocol == PROTOCOL_UDP:
-        return enter_udp(span, wanted, content)
+        return enter_udp(span, kinds, content)
     if protocol == PROTOCOL_GRE:
-        return enter_gre(span, wanted, content)
-    if protocol == PROTOCOL_IPV4 and wanted & (1 << IPIP):
+        return enter_gre(span, kinds, content)
+    if protocol == PROTOCOL_IPV4 and kinds & (1 << IPIP):
         content.link_type = LINK_IPV4
         return IPIP
-    if protocol == PROTOCOL_IPV6 and wanted & (1 << SIX_IN_FOUR):
+    if protocol == PROTOCOL_IPV6 and kinds & (1 << SIX_IN_FOUR):
         content.link_type = LINK_IPV6
         return SIX_IN_FOUR
-    if protocol == PROTOCOL_MPLS and wanted & (1 << MPLS) and find_below_labels(span, wanted, content):
+    if protocol == PROTOCOL_MPLS and kinds & (1 << MPLS) and find_below_labels(span, kinds, content):
         return MPLS
     return NO_TUNNEL
 
 
-cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Content* content) noexcept nogil:
+cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t kinds, Content* content) noexcept nogil:
     # Handles frames with tags but without an IP header behind them: labels with a pseudowire, or other PPP content.
     cdef uint32_t at = 0
     cdef uint32_t ethertype = find_tags(frame, &at)
@@ -433,10 +433,10 @@ cdef inline Kind enter_tags(const Frame* frame, Span* span, uint32_t wanted, Con
             return NO_TUNNEL
         ethertype = be16(span.data + 2)
         skip(span, 4)
-    if (ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_MULTICAST) and wanted & (1 << MPLS):
-        return MPLS if find_below_labels(span, wanted, content) else NO_TUNNEL
-    if ethertype == ETHERTYPE_PPPOE and wanted & (1 << PPPOE):
-        return PPPOE if skip(span, 6) and find_in_ppp(span, wanted, content) else NO_TUNNEL
+    if (ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_MULTICAST) and kinds & (1 << MPLS):
+        return MPLS if find_below_labels(span, kinds, content) else NO_TUNNEL
+    if ethertype == ETHERTYPE_PPPOE and kinds & (1 << PPPOE):
+        return PPPOE if skip(span, 6) and find_in_ppp(span, kinds, content) else NO_TUNNEL
     return NO_TUNNEL
 
 
@@ -460,7 +460,7 @@ cdef inline bint grow_to_claim(Frame* frame) noexcept nogil:
     return True
 
 
-cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nogil:
+cdef inline Kind peel(Frame* frame, uint32_t kinds, uint32_t* vni) noexcept nogil:
     # Replaces a frame by the content of its outermost tunnel and stores the tunnel's VNI. If there is no tunnel,
     # returns NO_TUNNEL and changes nothing.
     cdef Span span
@@ -479,9 +479,9 @@ cdef inline Kind peel(Frame* frame, uint32_t wanted, uint32_t* vni) noexcept nog
     content.first_fragment = False
     if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
         skip(&span, at)
-        kind = enter_ip(&span, ethertype == ETHERTYPE_IPV6, wanted, &content)
+        kind = enter_ip(&span, ethertype == ETHERTYPE_IPV6, kinds, &content)
     else:
-        kind = enter_tags(frame, &span, wanted, &content)
+        kind = enter_tags(frame, &span, kinds, &content)
     if kind == NO_TUNNEL or span.wire == 0:
         return NO_TUNNEL
     frame.data = span.data

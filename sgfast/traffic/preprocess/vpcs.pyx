@@ -90,14 +90,14 @@ cdef class VpcMarks:
         # Returns the VPC of the innermost tag that maps to a VPC, or 0.
         cdef uint32_t at = 0
         cdef uint32_t ethertype = find_tags(frame, &at)
-        cdef uint32_t found = 0
+        cdef uint32_t innermost_vpc = 0
         cdef uint32_t vpc
         while is_vlan(ethertype) and at <= frame.captured and frame.captured - at >= 4:
             vpc = self.vlans[be16(frame.data + at) & 0xFFF]
-            found = vpc if vpc else found
+            innermost_vpc = vpc if vpc else innermost_vpc
             ethertype = be16(frame.data + at + 2)
             at += 4
-        return found
+        return innermost_vpc
 
 
 cdef class Dealer:
@@ -220,8 +220,8 @@ def own_times(FrameBatch batch not None, Py_ssize_t first, Py_ssize_t number):
     cdef Py_ssize_t i
     if first < 0 or number < 0 or number > batch.count - first:
         raise ValueError("no such frames")
-    found = np.empty(number, dtype=np.int64)
-    times = found
+    times_ns = np.empty(number, dtype=np.int64)
+    times = times_ns
     for i in range(number):
         times[i] = batch.frames[first + i].time_ns
-    return found
+    return times_ns

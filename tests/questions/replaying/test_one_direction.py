@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command import write_policy
-from conversations import a_policy, capture, write
 from frames import ethernet, ip, tcp
+from scripted_conversations import a_policy, capture, write
 
 import sgfast
 from sgfast.report.replay import replay_document

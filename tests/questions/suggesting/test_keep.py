@@ -14,9 +14,9 @@ import pytest
 from captures import pcap_head, pcap_record
 from command import CLIENT, PCAPS, SERVER, SHOP, handshake, valid, write_capture
 from command import sgfast as command
-from conversations import a_policy, capture, write
 from frames import ethernet, ip, tcp, udp
 from policy_changes import without_one_port
+from scripted_conversations import a_policy, capture, write
 from traffic import Crowd, as_capture, drawn
 
 import sgfast

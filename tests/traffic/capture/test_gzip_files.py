@@ -121,7 +121,7 @@ def test_no_more_than_its_pieces_are_made_ahead(left: threading.Semaphore) -> No
     total, ended = 0, False
     while not ended:
         piece = made.take(wait=True)
-        assert piece is not None and made._made.qsize() < gzip_files.PIECES
+        assert piece is not None and made._pieces.qsize() < gzip_files.PIECES
         total, ended = total + piece.size, piece.ended
     made.end(wait=True)
     assert total == 2_000_000 and not made._thread.is_alive() and left.acquire(blocking=False)
@@ -132,7 +132,7 @@ def test_what_is_handed_out_is_not_filled_again_before_the_next_call() -> None:
     rooms = [made._orders.get() for _ in range(gzip_files.PIECES)]
     for room in rooms:
         assert len(room) == gzip_files.PIECE
-        made._made.put(gzip_files.Inflated(room, 100, 100))
+        made._pieces.put(gzip_files.Inflated(room, 100, 100))
     for before, room in zip([None, *rooms], rooms, strict=False):
         piece = made.take(wait=False)
         assert piece is not None and piece.outputs[0].obj is room.obj  # type: ignore[union-attr]

@@ -129,7 +129,7 @@ cdef class Partitioner:
     def spread(self, FrameBatch batch not None):
         """Distribute a batch's frames over the shards. Return the shards that are now full. Raises MemoryError if there
         is no room."""
-        cdef Py_ssize_t done
+        cdef Py_ssize_t spread_count
         cdef uint32_t shard
         if batch.count == 0:
             return []
@@ -139,8 +139,8 @@ cdef class Partitioner:
             advance_clock(&self.clock, batch.frames[0].time_ns)
             self.began_ns = self.clock.now
         with nogil:
-            done = self.spread_frames(batch.frames, batch.count)
-        if done < batch.count:
+            spread_count = self.spread_frames(batch.frames, batch.count)
+        if spread_count < batch.count:
             raise MemoryError
         return [shard for shard in range(self.shards) if self.bins[shard].size >= self.full_bytes]
 
@@ -188,10 +188,11 @@ cdef class Partitioner:
         bin = &self.bins[shard]
         if bin.count == 0:
             return None
-        taken = write(PyMemoryView_FromMemory(<char*>bin.data, <Py_ssize_t>bin.size, PyBUF_READ)), bin.size, bin.count
+        written = write(PyMemoryView_FromMemory(<char*>bin.data, <Py_ssize_t>bin.size, PyBUF_READ))
+        size, count = bin.size, bin.count
         bin.size = 0
         bin.count = 0
-        return taken
+        return written, size, count
 
     @property
     def busiest(self):
