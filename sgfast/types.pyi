@@ -19,7 +19,6 @@ from sgfast.policy.changes import Change as Change
 from sgfast.policy.expectations import Expectation as Expectation
 from sgfast.policy.expectations import ExpectationsSource as ExpectationsSource
 from sgfast.policy.expectations import Word as Word
-from sgfast.policy.export_files import ExportFormat as ExportFormat
 from sgfast.policy.export_files import Unresolved as Unresolved
 from sgfast.policy.gaps import ComparedFilter as ComparedFilter
 from sgfast.policy.gaps import Gaps as Gaps
@@ -38,13 +37,14 @@ from sgfast.policy.model import Instance as Instance
 from sgfast.policy.model import Network as Network
 from sgfast.policy.model import Peer as Peer
 from sgfast.policy.model import Ports as Ports
-from sgfast.policy.model import ProfileName as ProfileName
 from sgfast.policy.model import Quotas as Quotas
 from sgfast.policy.model import Rule as Rule
 from sgfast.policy.model import SecurityGroup as SecurityGroup
 from sgfast.policy.model import Settings as Settings
 from sgfast.policy.model import Timeouts as Timeouts
 from sgfast.policy.model import Vpc as Vpc
+from sgfast.policy.profile_data import ExportFormat as ExportFormat
+from sgfast.policy.profile_data import ProfileName as ProfileName
 from sgfast.questions.checking.codes import Acceptance as Acceptance
 from sgfast.questions.checking.codes import Finding as Finding
 from sgfast.questions.checking.codes import FindingCode as FindingCode

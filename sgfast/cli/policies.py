@@ -14,8 +14,9 @@ from sgfast.clouds.providers import FORMATS as KNOWN_FORMATS
 
 if TYPE_CHECKING:
     from sgfast.policy.document_reader import Lines
-    from sgfast.policy.export_files import ExportFormat, Unresolved
+    from sgfast.policy.export_files import Unresolved
     from sgfast.policy.model import Policy
+    from sgfast.policy.profile_data import ExportFormat
 
 FORMATS = ("auto", *KNOWN_FORMATS)
 #: Other words for formats.

@@ -11,10 +11,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sgfast.base.errors import ArgumentTypeError
 from sgfast.policy.document_reader import DocumentReader, Lines
-from sgfast.policy.export_files import ExportFormat, Unresolved, refuse_table, refuse_terraform_input
+from sgfast.policy.export_files import Unresolved, refuse_table, refuse_terraform_input
 from sgfast.policy.loaded_policy import LoadedPolicy
 from sgfast.policy.model import Policy
 from sgfast.policy.plain_values import compose_values, path_in
+from sgfast.policy.profile_data import ExportFormat
 from sgfast.policy.yaml_nodes import compose, garbage_collection_paused, read_document
 
 __all__ = ["CapturePaths", "EndWord", "PolicySource", "Progress", "load", "load_policy", "parse_policy"]

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.logs.log_format import LogFormat
+from sgfast.clouds.logs.log_paths import LogPaths
 
 if TYPE_CHECKING:
     from sgfast.clouds.importing.sources import Account
-    from sgfast.policy.model import ProfileName
+    from sgfast.policy.profile_data import ProfileName
 
 
 class LiveReader(NamedTuple):
@@ -48,3 +49,5 @@ class Provider:
     #: The modules of exports, by the word of ``--to``. Each has ``export``, which makes calls, and ``FUNCTIONS``.
     exports: Mapping[str, str] = field(default_factory=dict)
     log_formats: tuple[LogFormat, ...] = ()
+    #: The names of its files and folders of logs, if they say times.
+    log_paths: LogPaths | None = None

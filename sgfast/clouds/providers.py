@@ -14,7 +14,7 @@ from sgfast.clouds.terraform.provider import TERRAFORM
 from sgfast.clouds.zeek.provider import ZEEK
 
 if TYPE_CHECKING:
-    from sgfast.policy.model import ProfileName
+    from sgfast.policy.profile_data import ProfileName
 
 #: A target of exports (SPEC 13).
 TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]

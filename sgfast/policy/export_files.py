@@ -10,8 +10,6 @@ from typing import Literal, NoReturn
 from sgfast.base.errors import PolicyError
 from sgfast.policy.yaml_nodes import shown_origin
 
-#: The format of an export, by the name of one of ``sgfast.clouds.providers.FORMATS``; ``auto`` detects it.
-ExportFormat = Literal["auto", "otc", "neutron", "aws", "terraform", "cloudformation"]
 #: The treatment of references that no file resolves, in a word: refuse the export, or take nobody to be known.
 UnresolvedWord = Literal["error", "empty"]
 #: The treatment of references that no file resolves: a word, or the addresses of groups and lists by id, with the word

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from sgfast.policy.gaps import Gaps
-from sgfast.policy.profile_data import profile_data
+from sgfast.policy.profile_data import ProfileName, profile_data
 from sgfast.policy.ranges import normal_form, union
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ Ports = tuple[tuple[int, int], ...]
 Direction = Literal["inbound", "outbound"]
 #: The decision of a rule or of one filter.
 Action = Literal["allow", "deny"]
-#: The name of the cloud whose behaviour a policy assumes (SPEC 6.8).
-ProfileName = Literal["otc", "neutron", "aws"]
 #: The treatment of DHCP and the like (SPEC 3.11).
 Infrastructure = Literal["exempt", "by-role", "filtered"]
 

@@ -1,4 +1,4 @@
-"""The facts of a cloud that policies need, by the name of its profile (SPEC 6.7).
+"""The names of clouds, and the facts that policies need, by the name of a profile (SPEC 6.7).
 
 Each cloud's folder in ``sgfast/clouds`` has a module ``profile``, which holds data and imports nothing: policies are
 below clouds and know their folders by name alone.
@@ -7,7 +7,12 @@ below clouds and know their folders by name alone.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+#: The cloud whose behaviour a policy assumes (SPEC 6.8).
+ProfileName = Literal["otc", "neutron", "aws"]
+#: The format of an export, by the name of one of ``sgfast.clouds.providers.FORMATS``; ``auto`` detects it.
+ExportFormat = Literal["auto", "otc", "neutron", "aws", "terraform", "cloudformation"]
 
 #: The folders of clouds whose profile has another name.
 _FOLDERS = {"neutron": "openstack"}

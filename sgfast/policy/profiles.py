@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, get_args
 
-from sgfast.policy.model import ProfileName, Quotas, Settings, Timeouts
-from sgfast.policy.profile_data import profile_data
+from sgfast.policy.model import Quotas, Settings, Timeouts
+from sgfast.policy.profile_data import ProfileName, profile_data
 
 
 class Profile(NamedTuple):

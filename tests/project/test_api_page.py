@@ -45,7 +45,7 @@ PAGES = {
     "policy": Page(
         "Policies", "A policy is a value: it never changes, and two policies that say the same are equal.",
         "load policy_from_boto3 Policy SecurityGroup Rule GroupPeer AddressGroupPeer AddressGroup Instance",
-        ("clouds.loading", "policy.export_files", "policy.gaps", "policy.model"),
+        ("clouds.loading", "policy.export_files", "policy.gaps", "policy.model", "policy.profile_data"),
         "from ipaddress import ip_network\n\nimport boto3\n\nimport sgfast",
     ),
     "questions": Page(

@@ -17,12 +17,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS, LineReader
+from sgfast.clouds.aws.provider import FLOW_LOG
 from sgfast.clouds.logs.log import Log, are_too_short
 
 #: The longest object, in characters. CloudWatch Logs and Firehose make none over some MiB.
 LONGEST_OBJECT = 1 << 26
 
 _SPACE = re.compile(r"[\s,\[\]]*")
+_MESSAGES = re.compile(rb'"message"\s*:\s*"([^"\\]*)"')
 _BREAKS = re.compile(r"[\r\n]+")
 
 
@@ -38,6 +40,13 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
             yield from reader.take(number, text.encode("utf-8", "replace"))
             number += len(messages)
     yield from reader.rest()
+
+
+def begin_ns(path: str, head: bytes) -> int | None:
+    """Return the start of the first records. The first object may be larger than ``head``, which is no JSON then."""
+    from sgfast.clouds.logs.detection import first_start_ns
+
+    return first_start_ns(path, FLOW_LOG, b"\n".join(_MESSAGES.findall(head)))
 
 
 def objects(log: Log) -> Iterator[Any]:

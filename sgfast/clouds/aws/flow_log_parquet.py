@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgfast.base.errors import CaptureError, FlowLogError, pip_install
+from sgfast.base.errors import CaptureError, FlowLogError, SgfastError, pip_install
 from sgfast.base.names import printable
 from sgfast.base.streams.urls import is_url, open_url
 from sgfast.clouds.aws.flow_log import LineReader, header
+from sgfast.clouds.logs.columns import NS_PER_SECOND
 from sgfast.clouds.logs.log import LONGEST_LINE, TOO_LONG, Log
 from sgfast.clouds.logs.tokenizer import HANDLERS
 
@@ -24,6 +26,8 @@ from sgfast.clouds.logs.tokenizer import HANDLERS
 ROWS = 1 << 15
 #: Bytes of text that rows become at a time.
 TEXT_BYTES = 1 << 23
+#: Bytes at the end of a file that have the names of its columns.
+TAIL = 1 << 16
 
 
 def read(log: Log) -> Iterator[NDArray[Any]]:
@@ -79,6 +83,39 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
         except errors as error:
             log.damage = f"{log.name}: row {row}: cannot be read as Parquet: {_cause(error)}"
         yield from reader.rest()
+
+
+def has_columns(file: Any) -> bool:
+    """Return whether a Parquet file has the columns of a flow log. A damaged file counts as one, to be reported."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - TAIL, 0))
+    tail = file.read(TAIL)
+    return not tail.endswith(b"PAR1") or (b"srcaddr" in tail and b"dstaddr" in tail)
+
+
+def begin_ns(path: str, head: bytes) -> int | None:
+    """Return the earliest start of a record as the file's statistics have it; None if they do not."""
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        return None     # reported when the file is read
+    if path == "-":
+        return None
+    with suppress(pa.ArrowException, OSError, ValueError, SgfastError), ExitStack() as stack:
+        source: Any = path
+        if is_url(path):
+            source = open_url(path, at_any_place=True)
+            stack.callback(source.close)
+        metadata = stack.enter_context(ParquetFile(source)).metadata
+        starts = []
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                if column.path_in_schema == "start" and column.is_stats_set and column.statistics.has_min_max:
+                    starts.append(column.statistics.min)
+        if starts and all(isinstance(start, int) for start in starts):
+            return int(min(starts)) * NS_PER_SECOND
+    return None
 
 
 def _pieces(columns: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:

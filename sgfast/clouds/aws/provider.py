@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
 from sgfast.clouds.aws.output_formats import SECTIONS
 from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.logs.log_format import LogFormat, UnloggedService
+from sgfast.clouds.logs.log_paths import LogPaths
 from sgfast.clouds.provider import LiveReader, Provider
 
 _TCP, _UDP = 6, 17
@@ -33,9 +36,27 @@ EXPORTED_LOG = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", "a
 #: Lines in JSON. Objects of other formats may have a message, too. Therefore these patterns are tried last.
 MESSAGES = LogFormat(
     "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", "aws.flow_log_json:read",
-    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)), **_FACTS,
+    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)), begin="aws.flow_log_json:begin_ns", **_FACTS,
 )  # fmt: skip
-PARQUET = LogFormat("an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read", **_FACTS)
+PARQUET = LogFormat(
+    "an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read", begin="aws.flow_log_parquet:begin_ns",
+    is_log="aws.flow_log_parquet:has_columns", **_FACTS,
+)  # fmt: skip
+
+_LONGEST_INTERVAL = timedelta(minutes=10)
+#: A file has the records that ended in the five minutes from the time in its name on. The folders are those in Hive's
+#: form, and those behind the region.
+LOG_PATHS = LogPaths(
+    file_name=re.compile(r"_vpcflowlogs_[^_/]+_fl-[^_/]+_(\d{8}T\d{4})Z_[^_/]+\.log(?:\.\w+)?$"),
+    time_form="%Y%m%dT%H%M",
+    folders=(
+        re.compile(r"/year=(\d{4})(?:/month=(\d\d?)(?:/day=(\d\d?)(?:/hour=(\d\d?))?)?)?(?=/|$)"),
+        re.compile(r"/vpcflowlogs/[^/]+/(\d{4})(?:/(\d\d)(?:/(\d\d)(?:/(\d\d))?)?)?(?=/|$)"),
+    ),
+    older=_LONGEST_INTERVAL + timedelta(minutes=15),
+    newer=timedelta(minutes=15),
+    longest_interval=_LONGEST_INTERVAL,
+)
 
 AWS = Provider(
     profile="aws",
@@ -52,4 +73,5 @@ AWS = Provider(
     live=LiveReader("aws.live", "read_account", ("--aws-profile", "--region")),
     exports={"aws": "aws.export"},
     log_formats=(FLOW_LOG, GATEWAY_LOG, EXPORTED_LOG, PARQUET, MESSAGES),
+    log_paths=LOG_PATHS,
 )

@@ -22,11 +22,11 @@ from sgfast.policy.model import (
     GroupPeer,
     Peer,
     Policy,
-    ProfileName,
     Rule,
     SecurityGroup,
     Settings,
 )
+from sgfast.policy.profile_data import ProfileName
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.ranges import ALL_PORTS, Ranges, difference
 from sgfast.policy.rule_text import rule_text

@@ -56,11 +56,10 @@ from sgfast.policy.model import (
     Action,
     Direction,
     Network,
-    ProfileName,
     Settings,
 )
 from sgfast.policy.networks import network_key, without_duplicates
-from sgfast.policy.profile_data import profile_data
+from sgfast.policy.profile_data import ProfileName, profile_data
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.protocols import PROTOCOL_NUMBERS, protocol_name
 from sgfast.policy.ranges import ALL_PORTS, LAST_PORT, union

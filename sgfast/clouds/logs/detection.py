@@ -6,12 +6,16 @@ flow log, so what it does not recognise is AWS's.
 
 from __future__ import annotations
 
+import io
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
+from sgfast.base.errors import FlowLogError
 from sgfast.clouds.aws import provider as aws
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
+from sgfast.clouds.logs.columns import UNKNOWN
 from sgfast.clouds.logs.log import Log
 from sgfast.clouds.logs.log_format import LogFormat
 from sgfast.clouds.logs.unread_formats import UNREAD
@@ -67,6 +71,27 @@ def recognised(head: bytes) -> LogFormat | None:
 def format_of(head: bytes) -> LogFormat:
     """Return the format of a flow log by its first bytes, decompressed."""
     return _shown(head) or _aws(head)
+
+
+class _Beginning(Log):
+    """The log that a file's first bytes are."""
+
+    def __init__(self, path: str, log_format: LogFormat, head: bytes) -> None:
+        super().__init__(path, lambda _: log_format)
+        self._bytes = head
+
+    def _open(self, stack: ExitStack) -> None:
+        self._head, self._stream = self._bytes, io.BytesIO()
+
+
+def first_start_ns(path: str, log_format: LogFormat, head: bytes) -> int | None:
+    """Return the earliest start of a record in a file's first bytes, as Unix time in ns; None: they have none."""
+    with suppress(FlowLogError):
+        for rows in _Beginning(path, log_format, head):
+            starts = rows["start_ns"]
+            if (starts != UNKNOWN).any():
+                return int(starts[starts != UNKNOWN].min())
+    return None
 
 
 def _shown(head: bytes) -> LogFormat | None:

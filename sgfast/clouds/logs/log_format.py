@@ -30,7 +30,8 @@ class LogFormat:
     """A format of flow logs. Without ``reader`` it is only recognised."""
 
     name: str
-    #: The function that yields arrays of RECORD_DTYPE: its module below ``sgfast.clouds``, and its name.
+    #: The function that yields arrays of RECORD_DTYPE: its module below ``sgfast.clouds``, and its name. So are the
+    #: other functions named.
     reader: str = ""
     #: Sets of patterns for files of JSON. If all patterns of one set are in the first bytes, the file has this format.
     json_patterns: tuple[tuple[bytes, ...], ...] = ()
@@ -47,9 +48,21 @@ class LogFormat:
     #: The services that are never logged, and a sentence about them.
     unlogged_services: tuple[UnloggedService, ...] = ()
     unlogged_words: str = ""
+    #: The function that returns the Unix time in ns at which a file's records begin, or None, by its path and its first
+    #: bytes. Without one, the first bytes are records.
+    begin: str = ""
+    #: The function that says by an open file whether it is a log, where the first bytes do not show this.
+    is_log: str = ""
+    #: Whether it is a log of other things, which is left out where it stands beside flow logs.
+    is_of_others: bool = False
 
     def load_reader(self) -> Callable[[Any], Iterator[NDArray[Any]]]:
-        """Return the function that reads a ``Log``. Its module is imported only here."""
-        module, _, function = self.reader.partition(":")
-        reader: Callable[[Any], Iterator[NDArray[Any]]] = getattr(import_module(f"sgfast.clouds.{module}"), function)
+        """Return the function that reads a ``Log``."""
+        reader: Callable[[Any], Iterator[NDArray[Any]]] = load_function(self.reader)
         return reader
+
+
+def load_function(place: str) -> Any:
+    """Return the function at a place such as ``aws.flow_log:read``. Its module is imported only here."""
+    module, _, function = place.partition(":")
+    return getattr(import_module(f"sgfast.clouds.{module}"), function)

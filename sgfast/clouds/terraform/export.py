@@ -24,10 +24,10 @@ from sgfast.policy.model import (
     GroupPeer,
     Instance,
     Policy,
-    ProfileName,
     Rule,
     SecurityGroup,
 )
+from sgfast.policy.profile_data import ProfileName
 from sgfast.policy.rule_text import peer_text, ports_text, rule_text, service_text
 from sgfast.policy.yaml_nodes import shown_origin
 

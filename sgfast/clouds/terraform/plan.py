@@ -24,7 +24,8 @@ from sgfast.clouds.terraform import openstack as terraform_neutron
 from sgfast.clouds.terraform.account_beside_plan import add_account
 from sgfast.clouds.terraform.stack import Stack, StackResource, resources_of_state, resources_of_values
 from sgfast.policy.export_files import Unresolved
-from sgfast.policy.model import Policy, ProfileName
+from sgfast.policy.model import Policy
+from sgfast.policy.profile_data import ProfileName
 from sgfast.policy.yaml_nodes import read_document, show
 
 _PROVIDERS: dict[str, ProfileName] = {

@@ -8,7 +8,7 @@ from sgfast.clouds.importing.formats import Format
 from sgfast.clouds.provider import Provider as KnownProvider
 
 if TYPE_CHECKING:
-    from sgfast.policy.model import ProfileName
+    from sgfast.policy.profile_data import ProfileName
 
 #: A provider of Terraform.
 Provider = Literal["aws", "openstack", "opentelekomcloud"]

@@ -1,18 +1,17 @@
 """Find flow logs: tell them from captures by their content, and list those in folders and stores.
 
-A day of a company is 100,000 objects in folders by date. So a name as AWS gives it (``_NAMED``) is believed: such a
-file is not opened here, and the time in its name says when its records begin. Other files are opened, and closed again
-after their first bytes.
+A day of a company is 100,000 objects in folders by date. So a name as a provider gives it (``LogPaths``) is believed:
+such a file is not opened here, and the time in its name says when its records begin. Other files are opened, and closed
+again after their first bytes.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import ip_address
@@ -24,33 +23,15 @@ from sgfast.base.names import listed, printable
 from sgfast.base.streams.binary_stream import STANDARD_INPUT, peek_standard_input
 from sgfast.base.streams.compression import MAGIC_LENGTH, Decompressor, compression_of
 from sgfast.base.streams.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
-from sgfast.clouds.aws import provider as aws
-from sgfast.clouds.logs.columns import NS_PER_SECOND, UNKNOWN
-from sgfast.clouds.logs.detection import recognised
-from sgfast.clouds.logs.log import HEAD, Log, unsupported
-from sgfast.clouds.logs.log_format import LogFormat
-from sgfast.clouds.zeek.provider import OTHER_LOG
+from sgfast.clouds.logs.detection import first_start_ns, recognised
+from sgfast.clouds.logs.log import HEAD, unsupported
+from sgfast.clouds.logs.log_format import LogFormat, load_function
+from sgfast.clouds.providers import PROVIDERS
 from sgfast.traffic.capture.directories import files_in, is_directory, is_pattern, natural
 from sgfast.traffic.capture.reader import begins_capture
 
 #: Bytes of a file of bzip2 that are read to have its first block.
 BZIP2_BLOCK = 1 << 20
-#: Bytes at the end of a Parquet file that have the names of its columns.
-PARQUET_TAIL = 1 << 16
-
-#: The longest interval of AWS. A file has the records that ended in the five minutes from the time in its name on.
-LONGEST_INTERVAL = timedelta(minutes=10)
-#: The most that a record may be older and newer than its file's time. AWS writes a file every five minutes.
-OLDER, NEWER = LONGEST_INTERVAL + timedelta(minutes=15), timedelta(minutes=15)
-
-_NAMED = re.compile(r"_vpcflowlogs_[^_/]+_fl-[^_/]+_(\d{8}T\d{4})Z_[^_/]+\.log(?:\.\w+)?$")
-#: Folders with a date, as AWS makes them: in Hive's form, and behind the region.
-_DATED = (
-    re.compile(r"/year=(\d{4})(?:/month=(\d\d?)(?:/day=(\d\d?)(?:/hour=(\d\d?))?)?)?(?=/|$)"),
-    re.compile(r"/vpcflowlogs/[^/]+/(\d{4})(?:/(\d\d)(?:/(\d\d)(?:/(\d\d))?)?)?(?=/|$)"),
-)
-#: Years that may be those of a log.
-_YEARS = range(1970, 9000)
 #: Patterns that mean everything in a folder.
 _EVERYTHING = re.compile(r"(?:(.*)/)?\*\*(?:/\*)?")
 #: Names of compressed files.
@@ -61,7 +42,9 @@ _FILES_LOOKED_AT = 100
 _LINES_LOOKED_AT = 100
 FEWEST_ADDRESSES, FEWEST_NUMBERS = 2, 4
 _BETWEEN_WORDS = re.compile(r"[\s,;|=\"'()\[\]{}]+")
-_MESSAGES = re.compile(rb'"message"\s*:\s*"([^"\\]*)"')
+
+#: The names of files and folders of all providers that give them.
+_LOG_PATHS = [provider.log_paths for provider in PROVIDERS if provider.log_paths is not None]
 
 
 class LogSource(NamedTuple):
@@ -189,9 +172,10 @@ class _Finding:
                 self._other_files.append(f"{printable(path)}: has captures")
                 return
             # Zeek writes its other logs beside conn.log.
-            if look.format is None or look.format is OTHER_LOG:
+            if look.format is None or look.format.is_of_others:
                 other_files.append(file)
-                unread += [file] if look.seems_log or _NAMED.search(file) else []
+                is_named = any(names.file_name.search(file) for names in _LOG_PATHS)
+                unread += [file] if look.seems_log or is_named else []
             else:
                 logs.append(_source(file, look.format, look.head))
         if logs or self._period.is_narrowing:
@@ -228,12 +212,12 @@ class _Finding:
 
     def _add_named(self, path: str, logs: list[LogSource]) -> bool:
         """Add a file whose name says that it is a flow log and of which time. Return False if it does not."""
-        written = _time_in_name(path)
-        if written is None:
+        begin = next((begin for names in _LOG_PATHS if (begin := names.begin(path))), None)
+        if begin is None:
             return False
         self._example = self._example or printable(path)
         if not self._period.leaves_out(path):
-            logs.append(LogSource(path, _in_ns(written - LONGEST_INTERVAL)))
+            logs.append(LogSource(path, _in_ns(begin)))
         return True
 
 
@@ -276,9 +260,10 @@ def _look(path: str) -> _Look:
             raw += _read(file, BZIP2_BLOCK - HEAD)
         head, is_damaged = _decompressed(raw, path)
         look = _look_at(head)
-        if look.format is aws.PARQUET and not is_web_url(path) and not _has_ends(file):
+        is_log = look.format.is_log if look.format is not None else ""
+        if is_log and not is_web_url(path) and not load_function(is_log)(file):
             return _NO_LOG
-        if look.is_capture or look.format not in (None, OTHER_LOG):
+        if look.is_capture or (look.format is not None and not look.format.is_of_others):
             return look
         is_damaged |= compression is None and _COMPRESSED.search(path) is not None
         return look._replace(seems_log=is_damaged or _are_like_records(head))
@@ -334,64 +319,13 @@ def _decompressed(raw: bytes, name: str) -> tuple[bytes, bool]:
     return head[:HEAD], decompressor.failure is not None
 
 
-def _has_ends(file: Any) -> bool:
-    """Return whether a Parquet file has the columns of a flow log. A damaged file counts as one, to be reported."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - PARQUET_TAIL, 0))
-    tail = _read(file, PARQUET_TAIL)
-    return not tail.endswith(b"PAR1") or (b"srcaddr" in tail and b"dstaddr" in tail)
-
-
-class _Beginning(Log):
-    """The log that a file's first bytes are."""
-
-    def __init__(self, path: str, known: LogFormat, head: bytes) -> None:
-        super().__init__(path, lambda _: known)
-        self._bytes = head
-
-    def _open(self, stack: ExitStack) -> None:
-        self._head, self._stream = self._bytes, io.BytesIO()
-
-
 def _source(path: str, log_format: LogFormat, head: bytes) -> LogSource:
     """Return a log with its time. Raises FlowLogError if its format is only recognised."""
     if not log_format.reader:
         raise unsupported(STANDARD_INPUT if path == "-" else printable(path), log_format)
-    if log_format is aws.PARQUET:
-        return LogSource(path, _begin_of_parquet(path))
-    if log_format is aws.MESSAGES:
-        # The first object may be larger than the head.
-        log_format, head = aws.FLOW_LOG, b"\n".join(_MESSAGES.findall(head))
-    with suppress(FlowLogError):
-        for rows in _Beginning(path, log_format, head):
-            starts = rows["start_ns"]
-            if (starts != UNKNOWN).any():
-                return LogSource(path, int(starts[starts != UNKNOWN].min()))
-    return LogSource(path, None)
-
-
-def _begin_of_parquet(path: str) -> int | None:
-    try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        return None     # reported when the file is read
-    if path == "-":
-        return None
-    with suppress(pa.ArrowException, OSError, ValueError, SgfastError), ExitStack() as stack:
-        source: Any = path
-        if is_url(path):
-            source = open_url(path, at_any_place=True)
-            stack.callback(source.close)
-        metadata = stack.enter_context(ParquetFile(source)).metadata
-        starts = []
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for column in map(group.column, range(group.num_columns)):
-                if column.path_in_schema == "start" and column.is_stats_set and column.statistics.has_min_max:
-                    starts.append(column.statistics.min)
-        if starts and all(isinstance(start, int) for start in starts):
-            return int(min(starts)) * NS_PER_SECOND
-    return None
+    if log_format.begin:
+        return LogSource(path, load_function(log_format.begin)(path, head))
+    return LogSource(path, first_start_ns(path, log_format, head))
 
 
 # Folders, and the times in paths -------------------------------------------------------------------------------------
@@ -409,44 +343,15 @@ class _Period:
         """Return whether a file, or all files of a folder, have no record of this time, as their path says."""
         if self._start_ns is None and self._end_ns is None:
             return False
-        span = _span(path)
+        span = next((span for names in _LOG_PATHS if (span := names.span(path))), None)
         if span is None:
             return False
-        first, last = span[0] - OLDER, span[1] + NEWER
+        first, last = span
         is_outside = (self._start_ns is not None and _in_ns(last) < self._start_ns) or (
             self._end_ns is not None and _in_ns(first) > self._end_ns
         )
         self.is_narrowing |= is_outside
         return is_outside
-
-
-def _time_in_name(path: str) -> datetime | None:
-    named = _NAMED.search(path)
-    if named is None:
-        return None
-    try:
-        written = datetime.strptime(named[1], "%Y%m%dT%H%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return written if written.year in _YEARS else None
-
-
-def _span(path: str) -> tuple[datetime, datetime] | None:
-    """Return the times between which files with this path were written, or None if the path does not say."""
-    written = _time_in_name(path)
-    if written is not None:
-        return written, written
-    dated = next((date for pattern in _DATED if (date := pattern.search(f"/{path}"))), None)
-    if dated is None:
-        return None
-    year, month, day, hour = (None if part is None else int(part) for part in dated.groups())
-    try:
-        begin = datetime(year or 0, month or 1, day or 1, hour or 0, tzinfo=UTC)
-    except ValueError:
-        return None
-    # A month has at most 31 days, and a year 366.
-    length = timedelta(days=366 if month is None else 31 if day is None else 1)
-    return (begin, begin + (length if hour is None else timedelta(hours=1))) if begin.year in _YEARS else None
 
 
 def _in_ns(moment: datetime) -> int:
