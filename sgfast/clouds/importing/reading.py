@@ -20,6 +20,7 @@ from sgfast.clouds.importing.sources import Source, json_value, plain_source, re
 from sgfast.clouds.importing.unresolved import addresses_in, has_entries, is_address_file, resolve
 from sgfast.clouds.providers import FORMATS
 from sgfast.clouds.terraform.provider import DOCUMENT_KEYS
+from sgfast.clouds.unread import UNREAD_CLOUDS
 from sgfast.policy.export_files import Unresolved
 from sgfast.policy.model import Policy
 from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
@@ -27,9 +28,7 @@ from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: The number of first items of a list that are looked at to detect the list's format.
 _LOOKED_AT = 200
-#: Clouds whose exports are not read: a key of their objects, and how its value begins.
-_OTHER_CLOUDS = {"Google Cloud": ("kind", "compute#"), "Azure": ("type", "Microsoft.")}
-#: Keys under which their APIs and templates have lists of such objects.
+#: Keys under which the APIs and templates of unread clouds have lists of objects.
 _OTHER_LISTS = ("items", "value", "resources")
 
 
@@ -140,7 +139,7 @@ def _other_cloud(value: object) -> str:
     inner = [value[key] for key in _OTHER_LISTS if key in value] if isinstance(value, dict) else []
     for mapping in _flat([value, *inner]):
         if isinstance(mapping, dict):
-            for cloud, (key, beginning) in _OTHER_CLOUDS.items():
+            for cloud, (key, beginning) in UNREAD_CLOUDS.items():
                 if str(mapping.get(key)).startswith(beginning):
                     return cloud
     return ""

@@ -18,16 +18,16 @@ from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS
 from sgfast.clouds.logs.columns import UNKNOWN
 from sgfast.clouds.logs.log import Log
 from sgfast.clouds.logs.log_format import LogFormat
-from sgfast.clouds.logs.unread_formats import UNREAD
 from sgfast.clouds.otc.provider import FLOW_LOG as OTC_LOG
 from sgfast.clouds.providers import PROVIDERS
+from sgfast.clouds.unread import UNREAD_LOGS
 from sgfast.clouds.zeek import provider as zeek
 from sgfast.policy.yaml_nodes import UTF_16_MARKS
 
 #: All formats in the order of trial. Those of AWS come last: a log of any other format may look like one of them.
 _FORMATS = tuple(
     each
-    for formats in (*(each.log_formats for each in PROVIDERS if each is not aws.AWS), UNREAD, aws.AWS.log_formats)
+    for formats in (*(each.log_formats for each in PROVIDERS if each is not aws.AWS), UNREAD_LOGS, aws.AWS.log_formats)
     for each in formats
 )
 #: Patterns that are all in the first bytes of a file of JSON, with their format.

@@ -1,11 +1,13 @@
-"""Flow logs that are recognised, so that an error can name them, but not read."""
+"""Exports and flow logs that are recognised, so that an error can name them, but not read."""
 
 from __future__ import annotations
 
 from sgfast.clouds.logs.log_format import LogFormat
 
-#: In the order of trial.
-UNREAD = (
+#: Clouds whose exports are not read: a key of their objects, and how its value begins.
+UNREAD_CLOUDS = {"Google Cloud": ("kind", "compute#"), "Azure": ("type", "Microsoft.")}
+#: Flow logs in the order of trial.
+UNREAD_LOGS = (
     LogFormat(
         "an Azure network security group (NSG) flow log", json_patterns=((rb"NetworkSecurityGroupFlowEvent",),)
     ),
