@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from captures import pcap_head, pcap_record
-from command import PCAPS, SHOP, sgfast, valid
+from command import PCAPS, SHOP, sgfast, valid, write_capture
 from corpus import ROOT
 from frames import ends_of, ethernet, icmp, ip, tcp, udp, wire_length
 from tunnels import erspan, geneve, gre, vxlan
@@ -323,3 +323,16 @@ def test_jobs_and_going_on_give_the_same_evidence(capsys: Capsys, tmp_path: Path
     assert replay(policy, captures, jobs=2).evidence == whole
     replay(policy, captures[0], snapshot=tmp_path / "state")
     assert replay(policy, captures[1], resume=tmp_path / "state").evidence == whole
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_networks_with_equally_many_packets_stand_by_address_whichever_thread_met_them_first(
+    capsys: Capsys, tmp_path: Path, jobs: str
+) -> None:
+    ends = [(f"192.0.{third}.1", f"198.51.{third}.2") for third in range(9, 0, -1)]
+    capture = write_capture(tmp_path, *(ethernet(ip(*pair, udp(1, 53))) for pair in ends for _ in range(3)))
+    done = sgfast(capsys, "replay", SHOP[0], capture, "--jobs", jobs, "--json")
+    (reason,) = json.loads(done.out)["evidence"]["reasons"]
+    assert [row["network"] for row in reason["networks"]] == [
+        *(f"192.0.{third}.0/24" for third in range(1, 10)), "198.51.1.0/24"
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from sgfast.base.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.engine import REASONS, Engine
 from sgfast.policy.model import Policy
-from sgfast.policy.networks import is_multicast_address
+from sgfast.policy.networks import is_multicast_address, network_key
 from sgfast.policy.other_vpcs import owners_elsewhere
 from sgfast.policy.ranges import covers, lowest
 from sgfast.rules.addresses import ADDRESS, range_of
@@ -226,7 +226,9 @@ def _why_none(records: LogRecords) -> tuple[str, str]:
 
 
 def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
-    listed = sorted(observed.networks.items(), key=lambda network_and_count: -network_and_count[1])[:LISTED_NETWORKS]
+    by_address = sorted(observed.networks, key=lambda network: network_key(ip_network(network)))
+    most_first = sorted(by_address, key=lambda network: -observed.networks[network])
+    listed = [(network, observed.networks[network]) for network in most_first[:LISTED_NETWORKS]]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)
     command = "the policy of these networks, or --filter \"not net NETWORK\" if their packets belong to others"
     owner_words = ""
