@@ -15,8 +15,8 @@ from sgfast.policy.rule_text import rule_in_document
 from sgfast.policy.templates import default_group
 from sgfast.questions.replaying.listed_kinds import peer_of, service_of
 from sgfast.questions.suggesting.missing import missing_rules
+from sgfast.questions.suggesting.needs import Winners
 from sgfast.questions.suggesting.observing import REPLY_DENIED, TrafficTotals, cannot_be_named
-from sgfast.questions.suggesting.winners import Winners
 from sgfast.report.rollup import Rollup, RollupRow
 
 #: The most kinds of traffic that are compared with rules for all rows together, the largest kinds of each row first:

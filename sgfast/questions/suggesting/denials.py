@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from sgfast.policy.model import AddressGroupPeer, Network, Policy
-from sgfast.questions.suggesting.needs import Need, NeededService
-from sgfast.questions.suggesting.winners import Winners
+from sgfast.questions.suggesting.needs import Need, NeededService, Winners
 
 #: An end of a connection, as far as rules tell ends apart: the prefixes of rules that its address is in, and an
 #: instance's groups and VPC.

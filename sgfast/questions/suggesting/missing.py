@@ -12,10 +12,9 @@ from sgfast.policy.model import Policy, Rule
 from sgfast.policy.profiles import PROFILES
 from sgfast.policy.templates import next_rule_id
 from sgfast.questions.suggesting.denials import Denials
-from sgfast.questions.suggesting.needs import Need, needs_of
+from sgfast.questions.suggesting.needs import Need, Winners, needs_of
 from sgfast.questions.suggesting.observing import TrafficTotals
 from sgfast.questions.suggesting.rules import Limits, SuggestedRule, suggest_rules
-from sgfast.questions.suggesting.winners import Winners
 
 #: Reasons for which no rule is added.
 DENY_RULE = "a deny rule is for these, and no added rule may overrule it"

@@ -26,10 +26,11 @@ from sgfast.report.json.traffic import (
     JsonLeft,
     JsonNearest,
     JsonTraffic,
+    JsonUncertain,
     LeftOutField,
     nearest,
+    uncertain_answer,
 )
-from sgfast.report.json.uncertain import JsonUncertain, uncertain_answer
 from sgfast.report.json.values import Count, File, JsonSeconds, Number, ProviderId, Time
 from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.changed import ChangedRollup, changed_rollups

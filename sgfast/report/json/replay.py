@@ -21,11 +21,11 @@ from sgfast.report.json.traffic import (
     Decapsulated,
     JsonLeft,
     JsonNearest,
+    JsonReading,
     JsonTraffic,
     LeftOutField,
     nearest,
 )
-from sgfast.report.json.uncertain import JsonReading
 from sgfast.report.json.values import Byte, Count, JsonProtocol, JsonSeconds, Number, Port, Text, Time
 from sgfast.report.rollup import NOT_SEEN, By, TrafficPart, rollup_of
 from sgfast.report.rollup.uncertain import UncertainRollup

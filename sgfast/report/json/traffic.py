@@ -6,10 +6,13 @@ from operator import itemgetter
 from typing import Annotated, Any, get_args
 
 from sgfast.base.json_types import Answer, Keywords, at, one_of
+from sgfast.policy.model import Action, Policy
 from sgfast.report.denial_reasons import Reasons
 from sgfast.report.json.values import Byte, Count, File, JsonProtocol, Number, Port, Time
-from sgfast.report.rollup import RollupRow
+from sgfast.report.rollup import By, RollupRow
 from sgfast.report.rollup.ends import EndKind
+from sgfast.report.rollup.uncertain import UncertainRollup
+from sgfast.traffic.flow_logs.unsure_openers import UnsureOpeners
 from sgfast.traffic.preprocess import TunnelKind
 
 #: Default limit of the rows of each list. ``--connections`` lists more.
@@ -108,3 +111,31 @@ class JsonLeft(Answer):
     rows: Count = at("unlisted_rows")
     connections: Count = at("unlisted_connections")
     packets: Count = at("unlisted_packets")
+
+
+class JsonReading(Answer):
+    from_: JsonEnd = at(lambda reading: JsonEnd.of(reading.source, ends=reading.sources))
+    to: JsonEnd = at(lambda reading: JsonEnd.of(reading.destination, ends=reading.destinations))
+    service: str
+    verdict: Action
+    reason: Annotated[str, "The word of SPEC 10.3."]
+    rule: Annotated[str | None, "The rule that decided, if only one rule did."]
+
+
+ReadingsOfRow = Annotated[
+    list[JsonReading],
+    "The verdict if either end opened these connections. The likelier reading is first; it is that of the row.",
+]
+
+
+class JsonUncertain(JsonTraffic):
+    readings: ReadingsOfRow
+
+
+def uncertain_answer(policy: Policy, openers: UnsureOpeners | None, by: By, most: int) -> list[dict[str, Any]] | None:
+    """Return the rows of connections that either end may have opened (SPEC 10.30); None for captures."""
+    if openers is None:
+        return None
+    rollup = UncertainRollup(policy, openers.differing)
+    folded = rollup.fold("cannot-tell", by=by, most=most)
+    return [JsonUncertain.of(row, readings=rollup.readings(row)) for row in folded.rows]

@@ -4,7 +4,6 @@
     first_contradiction(policy, source, database, named_service("tcp/5432"), "allow")   None: all packets are allowed
 
     explaining     why one packet is allowed or denied
-    home_vpc       the VPC in which the addresses of a question are looked up
     proving        whether a policy meets the expectations of a file
     services       services as users write them
     ends           instances, groups and addresses as users name them

@@ -36,13 +36,12 @@ from sgfast.policy.model import (
     called,
 )
 from sgfast.policy.networks import is_multicast_address
-from sgfast.policy.other_vpcs import elsewhere_text, owners_elsewhere, owners_text
+from sgfast.policy.other_vpcs import elsewhere_text, home_vpc, owners_elsewhere, owners_text
 from sgfast.policy.protocols import ECHO_REQUEST, PROTOCOL_NUMBERS, SERVICES, USUAL_PROTOCOLS
 from sgfast.policy.rule_text import check_packet_fields, protocol_text, rule_name
 from sgfast.rows.verdicts import Verdict, VerdictWord
 from sgfast.rules.compiler import CompiledPolicy, compile_policy
 from sgfast.rules.reaching.filters import Filters, filters_about
-from sgfast.rules.reaching.home_vpc import home_vpc
 from sgfast.rules.reaching.misfits import Misfit, misfit_of
 from sgfast.rules.reaching.services import SingleService
 

@@ -16,8 +16,7 @@ from winners import winner
 
 from sgfast.clouds.loading import parse_policy
 from sgfast.policy.model import Policy
-from sgfast.questions.suggesting.needs import Need, NeededService
-from sgfast.questions.suggesting.winners import Winners
+from sgfast.questions.suggesting.needs import Need, NeededService, Winners
 from sgfast.reference.engine import ReferenceEngine
 
 HUB = """
