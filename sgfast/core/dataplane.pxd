@@ -29,7 +29,7 @@ from sgfast.core.pipeline.plane cimport Plane
 cdef struct Outputs:
     ResultRow* results
     HeaderRow* headers
-    uint16_t* words         # outcome words (types.pxd)
+    uint16_t* words         # result words (types.pxd)
     bint later              # with several jobs, the workers may write the outputs after the call has returned
     Prepared* prepared      # preparation of the batch that contains the frames, or NULL
 

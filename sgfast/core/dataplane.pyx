@@ -418,7 +418,7 @@ cdef class DataPlane:
     ):
         """Judge the frames of a batch in order, or ``number`` of them from ``first`` on.
 
-        ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for outcome
+        ``results``, ``headers``, ``words``: None, or arrays of RESULT_DTYPE, of HEADER_DTYPE and of uint16 for result
         words (``types.pxd``). They are filled from index 0 on. ValueError if an array is shorter than the number of
         frames to judge. ``later``: with several jobs, the workers may fill the arrays after the call, until
         ``take_resolved`` or the next call. Use it from one thread only.

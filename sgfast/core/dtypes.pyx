@@ -39,14 +39,14 @@ REMEMBERED_DTYPE = np.dtype([
 ])
 CUT_DTYPE = np.dtype([
     ("cut_ns", "<i8"), ("again_ns", "<i8"), ("packets", "<u8"), ("bytes", "<u8"), *_ENDS, ("rule", "<i4", (2,)),
-    ("change", "<u4"), ("previous", "<u4"), ("outcome", "u1"), ("turned", "u1"), ("finished", "u1"),
+    ("change", "<u4"), ("previous", "<u4"), ("fate", "u1"), ("turned", "u1"), ("finished", "u1"),
     ("spare_too", "u1"),
 ])
 TALLY_DTYPE = np.dtype([
     ("peer", "u1", (16,)), ("instance", "<i4"), ("port_key", "<u2"), ("protocol", "u1"), ("reason", "u1"),
     ("inbound", "u1"), ("family", "u1"), ("has_ports", "u1"), ("has_icmp", "u1"), ("rule", "<i4"),
     ("packets", "<u8"), ("connections", "<u8"), ("bytes", "<u8"), ("first_ns", "<i8"), ("last_ns", "<i8"),
-    ("number", "<u8"), ("outcomes", "<u8", (2,)),
+    ("number", "<u8"), ("endings", "<u8", (2,)),
 ])
 RULE_COUNT_DTYPE = np.dtype([("connections", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 

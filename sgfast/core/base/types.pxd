@@ -1,4 +1,4 @@
-# Types shared by the whole data plane: verdicts, reasons, outcome words, and a packet's headers as integers.
+# Types shared by the whole data plane: verdicts, reasons, result words, and a packet's headers as integers.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -41,9 +41,9 @@ cdef enum:         # Reason
     REPLY_DENIED = 17
     REASON_COUNT = 18
 
-# A packet's outcome in 16 bits, for comparing engines. It is much smaller than a ResultRow, and needs no owner look-up.
+# A packet's result in 16 bits, for comparing engines. It is much smaller than a ResultRow, and needs no owner look-up.
 # The bits about the packet's record describe the record after the packet was judged.
-cdef enum:         # Outcome word
+cdef enum:         # Result word
     WORD_VERDICT = 7            # the verdict
     WORD_REASON_SHIFT = 3       # five bits
     WORD_BEGAN = 1 << 8         # a record of the connection report (SPEC 10.4) begins with this packet
@@ -53,8 +53,8 @@ cdef enum:         # Outcome word
     WORD_FAST = 1 << 12         # the packet took the fast path (fast_path.pxd): the record's state did not change
     WORD_FOLLOWS = 1 << 13      # not its datagram's first fragment: no bits about a record are set
 
-# Result of reading a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.
-cdef enum:         # Outcome
+# Result of parsing a frame's headers (SPEC 3.1, 3.2, 3.4), before any look-up.
+cdef enum:         # Parse result
     READ_TRACKED = 0        # has a connection key
     READ_ICMP_ERROR = 1     # judged by the packet that it quotes (SPEC 4.6)
     READ_TRUNCATED = 2
@@ -64,7 +64,7 @@ cdef enum:         # Outcome
     READ_SERVER = 6         # infrastructure that an instance must not send (SPEC 3.11)
     READ_BROKEN = 7         # no readable addresses: malformed, without sides (SPEC 3.1)
     READ_NOT_IP = 8
-    READ_FRAGMENT = 9       # a fragment; its outcome is in Packet.fragment_outcome (SPEC 9.4)
+    READ_FRAGMENT = 9       # a fragment; its own is in Packet.fragment_parse_result (SPEC 9.4)
 
 cdef enum:         # Protocol
     PROTO_ICMP = 1
@@ -105,7 +105,7 @@ cdef struct Packet:
     uint16_t sport
     uint16_t dport
     uint8_t step
-    uint8_t outcome         # read as one word together with `step` (fast_path.pxd)
+    uint8_t parse_result         # read as one word together with `step` (fast_path.pxd)
     uint8_t ipv6
     uint8_t protocol
     uint8_t has_ports
@@ -122,7 +122,7 @@ cdef struct Packet:
     uint16_t fragment_start         # offset of the fragment's first byte in the datagram
     uint16_t fragment_end           # offset after the last byte
     uint8_t fragment_last           # this fragment is the last one
-    uint8_t fragment_outcome        # Outcome of a first fragment's headers; READ_STRAY for any other fragment
+    uint8_t fragment_parse_result   # that of a first fragment's headers; READ_STRAY for any other fragment
     uint8_t is_answer       # flow logs only: as in RecordCounts
     uint8_t cut             # READ_BROKEN, _TRUNCATED and _FRAGMENT only: Cut
     void* entry             # the entry in slot `hint`, or an entry that no key matches

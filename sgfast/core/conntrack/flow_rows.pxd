@@ -164,22 +164,22 @@ cdef inline void report_tuple(
     Table* t, uint32_t slot, const Entry* e, int64_t now, uint8_t side_end
 ) noexcept nogil:
     cdef const Origin* origin
-    cdef uint64_t* outcomes
+    cdef uint64_t* endings
     cdef FlowRow* row
     if not is_reported(t, e):
         return
     origin = origin_at(&t.slab, slot)
     if unlikely(origin.ends & ORIGIN_CALLED) and not e.marks & (HEARD | TUPLE_DENIED):
         origin.attempt[1] += 1
-    outcomes = origin.outcomes if not is_plain(e) else NULL
-    if outcomes != NULL:
-        outcomes[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1
+    endings = origin.endings if not is_plain(e) else NULL
+    if endings != NULL:
+        endings[1 if e.marks & (TUPLE_DENIED | REFUSED) == REFUSED else 0] += 1
         if t.reports != REPORT_ALL:
             return
     row = next_row(t)
     if row != NULL:
         fill_flow_row(t, slot, now, side_end, row)
-        if outcomes != NULL:
+        if endings != NULL:
             row.counted_for = -1
 
 

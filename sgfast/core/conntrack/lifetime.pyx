@@ -338,7 +338,7 @@ cdef void begin_tuple(
         origin.ends = (ORIGIN_HIGH if initiator_high else 0) | (
             ORIGIN_DENIED_OUT if denied_side == initiator_high else 0
         )
-        origin.outcomes = NULL
+        origin.endings = NULL
     if not t.keep_flows:
         return
     flow = flow_at(&t.slab, slot)

@@ -5,10 +5,10 @@
 # corresponds to one record of the connection report (SPEC 10.4) of the engine in which its packets pass. If that engine
 # keeps no record, because no filter sees the packets, the unit corresponds to a record of the engine that blocks them.
 #
-#     outcome words of both --compare--> units, by key and way --when they end--> groups
+#     result words of both --compare--> units, by key and way --when they end--> groups
 #
 # So the engines are compared packet by packet. Records may begin and end differently in each engine; a unit holds the
-# changed packets of one record of the passing engine. Most packets have equal outcomes, and cost only a comparison of
+# changed packets of one record of the passing engine. Most packets have equal results, and cost only a comparison of
 # two words. The numbers of units and groups are limited. If there is no room for a new group, a connection is counted
 # in a group without its addresses. If there is no room for such a group either, it is counted without its port.
 
@@ -22,7 +22,7 @@ cdef enum:
     MAX_UNITS = 1 << 20
     GROUPS = 1 << 16            # more groups than a person reads
     ADDRESSLESS = 3 << 15       # groups without addresses are made up to this number of rows
-    # All groups without ports fit: 256 protocols, two ways, at most 8 outcomes that pass and 12 that block.
+    # All groups without ports fit: 256 protocols, two ways, at most 8 results that pass and 12 that block.
     MOST_GROUPS = 9 << 14
     GROUP_INDEX = 1 << 18
     EXAMPLES = 3
@@ -52,7 +52,7 @@ cdef struct Unit:
     int64_t first_ns
     int64_t last_ns
     uint16_t port_key           # port key of the opener
-    uint8_t old                 # verdict and reason of the unit's first packet, as in the outcome word
+    uint8_t old                 # verdict and reason of the unit's first packet, as in the result word
     uint8_t new
     uint8_t initiator_high
     uint8_t passes_recorded     # the passing engine keeps a record of the connection
@@ -67,7 +67,7 @@ cdef struct Candidate:
     Packet packet
     Packet quoted               # the packet that an ICMP error quotes
     bint quotes                 # `quoted` is valid, and `key` is its key
-    uint16_t old                # outcome words
+    uint16_t old                # result words
     uint16_t new
     uint64_t number
     UnitKey key                 # with `way` left 0

@@ -48,7 +48,7 @@ cdef enum:
     KEY_WORDS = 5               # 64-bit words of a UnitKey
     KIND_WORDS = 6              # 64-bit words of a group's key
     KIND_BYTES = 48
-    OUTCOME = 0xFF              # mask of verdict and reason in an outcome word
+    OUTCOME = 0xFF              # mask of verdict and reason in an result word
 
 CHANGED_DTYPE = np.dtype([
     ("initiator", "u1", (16,)), ("responder", "u1", (16,)), ("port_key", "<u2"), ("protocol", "u1"), ("family", "u1"),
@@ -132,7 +132,7 @@ cdef class ChangedConnections:
         self, FrameBatch batch not None, const uint16_t[::1] old not None, const uint16_t[::1] new not None,
         openers not None, const uint64_t[::1] numbers=None
     ):
-        """Compare both planes' outcome words (``types.pxd``) for a batch's frames.
+        """Compare both planes' result words (``types.pxd``) for a batch's frames.
 
         ``openers``: HEADER_DTYPE, as long as the batch; filled with the openers of records that begin with the same
         packet in both planes and that both allow. Return the number of these openers. ``numbers``: the packets'
@@ -205,12 +205,12 @@ cdef class ChangedConnections:
         cdef Packet* p = &t.packet
         read_frame(&self.wire, <const Frame*>frame, p)
         p.count = packets_of(<const Frame*>frame)
-        if p.outcome == READ_FRAGMENT:
-            p.outcome = p.fragment_outcome
-        if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
+        if p.parse_result == READ_FRAGMENT:
+            p.parse_result = p.fragment_parse_result
+        if p.parse_result == READ_NOT_IP or p.parse_result == READ_BROKEN:
             return False
         t.quotes = False
-        if p.outcome == READ_ICMP_ERROR:
+        if p.parse_result == READ_ICMP_ERROR:
             memset(&t.quoted, 0, sizeof(Packet))
             if read_quote(&self.wire, p, &t.quoted.key, &t.quoted.digest, &t.quoted.hash, &t.quoted.source_high):
                 t.quoted.ipv6 = p.ipv6
@@ -222,7 +222,7 @@ cdef class ChangedConnections:
         if t.quotes:
             p = &t.quoted
         fill_key(p, &t.key)
-        t.hash = p.hash if p.outcome == READ_TRACKED else hash_of(self.wire.secret, &t.key, KEY_WORDS)
+        t.hash = p.hash if p.parse_result == READ_TRACKED else hash_of(self.wire.secret, &t.key, KEY_WORDS)
         prefetch(&self.index[t.hash & self.index_mask])
         return True
 
@@ -447,7 +447,7 @@ cdef inline void fill_key(const Packet* p, UnitKey* key) noexcept nogil:
     memset(key, 0, sizeof(UnitKey))
     memcpy(key.addr, p.key.addr, sizeof(key.addr) if p.ipv6 else sizeof(key.addr[0]))
     key.protocol = p.protocol
-    if p.outcome == READ_TRACKED:           # true for a quoted packet, too, as READ_TRACKED is 0
+    if p.parse_result == READ_TRACKED:           # true for a quoted packet, too, as READ_TRACKED is 0
         key.kind = p.key.kind
         key.ports = p.key.ports
         key.protocol = p.key.protocol
@@ -463,7 +463,7 @@ cdef inline bint is_turned(const Packet* p, uint16_t blocking, const Unit* unit)
 
 
 cdef inline void set_initiator(const Packet* p, uint16_t word, Unit* unit) noexcept nogil:
-    # Sets the initiator, as far as it is known, and the port key. `word`: outcome word of the recording engine.
+    # Sets the initiator, as far as it is known, and the port key. `word`: result word of the recording engine.
     cdef uint8_t high = p.source_high
     if word & (WORD_KNOWN | WORD_BEGAN):
         high = word >> WORD_HIGH_SHIFT & 1

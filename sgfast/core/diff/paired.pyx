@@ -90,7 +90,7 @@ cdef class PairedPlanes:
 
     ``judge`` uses one thread, which reads frame headers once for both planes. The caller must then call
     ``changed.compare``. ``start`` and ``wait`` use a second thread, which runs from ``begin`` to ``close``. Then
-    neither plane waits for the other's table, and outcomes are compared while the next batch is read.
+    neither plane waits for the other's table, and results are compared while the next batch is read.
     """
 
     cdef DataPlane plane
@@ -133,7 +133,7 @@ cdef class PairedPlanes:
     def judge(self, FrameBatch batch not None, words not None, other_words not None):
         """Judge a batch with both planes.
 
-        ``words``, ``other_words``: uint16, at least as long as the batch; filled with the outcome words (``types.pxd``)
+        ``words``, ``other_words``: uint16, at least as long as the batch; filled with the result words (``types.pxd``)
         of ``plane`` and ``other``. ValueError if an array is too short.
         """
         cdef Py_ssize_t n = batch.count

@@ -389,7 +389,7 @@ cdef inline bint take_held(Fragments* f, uint32_t datagram, Packet* p, uint8_t* 
     held_fragment = &f.held_store[at]
     memset(p, 0, sizeof(Packet))
     p.hint = NO_SLOT
-    p.outcome = READ_STRAY
+    p.parse_result = READ_STRAY
     memcpy(p.key.addr, d.key.addr, sizeof(p.key.addr))
     p.ipv6 = d.key.ipv6
     p.source_high = d.key.source_high

@@ -19,8 +19,8 @@ cdef enum:
 cdef int shard_of(const Parser* parser, const Packet* p) noexcept nogil:
     cdef Packet quoted
     cdef uint32_t hash_value = p.hash
-    if unlikely(p.outcome != READ_TRACKED):
-        if p.outcome != READ_ICMP_ERROR:
+    if unlikely(p.parse_result != READ_TRACKED):
+        if p.parse_result != READ_ICMP_ERROR:
             return 0        # the packet has no connection
         memset(&quoted, 0, sizeof(Packet))
         if not read_quote(&parser.wire, p, &quoted.key, &quoted.digest, &quoted.hash, &quoted.source_high):
@@ -31,12 +31,12 @@ cdef int shard_of(const Parser* parser, const Packet* p) noexcept nogil:
 
 cdef inline int list_of(const Parser* parser, const Packet* p, Parsed* block) noexcept nogil:
     # Returns the number of the list to which the packet belongs.
-    if likely(p.outcome == READ_TRACKED):
+    if likely(p.parse_result == READ_TRACKED):
         return shard_of_hash(p.hash, parser.shards)
-    if p.outcome == READ_FRAGMENT:
+    if p.parse_result == READ_FRAGMENT:
         block.borrowed = True
         return parser.shards
-    block.borrowed |= p.outcome == READ_ICMP_ERROR
+    block.borrowed |= p.parse_result == READ_ICMP_ERROR
     return shard_of(parser, p)
 
 

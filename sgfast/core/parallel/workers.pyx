@@ -79,7 +79,7 @@ cdef inline void take(
     while at < until and count < BATCH:
         p = &block.content.packets[at]
         place = &taken.packets[count]
-        if likely(p.outcome == READ_TRACKED and not p.ipv6 and not plane.weighs):
+        if likely(p.parse_result == READ_TRACKED and not p.ipv6 and not plane.weighs):
             memcpy(place, p, PLAIN_BYTES)
         else:
             place[0] = p[0]
@@ -462,9 +462,9 @@ cdef class Workers:
         cdef int64_t now = p.time_ns + block.ahead if block.in_order else block.content.now[at]
         cdef uint64_t number = block.number + at
         cdef Plane* plane
-        p.outcome = p.fragment_outcome
+        p.parse_result = p.fragment_parse_result
         plane = self.shards[shard_of(self.parser, p)].plane
-        p.outcome = READ_FRAGMENT
+        p.parse_result = READ_FRAGMENT
         plane.want_sides = self.rows != NULL
         judge_batch(plane, p, &now, &number, self.first, 1, self.rows, self.words)
         tally_ended(plane)

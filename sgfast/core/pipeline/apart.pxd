@@ -70,7 +70,7 @@ cdef inline void judge_apart(const Plane* plane, const Packet* p, ResultRow* row
     replies[0] = replies[1] = -1
     row.verdict = EXEMPT
     row.reason = NO_REASON
-    if p.outcome == READ_EXEMPT:
+    if p.parse_result == READ_EXEMPT:
         return
     find_owners(plane, &c)
     is_free = plane.wire.infrastructure == BY_ROLE and asks_infrastructure(p)

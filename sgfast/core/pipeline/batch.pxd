@@ -16,7 +16,7 @@ cdef enum:
 
 cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nogil:
     # Prefetches the index bucket of a packet's key. Call this some packets before guess_batch.
-    if likely(p.outcome == READ_TRACKED):
+    if likely(p.parse_result == READ_TRACKED):
         prefetch(&plane.table.buckets[p.hash & plane.table.bucket_mask])
 
 
@@ -24,7 +24,7 @@ cdef inline void prefetch_line(const Plane* plane, const Packet* p) noexcept nog
 # next packets before that call, because the entries take a while to arrive in the cache.
 cdef void guess_batch(Plane* plane, Packet* packets, Py_ssize_t n) noexcept nogil
 # Judges `n` packets in order. `now`: engine time of each packet, nanoseconds (SPEC 9.1). `numbers`: the packets'
-# numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and outcome words, indexed by
+# numbers, or NULL if they are consecutive from `first` on. `rows`, `words`: results and result words, indexed by
 # packet number minus `first`, or NULL.
 cdef void judge_batch(
     Plane* plane, Packet* packets, const int64_t* now, const uint64_t* numbers, uint64_t first, Py_ssize_t n,
@@ -32,7 +32,7 @@ cdef void judge_batch(
 
 # Frees the entries that ended before the tick of `now`.
 cdef void sweep_all(Plane* plane, int64_t now) noexcept nogil
-# Adds to the tallies what is not counted yet: ended tuples (outcomes.pxd), and the queue's entries (tally.pxd). After
+# Adds to the tallies what is not counted yet: ended tuples (endings.pxd), and the queue's entries (tally.pxd). After
 # this the tallies are complete.
 cdef void tally_ended(Plane* plane) noexcept nogil
 # Resolve held fragments (fragments.pxd): the fragments of datagrams that are overdue before packet `number`, or the

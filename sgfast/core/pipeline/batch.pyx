@@ -35,7 +35,7 @@ from sgfast.core.pipeline.fast_path cimport PLAIN_OTHER, fill_fast_paths, is_pla
 from sgfast.core.pipeline.fragments cimport forget_overdue, give_up, judge_fragment
 from sgfast.core.pipeline.judge cimport PacketContext, begin_packet, clear_row
 from sgfast.core.pipeline.look_ahead cimport Ahead, look_up_addresses, look_up_rules
-from sgfast.core.pipeline.outcomes cimport ENDED_TOGETHER, count_ended
+from sgfast.core.pipeline.endings cimport ENDED_TOGETHER, count_ended
 from sgfast.core.pipeline.plane cimport MAX_ATTEMPTS, MIDSTREAM_DENY, MIDSTREAM_INFER, RuleCount
 from sgfast.core.pipeline.without_key cimport judge_packet
 from sgfast.core.tallies.disconnects cimport free_cuts, init_cuts
@@ -43,9 +43,9 @@ from sgfast.core.tallies.tally cimport count_queued, free_tallies, init_tallies
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
-    # Packet.step and Packet.outcome as one word.
+    # Packet.step and Packet.parse_result as one word.
     OPENS_TCP = TCP_SYN | READ_TRACKED << 8
-    # The outcome word of a packet on the fast path, except for the initiator bit.
+    # The result word of a packet on the fast path, except for the initiator bit.
     FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
 
 
@@ -84,7 +84,7 @@ cdef uint32_t judge_slowly(
     begin_packet(&c, p, row, word != NULL, now)
     if may_open(p):
         c.ahead = ahead
-    if likely(p.outcome != READ_FRAGMENT):
+    if likely(p.parse_result != READ_FRAGMENT):
         judge_packet(plane, &c)
     else:
         judge_fragment(plane, &c, p)
@@ -147,7 +147,7 @@ cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* a
 cdef void note_established(
     Plane* plane, const Packet* p, uint64_t at, ResultRow* rows, uint16_t* words
 ) noexcept nogil:
-    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its outcome word if
+    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its result word if
     # the caller wants them. `at`: the packet's index in `rows` and `words`.
     cdef const Entry* e = <const Entry*>p.entry
     if plane.table.keep_flows:

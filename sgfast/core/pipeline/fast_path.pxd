@@ -25,7 +25,7 @@ from sgfast.core.pipeline.plane cimport FastPath, Plane, RuleCount
 
 
 cdef enum:
-    # Packet.step and Packet.outcome as one word.
+    # Packet.step and Packet.parse_result as one word.
     PLAIN_TCP = TCP_ACK | READ_TRACKED << 8
     PLAIN_OTHER = STEP_OPEN | READ_TRACKED << 8
 
@@ -38,7 +38,7 @@ cdef inline void allow_plain(RuleCount* rules, Entry* e, uint64_t side, uint32_t
 
 
 cdef inline bint is_plain(const Packet* p) noexcept nogil:
-    # Whether pass_established may allow the packet, by its step and outcome.
+    # Whether pass_established may allow the packet, by its step and parse result.
     cdef uint16_t plain = load16(&p.step)
     return plain == PLAIN_TCP or plain == PLAIN_OTHER
 

@@ -91,7 +91,7 @@ cdef inline void follow(Plane* plane, PacketContext* c, const Datagram* d) noexc
         if d.row.reason == REPLY_DENIED:
             of_first.initiator_high = 1 - like_first.source_high
         tally_denial(plane, &of_first, side, d.row.reason, denied.rule)
-    if plane.table.keep_flows and d.first.outcome == READ_TRACKED:
+    if plane.table.keep_flows and d.first.parse_result == READ_TRACKED:
         count_connection(&(<Plane*>d.home).table, d, p, c.now)
         count_connection(&(<Plane*>d.home).attempts, d, p, c.now)
     if c.row != NULL:
@@ -150,7 +150,7 @@ cdef inline void judge_first(Plane* plane, PacketContext* c, Datagram* d) noexce
 
 
 cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexcept nogil:
-    # `p` is the packet of `c`. Its outcome changes while it is judged, and is restored at the end.
+    # `p` is the packet of `c`. Its parse result changes while it is judged, and is restored at the end.
     cdef Fragments* f = plane.fragments
     cdef uint32_t datagram
     cdef int kind
@@ -160,9 +160,9 @@ cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexc
         give_up(plane, f.oldest[0], c.now)      # this may forget the fragment's own datagram; then a new one begins
         kind = add_fragment(f, p, c.now, plane.wire.secret[7], &datagram)
     p.hint = NO_SLOT
-    p.outcome = READ_STRAY
+    p.parse_result = READ_STRAY
     if kind == FRAGMENT_FIRST:
-        p.outcome = p.fragment_outcome
+        p.parse_result = p.fragment_parse_result
         judge_first(plane, c, &f.datagrams[datagram])
     elif kind == FRAGMENT_FOLLOWS:
         follow(plane, c, &f.datagrams[datagram])
@@ -174,7 +174,7 @@ cdef inline void judge_fragment(Plane* plane, PacketContext* c, Packet* p) noexc
     else:
         judge_packet(plane, c)
         c.word |= WORD_FOLLOWS
-    p.outcome = READ_FRAGMENT           # a second plane may judge the packet (paired.pyx)
+    p.parse_result = READ_FRAGMENT           # a second plane may judge the packet (paired.pyx)
     if datagram == NO_DATAGRAM:
         return
     if kind != FRAGMENT_HELD:

@@ -70,7 +70,7 @@ cdef struct PacketContext:
     uint8_t owners_known
     uint8_t wants_word
     # Fields that slow_path.pxd sets, or a module that it calls:
-    uint16_t word           # the outcome word so far (types.pxd)
+    uint16_t word           # the result word so far (types.pxd)
     # Whether the initiator of the connection that the packet began, or would have begun, is the higher address. For any
     # other packet: whether its source is the higher address.
     uint8_t initiator_high

@@ -1,5 +1,5 @@
 # Adds packets to the tallies from which reports are made. Three kinds of packets are counted: packets out of scope
-# (SPEC 10.27), denied packets, and packets that begin a connection (SPEC 10.24). outcomes.pxd counts how they end.
+# (SPEC 10.27), denied packets, and packets that begin a connection (SPEC 10.24). endings.pxd counts how they end.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
@@ -35,7 +35,7 @@ cdef inline void tally_denial(
     Plane* plane, PacketContext* c, int side, uint8_t reason, int32_t rule
 ) noexcept nogil:
     # Tallies a denied packet. If its connection would have been inferred, or if it is a reply, that connection's
-    # direction counts, as in outcomes.pxd.
+    # direction counts, as in endings.pxd.
     cdef const Packet* p = c.packet
     cdef uint16_t port_key = p.port_key
     cdef TallyKey key

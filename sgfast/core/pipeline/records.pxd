@@ -1,4 +1,4 @@
-# The packet's part of the connection report (SPEC 10.4): its connection's record, and what its outcome word says about
+# The packet's part of the connection report (SPEC 10.4): its connection's record, and what its result word says about
 # that record.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
@@ -14,7 +14,7 @@ from sgfast.core.tallies.tally cimport link_origin
 
 
 cdef inline void set_record_bits(PacketContext* c, const Entry* e) noexcept nogil:
-    # Sets the outcome word's bits about the packet's record, initiator included. For a record that just began,
+    # Sets the result word's bits about the packet's record, initiator included. For a record that just began,
     # begin_record has set the initiator already. A side that an RST just ended still has its flags.
     cdef int side = e.state[0] == NO_STATE and (e.state[1] != NO_STATE or (e.present & 3) == 2)
     if c.wants_word and e.marks & TUPLE_LIVE and not e.marks & UNBEGUN:

@@ -205,6 +205,6 @@ cdef void note_passed(Plane* plane, PacketContext* c) noexcept nogil:
 
 
 cdef inline void tell_way(PacketContext* c, bint initiator_high, bint heard) noexcept nogil:
-    # Sets the bits of the outcome word if no connection's record describes the packet: who opened, whether it replies.
+    # Sets the bits of the result word if no connection's record describes the packet: who opened, whether it replies.
     if c.wants_word and not c.word & (WORD_BEGAN | WORD_KNOWN):
         c.word |= <uint16_t>(WORD_KNOWN | initiator_high << WORD_HIGH_SHIFT | (WORD_HEARD if heard else 0))

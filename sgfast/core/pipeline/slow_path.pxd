@@ -504,7 +504,7 @@ cdef inline uint64_t* unsure_attempt(Plane* plane, const PacketContext* c) noexc
     if ((origin.ends & ORIGIN_HIGH) != 0) == p.source_high or not either_may_call(p) or not tells_answers(plane, p):
         return NULL
     count_queued(&plane.queue)      # the counters are those of a row from now on
-    return origin.outcomes
+    return origin.endings
 
 
 cdef inline void settle_denied(Plane* plane, PacketContext* c, int moot, int side, const Outcome* o) noexcept nogil:

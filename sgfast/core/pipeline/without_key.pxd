@@ -1,5 +1,5 @@
 # Judges any packet except a fragment. Packets with a connection key go to the slow path. All others are judged here, by
-# the outcome of reading their headers.
+# the result of parsing their headers.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memset
@@ -66,15 +66,15 @@ from sgfast.core.wire.ip cimport read_quote
 
 cdef inline void judge_packet(Plane* plane, PacketContext* c) noexcept nogil:
     # Judges any packet except a fragment.
-    if likely(c.packet.outcome == READ_TRACKED):
+    if likely(c.packet.parse_result == READ_TRACKED):
         judge_tracked(plane, c)
     else:
         judge_without_key(plane, c)
 
 
 cdef inline void judge_without_key(Plane* plane, PacketContext* c) noexcept nogil:
-    # Judges a packet without a connection key, by the outcome of reading its headers.
-    cdef uint8_t read = c.packet.outcome
+    # Judges a packet without a connection key, by the result of parsing its headers.
+    cdef uint8_t read = c.packet.parse_result
     cdef int source = c.packet.source_high
     cdef Outcome o
     if read == READ_NOT_IP:
@@ -163,7 +163,7 @@ cdef inline void judge_icmp_error(Plane* plane, PacketContext* c) noexcept nogil
     quoted.wire = p.wire
     quoted.count = p.count
     if not readable:
-        quoted.outcome = READ_BROKEN
+        quoted.parse_result = READ_BROKEN
     if readable:
         slot = find_slot(t, &quoted.key, quoted.digest, quoted.hash)
         if slot != NO_SLOT:

@@ -96,7 +96,7 @@ def save_datagrams(DataPlane plane not None):
         row.result = d.row
         row.ports, row.protocol, row.kind = d.first.key.ports, d.first.protocol, d.first.key.kind
         row.port_key, row.sport, row.dport = d.first.port_key, d.first.sport, d.first.dport
-        row.read, row.step = d.first.outcome, d.first.step
+        row.read, row.step = d.first.parse_result, d.first.step
         row.has_ports, row.has_icmp = d.first.has_ports, d.first.has_icmp
         row.spoiled, row.tallied = d.spoiled, d.tallied
         copy_words(&d.starts, <uint8_t*>row.starts)
@@ -240,7 +240,7 @@ def load_datagrams(DataPlane plane not None, rows):
         d.first.key.ports, d.first.key.protocol, d.first.key.kind = row.ports, row.protocol, row.kind
         d.first.protocol, d.first.ipv6, d.first.source_high = row.protocol, row.key.ipv6, row.key.source_high
         d.first.port_key, d.first.sport, d.first.dport = row.port_key, row.sport, row.dport
-        d.first.outcome, d.first.step = row.read, row.step
+        d.first.parse_result, d.first.step = row.read, row.step
         d.first.has_ports, d.first.has_icmp = row.has_ports, row.has_icmp
         d.first.hint = NO_SLOT
         d.first.digest = digest_key(plane.planes[0].wire.secret, &d.first.key)

@@ -32,6 +32,6 @@ cdef struct OriginRow:
     uint16_t icmp
     uint8_t reason
     uint8_t ends
-    int32_t rule            # rule of the tally row in which the outcome counts
+    int32_t rule            # rule of the tally row in which the ending counts
     uint32_t linked         # whether there is such a tally row
     uint8_t attempt[32]     # with ORIGIN_CALLED: the key of the denied attempt's tally row

@@ -55,7 +55,7 @@ from sgfast.core.dataplane cimport DataPlane
 from sgfast.core.dtypes cimport copied_rows
 from sgfast.core.fragments.datagrams cimport NO_DATAGRAM, WAITING_DATAGRAMS
 from sgfast.core.parallel.parsing cimport MOST_JOBS, shard_of_hash
-from sgfast.core.pipeline.outcomes cimport relink, relink_attempt, row_with, rule_of_outcomes
+from sgfast.core.pipeline.endings cimport relink, relink_attempt, row_with, rule_of_endings
 from sgfast.core.pipeline.plane cimport Plane
 from sgfast.core.tallies.disconnects cimport CUT_DENIED, MAX_CUTS, NO_CUT, CutRow, Cuts
 from sgfast.core.tallies.tally cimport TALLY_KEY_BYTES, TALLY_MOST, TallyRow, add_row
@@ -150,8 +150,8 @@ cdef object _save_table(Table* t, int64_t now):
                 if tuple_origin.ends & ORIGIN_CALLED and e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE:
                     origin[n].ends = tuple_origin.ends
                     memcpy(origin[n].attempt, row_with(tuple_origin.attempt), TALLY_KEY_BYTES)
-                if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and tuple_origin.outcomes != NULL:
-                    origin[n].rule = rule_of_outcomes(tuple_origin)
+                if e.marks & (TUPLE_LIVE | UNBEGUN) == TUPLE_LIVE and tuple_origin.endings != NULL:
+                    origin[n].rule = rule_of_endings(tuple_origin)
                     origin[n].linked = True
             row_of[slot] = n
             n += 1
@@ -320,7 +320,7 @@ cdef object _load_table(DataPlane plane, size_t offset, str name, arrays, number
                 tuple_origin.icmp = origin[put].icmp
                 tuple_origin.reason = origin[put].reason
                 tuple_origin.ends = origin[put].ends
-                tuple_origin.outcomes = NULL
+                tuple_origin.endings = NULL
                 tuple_origin.attempt = NULL
             if t.keep_flows:
                 flow_at(slab, slots[put])[0] = record[put].flow
@@ -479,7 +479,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
     cuts = _checked(arrays, "cuts", CUT_DTYPE)
     _require(len(cuts) <= MAX_CUTS * 2 * <int>MOST_JOBS, "cuts: too many")
     earlier = (cuts["previous"] == <uint32_t>NO_CUT) | (cuts["previous"] < np.arange(len(cuts)))
-    _require(bool(earlier.all() and (cuts["outcome"] <= <int>CUT_DENIED).all()), "cuts: an invalid row")
+    _require(bool(earlier.all() and (cuts["fate"] <= <int>CUT_DENIED).all()), "cuts: an invalid row")
     _require(bool(np.isin(cuts["family"], (4, 6)).all()), "cuts: an invalid family")
     _require(bool(((cuts["rule"] >= -1) & (cuts["rule"] < classifier.rule_count)).all()), "cuts: an invalid rule")
     waiting = _checked(arrays, "waiting.rows", TUPLE_DTYPE)
@@ -519,7 +519,7 @@ def load_plane(DataPlane plane not None, numbers, arrays):
 
 
 cdef int _link_origins(DataPlane plane, size_t offset, tuples) except -1:
-    # Links tuples to the tally rows in which their outcomes count. `tuples`: the return value of _load_table.
+    # Links tuples to the tally rows in which their endings count. `tuples`: the return value of _load_table.
     cdef const uint8_t[::1] shards = tuples[0]
     cdef const uint32_t[::1] slots = tuples[1]
     origins = tuples[2]

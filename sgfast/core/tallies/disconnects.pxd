@@ -26,7 +26,7 @@ cdef enum:
     NO_CUT = 0xFFFFFFFF
 
 
-cdef enum:         # CutOutcome
+cdef enum:         # CutFate
     CUT_NEVER = 0           # no packet opened the key again
     CUT_BACK = 1
     CUT_DENIED = 2          # an opener arrived and was denied
@@ -42,7 +42,7 @@ cdef packed struct CutRow:
     int32_t rule[2]         # the rules under which it came back: egress side, ingress side; -1 if there is no such side
     uint32_t change         # number of the policy change, from 0
     uint32_t previous       # row of the same key, cut earlier and still waiting, or NO_CUT
-    uint8_t outcome
+    uint8_t fate
     uint8_t turned          # the connection's former responder opened it again
     uint8_t finished        # the connection was already closed or reset when it was cut
     uint8_t spare
@@ -122,16 +122,16 @@ cdef inline bint follows_cut(
     # no cut.
     cdef uint32_t place
     cdef CutRow* row
-    if p.outcome != READ_TRACKED:
+    if p.parse_result != READ_TRACKED:
         return False        # the packet has no key
     place = find_slot(&cuts.waiting, &p.key, p.digest, p.hash)
     if place == NO_SLOT:
         return False
     row = &cuts.rows[entry_at(&cuts.waiting.slab, place).rule[0]]
-    if row.outcome == CUT_NEVER and opener:
-        row.outcome = CUT_DENIED
+    if row.fate == CUT_NEVER and opener:
+        row.fate = CUT_DENIED
         row.again_ns = now
-    if row.outcome == CUT_DENIED and reason != DISCONNECTED:
+    if row.fate == CUT_DENIED and reason != DISCONNECTED:
         return False
     row.packets += p.count
     row.bytes += p.wire
@@ -155,7 +155,7 @@ cdef inline void note_return(
     drop_key(&cuts.waiting, place)
     while number != NO_CUT:
         row = &cuts.rows[number]
-        row.outcome = CUT_BACK
+        row.fate = CUT_BACK
         row.again_ns = now
         row.turned = memcmp(row.ends.initiator, ends.initiator, sizeof(ends.initiator)) != 0
         for side in range(2):

@@ -36,11 +36,11 @@ cdef struct TallyRow:           # without gaps
     int64_t first_ns            # earliest and latest timestamp of the row's packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if it is not known
-    # Counters of outcomes. In BEGAN, the first counter is for unanswered connections, the second for refused ones. In
+    # Counters of endings. In BEGAN, the first counter is for unanswered connections, the second for refused ones. In
     # DENIALS, the first counter is for denied attempts that the other end answered, the second one for those of which
     # nobody can tell whether it did (SPEC 9.2). A row without a peer for lack of room leaves its
-    # outcomes to Tally.named.
-    uint64_t outcomes[2]
+    # endings to Tally.named.
+    uint64_t endings[2]
 
 
 cdef struct Tally:
@@ -50,7 +50,7 @@ cdef struct Tally:
     uint64_t secret
     bint beside_others          # other threads run at the same time
     uint64_t lost               # packets and connections that are not counted, for lack of memory
-    # The tallies that count the outcomes of rows without a peer, with the peer; NULL for none.
+    # The tallies that count the endings of rows without a peer, with the peer; NULL for none.
     Tally* named[2]
 
 
@@ -213,22 +213,22 @@ cdef inline TallyRow* row_of_kind(
     return NULL
 
 
-cdef inline void count_outcomes(
-    const Tally* tally, const TallyKey* kind, TallyRow* row, bint has_peer, const uint64_t* outcomes
+cdef inline void count_endings(
+    const Tally* tally, const TallyKey* kind, TallyRow* row, bint has_peer, const uint64_t* endings
 ) noexcept nogil:
-    # Counts outcomes of a kind in its row, or in Tally.named if there was no room for its peer. The keys of the named
+    # Counts endings of a kind in its row, or in Tally.named if there was no room for its peer. The keys of the named
     # tallies have no rule, and a reason only if the row counts denials.
     cdef Tally* named
     cdef TallyKey key
     cdef TallyRow* with_peer
     cdef int i, level
     if likely(has_peer):
-        row.outcomes[0] += outcomes[0]
-        row.outcomes[1] += outcomes[1]
+        row.endings[0] += endings[0]
+        row.endings[1] += endings[1]
         return
     for i in range(2):
         named = tally.named[i]
-        if outcomes[i] == 0 or named == NULL:
+        if endings[i] == 0 or named == NULL:
             continue
         key = kind[0]
         key.rest |= <uint64_t>0xFFFFFFFF << 32
@@ -236,9 +236,9 @@ cdef inline void count_outcomes(
             key.service &= ~(<uint64_t>0xFF << 56)
         with_peer = row_of_kind(named, &key, key_hash(named, &key), 0, &level) if have_rows(named) else NULL
         if with_peer != NULL:
-            with_peer.connections += outcomes[i]
+            with_peer.connections += endings[i]
         else:
-            named.lost += outcomes[i]
+            named.lost += endings[i]
 
 
 cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
@@ -257,7 +257,7 @@ cdef inline bint add_row(Tally* tally, const TallyRow* more) noexcept nogil:
     row.packets += more.packets
     row.connections += more.connections
     row.bytes += more.bytes
-    count_outcomes(tally, &kind, row, level == 0, more.outcomes)
+    count_endings(tally, &kind, row, level == 0, more.endings)
     return True
 
 
@@ -274,7 +274,7 @@ cdef struct Queued:
     Tally* tally                # the tally that counts the packet or connection
     TallyRow* row               # the likely row, or NULL
     Origin* origin              # origin of the tuple, or NULL
-    uint64_t outcomes[2]        # outcomes of the tuple while it is queued
+    uint64_t endings[2]        # endings of the tuple while it is queued
     int64_t time_ns
     uint64_t number
     uint32_t packets
@@ -319,9 +319,9 @@ cdef inline void count_kind(Queued* q) noexcept nogil:
         # A row is never missing, as the last level has room for all its kinds. Even without one, the queue is emptied.
         q.tally.lost += 1
     if q.origin != NULL:
-        count_outcomes(q.tally, &q.key, row, level == 0, q.outcomes)
-        if q.origin.outcomes == q.outcomes:     # otherwise another tuple has begun in the same entry
-            q.origin.outcomes = row.outcomes if level == 0 else NULL
+        count_endings(q.tally, &q.key, row, level == 0, q.endings)
+        if q.origin.endings == q.endings:     # otherwise another tuple has begun in the same entry
+            q.origin.endings = row.endings if level == 0 else NULL
 
 
 cdef inline void count_queued(TallyQueue* queue) noexcept nogil:
@@ -372,10 +372,10 @@ cdef inline Queued* queue_kind(
 
 
 cdef inline void link_origin(TallyQueue* queue, Queued* q, Origin* origin) noexcept nogil:
-    # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's outcome is counted in the
+    # `q` was queued last, and is the first packet of the tuple with this origin. The tuple's ending is counted in the
     # row of `q`, unless that row has no peer.
     if queue.count and &queue.kinds[queue.count - 1] == q:
         q.origin = origin
-        q.outcomes[0] = 0
-        q.outcomes[1] = 0
-        origin.outcomes = q.outcomes
+        q.endings[0] = 0
+        q.endings[1] = 0
+        origin.endings = q.endings

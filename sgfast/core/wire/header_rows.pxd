@@ -23,7 +23,7 @@ cdef inline void write_header_row(const Packet* p, HeaderRow* row) noexcept nogi
     memset(row, 0, sizeof(HeaderRow))
     row.time_ns = p.time_ns
     row.wire = p.wire
-    if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
+    if p.parse_result == READ_NOT_IP or p.parse_result == READ_BROKEN:
         return
     write_address(row.src, address_of(p.key.addr, p.ipv6, p.source_high), p.ipv6)
     write_address(row.dst, address_of(p.key.addr, p.ipv6, 1 - p.source_high), p.ipv6)
@@ -50,7 +50,7 @@ cdef inline void read_header(const WireContext* context, const HeaderRow* row, P
     p.protocol = row.protocol
     p.ipv6 = row.family == 6
     if row.family != 4 and row.family != 6:
-        p.outcome = READ_NOT_IP
+        p.parse_result = READ_NOT_IP
         return
     if p.ipv6:
         set_ipv6(&p.key, row.src, row.dst, &p.source_high)

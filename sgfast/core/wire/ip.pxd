@@ -149,24 +149,24 @@ cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
 
 
 cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint8_t hop_limit) noexcept nogil:
-    # Replaces the outcome of a packet that needs no filter (SPEC 3.2). Ports, or ICMP type and code, have been read.
+    # Replaces the parse result of a packet that needs no filter (SPEC 3.2). Ports or ICMP type and code have been read.
     # The rest of the transport header may be invalid.
     cdef uint8_t icmp_type = p.port_key >> 8
     if context.infrastructure == FILTERED:
         return
     if p.protocol == PROTO_UDP:
         if from_dhcp_server(p):
-            p.outcome = READ_SERVER if context.infrastructure == BY_ROLE else READ_EXEMPT
+            p.parse_result = READ_SERVER if context.infrastructure == BY_ROLE else READ_EXEMPT
         elif context.infrastructure == EXEMPTED and to_dhcp_server(p):
-            p.outcome = READ_EXEMPT
+            p.parse_result = READ_EXEMPT
     elif p.ipv6 and p.has_icmp:
         if context.infrastructure == BY_ROLE:
             if icmp_type == 134:
-                p.outcome = READ_SERVER
+                p.parse_result = READ_SERVER
             elif icmp_type == 130 or icmp_type == 135 or icmp_type == 136:
-                p.outcome = READ_EXEMPT
+                p.parse_result = READ_EXEMPT
         elif hop_limit == 255 if 133 <= icmp_type <= 137 else (130 <= icmp_type <= 132 or icmp_type == 143):
-            p.outcome = READ_EXEMPT
+            p.parse_result = READ_EXEMPT
 
 
 cdef inline void show_ports(Packet* p, const uint8_t* header, uint32_t available, uint32_t need) noexcept nogil:
@@ -191,11 +191,11 @@ cdef inline void read_transport(
     cdef uint32_t need = transport_header_length(p.ipv6, protocol)
     cdef uint32_t length
     if unlikely(available < need):
-        p.outcome = READ_MALFORMED if payload < need else READ_TRUNCATED
+        p.parse_result = READ_MALFORMED if payload < need else READ_TRUNCATED
         show_ports(p, header, available, need)
         return
 
-    p.outcome = READ_TRACKED
+    p.parse_result = READ_TRACKED
     if need == 0:
         p.key.protocol = protocol
         p.key.kind = KIND_USED | family
@@ -205,7 +205,7 @@ cdef inline void read_transport(
         p.has_icmp = True
         p.port_key = be16(header)
         if icmp_is_error(p.ipv6, header[0]):
-            p.outcome = READ_ICMP_ERROR
+            p.parse_result = READ_ICMP_ERROR
             p.quote = header + 8
             p.quote_length = available - 8
             return
@@ -219,7 +219,7 @@ cdef inline void read_transport(
         if protocol == PROTO_TCP:
             length = (header[12] >> 4) * 4
             if unlikely(length < 20 or length > payload):
-                p.outcome = READ_MALFORMED
+                p.parse_result = READ_MALFORMED
                 return
             p.tcp_flags = header[13]
             p.step = context.tcp_step[header[13] & TCP_FLAGS_THAT_COUNT]
@@ -229,7 +229,7 @@ cdef inline void read_transport(
                 length = be16(header + 4)
                 # In a first fragment the UDP length is that of the whole datagram.
                 if unlikely(length < 8 or (length > payload and not first_fragment)):
-                    p.outcome = READ_MALFORMED
+                    p.parse_result = READ_MALFORMED
                     return
     p.digest = digest_key(context.secret, &p.key)
     p.hash = hash_key(context.secret, p.digest, &p.key)
@@ -240,10 +240,10 @@ cdef inline bint read_fragment(
 ) noexcept nogil:
     # Records the position of a fragment in its datagram: `length` bytes starting at `at`. If the position is
     # impossible, marks the packet malformed and returns False.
-    p.outcome = READ_MALFORMED
+    p.parse_result = READ_MALFORMED
     if length == 0 or (length & 7 and not last) or length > max_length or at > max_length - length:
         return False
-    p.outcome = READ_STRAY
+    p.parse_result = READ_STRAY
     p.fragment_id = identification
     p.fragment_start = at
     p.fragment_end = at + length
@@ -256,7 +256,7 @@ cdef inline void read_ipv4(
 ) noexcept nogil:
     cdef uint32_t header_length, total, fragment, available
     if unlikely(captured < 20 or ip[0] >> 4 != 4):
-        p.outcome = READ_BROKEN
+        p.parse_result = READ_BROKEN
         return
     p.ipv6 = False
     p.protocol = ip[9]
@@ -267,7 +267,7 @@ cdef inline void read_ipv4(
     if total == 0:
         total = wire            # left 0 by segmentation offload (SPEC 3.4)
     if unlikely(header_length < 20 or total < header_length or total > wire):
-        p.outcome = READ_MALFORMED
+        p.parse_result = READ_MALFORMED
         return
     fragment = be16(ip + 6) & 0x3FFF
     available = min(captured, total)
@@ -282,8 +282,8 @@ cdef inline void read_ipv4(
         read_transport(context, p, ip + header_length, available, total - header_length, fragment != 0)
         note_infrastructure(context, p, 0)
     if unlikely(fragment != 0):
-        p.fragment_outcome = p.outcome
-        p.outcome = READ_FRAGMENT
+        p.fragment_parse_result = p.parse_result
+        p.parse_result = READ_FRAGMENT
 
 
 cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
@@ -304,17 +304,17 @@ cdef inline bint read_below_ipv6(
     cdef bint is_fragment = False
     while unlikely(is_extension(p.protocol)):
         # at <= available <= payload holds here
-        p.outcome = READ_MALFORMED
+        p.parse_result = READ_MALFORMED
         if payload - at < 8 or (p.protocol == 44 and payload > 0xFFFF):
             return is_fragment      # a jumbogram cannot be a fragment (RFC 2675)
         if available - at < 2:
-            p.outcome = READ_TRUNCATED
+            p.parse_result = READ_TRUNCATED
             return is_fragment
         length = 8 if p.protocol == 44 else (<uint32_t>body[at + 1] + 1) * 8
         if payload - at < length:
             return is_fragment
         if available - at < length:
-            p.outcome = READ_TRUNCATED
+            p.parse_result = READ_TRUNCATED
             return is_fragment
         if p.protocol == 44 and be16(body + at + 2) & 0xFFF9:
             if not is_fragment:
@@ -326,7 +326,7 @@ cdef inline bint read_below_ipv6(
                     return is_fragment    # only the first fragment has more headers to read
             elif be16(body + at + 2) & 0xFFF8:
                 p.protocol = body[at]
-                p.outcome = READ_STRAY
+                p.parse_result = READ_STRAY
                 return True     # a first fragment that contains a later fragment of another datagram
         p.protocol = body[at]
         at += length
@@ -363,7 +363,7 @@ cdef inline void read_ipv6(
 ) noexcept nogil:
     cdef uint32_t payload, jumbo
     if unlikely(captured < 40 or ip[0] >> 4 != 6):
-        p.outcome = READ_BROKEN
+        p.parse_result = READ_BROKEN
         return
     p.ipv6 = True
     p.protocol = ip[6]
@@ -376,11 +376,11 @@ cdef inline void read_ipv6(
         # A jumbo length is invalid if the IPv6 header has a length, too, or if that field could hold the length.
         payload = jumbo if be16(ip + 4) == 0 and jumbo > 0xFFFF else 0xFFFFFFFF
     if unlikely(payload > wire - 40):
-        p.outcome = READ_MALFORMED
+        p.parse_result = READ_MALFORMED
         return
     if unlikely(read_below_ipv6(context, p, ip + 40, min(captured - 40, payload), payload, ip[7])):
-        p.fragment_outcome = p.outcome
-        p.outcome = READ_FRAGMENT
+        p.fragment_parse_result = p.parse_result
+        p.parse_result = READ_FRAGMENT
 
 
 # The next functions are faster than read_any_frame, but they read only the most common packets: TCP in IP in Ethernet,
@@ -402,7 +402,7 @@ cdef inline bint read_plain_header(
     p.step = context.tcp_step[flags & TCP_FLAGS_THAT_COUNT]
     p.tcp_flags = flags
     # These fields are adjacent in memory.
-    p.outcome = READ_TRACKED
+    p.parse_result = READ_TRACKED
     p.ipv6 = ipv6
     p.protocol = PROTO_TCP
     p.has_ports = True
@@ -449,9 +449,9 @@ cdef inline bint read_plain_tcp_in_ipv6(const WireContext* context, const Frame*
     return True
 
 
-cdef inline bint may_be_cut(uint8_t outcome) noexcept nogil:
+cdef inline bint may_be_cut(uint8_t parse_result) noexcept nogil:
     # Whether Packet.cut is set.
-    return outcome == READ_TRUNCATED or outcome == READ_BROKEN or outcome == READ_FRAGMENT
+    return parse_result == READ_TRUNCATED or parse_result == READ_BROKEN or parse_result == READ_FRAGMENT
 
 
 cdef inline void read_any_frame(const WireContext* context, const Frame* frame, Packet* p) noexcept nogil:
@@ -481,10 +481,10 @@ cdef inline void read_any_frame(const WireContext* context, const Frame* frame, 
     elif ethertype == ETHERTYPE_IPV6:
         read_ipv6(context, p, frame.data + at, frame.captured - at, frame.wire - at)
     elif ethertype == ETHERTYPE_CUT:
-        p.outcome = READ_BROKEN
+        p.parse_result = READ_BROKEN
     else:
-        p.outcome = READ_NOT_IP
-    if unlikely(may_be_cut(p.outcome)):
+        p.parse_result = READ_NOT_IP
+    if unlikely(may_be_cut(p.parse_result)):
         p.cut = CUT_BY_TUNNEL if frame.cut_by_tunnel else frame.captured < frame.wire
 
 

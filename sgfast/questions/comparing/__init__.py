@@ -1,6 +1,6 @@
 """Judge captures by two policies at once, and find the changed connections.
 
-    capture --frames--> engine OLD, engine NEW --outcome words--> core.changed --kinds, groups--> TrafficDiff
+    capture --frames--> engine OLD, engine NEW --result words--> core.changed --kinds, groups--> TrafficDiff
 
 ``core/diff/changed_connections.pxd`` defines a changed connection. ``rules`` finds the rules that both policies have,
 ``groups`` describes what the core counted, and ``results`` defines the result.

@@ -15,7 +15,7 @@ from sgfast.engine import Engine
 from sgfast.questions.comparing.rules import Moves, RulePairs
 from sgfast.questions.replaying.results import Oddities
 
-#: Both engines' outcome words (``core/base/types.pxd``) for the packets of a batch.
+#: Both engines' result words (``core/base/types.pxd``) for the packets of a batch.
 _Words = tuple[NDArray[np.uint16], NDArray[np.uint16]]
 
 
@@ -42,7 +42,7 @@ class Pair:
         self._planes = PairedPlanes(before.dataplane, after.dataplane, self.changed)
         self._together_from = together_from
         self._is_together = False
-        #: The batch not compared yet, and its outcome words.
+        #: The batch not compared yet, and its result words.
         self._uncompared: tuple[FrameBatch, _Words] | None = None
         self._make_room(0)
 
@@ -59,7 +59,7 @@ class Pair:
         return counters["first_ns"], counters["last_ns"], oddities
 
     def _make_room(self, packets: int) -> None:
-        #: Outcome words of the last batch, and of the batch before if batches are compared during the next one.
+        #: Result words of the last batch, and of the batch before if batches are compared during the next one.
         self._words, self._words_before = _room_for_words(packets), _room_for_words(packets)
         #: Openers of several batches; the first ``_opener_count`` are valid. They are collected because finding the
         #: rules takes as long for a few openers as for hundreds.

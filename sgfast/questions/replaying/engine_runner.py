@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 #: The number of connections reported at once when connections are still open at the end.
 FLOWS_AT_ONCE = 1 << 16
 
-#: The words for ``outcome`` numbers in rows, in the order of CutOutcome (``core/tallies/disconnects.pxd``).
+#: The words for ``fate`` numbers in rows, in the order of CutFate (``core/tallies/disconnects.pxd``).
 _OUTCOMES: tuple[Literal["never", "back", "denied"], ...] = ("never", "back", "denied")
 
 
@@ -213,8 +213,8 @@ class EngineRunner:
             if change.number < 0:
                 continue
             cut_rows = rows[rows["change"] == change.number]
-            change.came_back = int((cut_rows["outcome"] == _OUTCOMES.index("back")).sum())
-            change.denied_again = int((cut_rows["outcome"] == _OUTCOMES.index("denied")).sum())
+            change.came_back = int((cut_rows["fate"] == _OUTCOMES.index("back")).sum())
+            change.denied_again = int((cut_rows["fate"] == _OUTCOMES.index("denied")).sum())
             change.packets_after = int(cut_rows["packets"].sum())
             change.finished = int(cut_rows["finished"].sum())
             change.connections = tuple(self._cut_connection(row) for row in _listed(cut_rows))
@@ -226,7 +226,7 @@ class EngineRunner:
         ports, icmp = int(row["ports"]), int(row["icmp"])
         has_ports = bool(row["has_ports"])
         is_icmp = row["protocol"] == (ICMPV6 if row["family"] == 6 else ICMP)
-        outcome = _OUTCOMES[row["outcome"]]
+        outcome = _OUTCOMES[row["fate"]]
         rules = [self.engine.rules[n].id if n >= 0 else None for n in row["rule"].tolist()]
         return CutConnection(
             int(row["protocol"]), initiator, responder,

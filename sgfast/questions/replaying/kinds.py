@@ -17,7 +17,7 @@ from sgfast.policy.model import Policy
 
 Rows = NDArray[Any]
 
-#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), without ``outcomes``. The
+#: A kind of traffic. Its first fields are those of TALLY_DTYPE (``core/tallies/tally.pxd``), without ``endings``. The
 #: other fields are:
 #:
 #:     connections      denied attempts if the reason denies, else allowed connections
@@ -29,7 +29,7 @@ Rows = NDArray[Any]
 #:     refused, silent  allowed connections that the instance refused, or never answered
 #:     unsure           connections of flow logs that either end may have opened, with the same verdict (SPEC 10.30)
 KIND_DTYPE = np.dtype(
-    [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "outcomes"), ("owner", "<i4"),
+    [*((name, TALLY_DTYPE[name]) for name in TALLY_DTYPE.names or () if name != "endings"), ("owner", "<i4"),
      ("broken", "<u8"), ("meant", "<u8"), ("unclear", "<u8"), ("refused", "<u8"), ("silent", "<u8"), ("unsure", "<u8")]
 )  # fmt: skip
 #: The counts of a kind.
@@ -101,20 +101,20 @@ def kinds_of(engine: Engine) -> Kinds:
     return Kinds(summed(rows), instances, rules, lost_began + lost_denied, groups)
 
 
-def _fill(rows: Rows, tally: Rows, outcomes: Sequence[str], *, has_begun: bool) -> None:
-    """Fill rows of KIND_DTYPE, which contain zeros, from those of a tally. ``outcomes`` are the fields that receive the
-    tally's outcomes. With ``has_begun`` the tally counts connections when they begin, each with its outcome. Otherwise
-    it counts only outcomes, of connections with peers for which the other tallies had no room, and without time or
+def _fill(rows: Rows, tally: Rows, endings: Sequence[str], *, has_begun: bool) -> None:
+    """Fill rows of KIND_DTYPE, which contain zeros, from those of a tally. ``endings`` are the fields that receive the
+    tally's endings. With ``has_begun`` the tally counts connections when they begin, each with its ending. Otherwise
+    it counts only endings, of connections with peers for which the other tallies had no room, and without time or
     number.
     """
-    # The common fields are the first ones; ``outcomes`` is the last field of a tally's row.
-    size = TALLY_DTYPE.itemsize - TALLY_DTYPE["outcomes"].itemsize
+    # The common fields are the first ones; ``endings`` is the last field of a tally's row.
+    size = TALLY_DTYPE.itemsize - TALLY_DTYPE["endings"].itemsize
     _octets(rows)[:, :size] = _octets(tally)[:, :size]
     if has_begun:
-        for number, name in enumerate(outcomes):
-            rows[name] = tally["outcomes"][:, number]
+        for number, name in enumerate(endings):
+            rows[name] = tally["endings"][:, number]
     else:
-        rows[outcomes[0]], rows["connections"] = tally["connections"], 0
+        rows[endings[0]], rows["connections"] = tally["connections"], 0
         rows["first_ns"], rows["last_ns"], rows["number"] = NEVER
 
 
@@ -154,48 +154,48 @@ def _column(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def joined(kinds: Kinds) -> Rows:
-    """Return the rows of ``kinds``, with the outcome of each connection in the row in which it began.
+    """Return the rows of ``kinds``, with the ending of each connection in the row in which it began.
 
-    An outcome whose kind had no room for such a row keeps a row of its own. The result may share memory with ``kinds``,
+    An ending whose kind had no room for such a row keeps a row of its own. The result may share memory with ``kinds``,
     so copy it before writing to it.
     """
     rows = kinds.rows
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
     if counted.all():
         return rows
-    # Rows with both a beginning and an outcome already count the outcome.
-    counted_rows, outcomes = rows[counted].copy(), rows[~counted]
-    lost = np.ones(len(outcomes), dtype=bool)
+    # Rows with both a beginning and an ending already count the ending.
+    counted_rows, endings = rows[counted].copy(), rows[~counted]
+    lost = np.ones(len(endings), dtype=bool)
     for names, ignored, denied in ((("broken",), _RULE, True), (("refused", "silent"), _REASON | _RULE, False)):
-        chosen = np.flatnonzero(sum(outcomes[name].astype(np.int64) for name in names) > 0)
+        chosen = np.flatnonzero(sum(endings[name].astype(np.int64) for name in names) > 0)
         places = np.flatnonzero((counted_rows["packets"] > 0) == denied)
-        lost[chosen[_add_outcomes(counted_rows, places, outcomes[chosen], names, ignored)]] = False
-    return np.concatenate([counted_rows, outcomes[lost]])
+        lost[chosen[_add_endings(counted_rows, places, endings[chosen], names, ignored)]] = False
+    return np.concatenate([counted_rows, endings[lost]])
 
 
-def _add_outcomes(
-    counted_rows: Rows, places: NDArray[np.int64], outcomes: Rows, names: Sequence[str], ignored: np.uint64
+def _add_endings(
+    counted_rows: Rows, places: NDArray[np.int64], endings: Rows, names: Sequence[str], ignored: np.uint64
 ) -> NDArray[np.int64]:
-    """Add outcomes to the rows at ``places`` in ``counted_rows`` with the same key. Return the numbers of those added.
+    """Add endings to the rows at ``places`` in ``counted_rows`` with the same key. Return the numbers of those added.
 
-    ``ignored`` are bits of the key that outcomes do not have. If several rows differ only in these bits, the outcome
+    ``ignored`` are bits of the key that endings do not have. If several rows differ only in these bits, the ending
     goes to the first ones with enough connections.
     """
-    codes = _codes([counted_rows[places], outcomes], ignored)
+    codes = _codes([counted_rows[places], endings], ignored)
     here, theirs = codes[: len(places)], codes[len(places) :]
     order = np.argsort(here, kind="stable")
     first = np.searchsorted(here, theirs, "left", sorter=order)
     last = np.searchsorted(here, theirs, "right", sorter=order)
     once = np.flatnonzero(last - first == 1)
     for name in names:
-        np.add.at(counted_rows[name], places[order[first[once]]], outcomes[name][once])
+        np.add.at(counted_rows[name], places[order[first[once]]], endings[name][once])
     for n in np.flatnonzero(last - first > 1).tolist():
         # Rare: the rules changed, or connections of one kind opened in two ways.
         for name in names:
-            remaining = int(outcomes[name][n])
+            remaining = int(endings[name][n])
             for at in places[order[first[n] : last[n]]].tolist():
                 room = int(counted_rows["connections"][at]) - sum(
-                    int(counted_rows[outcome_name][at]) for outcome_name in names
+                    int(counted_rows[ending_name][at]) for ending_name in names
                 )
                 share = max(min(remaining, room), 0)
                 counted_rows[name][at] += share

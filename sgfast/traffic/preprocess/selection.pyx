@@ -105,7 +105,7 @@ cdef struct Fields:
 cdef inline void read_fields(const Packet* p, Fields* fields) noexcept nogil:
     cdef int source = 2 if p.source_high else 0
     fields.has_ports = False
-    if p.outcome == READ_BROKEN or p.outcome == READ_NOT_IP:
+    if p.parse_result == READ_BROKEN or p.parse_result == READ_NOT_IP:
         fields.family = 0
         return
     fields.protocol = p.protocol

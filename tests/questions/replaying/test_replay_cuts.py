@@ -327,7 +327,7 @@ def test_of_random_traffic_each_cut_connection_is_followed(seed: int) -> None:
                 outcome, again = "denied", time_ns
             elif outcome == "never" and verdict == "deny":
                 packets += 1
-        told = ("never", "back", "denied")[row["outcome"]], row["again_ns"], row["packets"]
+        told = ("never", "back", "denied")[row["fate"]], row["again_ns"], row["packets"]
         assert told == (outcome, again, packets), (seed, row)
         tally[outcome] += 1
         tally["after"] += packets

@@ -160,8 +160,8 @@ cdef class Partitioner:
             addr = &p.key.addr[0]
             if unlikely(has_quote(&p)) and read_quote(&self.wire, &p, &quoted, &digest, &hash_value, &source_high):
                 addr = &quoted.addr[0]
-                self.fragmented_quotes += p.outcome == READ_FRAGMENT
-            if likely(p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN):
+                self.fragmented_quotes += p.parse_result == READ_FRAGMENT
+            if likely(p.parse_result != READ_NOT_IP and p.parse_result != READ_BROKEN):
                 pair = hash_pair(addr, p.ipv6, frames[i].vpc, self.seed)
                 shard = <uint32_t>(((pair >> 32) * self.shards) >> 32)
                 bin = &self.bins[shard]

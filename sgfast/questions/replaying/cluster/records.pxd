@@ -57,7 +57,7 @@ cdef packed struct Record:
     uint32_t ports          # as in FlowKey
     uint16_t port_key
     uint8_t kind            # as in FlowKey
-    uint8_t outcome
+    uint8_t parse_result
     uint8_t step
     uint8_t protocol
     uint8_t tcp_flags
@@ -74,11 +74,13 @@ cdef packed struct Piece:
 
 
 cdef inline bint has_quote(const Packet* p) noexcept nogil:
-    return p.outcome == READ_ICMP_ERROR or (p.outcome == READ_FRAGMENT and p.fragment_outcome == READ_ICMP_ERROR)
+    cdef uint8_t header_result = p.fragment_parse_result if p.parse_result == READ_FRAGMENT else p.parse_result
+    return header_result == READ_ICMP_ERROR
 
 
 cdef inline bint is_keyed(const Packet* p) noexcept nogil:
-    return p.outcome == READ_TRACKED or (p.outcome == READ_FRAGMENT and p.fragment_outcome == READ_TRACKED)
+    cdef uint8_t header_result = p.fragment_parse_result if p.parse_result == READ_FRAGMENT else p.parse_result
+    return header_result == READ_TRACKED
 
 
 cdef inline uint32_t record_size(const Packet* p) noexcept nogil:
@@ -92,7 +94,7 @@ cdef inline uint32_t write_record(
     cdef Record r
     cdef Piece piece
     cdef uint32_t size = sizeof(Record)
-    cdef bint addressed = p.outcome != READ_NOT_IP and p.outcome != READ_BROKEN
+    cdef bint addressed = p.parse_result != READ_NOT_IP and p.parse_result != READ_BROKEN
     r.time_ns = p.time_ns
     r.now = now
     r.number = number
@@ -103,25 +105,25 @@ cdef inline uint32_t write_record(
     r.ports = p.key.ports if likely(is_keyed(p)) else <uint32_t>p.sport << 16 | p.dport
     r.kind = p.key.kind if likely(is_keyed(p)) else 0
     r.port_key = p.port_key
-    r.outcome = p.outcome
+    r.parse_result = p.parse_result
     r.step = p.step
     r.protocol = p.protocol
     r.tcp_flags = p.tcp_flags
     r.flags = (
         (RECORD_PORTS if p.has_ports else 0) | (RECORD_ICMP if p.has_icmp else 0)
-        | (p.cut * RECORD_CUT if may_be_cut(p.outcome) else 0)
+        | (p.cut * RECORD_CUT if may_be_cut(p.parse_result) else 0)
         | ((RECORD_IPV6 if p.ipv6 else 0) | (RECORD_SOURCE_HIGH if p.source_high else 0) if addressed else 0)
     )
     memcpy(out, &r, sizeof(Record))
     if unlikely(r.flags & RECORD_IPV6):
         memcpy(out + size, &p.key.addr[1], 24)
         size += 24
-    if unlikely(p.outcome == READ_FRAGMENT):
+    if unlikely(p.parse_result == READ_FRAGMENT):
         piece.identification = p.fragment_id
         piece.at = p.fragment_start
         piece.end = p.fragment_end
         piece.last = p.fragment_last
-        piece.read = p.fragment_outcome
+        piece.read = p.fragment_parse_result
         piece.spare = 0
         memcpy(out + size, &piece, sizeof(Piece))
         size += sizeof(Piece)
@@ -142,14 +144,14 @@ cdef inline Py_ssize_t measure_record(const uint8_t* data, Py_ssize_t left, Reco
         return 0
     memcpy(r, data, sizeof(Record))
     if unlikely(
-        r.outcome > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags > RECORD_FLAGS or r.now > CLOCK_END
-        or (r.flags >= RECORD_CUT and not may_be_cut(r.outcome))
+        r.parse_result > READ_FRAGMENT or r.step >= STEP_COUNT or r.flags > RECORD_FLAGS or r.now > CLOCK_END
+        or (r.flags >= RECORD_CUT and not may_be_cut(r.parse_result))
     ):
         return 0
-    quotes = r.outcome == READ_ICMP_ERROR
+    quotes = r.parse_result == READ_ICMP_ERROR
     if unlikely(r.flags & RECORD_IPV6):
         size += 24
-    if unlikely(r.outcome == READ_FRAGMENT):
+    if unlikely(r.parse_result == READ_FRAGMENT):
         if left - size < <Py_ssize_t>sizeof(Piece):
             return 0
         memcpy(&piece, data + size, sizeof(Piece))
@@ -206,7 +208,7 @@ cdef inline bint agrees_without_key(const Record* r, const Packet* p) noexcept n
     # Check a packet without a connection key, as `key_agrees` checks one with a key.
     if r.kind or (p.has_ports and p.has_icmp):
         return False
-    if p.outcome == READ_NOT_IP or p.outcome == READ_BROKEN:
+    if p.parse_result == READ_NOT_IP or p.parse_result == READ_BROKEN:
         return r.flags % RECORD_CUT == 0
     if has_quote(p):
         return (
@@ -238,7 +240,7 @@ cdef inline Py_ssize_t read_record(
     p.time_ns = r.time_ns
     p.wire = r.wire
     p.port_key = r.port_key
-    p.outcome = r.outcome
+    p.parse_result = r.parse_result
     p.step = r.step
     p.protocol = r.protocol
     p.tcp_flags = r.tcp_flags
@@ -257,13 +259,13 @@ cdef inline Py_ssize_t read_record(
     if unlikely(p.ipv6):
         memcpy(&p.key.addr[1], data, 24)
         data += 24
-    if unlikely(p.outcome == READ_FRAGMENT):
+    if unlikely(p.parse_result == READ_FRAGMENT):
         memcpy(&piece, data, sizeof(Piece))
         p.fragment_id = piece.identification
         p.fragment_start = piece.at
         p.fragment_end = piece.end
         p.fragment_last = piece.last != 0
-        p.fragment_outcome = piece.read
+        p.fragment_parse_result = piece.read
         data += sizeof(Piece)
     if unlikely(has_quote(p)):
         memcpy(&p.quote_length, data, 4)

@@ -1,6 +1,6 @@
 # Counts ended tuples for the summary by the other end's reaction: connections that were allowed but not answered, and
 # connections that were denied although the other end answered (SPEC 10.4). The first packets of these tuples are in the
-# tallies BEGAN and DENIALS, where most outcomes are counted, too (Origin.outcomes). This module counts the outcomes of
+# tallies BEGAN and DENIALS, where most endings are counted, too (Origin.endings). This module counts the endings of
 # tuples without such a row: there was no room for their peer, or the key of a denied attempt opened later.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -64,31 +64,31 @@ cdef inline void tally_row(Plane* plane, const FlowRow* row) noexcept nogil:
         queue_kind(&plane.queue, tally, &key, 0, 0).connections = 1
 
 
-cdef inline int32_t rule_of_outcomes(const Origin* origin) noexcept nogil:
-    # Returns the rule of the tally row in which the outcome counts. `outcomes` is the last field of that row, so its
+cdef inline int32_t rule_of_endings(const Origin* origin) noexcept nogil:
+    # Returns the rule of the tally row in which the ending counts. `endings` is the last field of that row, so its
     # address leads to the beginning of the row. The queue must be empty.
-    return row_with(origin.outcomes).rule
+    return row_with(origin.endings).rule
 
 
-cdef inline const TallyRow* row_with(const uint64_t* outcomes) noexcept nogil:
+cdef inline const TallyRow* row_with(const uint64_t* endings) noexcept nogil:
     # Returns the tally row that has these counters.
-    return <const TallyRow*>(<const uint8_t*>outcomes - sizeof(TallyRow) + 2 * sizeof(uint64_t))
+    return <const TallyRow*>(<const uint8_t*>endings - sizeof(TallyRow) + 2 * sizeof(uint64_t))
 
 
 cdef inline void relink(Plane* plane, Plane* first, Table* t, uint32_t slot, int32_t rule) noexcept nogil:
-    # Links a tuple of a snapshot to the row in which its outcome counts. All rows are loaded into the first plane. A
+    # Links a tuple of a snapshot to the row in which its ending counts. All rows are loaded into the first plane. A
     # tuple of another plane gets a row with the same key in its own plane. Reports add up the rows of all planes.
     cdef bint denied = entry_at(&t.slab, slot).marks & TUPLE_DENIED
     cdef Tally* tally = &plane.tallies[DENIALS] if denied else &plane.tallies[BEGAN]
     cdef Tally* loaded = &first.tallies[DENIALS] if denied else &first.tallies[BEGAN]
     cdef TallyKey key
     cdef FlowRow row
-    cdef uint64_t* outcomes
+    cdef uint64_t* endings
     fill_flow_row(t, slot, 0, SIDE_OPEN, &row)
     key = key_of_row(&row, row.reason, rule)
-    outcomes = linked_outcomes(tally, loaded, &key)
-    if outcomes != NULL:
-        origin_at(&t.slab, slot).outcomes = outcomes
+    endings = linked_endings(tally, loaded, &key)
+    if endings != NULL:
+        origin_at(&t.slab, slot).endings = endings
 
 
 cdef inline void relink_attempt(
@@ -98,18 +98,18 @@ cdef inline void relink_attempt(
     cdef Origin* origin = origin_at(&t.slab, slot)
     cdef TallyKey key
     memcpy(&key, attempt, TALLY_KEY_BYTES)
-    origin.attempt = linked_outcomes(&plane.tallies[DENIALS], &first.tallies[DENIALS], &key)
+    origin.attempt = linked_endings(&plane.tallies[DENIALS], &first.tallies[DENIALS], &key)
     if origin.attempt == NULL:
         origin.ends &= <uint8_t>~ORIGIN_CALLED
 
 
-cdef inline uint64_t* linked_outcomes(Tally* tally, Tally* loaded, const TallyKey* key) noexcept nogil:
+cdef inline uint64_t* linked_endings(Tally* tally, Tally* loaded, const TallyKey* key) noexcept nogil:
     # Returns the counters of a tally's row with the same key as a loaded row. NULL: no such row was loaded.
     cdef TallyRow* counted
     if loaded.rows == NULL or find_kind(loaded, key, key_hash(loaded, key), 0) == NULL or not have_rows(tally):
         return NULL
     counted = find_kind(tally, key, key_hash(tally, key), TALLY_KINDS)
-    return counted.outcomes if counted != NULL else NULL
+    return counted.endings if counted != NULL else NULL
 
 
 cdef inline void count_ended(Plane* plane, Table* t) noexcept nogil:
