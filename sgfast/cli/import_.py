@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sgfast.policy.export_files import Unresolved
 
 
-_LINES = "\n".join(f"  {name:14}  {each.help}" for name, each in KNOWN_FORMATS.items())
+_LINES = "\n".join(f"  {name:14}  {form.help}" for name, form in KNOWN_FORMATS.items())
 _HELP = f"""\
 Turn a cloud's export into a policy.
 

@@ -49,5 +49,5 @@ class Provider:
     #: The modules of exports, by the word of ``--to``. Each has ``export``, which makes calls, and ``FUNCTIONS``.
     exports: Mapping[str, str] = field(default_factory=dict)
     log_formats: tuple[LogFormat, ...] = ()
-    #: The names of its files and folders of logs, if they say times.
+    #: The names of its logs and of their folders, if they have times.
     log_paths: LogPaths | None = None

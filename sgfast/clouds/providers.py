@@ -23,17 +23,19 @@ TargetName = Literal["terraform", "aws", "openstack", "otc", "nftables"]
 PROVIDERS: tuple[Provider, ...] = (OTC, OPENSTACK, AWS, TERRAFORM, CLOUDFORMATION, ZEEK)
 
 #: The formats of exports, by name.
-FORMATS: dict[str, Format] = {each.format.name: each.format for each in PROVIDERS if each.format is not None}
+FORMATS: dict[str, Format] = {form.name: form for provider in PROVIDERS if (form := provider.format) is not None}
 
 #: The functions that read accounts, by the name of the format that they read them in.
 LIVE: dict[str, LiveReader] = {
-    each.format.name: each.live for each in PROVIDERS if each.format is not None and each.live is not None
+    form.name: reader
+    for provider in PROVIDERS
+    if (form := provider.format) is not None and (reader := provider.live) is not None
 }
 
 #: The profile whose policies an export is for, by the word of ``--to``. Terraform's exports are for several.
 PROFILE_OF_TARGET: dict[str, ProfileName] = {
-    target: each.profile for each in PROVIDERS if each.profile is not None for target in each.exports
+    target: provider.profile for provider in PROVIDERS if provider.profile is not None for target in provider.exports
 }
 
 #: The modules of exports, by the word of ``--to``.
-EXPORTS: dict[str, str] = {target: module for each in PROVIDERS for target, module in each.exports.items()}
+EXPORTS: dict[str, str] = {target: module for provider in PROVIDERS for target, module in provider.exports.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sgfast.clouds.logs.log_format import LogFormat
 
-#: Clouds whose exports are not read: a key of their objects, and how its value begins.
+#: Clouds whose exports are not read. Each of their objects has this key, with a value that begins with this text.
 UNREAD_CLOUDS = {"Google Cloud": ("kind", "compute#"), "Azure": ("type", "Microsoft.")}
 #: Flow logs in the order of trial.
 UNREAD_LOGS = (

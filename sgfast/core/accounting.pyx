@@ -165,7 +165,7 @@ cdef dict merged_counters(Plane** planes, int n):
     cdef const Table* t
     cdef dict counters
     cdef int i
-    counters_of = []
+    all_counters = []
     for i in range(n):
         t = &planes[i].table
         counters = planes[i].counters
@@ -173,8 +173,8 @@ cdef dict merged_counters(Plane** planes, int n):
         counters["evicted"], counters["moot_evicted"] = t.evicted, t.moot_evicted
         counters["lost_flows"] = t.ended_lost + planes[i].attempts.ended_lost
         counters["table_bytes"] = t.slab.nbytes + (<uint64_t>t.bucket_mask + 1) * sizeof(Bucket)
-        counters_of.append(counters)
-    sums = {name: np.sum([each[name] for each in counters_of], axis=0).tolist() for name in counters_of[0]}
+        all_counters.append(counters)
+    sums = {name: np.sum([one_plane[name] for one_plane in all_counters], axis=0).tolist() for name in all_counters[0]}
     return sums | {"changes": planes[0].changes}
 
 

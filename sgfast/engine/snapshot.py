@@ -54,7 +54,7 @@ class Snapshot:
     """
 
     engine: Engine
-    others: tuple[Engine, ...] = ()
+    other_engines: tuple[Engine, ...] = ()
     replay: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,21 +73,21 @@ def save_snapshot(engine: Engine, path: str | os.PathLike[str]) -> None:
 
 
 def write_snapshot(
-    target: Output | str | os.PathLike[str], engine: Engine, others: Sequence[Engine] = (),
+    target: Output | str | os.PathLike[str], engine: Engine, other_engines: Sequence[Engine] = (),
     replay: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Write a snapshot as ``save_snapshot`` does, also to an output that is open already. ``others`` and ``replay`` are
-    as in ``Snapshot``; no other thread may use the other engines.
+    """Write a snapshot as ``save_snapshot`` does, also to an output that is open already. ``other_engines`` and
+    ``replay`` are as in ``Snapshot``; no other thread may use the other engines.
     """
     if not isinstance(target, Output):
         with open_output(os.fsdecode(target)) as output:
-            write_snapshot(output, engine, others, replay)
+            write_snapshot(output, engine, other_engines, replay)
             output.publish()
         return
     with engine._unchanged():
         numbers, arrays = _saved_plane(engine)
         other_planes = []
-        for n, other_engine in enumerate(others):
+        for n, other_engine in enumerate(other_engines):
             numbers_of_other, arrays_of_other = _saved_plane(other_engine)
             other_planes.append({"vpc": other_engine.vpc, "plane": numbers_of_other})
             arrays |= {f"{n}.{name}": array for name, array in arrays_of_other.items()}
@@ -153,7 +153,7 @@ def load_snapshot(path: str | os.PathLike[str], *, jobs: int = 1) -> Engine:
         engine = sgfast.load_snapshot("engine.snapshot")
     """
     snapshot = read_snapshot(path, jobs=jobs)
-    if snapshot.others:
+    if snapshot.other_engines:
         name = printable(os.fsdecode(path))
         raise SnapshotError(f"{name}: is a snapshot of a replay by VPC, not of a single engine")
     return snapshot.engine

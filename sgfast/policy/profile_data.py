@@ -11,7 +11,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 
 #: The cloud whose behaviour a policy assumes (SPEC 6.8).
 ProfileName = Literal["otc", "neutron", "aws"]
-#: The format of an export, by the name of one of ``sgfast.clouds.providers.FORMATS``; ``auto`` detects it.
+#: The name of an export's format, a key of ``sgfast.clouds.providers.FORMATS``. ``auto`` detects the format.
 ExportFormat = Literal["auto", "otc", "neutron", "aws", "terraform", "cloudformation"]
 
 #: The folders of clouds whose profile has another name.

@@ -82,9 +82,9 @@ def _rule_item(policy: Policy, label: str, explained_rule: RuleInGroup | NearMis
 
 def _misfit_item(misfit: Misfit) -> Item:
     why = f" ({printable(misfit.why)})" if misfit.why else ""
-    in_rule, in_packet = printable(misfit.wanted), printable(misfit.has)
+    rule_value, packet_value = printable(misfit.wanted), printable(misfit.has)
     label = f"  {_FIELD_NAMES.get(misfit.field, misfit.field)}:"
-    return Item(label, f"wants {in_rule}, the packet has {in_packet}{why}")
+    return Item(label, f"wants {rule_value}, the packet has {packet_value}{why}")
 
 
 def _more_rules(number: int, kind: str) -> list[Paragraph]:

@@ -51,14 +51,14 @@ def suggestion_document(
     of traffic left out for one reason.
     """
     by_rule, policy = suggested_by_rule(found), found.policy
-    largest = sorted(range(len(by_rule)), key=lambda n: -by_rule[n].evidence.connections)[:most]
-    shown = [by_rule[n] for n in sorted(largest)]
+    by_size = sorted(range(len(by_rule)), key=lambda n: -by_rule[n].evidence.connections)
+    shown = [by_rule[n] for n in sorted(by_size[:most])]
     rules = [
         (grouped(line.evidence.connections), human_bytes(line.evidence.bytes),
          (Name(called(policy.group_by_name[line.group])), ": ", printable(suggested_words(policy, line.rule))))
         for line in shown
     ]  # fmt: skip
-    unlisted = [by_rule[n].evidence.connections for n in range(len(by_rule)) if n not in largest]
+    unlisted = [by_rule[n].evidence.connections for n in by_size[most:]]
     words = f"{plural(len(unlisted), 'more rule')} ({plural(sum(unlisted), 'connection')})" if unlisted else ""
     table = [TableBlock(("connections", "bytes", "rule"), rules, 2)] if rules else []
     check = ("Replayed with ", *capture_names(found.captures), f", {claim_words(found)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]
 """A function that is called with the numbers of packets or records and of bytes that were read so far."""
 
 
-class TrafficSource:
+class TrafficSource(ABC):
     """Iterate over batches of frames, in the order in which they are judged. A batch is valid until the next one is
     requested. All other attributes say what was read, and are complete when the iteration ends.
 
@@ -60,9 +61,9 @@ class TrafficSource:
         tunnels = self._reading.decap
         self._decapsulation = Decapsulation(tunnels, marks) if tunnels or marks is not None else None
 
+    @abstractmethod
     def batches(self) -> Iterator[FrameBatch]:
         """Yield all frames, including those that will be left out."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self.batches():

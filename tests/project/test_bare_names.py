@@ -23,7 +23,7 @@ BARE = frozenset(BARE_WORDS.split())
 
 #: A name that a line of Cython assigns or declares, or over which it loops.
 BOUND_IN_CYTHON = re.compile(
-    r"^\s*(?:cdef (?:[\w.\[\], *&:]+[ *&])?)?(\w+) *=(?!=)|^\s*for (\w+)(?:, (\w+))* in"
+    r"^\s*(?:cdef (?:[\w.\[\], *&:]+[ *&])?)?(\w+) *=(?!=)|\bfor (\w+)(?:, (\w+))* in\b"
     r"|^\s*cdef [\w.\[\]:, ]+?[ *&](\w+)(?:, (\w+))*$"
 )
 
@@ -50,6 +50,8 @@ def bindings(node: ast.AST, *, is_private: bool = False) -> Iterator[Binding]:
             inside = True
         elif isinstance(child, ast.ClassDef):
             inside = child.name.startswith("_")
+        elif isinstance(child, ast.comprehension):
+            inside = True
         elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
             yield child.lineno, child.id, is_private or child.id.startswith("_")
         elif isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sgfast.clouds.aws.flow_log import DEFAULT_FIELDS, LineReader
 from sgfast.clouds.aws.provider import FLOW_LOG
+from sgfast.clouds.logs.detection import start_in_head
 from sgfast.clouds.logs.log import Log, are_too_short
 
 #: The longest object, in characters. CloudWatch Logs and Firehose make none over some MiB.
@@ -42,11 +43,9 @@ def read(log: Log) -> Iterator[NDArray[Any]]:
     yield from reader.rest()
 
 
-def begin_ns(path: str, head: bytes) -> int | None:
-    """Return the start of the first records. The first object may be larger than ``head``, which is no JSON then."""
-    from sgfast.clouds.logs.detection import first_start_ns
-
-    return first_start_ns(path, FLOW_LOG, b"\n".join(_MESSAGES.findall(head)))
+def first_start_ns(path: str, head: bytes) -> int | None:
+    """Return the earliest start of the first records. ``head`` may end within the first object, and is no JSON then."""
+    return start_in_head(path, FLOW_LOG, b"\n".join(_MESSAGES.findall(head)))
 
 
 def objects(log: Log) -> Iterator[Any]:

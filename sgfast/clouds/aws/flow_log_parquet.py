@@ -93,8 +93,8 @@ def has_columns(file: Any) -> bool:
     return not tail.endswith(b"PAR1") or (b"srcaddr" in tail and b"dstaddr" in tail)
 
 
-def begin_ns(path: str, head: bytes) -> int | None:
-    """Return the earliest start of a record as the file's statistics have it; None if they do not."""
+def first_start_ns(path: str, head: bytes) -> int | None:
+    """Return the earliest start of a record from the file's statistics, or None if they lack it."""
     try:
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile

@@ -36,26 +36,24 @@ EXPORTED_LOG = LogFormat("an AWS VPC flow log that CloudWatch Logs exported", "a
 #: Lines in JSON. Objects of other formats may have a message, too. Therefore these patterns are tried last.
 MESSAGES = LogFormat(
     "an AWS VPC flow log in the JSON of CloudWatch Logs or Firehose", "aws.flow_log_json:read",
-    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)), begin="aws.flow_log_json:begin_ns", **_FACTS,
+    json_patterns=((rb'"logEvents"\s*:',), (rb'"message"\s*:\s*"',)), start_finder="aws.flow_log_json:first_start_ns",
+    **_FACTS,
 )  # fmt: skip
 PARQUET = LogFormat(
-    "an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read", begin="aws.flow_log_parquet:begin_ns",
-    is_log="aws.flow_log_parquet:has_columns", **_FACTS,
+    "an AWS VPC flow log as Parquet", "aws.flow_log_parquet:read",
+    start_finder="aws.flow_log_parquet:first_start_ns", file_check="aws.flow_log_parquet:has_columns", **_FACTS,
 )  # fmt: skip
 
-_LONGEST_INTERVAL = timedelta(minutes=10)
-#: A file has the records that ended in the five minutes from the time in its name on. The folders are those in Hive's
-#: form, and those behind the region.
+#: AWS writes a file every five minutes. Its folders are named as Hive names them, or stand below that of the region.
 LOG_PATHS = LogPaths(
     file_name=re.compile(r"_vpcflowlogs_[^_/]+_fl-[^_/]+_(\d{8}T\d{4})Z_[^_/]+\.log(?:\.\w+)?$"),
-    time_form="%Y%m%dT%H%M",
+    time_format="%Y%m%dT%H%M",
     folders=(
         re.compile(r"/year=(\d{4})(?:/month=(\d\d?)(?:/day=(\d\d?)(?:/hour=(\d\d?))?)?)?(?=/|$)"),
         re.compile(r"/vpcflowlogs/[^/]+/(\d{4})(?:/(\d\d)(?:/(\d\d)(?:/(\d\d))?)?)?(?=/|$)"),
     ),
-    older=_LONGEST_INTERVAL + timedelta(minutes=15),
-    newer=timedelta(minutes=15),
-    longest_interval=_LONGEST_INTERVAL,
+    longest_interval=timedelta(minutes=10),
+    tolerance=timedelta(minutes=15),
 )
 
 AWS = Provider(

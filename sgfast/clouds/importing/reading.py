@@ -28,7 +28,7 @@ from sgfast.policy.yaml_nodes import garbage_collection_paused, shown_origin
 _POLICY_SECTIONS = {"quotas", "settings", "vpcs", "peerings", "address_groups", "security_groups", "instances"}
 #: The number of first items of a list that are looked at to detect the list's format.
 _LOOKED_AT = 200
-#: Keys under which the APIs and templates of unread clouds have lists of objects.
+#: The APIs and templates of clouds that are not read list their objects under these keys.
 _OTHER_LISTS = ("items", "value", "resources")
 
 

@@ -25,17 +25,15 @@ from sgfast.clouds.zeek import provider as zeek
 from sgfast.policy.yaml_nodes import UTF_16_MARKS
 
 #: All formats in the order of trial. Those of AWS come last: a log of any other format may look like one of them.
-_FORMATS = tuple(
-    each
-    for formats in (*(each.log_formats for each in PROVIDERS if each is not aws.AWS), UNREAD_LOGS, aws.AWS.log_formats)
-    for each in formats
+_FORMATS = (
+    *(log_format for provider in PROVIDERS if provider is not aws.AWS for log_format in provider.log_formats),
+    *UNREAD_LOGS,
+    *aws.AWS.log_formats,
 )
 #: Patterns that are all in the first bytes of a file of JSON, with their format.
-_JSON = tuple(
-    (tuple(map(re.compile, patterns)), each) for each in _FORMATS for patterns in each.json_patterns
-)
+_JSON = tuple((tuple(map(re.compile, patterns)), form) for form in _FORMATS for patterns in form.json_patterns)
 #: Patterns in the first bytes of a text, with their format.
-_TEXTS = tuple((re.compile(each.text_pattern, re.MULTILINE), each) for each in _FORMATS if each.text_pattern)
+_TEXTS = tuple((re.compile(form.text_pattern, re.MULTILINE), form) for form in _FORMATS if form.text_pattern)
 
 _ZEEK_HEADER = re.compile(rb"^#(?:separator\s|fields\t)", re.MULTILINE)
 _ZEEK_PATH = re.compile(rb"^#path[ \t]+(\w+)", re.MULTILINE)
@@ -84,8 +82,8 @@ class _Beginning(Log):
         self._head, self._stream = self._bytes, io.BytesIO()
 
 
-def first_start_ns(path: str, log_format: LogFormat, head: bytes) -> int | None:
-    """Return the earliest start of a record in a file's first bytes, as Unix time in ns; None: they have none."""
+def start_in_head(path: str, log_format: LogFormat, head: bytes) -> int | None:
+    """Return the earliest start of a record in a file's first bytes, as Unix time in ns, or None."""
     with suppress(FlowLogError):
         for rows in _Beginning(path, log_format, head):
             starts = rows["start_ns"]
@@ -104,7 +102,7 @@ def _shown(head: bytes) -> LogFormat | None:
     if _ZEEK_HEADER.match(head) or _ZEEK_HEADER.search(head, 0, begin):
         path = _ZEEK_PATH.search(head)
         return zeek.CONN_LOG if path is None or path[1] == b"conn" else zeek.OTHER_LOG
-    return next((log_format for pattern, log_format in _TEXTS if pattern.search(head)), None)
+    return next((form for pattern, form in _TEXTS if pattern.search(head)), None)
 
 
 def _aws(head: bytes) -> LogFormat:

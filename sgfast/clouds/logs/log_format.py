@@ -30,8 +30,8 @@ class LogFormat:
     """A format of flow logs. Without ``reader`` it is only recognised."""
 
     name: str
-    #: The function that yields arrays of RECORD_DTYPE: its module below ``sgfast.clouds``, and its name. So are the
-    #: other functions named.
+    #: The function that yields arrays of RECORD_DTYPE. Functions are named with their modules below ``sgfast.clouds``,
+    #: such as ``aws.flow_log:read``.
     reader: str = ""
     #: Sets of patterns for files of JSON. If all patterns of one set are in the first bytes, the file has this format.
     json_patterns: tuple[tuple[bytes, ...], ...] = ()
@@ -48,13 +48,13 @@ class LogFormat:
     #: The services that are never logged, and a sentence about them.
     unlogged_services: tuple[UnloggedService, ...] = ()
     unlogged_words: str = ""
-    #: The function that returns the Unix time in ns at which a file's records begin, or None, by its path and its first
-    #: bytes. Without one, the first bytes are records.
-    begin: str = ""
-    #: The function that says by an open file whether it is a log, where the first bytes do not show this.
-    is_log: str = ""
-    #: Whether it is a log of other things, which is left out where it stands beside flow logs.
-    is_of_others: bool = False
+    #: The function that takes a file's path and first bytes, and returns the Unix time in ns at which records begin, or
+    #: None. Without it, the first bytes are read as records.
+    start_finder: str = ""
+    #: The function that takes an open file, and returns whether it is a flow log. Without it, the first bytes show it.
+    file_check: str = ""
+    #: Whether it holds no flows. Such a log is left out of a folder of flow logs.
+    has_no_flows: bool = False
 
     def load_reader(self) -> Callable[[Any], Iterator[NDArray[Any]]]:
         """Return the function that reads a ``Log``."""
@@ -63,6 +63,6 @@ class LogFormat:
 
 
 def load_function(place: str) -> Any:
-    """Return the function at a place such as ``aws.flow_log:read``. Its module is imported only here."""
+    """Return a function that a format names. Its module is imported only here."""
     module, _, function = place.partition(":")
     return getattr(import_module(f"sgfast.clouds.{module}"), function)

@@ -1,4 +1,4 @@
-"""The times that the paths of a provider's logs say, by which files and whole folders can be left unread."""
+"""The times in the paths of a provider's logs. Files and folders of other times need not be read."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ _YEARS = range(1970, 9000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPaths:
-    """The names that a provider gives to files of logs and to their folders."""
+    """The names that a provider gives to its logs and to the folders of logs."""
 
-    #: The pattern of a file's name. Its group is the time in the name, in ``time_form`` of strptime.
+    #: The pattern of a file's name. Its only group is a time.
     file_name: Pattern[str]
-    time_form: str
-    #: Patterns of folders with a date. Their groups are year, month, day and hour, and only the year must be there.
+    #: The format of this time, as ``strptime`` takes it.
+    time_format: str
+    #: Patterns of folders. Their groups are year, month, day and hour; all but the year may be left out.
     folders: tuple[Pattern[str], ...]
-    #: The most that a record may begin before the time in the path, or after it.
-    older: timedelta
-    newer: timedelta
-    #: The longest interval of a record. A file has records that ended soon after the time in its name.
+    #: The longest time from the start of a record to its end.
     longest_interval: timedelta
+    #: A record of a file ends at most this long before or after the time in the file's path.
+    tolerance: timedelta
 
     def time_in_name(self, path: str) -> datetime | None:
         """Return the time in a file's name, or None if it is no name of this provider's."""
-        named = self.file_name.search(path)
-        if named is None:
+        name_match = self.file_name.search(path)
+        if name_match is None:
             return None
         try:
-            written = datetime.strptime(named[1], self.time_form).replace(tzinfo=UTC)
+            name_time = datetime.strptime(name_match[1], self.time_format).replace(tzinfo=UTC)
         except ValueError:
             return None
-        return written if written.year in _YEARS else None
+        return name_time if name_time.year in _YEARS else None
 
-    def begin(self, path: str) -> datetime | None:
-        """Return the time at which the records of a file may begin, or None if its name does not say."""
-        written = self.time_in_name(path)
-        return None if written is None else written - self.longest_interval
+    def first_start(self, path: str) -> datetime | None:
+        """Return the time at which the records of a file usually begin, or None if its name has no time."""
+        name_time = self.time_in_name(path)
+        return None if name_time is None else name_time - self.longest_interval
 
-    def span(self, path: str) -> tuple[datetime, datetime] | None:
-        """Return the times between which records of files with this path begin, or None if the path does not say."""
-        written = self.time_in_name(path)
-        span = self._span_of_folder(path) if written is None else (written, written)
-        return None if span is None else (span[0] - self.older, span[1] + self.newer)
-
-    def _span_of_folder(self, path: str) -> tuple[datetime, datetime] | None:
-        dated = next((date for pattern in self.folders if (date := pattern.search(f"/{path}"))), None)
-        if dated is None:
+    def start_range(self, path: str) -> tuple[datetime, datetime] | None:
+        """Return the times between which all records of a file or folder begin, or None if its path has no time."""
+        name_time = self.time_in_name(path)
+        times = self._folder_times(path) if name_time is None else (name_time, name_time)
+        if times is None:
             return None
-        year, month, day, hour = (None if part is None else int(part) for part in dated.groups())
+        return times[0] - self.longest_interval - self.tolerance, times[1] + self.tolerance
+
+    def _folder_times(self, path: str) -> tuple[datetime, datetime] | None:
+        folder_match = next((match for pattern in self.folders if (match := pattern.search(f"/{path}"))), None)
+        if folder_match is None:
+            return None
+        year, month, day, hour = (None if part is None else int(part) for part in folder_match.groups())
         try:
             begin = datetime(year or 0, month or 1, day or 1, hour or 0, tzinfo=UTC)
         except ValueError:

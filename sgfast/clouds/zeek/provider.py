@@ -16,6 +16,6 @@ CONN_LOG_JSON = LogFormat(
     "a conn.log of Zeek as JSON", "zeek.conn_log:read_json",
     json_patterns=((*_ENDS, rb'"(?:conn_state|history|_path)"\s*:|^\s*\{\s*"(?!id")\w+"\s*:\s*\{'),), **_FACTS,
 )  # fmt: skip
-OTHER_LOG = LogFormat("a log of Zeek other than conn.log", json_patterns=(_ENDS,), is_of_others=True)
+OTHER_LOG = LogFormat("a log of Zeek other than conn.log", json_patterns=(_ENDS,), has_no_flows=True)
 
 ZEEK = Provider(log_formats=(CONN_LOG, CONN_LOG_JSON, OTHER_LOG))

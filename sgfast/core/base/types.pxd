@@ -105,7 +105,7 @@ cdef struct Packet:
     uint16_t sport
     uint16_t dport
     uint8_t step
-    uint8_t parse_result         # read as one word together with `step` (fast_path.pxd)
+    uint8_t parse_result    # read as one word together with `step` (fast_path.pxd)
     uint8_t ipv6
     uint8_t protocol
     uint8_t has_ports

@@ -66,7 +66,7 @@ cdef struct Origin:                 # 24 bytes
     uint16_t icmp                   # ICMP type << 8 | code of the opener
     uint8_t reason                  # reason of the opener's verdict
     uint8_t ends                    # ORIGIN_ bits
-    uint64_t* endings              # counter of its ending (tally.pxd); NULL: a report row counts it (endings.pxd)
+    uint64_t* endings               # counters of how it ends (tally.pxd); NULL: a report row counts it (endings.pxd)
     uint64_t* attempt               # with ORIGIN_CALLED: the counters of the other end's denied attempt
 
 

@@ -106,7 +106,7 @@ cdef class Workers:
     cdef FileReads reads            # file reads for threads without other work
     # Places for results, indexed by packet number minus `first`, or NULL.
     cdef ResultRow* rows
-    cdef uint16_t* words            # places for result words, indexed in the same way, or NULL
+    cdef uint16_t* words            # likewise for result words (types.pxd)
     cdef uint64_t first
 
     # Call these without the GIL, from one thread at a time. `add` puts packets into blocks, numbered from `number` on.

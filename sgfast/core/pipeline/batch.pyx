@@ -43,7 +43,7 @@ from sgfast.core.tallies.tally cimport count_queued, free_tallies, init_tallies
 from sgfast.core.wire.ip cimport init_wire
 
 cdef enum:
-    # Packet.step and Packet.parse_result as one word.
+    # The bytes `step` and `parse_result` of a Packet, read as one number.
     OPENS_TCP = TCP_SYN | READ_TRACKED << 8
     # The result word of a packet on the fast path, except for the initiator bit.
     FAST_WORD = ALLOW | ESTABLISHED << WORD_REASON_SHIFT | WORD_KNOWN | WORD_HEARD | WORD_FAST
@@ -147,7 +147,7 @@ cdef void look_ahead(Plane* plane, const Packet* packets, Py_ssize_t n, Ahead* a
 cdef void note_established(
     Plane* plane, const Packet* p, uint64_t at, ResultRow* rows, uint16_t* words
 ) noexcept nogil:
-    # Updates the flow record of a packet that the fast path has allowed, and writes its result and its result word if
+    # Counts a packet that the fast path has allowed in its flow record. Writes the packet's result and result word, if
     # the caller wants them. `at`: the packet's index in `rows` and `words`.
     cdef const Entry* e = <const Entry*>p.entry
     if plane.table.keep_flows:

@@ -25,7 +25,7 @@ from sgfast.core.pipeline.plane cimport FastPath, Plane, RuleCount
 
 
 cdef enum:
-    # Packet.step and Packet.parse_result as one word.
+    # The bytes `step` and `parse_result` of a Packet, read as one number.
     PLAIN_TCP = TCP_ACK | READ_TRACKED << 8
     PLAIN_OTHER = STEP_OPEN | READ_TRACKED << 8
 

@@ -1,5 +1,5 @@
-# The packet's part of the connection report (SPEC 10.4): its connection's record, and what its result word says about
-# that record.
+# The flow record of a packet's connection, for the connection report (SPEC 10.4), and the bits about this record in the
+# packet's result word.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 

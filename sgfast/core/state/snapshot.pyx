@@ -560,15 +560,15 @@ cdef int _load_cuts(DataPlane plane, rows, waiting, shards, slots) except -1:
     _require(bool((shard_of_row[previous] == shard_of_row[has_previous]).all()), "cuts: rows of two keys in one list")
     rows["previous"][has_previous] = number_in_shard[previous]
     for i in range(plane.plane_count):
-        in_shard = np.ascontiguousarray(rows[shard_of_row == i])
-        if not len(in_shard):
+        shard_rows = np.ascontiguousarray(rows[shard_of_row == i])
+        if not len(shard_rows):
             continue
         cuts = &plane.planes[i].cuts
-        cuts.rows = <CutRow*>malloc(in_shard.nbytes)
+        cuts.rows = <CutRow*>malloc(shard_rows.nbytes)
         if cuts.rows == NULL:
             raise MemoryError
-        memcpy(cuts.rows, _bytes_of(in_shard), in_shard.nbytes)
-        cuts.count = cuts.capacity = <uint32_t>len(in_shard)
+        memcpy(cuts.rows, _bytes_of(shard_rows), shard_rows.nbytes)
+        cuts.count = cuts.capacity = <uint32_t>len(shard_rows)
     for number, shard, slot in zip(waiting.tolist(), shards.tolist(), slots.tolist()):
         entry_at(&plane.planes[<int>shard].cuts.waiting.slab, <uint32_t>slot).rule[0] = number_in_shard[number]
     return 0

@@ -36,10 +36,9 @@ cdef struct TallyRow:           # without gaps
     int64_t first_ns            # earliest and latest timestamp of the row's packets
     int64_t last_ns
     uint64_t number             # 1-based number of the first packet; 0 if it is not known
-    # Counters of endings. In BEGAN, the first counter is for unanswered connections, the second for refused ones. In
-    # DENIALS, the first counter is for denied attempts that the other end answered, the second one for those of which
-    # nobody can tell whether it did (SPEC 9.2). A row without a peer for lack of room leaves its
-    # endings to Tally.named.
+    # Two counters of how connections ended. In BEGAN they count unanswered connections and refused ones. In DENIALS
+    # they count denied attempts that the other end answered, and those of which nobody can tell (SPEC 9.2).
+    # If a row has no peer for lack of room, Tally.named counts instead.
     uint64_t endings[2]
 
 

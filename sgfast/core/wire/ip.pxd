@@ -149,7 +149,7 @@ cdef inline bint asks_infrastructure(const Packet* p) noexcept nogil:
 
 
 cdef inline void note_infrastructure(const WireContext* context, Packet* p, uint8_t hop_limit) noexcept nogil:
-    # Replaces the parse result of a packet that needs no filter (SPEC 3.2). Ports or ICMP type and code have been read.
+    # Sets the parse result of a packet that needs no filter (SPEC 3.2). Its ports, or ICMP type and code, must be set.
     # The rest of the transport header may be invalid.
     cdef uint8_t icmp_type = p.port_key >> 8
     if context.infrastructure == FILTERED:

@@ -59,7 +59,7 @@ class Pair:
         return counters["first_ns"], counters["last_ns"], oddities
 
     def _make_room(self, packets: int) -> None:
-        #: Result words of the last batch, and of the batch before if batches are compared during the next one.
+        #: The result words of the last batch. If a batch is compared while the next one is judged, also those before.
         self._words, self._words_before = _room_for_words(packets), _room_for_words(packets)
         #: Openers of several batches; the first ``_opener_count`` are valid. They are collected because finding the
         #: rules takes as long for a few openers as for hundreds.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import get_mixed_type_key, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from sgfast.base.evidence import LISTED_NETWORKS, MOSTLY, Evidence, EvidenceReason, level_of
 from sgfast.engine import REASONS, Engine
 from sgfast.policy.model import Policy
-from sgfast.policy.networks import is_multicast_address, network_key
+from sgfast.policy.networks import is_multicast_address
 from sgfast.policy.other_vpcs import owners_elsewhere
 from sgfast.policy.ranges import covers, lowest
 from sgfast.rules.addresses import ADDRESS, range_of
@@ -226,7 +226,7 @@ def _why_none(records: LogRecords) -> tuple[str, str]:
 
 
 def _scope(traffic: TrafficFacts, observed: Observed) -> Iterator[EvidenceReason]:
-    by_address = sorted(observed.networks, key=lambda network: network_key(ip_network(network)))
+    by_address = sorted(observed.networks, key=lambda network: get_mixed_type_key(ip_network(network)))
     most_first = sorted(by_address, key=lambda network: -observed.networks[network])
     listed = [(network, observed.networks[network]) for network in most_first[:LISTED_NETWORKS]]
     outside, share = traffic.out_of_scope, _share(traffic.out_of_scope, traffic.ip)

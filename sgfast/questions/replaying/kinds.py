@@ -163,7 +163,7 @@ def joined(kinds: Kinds) -> Rows:
     counted = (rows["packets"] > 0) | (rows["connections"] > 0)
     if counted.all():
         return rows
-    # Rows with both a beginning and an ending already count the ending.
+    # The row in which a connection began usually counts its ending, too.
     counted_rows, endings = rows[counted].copy(), rows[~counted]
     lost = np.ones(len(endings), dtype=bool)
     for names, ignored, denied in ((("broken",), _RULE, True), (("refused", "silent"), _REASON | _RULE, False)):

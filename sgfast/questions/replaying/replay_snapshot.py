@@ -137,7 +137,7 @@ def load_replay(
         raise SnapshotError(f"{name}: is a snapshot of an engine, not of a replay")
     try:
         earlier = from_plain(Earlier, snapshot.replay["earlier"])
-        engines = (engine, *snapshot.others)
+        engines = (engine, *snapshot.other_engines)
         if (dealt is not None) != is_mapped:
             raise ValueError("packets were not divided among VPCs as the policy says")
         checked = None if dealt is None else _checked(from_plain(Dealt, dealt), engines, earlier)

@@ -116,9 +116,9 @@ class Ends:
             *of_instances, *(names[n] for n in np.unique(places).tolist()), _UNKNOWN_ADDRESS, _UNKNOWN_INSTANCE
         }))}  # fmt: skip
         of_names = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
-        of_known = np.array([numbers[name] for name in of_instances], dtype=np.int64)
+        group_numbers = np.array([numbers[name] for name in of_instances], dtype=np.int64)
         unknown = [numbers[_UNKNOWN_ADDRESS], numbers[_UNKNOWN_INSTANCE]]
-        return np.concatenate([of_known, of_names[places], unknown]), [*numbers]
+        return np.concatenate([group_numbers, of_names[places], unknown]), [*numbers]
 
     def codes(self, level: Level) -> _Codes:
         """Return the number of each end's name at a level, in the order of the names."""

@@ -168,7 +168,7 @@ cdef class MergedReader:
             if self.moved:
                 # If a caller still holds the old batch, that batch keeps its frames' memory alive.
                 self.batch = FrameBatch(BATCH_CAPACITY)
-                self.batch.keep_alive = [(<FrameBatch>each).keep_alive for each in self.held.values()]
+                self.batch.keep_alive = [(<FrameBatch>held_batch).keep_alive for held_batch in self.held.values()]
                 self.moved = False
             batch = self.batch
         if self.pending:

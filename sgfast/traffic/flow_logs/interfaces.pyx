@@ -43,7 +43,7 @@ cdef class Interfaces:
         self.owners = owners
         starts = [] if owners is None else list(owners.starts())
         for version in range(2):
-            of_version = [each for each in starts if each[0] == (6 if version else 4)]
+            of_version = [start for start in starts if start[0] == (6 if version else 4)]
             self.starts[version] = <Start*>calloc(len(of_version) + 1, sizeof(Start))
             if self.starts[version] == NULL:
                 raise MemoryError

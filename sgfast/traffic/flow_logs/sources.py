@@ -23,7 +23,7 @@ from sgfast.base.names import listed, printable
 from sgfast.base.streams.binary_stream import STANDARD_INPUT, peek_standard_input
 from sgfast.base.streams.compression import MAGIC_LENGTH, Decompressor, compression_of
 from sgfast.base.streams.urls import cause_of, filesystem_of, is_url, is_web_url, open_url
-from sgfast.clouds.logs.detection import first_start_ns, recognised
+from sgfast.clouds.logs.detection import recognised, start_in_head
 from sgfast.clouds.logs.log import HEAD, unsupported
 from sgfast.clouds.logs.log_format import LogFormat, load_function
 from sgfast.clouds.providers import PROVIDERS
@@ -43,7 +43,7 @@ _LINES_LOOKED_AT = 100
 FEWEST_ADDRESSES, FEWEST_NUMBERS = 2, 4
 _BETWEEN_WORDS = re.compile(r"[\s,;|=\"'()\[\]{}]+")
 
-#: The names of files and folders of all providers that give them.
+#: The names of logs and folders, for each provider whose names have times.
 _LOG_PATHS = [provider.log_paths for provider in PROVIDERS if provider.log_paths is not None]
 
 
@@ -172,10 +172,10 @@ class _Finding:
                 self._other_files.append(f"{printable(path)}: has captures")
                 return
             # Zeek writes its other logs beside conn.log.
-            if look.format is None or look.format.is_of_others:
+            if look.format is None or look.format.has_no_flows:
                 other_files.append(file)
-                is_named = any(names.file_name.search(file) for names in _LOG_PATHS)
-                unread += [file] if look.seems_log or is_named else []
+                is_named_log = any(log_paths.file_name.search(file) for log_paths in _LOG_PATHS)
+                unread += [file] if look.seems_log or is_named_log else []
             else:
                 logs.append(_source(file, look.format, look.head))
         if logs or self._period.is_narrowing:
@@ -212,12 +212,12 @@ class _Finding:
 
     def _add_named(self, path: str, logs: list[LogSource]) -> bool:
         """Add a file whose name says that it is a flow log and of which time. Return False if it does not."""
-        begin = next((begin for names in _LOG_PATHS if (begin := names.begin(path))), None)
-        if begin is None:
+        start = next((start for log_paths in _LOG_PATHS if (start := log_paths.first_start(path))), None)
+        if start is None:
             return False
         self._example = self._example or printable(path)
         if not self._period.leaves_out(path):
-            logs.append(LogSource(path, _in_ns(begin)))
+            logs.append(LogSource(path, _in_ns(start)))
         return True
 
 
@@ -260,10 +260,10 @@ def _look(path: str) -> _Look:
             raw += _read(file, BZIP2_BLOCK - HEAD)
         head, is_damaged = _decompressed(raw, path)
         look = _look_at(head)
-        is_log = look.format.is_log if look.format is not None else ""
-        if is_log and not is_web_url(path) and not load_function(is_log)(file):
+        file_check = look.format.file_check if look.format is not None else ""
+        if file_check and not is_web_url(path) and not load_function(file_check)(file):
             return _NO_LOG
-        if look.is_capture or (look.format is not None and not look.format.is_of_others):
+        if look.is_capture or (look.format is not None and not look.format.has_no_flows):
             return look
         is_damaged |= compression is None and _COMPRESSED.search(path) is not None
         return look._replace(seems_log=is_damaged or _are_like_records(head))
@@ -323,9 +323,9 @@ def _source(path: str, log_format: LogFormat, head: bytes) -> LogSource:
     """Return a log with its time. Raises FlowLogError if its format is only recognised."""
     if not log_format.reader:
         raise unsupported(STANDARD_INPUT if path == "-" else printable(path), log_format)
-    if log_format.begin:
-        return LogSource(path, load_function(log_format.begin)(path, head))
-    return LogSource(path, first_start_ns(path, log_format, head))
+    if log_format.start_finder:
+        return LogSource(path, load_function(log_format.start_finder)(path, head))
+    return LogSource(path, start_in_head(path, log_format, head))
 
 
 # Folders, and the times in paths -------------------------------------------------------------------------------------
@@ -343,10 +343,10 @@ class _Period:
         """Return whether a file, or all files of a folder, have no record of this time, as their path says."""
         if self._start_ns is None and self._end_ns is None:
             return False
-        span = next((span for names in _LOG_PATHS if (span := names.span(path))), None)
-        if span is None:
+        times = next((times for log_paths in _LOG_PATHS if (times := log_paths.start_range(path))), None)
+        if times is None:
             return False
-        first, last = span
+        first, last = times
         is_outside = (self._start_ns is not None and _in_ns(last) < self._start_ns) or (
             self._end_ns is not None and _in_ns(first) > self._end_ns
         )
