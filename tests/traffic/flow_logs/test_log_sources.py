@@ -23,6 +23,7 @@ from flow_logs import CLIENT, GOOD, WEB, record
 from mutation import mutated
 
 from sgfast.base.errors import FlowLogError
+from sgfast.clouds.aws.flow_log_parquet import ROWS
 from sgfast.clouds.logs.detection import open_log, recognised
 from sgfast.clouds.zeek.provider import CONN_LOG_JSON, OTHER_LOG
 from sgfast.traffic.capture import open_capture
@@ -287,8 +288,10 @@ def test_a_log_that_is_only_recognised_is_refused_by_name(tmp_path: Path) -> Non
 
 def test_a_file_begins_with_its_earliest_record(tmp_path: Path) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    columns = {"srcaddr": ["10.0.0.1"] * 2, "dstaddr": ["10.0.0.2"] * 2, "protocol": [6, 6], "start": [2000, 1000]}
-    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    # The earliest row is not among the first that would be read.
+    number, starts = ROWS + 1, [2000] * ROWS + [1000]
+    columns = {"srcaddr": ["10.0.0.1"] * number, "dstaddr": ["10.0.0.2"] * number, "protocol": [6] * number}
+    parquet.write_table(pa.table({**columns, "start": starts}), tmp_path / "x.parquet")
     log_at(tmp_path / "x.log", 5000, 2000, 3000)
     message = f'{{"messageType": "DATA_MESSAGE", "logEvents": [{{"message": "{record(CLIENT, WEB, 1, 2)}"}},'
     (tmp_path / "x.json").write_text(message + " " * 100_000)
